@@ -1,0 +1,55 @@
+"""Restoration of CT, MR and PET scans with Restore-RWKV, in napari and on the command line."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .metrics import evaluate
+    from .network.checkpoint import load_checkpoint
+    from .network.model import RestoreRWKV
+    from .restoration.restore import restore
+    from .scans.files import read_scan, write_scan
+    from .scans.scan import Scan
+
+    __version__: str
+
+__all__ = [
+    "RestoreRWKV",
+    "Scan",
+    "__version__",
+    "evaluate",
+    "load_checkpoint",
+    "read_scan",
+    "restore",
+    "write_scan",
+]
+
+_HOMES = {
+    "RestoreRWKV": ".network.model",
+    "Scan": ".scans.scan",
+    "evaluate": ".metrics",
+    "load_checkpoint": ".network.checkpoint",
+    "read_scan": ".scans.files",
+    "restore": ".restoration.restore",
+    "write_scan": ".scans.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch and SimpleITK take seconds to load."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("napari-restore-rwkv")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,187 @@
+"""The work behind ``restore-rwkv restore`` and ``restore-rwkv evaluate``: files in, files and figures out.
+
+Each command returns (values, text, exit code): plain values for ``--json``, the same as text for a person.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .errors import CheckpointError, OutputError, ScanError
+from .metrics import NAMES, Evaluation, evaluate
+from .scans.files import read_scan, write_scan
+from .scans.scan import Scan
+from .tasks import TASKS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator
+
+    from .network.model import RestoreRWKV
+    from .progress import Progress
+
+
+def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Restore INPUT into OUTPUT; what can be refused is refused before the work starts."""
+    check_output(arguments.output, arguments.input, arguments.overwrite)
+    scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
+    weights = arguments.checkpoint or arguments.task or _task_of(scan)
+
+    # Loaded this late because torch takes seconds, and a wrong name should be answered at once.
+    import torch
+
+    from .device import choose_device, describe
+    from .network.bi_wkv import kernel_in_use
+    from .network.checkpoint import load_checkpoint
+    from .restoration.restore import restore
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = choose_device(arguments.device)
+    network = load_checkpoint(weights)
+    task = _agree_on_task(network, arguments, scan)
+    start = time.perf_counter()
+    restored, slices = exhaust(
+        restore(
+            scan,
+            network,
+            axis=arguments.axis,
+            dtype=None if arguments.dtype == "auto" else arguments.dtype,
+            device=device,
+            any_modality=arguments.any_modality,
+        )
+    )
+    seconds = time.perf_counter() - start
+    write_scan(restored, arguments.output)
+    provenance = restored.metadata["restoration"]
+    kernel = kernel_in_use(device).name
+    values = {
+        "output": str(arguments.output),
+        "slices": slices,
+        "seconds": round(seconds, 3),
+        "task": task,
+        "device": str(device),
+        "kernel": kernel,
+        "intensity": provenance["intensity"],
+        "provenance": provenance,
+    }
+    return (
+        values,
+        f"{arguments.output}: {slices} slices restored in {seconds:.1f} s ({task}, {describe(device)}, {kernel})",
+        0,
+    )
+
+
+def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Score RESTORED against REFERENCE, slice by slice along z."""
+    restored, reference = read_scan(arguments.restored), read_scan(arguments.reference)
+    result = evaluate(restored, reference, arguments.window)
+    aligned = same_geometry(restored, reference)
+    if not aligned:
+        _note("the two scans differ in voxel size, position or orientation; they were compared voxel by voxel.")
+    values = {**result.as_dict(), "unit": reference.unit, "same_geometry": aligned}
+    return values, _table(result, reference.unit), 0
+
+
+def exhaust(steps: Generator[Progress, int | None, Scan]) -> tuple[Scan, int]:
+    """Run a restoration to its end; return the finished scan and the number of slices."""
+    slices = 0
+    with tqdm(unit="slice", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        try:
+            while True:
+                progress = next(steps)
+                slices = bar.total = progress.total
+                bar.set_description(progress.what, refresh=False)
+                bar.update(progress.done - bar.n)
+        except StopIteration as end:
+            return end.value, slices
+        finally:
+            steps.close()
+
+
+def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
+    """Refuse an output that could not be written in the end.
+
+    Raises
+    ------
+    OutputError
+        Where the folder is missing or cannot be written into, the suffix is of no format that keeps the geometry, the
+        output is the input or a folder, or there is such a file and ``overwrite`` is not set.
+    """
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"The folder {folder} does not exist: make it first, or choose another.")
+    if source.exists() and output.exists() and output.samefile(source):
+        raise OutputError(f"{output} is the scan to be restored: give the result another name.")
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder: give the name of a file.")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
+    try:
+        # A scan of one voxel, written for real, meets whatever would stop the result in the end.
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as trial:
+            write_scan(Scan(np.zeros((1, 1, 1), np.int16)), Path(trial) / output.name)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"Nothing can be written into {folder} ({reason}): choose another folder.") from error
+
+
+def same_geometry(one: Scan, other: Scan) -> bool:
+    """Whether two scans have the same spacing, origin (within 0.001 mm) and direction."""
+    pairs = (
+        (one.spacing_mm, other.spacing_mm),
+        (one.origin_mm, other.origin_mm),
+        (one.direction, other.direction),
+    )
+    return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
+
+
+def _task_of(scan: Scan) -> str:
+    """The task made for the scan's modality."""
+    for task in TASKS.values():
+        if scan.modality is not None and task.modality == scan.modality:
+            _note(f"task {task.name}, because {scan.metadata['modality_reason']}.")
+            return task.name
+    reason = scan.metadata["modality_reason"]
+    raise ScanError(f"Choose with --task or --modality: {reason}.")
+
+
+def _agree_on_task(network: RestoreRWKV, arguments: argparse.Namespace, scan: Scan) -> str:
+    """The task of the weights, which must be the one asked for; weights without a card take the latter."""
+    card = network.card
+    if card.task and arguments.task and card.task != arguments.task:
+        raise CheckpointError(
+            f"{arguments.checkpoint.name} holds weights for {card.task}, not for {arguments.task}: "
+            "leave --task out, or give other weights."
+        )
+    if card.task:
+        if arguments.checkpoint and not arguments.task:
+            _note(f"task {card.task}, because the weights say so.")
+        return card.task
+    task: str = arguments.task or _task_of(scan)
+    network.card = replace(card, task=task, modality=TASKS[task].modality)
+    return task
+
+
+def _table(result: Evaluation, unit: str) -> str:
+    """The figures as lines of text, the mean last."""
+    heads = ("slice", "PSNR dB", "SSIM", f"RMSE {unit}".rstrip(), "NRMSE")
+    rows = [(str(z), *(getattr(score, name) for name in NAMES)) for z, score in enumerate(result.slices)]
+    rows.append(("mean", *(result.mean[name] for name in NAMES)))
+    lines = ["  ".join(f"{head:>10}" for head in heads)]
+    lines += ["  ".join([f"{row[0]:>10}", *(f"{value:>10.4f}" for value in row[1:])]) for row in rows]
+    window = "no window" if result.window is None else f"window {result.window[0]:g} to {result.window[1]:g} {unit}"
+    lines.append(f"{window.rstrip()}; data range: max - min of each reference slice")
+    return "\n".join(lines)
+
+
+def _note(words: str) -> None:
+    print(f"restore-rwkv: {words}", file=sys.stderr)

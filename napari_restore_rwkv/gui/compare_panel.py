@@ -1,0 +1,177 @@
+"""The lower half of the Restore panel: how a result is looked at, how strongly it is mixed in, and saving it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import FunctionWorker
+from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
+
+from ..errors import OutputError
+from .comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, CompareView, Comparison
+from .form_parts import beside
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from .result import RestorationResult
+
+BLINK_KEY = "B"
+FULL = 100
+REMIX_AFTER_MS = 30
+SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
+
+
+class ComparePanel(QWidget):
+    """Show, Blink, Strength, Save: greyed out until there is a result.
+
+    Signals
+    -------
+    said(text)
+        Something to read: where a result was saved.
+    failed(error)
+        Saving did not work.
+    """
+
+    said = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.view = CompareView(viewer)
+        self.comparison: Comparison | None = None
+        self._viewer = viewer
+        self._bound = False
+        self._remix = QTimer(self)
+        self._remix.setSingleShot(True)
+        self._remix.setInterval(REMIX_AFTER_MS)
+        self._remix.timeout.connect(self._mix)
+        self._build()
+        self.setEnabled(False)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def show_comparison(self, comparison: Comparison) -> None:
+        """Take up a new result, in the view that was chosen last."""
+        self.comparison = comparison
+        self.setEnabled(True)
+        self.strength.setValue(FULL)
+        self._bind_key()
+        self.view.show(comparison, self.modes.currentText())
+
+    def choose_mode(self, mode: str) -> None:
+        """Choose a view by its name."""
+        self.modes.setCurrentText(mode)
+
+    def blink(self, viewer: Any = None) -> None:
+        """Change between input and restored."""
+        if self.comparison is None:
+            return
+        if self.view.mode != BLINK:
+            self.modes.setCurrentText(BLINK)
+        else:
+            self.view.blink()
+
+    def save(self) -> None:
+        """Ask for a file name and write the restored volume there, in the background."""
+        assert self.comparison is not None
+        result = self.comparison.result
+        if result.remaining:
+            done = len(result.finished)
+            self.failed.emit(
+                OutputError(f"{done} of {result.slices} slices are restored: press Restore to finish before saving.")
+            )
+            return
+        proposal = re.sub(r"[^\w.-]+", "_", self.comparison.restored.name).strip("_") + ".nii.gz"
+        name, _ = QFileDialog.getSaveFileName(self, "Save the restored scan", proposal, SAVE_FILTER)
+        if name:
+            self.save_to(Path(name))
+
+    def save_to(self, path: Path) -> None:
+        """Write the restored volume, as strongly mixed in as it is shown, with its geometry and provenance."""
+        assert self.comparison is not None
+        worker = FunctionWorker(_write, self.comparison.result, self.strength.value() / FULL, path)
+        worker.returned.connect(self._on_saved)
+        worker.errored.connect(self.failed)
+        self.said.emit(f"Saving {path.name} ...")
+        worker.start()
+
+    def shut_down(self, give_back: bool) -> None:
+        """Stop following the viewer; give the person's own view back if the viewer stays."""
+        self._remix.stop()
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._unbind_key()
+        if give_back:
+            self.view.leave()
+
+    def _build(self) -> None:
+        self.modes = QComboBox()
+        self.modes.addItems([SIDE_BY_SIDE, RESTORED_ONLY, BLINK, OWN_VIEW])
+        self.modes.setToolTip("How the result is looked at; the last entry gives back your own layers and grid")
+        self.modes.currentTextChanged.connect(self._on_mode)
+        self.blink_button = QPushButton("Blink")
+        self.blink_button.setToolTip("Change between input and restored in one panel")
+        self.blink_button.clicked.connect(self.blink)
+        self.strength = QSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0, FULL)
+        self.strength.setValue(FULL)
+        self.strength.setToolTip("input + strength x (restored - input): how much of the restoration is mixed in")
+        self.percent = QLabel(f"{FULL} %")
+        self.percent.setMinimumWidth(self.percent.sizeHint().width())
+        self.strength.valueChanged.connect(self._on_strength)
+        self.save_button = QPushButton("Save ...")
+        self.save_button.setToolTip("Write the restored scan with its geometry, and how it was made beside it")
+        self.save_button.clicked.connect(self.save)
+        rows = QFormLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Show", beside(self.modes, self.blink_button))
+        rows.addRow("Strength", beside(self.strength, self.percent))
+        rows.addRow("", self.save_button)
+
+    def _on_mode(self, mode: str) -> None:
+        if self.comparison is not None and mode != self.view.mode:
+            self.view.show(self.comparison, mode)
+
+    def _on_strength(self, value: int) -> None:
+        self.percent.setText(f"{value} %")
+        self._remix.start()
+
+    def _mix(self) -> None:
+        if self.comparison is not None:
+            self.comparison.mix_in(self.strength.value() / FULL)
+
+    def _on_removed(self, event: Any) -> None:
+        if self.comparison is None or event.value not in self.comparison.layers:
+            return
+        if event.value is not self.comparison.difference:
+            self.view.leave()
+            self.comparison = None
+            self._unbind_key()
+            self.setEnabled(False)
+
+    def _on_saved(self, path: Path) -> None:
+        self.said.emit(f"Saved as {path}")
+
+    def _bind_key(self) -> None:
+        """Let B blink while there is something to blink, unless B means something to the viewer already."""
+        key = coerce_keybinding(BLINK_KEY)
+        if self._bound or key in self._viewer.keymap or key in self._viewer.class_keymap:
+            return
+        self._viewer.bind_key(BLINK_KEY, self.blink)
+        self._bound = True
+        self.blink_button.setText(f"Blink ({BLINK_KEY})")
+
+    def _unbind_key(self) -> None:
+        if self._bound:
+            self._viewer.bind_key(BLINK_KEY, None)
+            self._bound = False
+
+
+def _write(result: RestorationResult, strength: float, path: Path) -> Path:
+    from ..scans.files import write_scan
+
+    write_scan(result.as_scan(strength), path)
+    return path

@@ -1,0 +1,125 @@
+"""What the manifest offers to napari: reader, writer, sample scans, the panel and the layer menus' entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+
+from ..errors import ScanError
+from ..scans.scan import to_canonical
+from .comparison import SIDE_BY_SIDE
+from .layers import image_to_scan, scan_to_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .restore_panel import RestorePanel
+
+PLUGIN, PANEL = "napari-restore-rwkv", "Restore"
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
+PEEK_AT_FILES = 8
+SAMPLES = {
+    "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose"),
+    "ct_abdomen": ("ct_abdomen_dicom", "CT abdomen"),
+    "mr_t1_mni152": ("mr_t1_mni152.nii.gz", "MR T1 average head"),
+}
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
+    """Return the reader if this looks like a scan: by its suffix, or by DICOM's magic in a file or folder."""
+    if isinstance(path, list):
+        return None
+    file = Path(path)
+    if file.is_dir():
+        return read if _looks_like_dicom_folder(file) else None
+    return read if file.name.lower().endswith(SUFFIXES) or _is_dicom(file) else None
+
+
+def read(path: str) -> list[LayerData]:
+    """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left."""
+    return [_read_named(Path(path), _stem(Path(path)))]
+
+
+def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write an image layer with its geometry, and how it was restored beside it."""
+    from ..scans.files import write_scan
+
+    scan = image_to_scan(data, attributes)
+    write_scan(scan, path)
+    beside = [f"{path}.json"] if "restoration" in scan.metadata else []
+    return [path, *beside]
+
+
+def open_ct_abdomen_quarter_dose() -> list[LayerData]:
+    """Open the sample scan with simulated quarter-dose noise."""
+    return _open_sample("ct_abdomen_quarter_dose")
+
+
+def open_ct_abdomen() -> list[LayerData]:
+    """Open the sample DICOM series."""
+    return _open_sample("ct_abdomen")
+
+
+def open_mr_t1_mni152() -> list[LayerData]:
+    """Open the sample MR scan."""
+    return _open_sample("mr_t1_mni152")
+
+
+def restore_selected_layer() -> None:
+    """Open the panel with the selected layer chosen."""
+    viewer, panel = _open_panel()
+    panel.choose_layer(viewer.layers.selection.active)
+
+
+def compare_result() -> None:
+    """Show the last result beside its input."""
+    _, panel = _open_panel()
+    if panel.compare.comparison is None:
+        panel.say("There is nothing to compare yet: restore a scan first.")
+    panel.compare.choose_mode(SIDE_BY_SIDE)
+
+
+def _open_panel() -> tuple[napari.Viewer, RestorePanel]:
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ScanError("The Restore panel needs an open napari window.")
+    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, PANEL)
+    dock.show()
+    return viewer, panel
+
+
+def _open_sample(key: str) -> list[LayerData]:
+    from ..scans.samples import sample_path
+
+    file, name = SAMPLES[key]
+    return [_read_named(sample_path(file), name)]
+
+
+def _read_named(path: Path, name: str) -> LayerData:
+    from ..scans.files import read_scan
+
+    return scan_to_layer(to_canonical(read_scan(path)), name)
+
+
+def _stem(path: Path) -> str:
+    """Return the file's name without the suffix of its format, ``.nii.gz`` as a whole."""
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[: -len(ending)] if ending else path.name
+
+
+def _looks_like_dicom_folder(folder: Path) -> bool:
+    files = (entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith("."))
+    return any(_is_dicom(file) for _, file in zip(range(PEEK_AT_FILES), files, strict=False))
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
+    except OSError:
+        return False

@@ -1,0 +1,56 @@
+"""Small Qt pieces that both halves of the Restore panel are made of."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+
+NARROW_COMBO = 10
+
+
+def choice(tip: str) -> QComboBox:
+    """Return a drop-down list that does not widen the panel for a long layer name."""
+    combo = QComboBox()
+    combo.setToolTip(tip)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(NARROW_COMBO)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def hint() -> QLabel:
+    """Return a line that answers a question before it is asked."""
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
+
+
+def small_button(text: str, tip: str) -> QToolButton:
+    """Return a button for a single sign."""
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    return button
+
+
+def beside(*widgets: QWidget, stretch: tuple[int, ...] = ()) -> QHBoxLayout:
+    """Return a row of widgets without a margin; `stretch` says how they share the width."""
+    row = QHBoxLayout()
+    row.setContentsMargins(0, 0, 0, 0)
+    for place, widget in enumerate(widgets):
+        row.addWidget(widget, stretch[place] if stretch else 0)
+    return row
+
+
+def keep_room(widget: QWidget) -> None:
+    """Let a widget take its room while it is hidden, so that nothing jumps when it appears."""
+    policy = widget.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)
+
+
+def dividing_line() -> QFrame:
+    """Return a thin horizontal line that shows on dark and light themes."""
+    line = QFrame()
+    line.setFixedHeight(1)
+    line.setStyleSheet("background: rgba(128, 128, 128, 120);")
+    return line

@@ -1,0 +1,231 @@
+"""napari layers and scans, into each other.
+
+A layer lies index-aligned in the world: scale and translation in mm, axes z, y, x. Direction cosines and whatever else
+the file said are kept in ``layer.metadata[RECORD]``, and come back as long as the layer is where the reader put it.
+"""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ScanError
+from ..scans.scan import AXES, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari.layers import Layer
+
+RECORD = "restore_rwkv"
+ABDOMEN_WINDOW_HU = (-160.0, 240.0)
+PET_WINDOW_SUV = (0.0, 10.0)
+
+
+def layer_to_scan(layer: Layer, time_index: int | None = None) -> Scan:
+    """Return the scan that an image layer shows.
+
+    Parameters
+    ----------
+    layer
+        A greyscale image layer with axes (z, y, x), (y, x), or (t, z, y, x).
+    time_index
+        The frame of a four-dimensional layer.
+
+    Returns
+    -------
+    Scan
+        Voxels of shape (Z, Y, X), still lazy if the layer's are; a two-dimensional layer becomes one slice. Spacing in
+        mm, from the layer's scale and units; a layer in pixels counts one pixel as 1 mm.
+
+    Raises
+    ------
+    ScanError
+        If the layer is not a greyscale scan of two to four dimensions, or if a frame must be chosen first.
+    """
+    if layer._type_string != "image":
+        raise ScanError(
+            f'"{layer.name}" is a {layer._type_string} layer; only an image layer can be restored: choose the scan.'
+        )
+    attributes = {
+        "name": layer.name,
+        "rgb": layer.rgb,
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "units": layer.units,
+        "metadata": layer.metadata,
+        "affine": layer.affine.affine_matrix,
+    }
+    return image_to_scan(layer.data[0] if layer.multiscale else layer.data, attributes, time_index)
+
+
+def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | None = None) -> Scan:
+    """Return the scan held by an image layer's data and attributes (napari's layer data tuple); see `layer_to_scan`."""
+    name = attributes.get("name", "image")
+    _refuse_what_is_no_scan(data, name, bool(attributes.get("rgb")))
+    record = attributes.get("metadata", {}).get(RECORD, {})
+    placed = record if _is_where_the_reader_put_it(data.shape, attributes, record) else _place(data.shape, attributes)
+    return Scan(
+        voxels=_three_dimensional(data, name, time_index),
+        spacing_mm=tuple(float(step) for step in placed["spacing_mm"]),
+        origin_mm=tuple(float(value) for value in placed["origin_mm"]),
+        direction=np.asarray(placed["direction"], dtype=float),
+        modality=record.get("modality"),
+        unit=record.get("unit", ""),
+        metadata=MappingProxyType(dict(record.get("metadata", {}))),
+    )
+
+
+def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:
+    """Return the napari layer data tuple that shows a scan: mm, axes z y x, grey, with the modality's usual window."""
+    attributes = {
+        "name": name,
+        "scale": tuple(scan.spacing_mm),
+        "translate": tuple(scan.origin_mm[::-1]),
+        "units": ("mm",) * 3,
+        "axis_labels": AXES,
+        "colormap": "gray",
+        "contrast_limits": window_of(scan),
+    }
+    attributes["metadata"] = {RECORD: geometry_record(scan, scan.shape, attributes["scale"], attributes["translate"])}
+    return scan.voxels, attributes, "image"
+
+
+def geometry_record(
+    scan: Scan, shape: Sequence[int], scale: Sequence[float], translate: Sequence[float]
+) -> dict[str, Any]:
+    """Return what a layer of this shape, scale and translation must remember of its scan to be written back exactly."""
+    return {
+        "shape": tuple(int(size) for size in shape),
+        "scale": tuple(float(step) for step in scale),
+        "translate": tuple(float(value) for value in translate),
+        "spacing_mm": tuple(scan.spacing_mm),
+        "origin_mm": tuple(scan.origin_mm),
+        "direction": np.asarray(scan.direction, dtype=float).tolist(),
+        "modality": scan.modality,
+        "unit": scan.unit,
+        "metadata": dict(scan.metadata),
+    }
+
+
+def window_of(scan: Scan) -> tuple[float, float]:
+    """Return the display limits usual for the modality, in units of the scan; robust limits where there are none."""
+    if scan.modality == "CT":
+        return ABDOMEN_WINDOW_HU
+    if scan.modality == "PET" and scan.unit == "SUV":
+        return PET_WINDOW_SUV
+    return _robust_limits(scan.voxels)
+
+
+def describe(scan: Scan) -> str:
+    """Return one line such as ``"20 x 512 x 512 · 2.0 x 0.98 x 0.98 mm · HU"``."""
+    parts = [" x ".join(str(size) for size in scan.shape), f"{' x '.join(_length(s) for s in scan.spacing_mm)} mm"]
+    return " · ".join([*parts, scan.unit] if scan.unit else parts)
+
+
+def restored_name(name: str) -> str:
+    """Return the name of the restored layer."""
+    return f"{name} [restored]"
+
+
+def difference_name(name: str) -> str:
+    """Return the name of the layer with the signed difference."""
+    return f"{name} [restored - input]"
+
+
+def _refuse_what_is_no_scan(data: Any, name: str, rgb: bool) -> None:
+    if rgb:
+        raise ScanError(f'"{name}" is a colour picture (RGB); a scan has one grey value per voxel: convert it to grey.')
+    kind = np.dtype(data.dtype).kind
+    if kind == "c":
+        raise ScanError(f'"{name}" holds complex numbers; restoration takes real ones: take the magnitude first.')
+    if kind == "b":
+        raise ScanError(f'"{name}" is a mask of true and false, not a scan: choose the image it was drawn on.')
+    shape = " x ".join(str(size) for size in data.shape)
+    if 0 in data.shape:
+        raise ScanError(f'"{name}" is empty (shape {shape}): there is nothing to restore.')
+    if not 2 <= len(data.shape) <= 4:
+        raise ScanError(
+            f'"{name}" has {len(data.shape)} dimension{"s" if len(data.shape) > 1 else ""} (shape {shape}); '
+            "a scan has two (a slice), three, or four with time."
+        )
+
+
+def _three_dimensional(data: Any, name: str, time_index: int | None) -> Any:
+    if len(data.shape) == 2:
+        return data[None]
+    if len(data.shape) == 3:
+        return data
+    if time_index is None:
+        raise ScanError(f'"{name}" has four dimensions: choose which of its {data.shape[0]} frames to restore.')
+    if not 0 <= time_index < data.shape[0]:
+        raise ScanError(f'"{name}" has frames 0 to {data.shape[0] - 1}, not {time_index}.')
+    return data[time_index] if isinstance(data, np.ndarray) else _LazyFrame(data, time_index)
+
+
+class _LazyFrame:
+    """One frame of a lazy array with a leading time axis, read no further than it is asked for."""
+
+    def __init__(self, data: Any, time_index: int) -> None:
+        self._data, self._time_index = data, time_index
+        self.shape = tuple(data.shape[1:])
+        self.dtype = np.dtype(data.dtype)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data[(self._time_index, *(index if isinstance(index, tuple) else (index,)))]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+
+def _is_where_the_reader_put_it(shape: Sequence[int], attributes: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    if not record or tuple(shape) != tuple(record["shape"]):
+        return False
+    identity = np.allclose(attributes.get("affine", 1.0), np.eye(len(shape) + 1))
+    return (
+        ("affine" not in attributes or identity)
+        and np.allclose(attributes.get("scale", record["scale"]), record["scale"], rtol=1e-6)
+        and np.allclose(attributes.get("translate", record["translate"]), record["translate"], atol=1e-6)
+    )
+
+
+def _place(shape: Sequence[int], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return spacing and origin in mm from a layer's scale, translation and units; its axes count as the patient's."""
+    count = len(shape)
+    in_mm = [_millimetres(unit) for unit in attributes.get("units") or ("pixel",) * count]
+    spacing = [abs(s) * unit for s, unit in zip(attributes.get("scale", (1.0,) * count), in_mm, strict=True)]
+    start = [t * unit for t, unit in zip(attributes.get("translate", (0.0,) * count), in_mm, strict=True)]
+    return {
+        "spacing_mm": [1.0, *spacing][-3:],
+        "origin_mm": [0.0, *start][-3:][::-1],
+        "direction": np.eye(3),
+    }
+
+
+def _millimetres(unit: Any) -> float:
+    """Return how many mm one of this unit is; pixels and other things that are no lengths count as 1 mm."""
+    import pint
+
+    registry = pint.get_application_registry()
+    unit = registry.Unit(str(unit))
+    return float((1.0 * unit).to("mm").magnitude) if unit.is_compatible_with("mm") else 1.0
+
+
+def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:
+    """Return the 0.5th and 99.8th percentile of a coarse sample of the middle slices, read without the rest."""
+    middle = voxels.shape[0] // 2
+    steps = tuple(max(1, size // per_axis) for size in voxels.shape[1:])
+    sample = np.asarray(voxels[middle : middle + 1, :: steps[0], :: steps[1]], dtype=np.float32)
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, [0.5, 99.8]) if sample.size else (0.0, 1.0)
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def _length(millimetres: float) -> str:
+    """Return a length with two significant digits at least: 2.0, 0.98, 12.5."""
+    decimals = 1 if millimetres >= 1 and math.isclose(millimetres, round(millimetres, 1), abs_tol=0.005) else 2
+    return f"{millimetres:.{decimals}f}"

@@ -1,0 +1,314 @@
+"""The form of the Restore panel: which scan, which task and weights, how much of it, and where to compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QRadioButton,
+    QSpinBox,
+    QWidget,
+)
+
+from ..errors import CheckpointError, ScanError
+from ..tasks import TASKS, Task
+from .comparison import is_result
+from .form_parts import beside, choice, hint, small_button
+from .layers import describe, layer_to_scan
+from .options import RestoreOptions, Surroundings, mismatch, propose_task
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from ..scans.scan import Scan
+
+SHIPPED = "shipped"
+CHOOSE = "choose"
+CHOOSE_A_FILE = "choose a file ..."
+NO_WEIGHTS = "no weights yet: choose a file"
+FILE_FILTER = "Weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)"
+
+
+class RestoreForm(QWidget):
+    """Scan, Task, Model, Region, Run on. It follows the viewer's layers, and everything is chosen once there is a scan.
+
+    Signals
+    -------
+    changed()
+        Something else was chosen.
+    asked(text)
+        The person wants to read this, or has to.
+    """
+
+    changed = Signal()
+    asked = Signal(str)
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: list[Image] = []
+        self._files: list[Path] = []
+        self._watched: Image | None = None
+        self._surroundings: Surroundings | None = None
+        self._reason = ""
+        self._build()
+        self._fill_tasks()
+        self._fill_models()
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(viewer.layers.events, event).connect(self._follow_layers)
+        self._connect()
+        self._follow_layers()
+        if viewer.layers.selection.active in self._layers:
+            self.choose(viewer.layers.selection.active)
+
+    @property
+    def layer(self) -> Image | None:
+        """The chosen scan's layer."""
+        index = self.scans.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    @property
+    def task(self) -> Task:
+        """The chosen task."""
+        return TASKS[self.tasks.currentData()]
+
+    @property
+    def time_index(self) -> int | None:
+        """The chosen frame of a four-dimensional layer, else None."""
+        return self.frame.value() if self.layer is not None and self.layer.ndim == 4 else None
+
+    def scan(self) -> Scan:
+        """Return the chosen scan, or raise `ScanError` in words."""
+        if self.layer is None:
+            raise ScanError("Open a scan first: File > Open, or File > Open Sample > Restore-RWKV.")
+        return layer_to_scan(self.layer, self.time_index)
+
+    def options(self) -> RestoreOptions:
+        """Return what is filled in; `ScanError` or `CheckpointError` where something is missing."""
+        self.scan()
+        refusal = self._mismatch()
+        weights = self._weights()
+        if weights is None:
+            raise CheckpointError(f"There are no weights for {self.task.title} yet: choose a file under Model.")
+        if refusal and not self.anyway.isChecked():
+            raise CheckpointError(refusal)
+        return RestoreOptions(
+            layer=self.layer,
+            weights=weights,
+            time_index=self.time_index,
+            region="slice" if self.this_slice.isChecked() else "volume",
+            device=self.devices.currentData(),
+            any_modality=self.anyway.isChecked(),
+        )
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer, or say why it cannot be restored."""
+        if layer in self._layers:
+            self.scans.setCurrentIndex(self._layers.index(layer))
+        elif layer is not None:
+            try:
+                layer_to_scan(layer, 0)
+                self.asked.emit(f'"{layer.name}" is a result already; choose the scan itself.')
+            except ScanError as error:
+                self.asked.emit(str(error))
+
+    def offer_whole_volume(self) -> None:
+        """Propose the whole volume next, if there is more than the slice."""
+        self.whole_volume.setChecked(self.whole_volume.isEnabled())
+
+    def offer_anyway(self) -> None:
+        """Show the choice to restore although the weights were made for another modality."""
+        self.anyway.setVisible(True)
+
+    def tell_surroundings(self, surroundings: Surroundings) -> None:
+        """List the devices and the shipped weights, now that they are known."""
+        self._surroundings = surroundings
+        chosen = self.devices.currentIndex()
+        self.devices.clear()
+        for device in surroundings.devices:
+            self.devices.addItem(device.title, device.name)
+        self.devices.setCurrentIndex(max(chosen, 0))
+        self._fill_tasks()
+        self._fill_models()
+        self._explain_device()
+
+    def shut_down(self) -> None:
+        """Stop following the viewer."""
+        self._watch(None)
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(self._viewer.layers.events, event).disconnect(self._follow_layers)
+
+    def _build(self) -> None:
+        rows = QFormLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.scans, self.about_scan = choice("The image layer to restore"), hint()
+        self.frame, self.frame_label = QSpinBox(), QLabel("Frame")
+        self.frame.setToolTip("Which frame of a scan with a time axis")
+        self.tasks, self.about_task = choice("What to do with it"), hint()
+        self.anyway = QCheckBox("restore anyway")
+        self.anyway.setToolTip("Use these weights although they were made for another modality")
+        self.anyway.hide()
+        self.models = choice("The weights of the network")
+        self.card = small_button("i", "What these weights were trained on, and what they gain")
+        self.this_slice, self.whole_volume = QRadioButton("this slice"), QRadioButton("whole volume")
+        self.this_slice.setChecked(True)
+        self.devices, self.why = choice("Where to compute"), small_button("?", "Why not the GPU?")
+        self.devices.addItem("the fastest there is", "auto")
+        rows.addRow("Scan", self.scans)
+        rows.addRow(self.about_scan)
+        rows.addRow(self.frame_label, self.frame)
+        rows.addRow("Task", self.tasks)
+        rows.addRow(self.about_task)
+        rows.addRow("", self.anyway)
+        rows.addRow("Model", beside(self.models, self.card))
+        rows.addRow("Region", beside(self.this_slice, self.whole_volume))
+        rows.addRow("Run on", beside(self.devices, self.why))
+
+    def _connect(self) -> None:
+        self.scans.currentIndexChanged.connect(self._on_scan)
+        self.frame.valueChanged.connect(self._describe)
+        self.tasks.currentIndexChanged.connect(self._on_task)
+        self.models.activated.connect(self._on_model)
+        self.this_slice.toggled.connect(self.changed)
+        self.devices.currentIndexChanged.connect(self._explain_device)
+        self.card.clicked.connect(lambda: self.asked.emit(self._card()))
+        self.why.clicked.connect(lambda: self.asked.emit(self.why.toolTip()))
+
+    def _follow_layers(self, event: Any = None) -> None:
+        chosen = self.layer
+        before = set(map(id, self._layers))
+        found = [layer for layer in self._viewer.layers if layer._type_string == "image" and not is_result(layer)]
+        fresh = [layer for layer in found if id(layer) not in before]
+        self._layers = found
+        self.scans.blockSignals(True)
+        self.scans.clear()
+        self.scans.addItems([layer.name for layer in found])
+        wanted = fresh[-1] if fresh and self.isEnabled() else chosen
+        if wanted in found:
+            self.scans.setCurrentIndex(found.index(wanted))
+        self.scans.blockSignals(False)
+        if self.layer is not self._watched or not found:
+            self._on_scan()
+
+    def _watch(self, layer: Image | None) -> None:
+        for old, switch in ((self._watched, "disconnect"), (layer, "connect")):
+            if old is not None:
+                for event in (old.events.data, old.events.scale, old.events.units):
+                    getattr(event, switch)(self._describe)
+        self._watched = layer
+
+    def _on_scan(self) -> None:
+        self._watch(self.layer)
+        timed = self.layer is not None and self.layer.ndim == 4 and not self.layer.rgb
+        self.frame.setVisible(timed)
+        self.frame_label.setVisible(timed)
+        if timed:
+            self.frame.setMaximum(self.layer.data.shape[0] - 1)
+            self.frame.setValue(self._viewer.dims.current_step[self._viewer.dims.ndim - 4])
+        self._describe()
+        try:
+            scan = self.scan()
+        except ScanError:
+            self.about_task.setText("")
+            return
+        name, self._reason = propose_task(scan)
+        self.tasks.setCurrentIndex(self.tasks.findData(name))
+        self.this_slice.setChecked(True)
+        self.whole_volume.setEnabled(self.layer.ndim > 2)
+        self._on_choice()
+
+    def _describe(self, event: Any = None) -> None:
+        try:
+            self.about_scan.setText(describe(self.scan()))
+        except ScanError as error:
+            self.about_scan.setText(str(error) if self._layers else "Open a scan, or a sample: File > Open Sample.")
+
+    def _on_task(self) -> None:
+        self._reason = f"made for {self.task.modality} scans" if self.task.modality else "made for CT, MR and PET"
+        self._fill_models()
+        self._on_choice()
+
+    def _on_model(self, index: int) -> None:
+        if self.models.itemData(index) == CHOOSE:
+            self._ask_for_a_file()
+        self._on_choice()
+
+    def _on_choice(self) -> None:
+        """Say whether the weights fit the scan, and offer to go on where they do not."""
+        self.anyway.setChecked(False)
+        refusal = self._mismatch()
+        self.anyway.setVisible(bool(refusal))
+        self.about_task.setText(refusal or self._reason)
+        self.changed.emit()
+
+    def _mismatch(self) -> str:
+        if self.models.currentData() != SHIPPED:
+            return ""
+        try:
+            return mismatch(self.task, self.scan())
+        except ScanError:
+            return ""
+
+    def _weights(self) -> str | Path | None:
+        data = self.models.currentData()
+        return self.task.name if data == SHIPPED else Path(data) if data and data != CHOOSE else None
+
+    def _fill_tasks(self) -> None:
+        chosen = max(self.tasks.currentIndex(), 0)
+        self.tasks.blockSignals(True)
+        self.tasks.clear()
+        for task in TASKS.values():
+            known = self._surroundings is None or task.name in self._surroundings.shipped
+            self.tasks.addItem(task.title if known else f"{task.title} (no weights yet)", task.name)
+        self.tasks.setCurrentIndex(chosen)
+        self.tasks.blockSignals(False)
+
+    def _fill_models(self) -> None:
+        chosen = self.models.currentData()
+        self.models.clear()
+        if self._surroundings is None:
+            self.models.addItem("shipped weights", SHIPPED)
+        elif self.task.name in self._surroundings.shipped:
+            self.models.addItem(self._surroundings.shipped[self.task.name], SHIPPED)
+        elif not self._files:
+            self.models.addItem(NO_WEIGHTS, None)
+        for file in self._files:
+            self.models.addItem(file.name, str(file))
+        self.models.addItem(CHOOSE_A_FILE, CHOOSE)
+        if chosen not in (None, CHOOSE):
+            self.models.setCurrentIndex(max(self.models.findData(chosen), 0))
+        self.card.setToolTip(self._card())
+
+    def _ask_for_a_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Weights of a Restore-RWKV network", "", FILE_FILTER)
+        if name:
+            self.use_file(Path(name))
+        else:
+            self.models.setCurrentIndex(0)
+
+    def use_file(self, path: Path) -> None:
+        """Choose a weights file."""
+        if path not in self._files:
+            self._files.append(path)
+        self._fill_models()
+        self.models.setCurrentIndex(self.models.findData(str(path)))
+        self._on_choice()
+
+    def _card(self) -> str:
+        if self._surroundings is None or self.models.currentData() != SHIPPED:
+            return "The card is read when the weights are used; it is kept with the result."
+        return self._surroundings.cards[self.task.name]
+
+    def _explain_device(self) -> None:
+        devices = self._surroundings.devices if self._surroundings else ()
+        index = self.devices.currentIndex()
+        advice = devices[index].advice if 0 <= index < len(devices) else ""
+        self.why.setToolTip(advice or "This is the fastest there is for this device.")

@@ -1,0 +1,178 @@
+"""The Restore panel: the form, Restore and Cancel, progress and messages, and below them the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import FunctionWorker
+from napari.settings import get_settings
+from napari.utils.notifications import ErrorNotification, notification_manager, show_warning
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
+
+from ..errors import CheckpointError, RestoreError
+from .compare_panel import ComparePanel
+from .form_parts import beside, dividing_line, hint, keep_room
+from .options import look_around
+from .restore_form import RestoreForm
+from .restore_job import RestoreJob, sentence_of
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+
+RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
+WIDE_ENOUGH = 330
+RESEARCH_USE = "Research use only. Not for diagnosis."
+
+
+class RestorePanel(QWidget):
+    """The dock widget "Restore"."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.form = RestoreForm(napari_viewer)
+        self.compare = ComparePanel(napari_viewer)
+        # Without a parent: it must outlive the panel until its thread has ended.
+        self.job = RestoreJob(napari_viewer)
+        self._closed = False
+        self._build()
+        self._connect()
+        self._look_around()
+
+    def choose_layer(self, layer: Layer | None) -> None:
+        """Choose the scan to restore, or say why this layer is none."""
+        self.form.choose(layer)
+
+    def restore(self) -> None:
+        """Start what is filled in."""
+        if self.job.running:
+            self.say("A restoration is under way: wait for it, or press Cancel.")
+            return
+        try:
+            self.job.start(self.form.options())
+        except RestoreError as error:
+            self.fail(error)
+            return
+        self._let_run(True)
+        self.bar.setRange(0, 0)
+        self.progress.setText("getting ready ...")
+        self.say("")
+
+    def cancel(self) -> None:
+        """Stop soon, and keep what is finished."""
+        self.cancel_button.setEnabled(False)
+        self.progress.setText("stopping ...")
+        self.job.cancel()
+
+    def say(self, text: str) -> None:
+        """Show a sentence in the messages line."""
+        self.message.setStyleSheet("")
+        self.message.setText(text)
+
+    def fail(self, error: Exception) -> None:
+        """Show an error as one sentence, here and as a notification; that of an unexpected one has the details."""
+        sentence = sentence_of(error)
+        self.message.setStyleSheet(f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};")
+        self.message.setText(sentence)
+        if isinstance(error, RestoreError):
+            show_warning(sentence)
+        else:
+            notification_manager.dispatch(ErrorNotification(error))
+
+    def shut_down(self, viewer_stays: bool = True) -> None:
+        """Cancel what runs, wait for it, and let go of the viewer."""
+        if self._closed:
+            return
+        self._closed = True
+        self.job.shut_down()
+        self.form.shut_down()
+        self.compare.shut_down(give_back=viewer_stays)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Notice that napari takes the panel out of its dock: it was closed."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        super().changeEvent(event)
+
+    def _build(self) -> None:
+        self.restore_button = QPushButton(RESTORE)
+        self.restore_button.setDefault(True)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setEnabled(False)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.progress = QLabel()
+        for widget in (self.bar, self.progress):
+            keep_room(widget)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.setMinimumWidth(WIDE_ENOUGH)
+        rows = QVBoxLayout(self)
+        rows.addWidget(self.form)
+        rows.addLayout(beside(self.restore_button, self.cancel_button, stretch=(2, 1)))
+        rows.addLayout(beside(self.bar, self.progress, stretch=(1, 0)))
+        for widget in (self.message, dividing_line(), self.compare):
+            rows.addWidget(widget)
+        research = hint()
+        research.setText(RESEARCH_USE)
+        rows.addWidget(research)
+        rows.addStretch()
+        self._let_run(False)
+
+    def _connect(self) -> None:
+        self.restore_button.clicked.connect(self.restore)
+        self.cancel_button.clicked.connect(self.cancel)
+        for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(self.restore)
+        self.form.changed.connect(self._on_choice)
+        self.form.asked.connect(self.say)
+        self.compare.said.connect(self.say)
+        self.compare.failed.connect(self.fail)
+        self.job.progressed.connect(self._on_progress)
+        self.job.shown.connect(self.compare.show_comparison)
+        self.job.ended.connect(self._on_ended)
+        self.job.failed.connect(self._on_failed)
+        self.destroyed.connect(self.job.shut_down)
+
+    def _look_around(self) -> None:
+        """Ask for devices and weights in the background: importing torch would freeze the window for seconds."""
+        worker = FunctionWorker(look_around)
+        worker.returned.connect(self.form.tell_surroundings)
+        worker.errored.connect(self.fail)
+        worker.start()
+
+    def _let_run(self, running: bool) -> None:
+        self.form.setEnabled(not running)
+        self.restore_button.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.bar.setVisible(running)
+        self.progress.setVisible(running)
+
+    def _on_choice(self) -> None:
+        self.restore_button.setText(RESTORE)
+
+    def _on_progress(self, done: int, total: int, text: str) -> None:
+        # One slice has no steps worth a bar.
+        self.bar.setRange(0, total if total > 1 else 0)
+        self.bar.setValue(done)
+        if self.cancel_button.isEnabled():
+            self.progress.setText(text)
+
+    def _on_ended(self, sentence: str) -> None:
+        self._let_run(False)
+        self.say(sentence)
+        if self.job.rest_remains:
+            self.form.offer_whole_volume()
+        self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._let_run(False)
+        if isinstance(error, CheckpointError) and self.job.modality_differs:
+            self.form.offer_anyway()
+        self.fail(error)

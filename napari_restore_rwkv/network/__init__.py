@@ -1,0 +1,1 @@
+"""Restore-RWKV and its bidirectional WKV operator."""

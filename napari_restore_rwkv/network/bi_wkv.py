@@ -1,0 +1,171 @@
+"""The bidirectional WKV operator, on the best kernel for the device that holds its inputs.
+
+    y_t = ( sum_{i != t} exp(k_i - (|t-i| - 1) w) v_i + exp(u + k_t) v_t ) / ( the same sum with v = 1 )
+
+Eq. 8 of arXiv 2407.11087. Three implementations of this one definition stand behind it: `bi_wkv_reference` (the equation),
+`bi_wkv_portable` (PyTorch operations, any device) and the compiled kernel for the CPU.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import bi_wkv_cpu
+from .bi_wkv_portable import bi_wkv_portable, in_column_order
+
+
+def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend over tokens in the order in which they lie in memory.
+
+    Parameters
+    ----------
+    w, u
+        Decay and bonus per channel, shape (C,), any sign, already divided by the number of tokens T.
+    k, v
+        Keys and values, shape (B, T, C), floating point of one dtype; float16 and bfloat16 are accumulated in float32.
+
+    Returns
+    -------
+    Tensor
+        y, shape (B, T, C), in the dtype of v.
+
+    Raises
+    ------
+    ValueError
+        If shapes, dtypes or devices do not fit together.
+    """
+    _check(w, u, k, v, k.shape[1] if k.dim() == 3 else 0, 1)
+    return torch.ops.restore_rwkv.bi_wkv(w, u, k, v, k.shape[1], 1, False)
+
+
+def re_wkv(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+    """Attend along the rows of a map, then along its columns (Eq. 9-10 of arXiv 2407.11087 with M = 2).
+
+    Parameters
+    ----------
+    decay, bonus
+        w and u of `bi_wkv`, one row for each of the two orders, shape (2, C), already divided by T = height * width.
+    k, v
+        Keys and values of the map in row-major order, shape (B, T, C). The same keys serve both orders; the values of the
+        second are the outputs of the first. The second order is a stride in memory, not a transposed copy.
+
+    Returns
+    -------
+    Tensor
+        y, shape (B, T, C), in row-major order and in the dtype of v.
+    """
+    for name, parameter in (("decay", decay), ("bonus", bonus)):
+        if parameter.dim() != 2 or parameter.shape[0] != 2:
+            raise ValueError(f"{name} must have shape (2, C), one row for each scan order; got {tuple(parameter.shape)}.")
+    _check(decay[0], bonus[0], k, v, height, width)
+    v = torch.ops.restore_rwkv.bi_wkv(decay[0], bonus[0], k, v, height, width, False)
+    return torch.ops.restore_rwkv.bi_wkv(decay[1], bonus[1], k, v, height, width, True)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStatus:
+    """Which implementation runs on a device; `why` says how to get a faster one, and is empty where there is none."""
+
+    name: str
+    why: str = ""
+
+
+def kernel_in_use(device: torch.device | str) -> KernelStatus:
+    """Tell which implementation of the operator serves tensors on `device`."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        return KernelStatus("portable PyTorch", f"No compiled WKV kernel for {device.type} devices is part of this version.")
+    if bi_wkv_cpu.library() is None:
+        return KernelStatus(
+            "portable PyTorch", "The package was built without its CPU kernel: reinstall it where a C++17 compiler is found."
+        )
+    return KernelStatus(f"compiled CPU kernel ({bi_wkv_cpu.instruction_set()})")
+
+
+def _check(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> None:
+    if k.dim() != 3 or k.shape != v.shape:
+        raise ValueError(f"k and v must share one shape (B, T, C); got {tuple(k.shape)} and {tuple(v.shape)}.")
+    if k.numel() == 0:
+        raise ValueError(f"k and v must not be empty; got shape {tuple(k.shape)}.")
+    if height * width != k.shape[1]:
+        raise ValueError(f"height * width must be the number of tokens {k.shape[1]}; got {height} * {width}.")
+    for name, parameter in (("w", w), ("u", u)):
+        if parameter.shape != k.shape[2:]:
+            raise ValueError(f"{name} must have one value for each of {k.shape[2]} channels; got {tuple(parameter.shape)}.")
+    if not (k.is_floating_point() and k.dtype == v.dtype):
+        raise ValueError(f"k and v must share one floating-point dtype; got {k.dtype} and {v.dtype}.")
+    if len({x.device for x in (w, u, k, v)}) > 1:
+        raise ValueError("w, u, k and v must be on one device.")
+
+
+@torch.library.custom_op("restore_rwkv::bi_wkv", mutates_args=())
+def _bi_wkv(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool
+) -> Tensor:
+    return _forward(*_accumulated(w, u, k, v), height, width, column_major).to(v.dtype)
+
+
+@torch.library.custom_op("restore_rwkv::bi_wkv_backward", mutates_args=())
+def _bi_wkv_backward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    inputs = (w, u, k, v)
+    gradients = _backward(*_accumulated(*inputs, gy), height, width, column_major)
+    w_, u_, k_, v_ = (gradient.to(x.dtype) for gradient, x in zip(gradients, inputs, strict=True))
+    return w_, u_, k_, v_
+
+
+def _accumulated(w: Tensor, u: Tensor, k: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """All inputs in the dtype of the sums, contiguous."""
+    dtype = torch.float64 if k.dtype == torch.float64 else torch.float32
+    return tuple(x.detach().to(dtype).contiguous() for x in (w, u, k, *others))
+
+
+def _forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
+    if k.device.type == "cpu" and bi_wkv_cpu.library() is not None:
+        return bi_wkv_cpu.forward(w, u, k, v, height, width, column_major)
+    return _portable(w, u, k, v, height, width, column_major)
+
+
+def _backward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
+) -> tuple[Tensor, ...]:
+    if k.device.type == "cpu" and bi_wkv_cpu.library() is not None:
+        return bi_wkv_cpu.backward(w, u, k, v, gy, height, width, column_major)
+    with torch.enable_grad():
+        inputs = tuple(x.detach().requires_grad_() for x in (w, u, k, v))
+        y = _portable(*inputs, height, width, column_major)
+    return torch.autograd.grad(y, inputs, gy)
+
+
+def _portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
+    if column_major:
+        return in_column_order(bi_wkv_portable, w, u, k, v, height, width).contiguous()
+    return bi_wkv_portable(w, u, k, v).contiguous()
+
+
+@_bi_wkv.register_fake
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
+    return torch.empty_like(v, memory_format=torch.contiguous_format)
+
+
+@_bi_wkv_backward.register_fake
+def _(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    w_, u_, k_, v_ = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (w, u, k, v))
+    return w_, u_, k_, v_
+
+
+def _keep_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    *tensors, ctx.height, ctx.width, ctx.column_major = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx, gy: Tensor):  # type: ignore[no-untyped-def]
+    gradients = torch.ops.restore_rwkv.bi_wkv_backward(*ctx.saved_tensors, gy, ctx.height, ctx.width, ctx.column_major)
+    return *gradients, None, None, None
+
+
+_bi_wkv.register_autograd(_differentiate, setup_context=_keep_inputs)

@@ -1,0 +1,88 @@
+"""Bidirectional WKV from PyTorch operations alone: any device, time and memory linear in the number of tokens.
+
+The tokens are cut into chunks. Within a chunk the equation is a small matrix product; between chunks a state
+(m, a, b), meaning e^m (a, b), is handed on by a parallel scan: decaying by n tokens takes n w from m, and two states add
+after both are brought to the larger m.
+"""
+
+import torch
+from torch import Tensor
+
+from .bi_wkv_reference import bi_wkv_reference
+
+_CHUNK = 64
+# Short sequences may decay so fast per token that a chunk leaves float32's range: they are summed term by term.
+_SHORT = 128
+_EMPTY = -1e30
+
+_State = tuple[Tensor, Tensor, Tensor]
+
+
+def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Evaluate the operator of `bi_wkv` in linear time; same arguments, shapes and dtypes.
+
+    Exact to float32 rounding while a chunk of 64 tokens decays by less than e^40, that is |w| < 0.6 a token, or T <= 128.
+    """
+    if k.shape[1] <= _SHORT:
+        return bi_wkv_reference(w, u, k, v)
+    tokens = k.shape[1]
+    padding = (0, 0, 0, -tokens % _CHUNK)
+    k = torch.nn.functional.pad(k, padding, value=_EMPTY).unflatten(1, (-1, _CHUNK))  # B, chunk, token, C
+    v = torch.nn.functional.pad(v, padding).unflatten(1, (-1, _CHUNK))
+
+    # A common factor of numerator and denominator cancels, so no gradient flows through the scales.
+    own_scale = k.detach().amax(dim=2)  # B, chunk, C
+    e = torch.exp(k - own_scale[:, :, None])
+    terms = torch.stack((e * v, e))  # 2, B, chunk, token, C
+
+    position = torch.arange(_CHUNK, device=k.device)
+    from_start = torch.exp(-position[:, None] * w)  # token, C
+    from_end = from_start.flip(0)
+    prefix = _exclusive_scan((own_scale, *(terms * from_end).sum(dim=3)), w * _CHUNK)
+    suffix = _exclusive_scan(tuple(x.flip(1) for x in (own_scale, *(terms * from_start).sum(dim=3))), w * _CHUNK)
+    suffix = tuple(x.flip(1) for x in suffix)
+
+    distance = (position[:, None] - position[None, :]).abs()
+    exponent = torch.where(distance[..., None] == 0, u, -(distance[..., None] - 1) * w)  # t, i, C
+    within = torch.einsum("tic,sbnic->sbntc", torch.exp(exponent), terms)
+
+    scale = torch.maximum(own_scale, torch.maximum(prefix[0], suffix[0])).detach()
+    before = torch.stack(prefix[1:]) * torch.exp(prefix[0] - scale)
+    behind = torch.stack(suffix[1:]) * torch.exp(suffix[0] - scale)
+    numerator, denominator = (
+        within * torch.exp(own_scale - scale)[:, :, None]
+        + before[:, :, :, None] * from_start
+        + behind[:, :, :, None] * from_end
+    )
+    return (numerator / denominator).flatten(1, 2)[:, :tokens]
+
+
+def _exclusive_scan(states: _State, decay: Tensor) -> _State:
+    """What reaches chunk j from all chunks before it: states doubled in reach until they cover the sequence."""
+    m, a, b = (_shifted(x, 1, fill) for x, fill in zip(states, (_EMPTY, 0.0, 0.0), strict=True))
+    reach = 1
+    while reach < m.shape[1]:
+        other_m = _shifted(m, reach, _EMPTY) - reach * decay
+        larger = torch.maximum(m, other_m).detach()
+        keep, add = torch.exp(m - larger), torch.exp(other_m - larger)
+        a = a * keep + _shifted(a, reach, 0.0) * add
+        b = b * keep + _shifted(b, reach, 0.0) * add
+        # The scale is a label, but the decay in it carries a gradient: it moves into a and b with `add`.
+        m, reach = larger, 2 * reach
+    return m, a, b
+
+
+def _shifted(x: Tensor, steps: int, fill: float) -> Tensor:
+    return torch.nn.functional.pad(x[:, : x.shape[1] - steps], (0, 0, steps, 0), value=fill)
+
+
+def re_wkv_portable(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+    """Scan a map along its rows, then along its columns; same arguments as `re_wkv`."""
+    v = bi_wkv_portable(decay[0], bonus[0], k, v)
+    return in_column_order(bi_wkv_portable, decay[1], bonus[1], k, v, height, width)
+
+
+def in_column_order(operator, w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:  # type: ignore[no-untyped-def]
+    """Apply a row-order operator to the columns of a map of shape (B, height * width, C)."""
+    k, v = (x.unflatten(1, (height, width)).transpose(1, 2).flatten(1, 2) for x in (k, v))
+    return operator(w, u, k, v).unflatten(1, (width, height)).transpose(1, 2).flatten(1, 2)

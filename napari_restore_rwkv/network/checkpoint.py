@@ -1,0 +1,232 @@
+"""Weights and their cards, on disk and back.
+
+A checkpoint is a safetensors file, with a card of the same name ending in .json beside it: what the weights are for, what
+they were trained on, how good they measured, and their sha256. A checkpoint in the authors' format (a plain state_dict saved
+by torch) is read as well, never with pickled code in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..tasks import TASKS
+from .model import RestoreRWKV
+
+_SHIPPED = Path(__file__).parent / "weights"
+_WRAPPERS = ("state_dict", "model", "params")
+_PREFIXES = ("module.", "base.")
+# Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
+_UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
+_BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known about a set of weights.
+
+    Attributes
+    ----------
+    title
+        Name shown to a person.
+    task
+        One of `napari_restore_rwkv.tasks.TASKS`, or "" where it is unknown.
+    modality
+        "CT", "MR" or "PET"; None where the weights take any, or where it is unknown.
+    created
+        ISO date.
+    weights_sha256
+        Digest of the weights file.
+    intended_use, limits
+        Sentences for the person who is about to use the weights.
+    details
+        Training data with their hashes, recipe, curve, measured table.
+    """
+
+    title: str
+    task: str = ""
+    modality: str | None = None
+    created: str = ""
+    weights_sha256: str = ""
+    intended_use: str = ""
+    limits: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the card as plain values, as it is stored."""
+        return asdict(self)
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Return the weights file of every task that comes with weights, by task name."""
+    return {task: path for task in TASKS if (path := _SHIPPED / f"{task}.safetensors").is_file()}
+
+
+def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV:
+    """Load weights as a network.
+
+    Parameters
+    ----------
+    path_or_task
+        A task with shipped weights, such as "ct-denoise", or a file: .safetensors of ours, or a state_dict of the
+        authors' code (.pth, .pt, .ckpt). The network's sizes are inferred from the weights.
+    fused
+        Fold each Omni-Shift into one convolution, for inference; False keeps the network trainable.
+
+    Returns
+    -------
+    RestoreRWKV
+        Maps (B, 1, Y, X) to the same shape; in evaluation mode if fused. Its attribute ``card`` is a `Card`.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no such weights, or the file is anything else.
+    """
+    path = _path_of(path_or_task)
+    weights = _without_leftovers(_read(path))
+    network = RestoreRWKV(**_sizes(weights, path.name))
+    _fill(network, weights, path.name)
+    if fused:
+        network = network.fused()
+    network.card = _read_card(path)  # type: ignore[assignment]
+    return network
+
+
+def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:
+    """Write weights and card; the card gets the digest of the weights.
+
+    Parameters
+    ----------
+    network
+        A network that is not fused: fused weights cannot be trained on.
+    path
+        The weights file, ending in .safetensors. The card goes beside it.
+    """
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
+    stored = card.as_dict() | {"weights_sha256": _sha256(path)}
+    path.with_suffix(".json").write_text(json.dumps(stored, indent=2) + "\n")
+
+
+def _path_of(path_or_task: str | Path) -> Path:
+    if path_or_task in TASKS:
+        shipped = shipped_checkpoints()
+        if path_or_task not in shipped:
+            there_are = f"there are weights for {', '.join(shipped)}" if shipped else "none are shipped yet"
+            raise CheckpointError(f"There are no weights for {path_or_task} yet ({there_are}); give --checkpoint FILE.")
+        return shipped[str(path_or_task)]
+    path = Path(path_or_task)
+    if not path.is_file():
+        raise CheckpointError(f"There is no weights file {path.name}; give an existing file or a task ({', '.join(TASKS)}).")
+    return path
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """All named tensors of a file, bare of wrappers and prefixes."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not _looks_saved_by_torch(path):
+            raise CheckpointError(f"{path.name} is no weights file; give a .safetensors file or a plain state_dict.") from error
+        raise CheckpointError(
+            f"{path.name} holds more than weights (pickled Python objects), which could run code, so it was not opened; "
+            "save its plain state_dict and give that."
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path.name} cannot be read as weights; it may be damaged or of another kind.") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not (isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values())):
+        raise CheckpointError(f"{path.name} holds no weights by name; give a safetensors file or a plain state_dict.")
+    return {_without_prefixes(str(name)): value for name, value in content.items()}
+
+
+def _looks_saved_by_torch(path: Path) -> bool:
+    with path.open("rb") as file:
+        start_of_pickle = file.read(1) == b"\x80"
+    return start_of_pickle or zipfile.is_zipfile(path)
+
+
+def _without_prefixes(name: str) -> str:
+    while name.startswith(_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _without_leftovers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.endswith(_UNUSED)}
+
+
+def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
+    """The arguments of RestoreRWKV, from names and shapes."""
+    embedding = weights.get("patch_embed.weight")
+    if embedding is None or embedding.dim() != 4:
+        raise CheckpointError(f"{file} is not a Restore-RWKV checkpoint: it has no patch_embed.weight; give one that has.")
+    if embedding.shape[1] != 1:
+        raise CheckpointError(f"{file} is for images of {embedding.shape[1]} channels; only scans of one channel can be restored.")
+    counts = dict.fromkeys(("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement"), 0)
+    for name in weights:
+        if found := _BLOCK_KEY.match(name):
+            counts[found[1]] = max(counts[found[1]], int(found[2]) + 1)
+    *blocks, refinement = counts.values()
+    return {"channels": embedding.shape[0], "blocks": blocks, "refinement": refinement}
+
+
+def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> None:
+    wanted = network.state_dict()
+    missing, unknown = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
+    if missing:
+        raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged, get it anew.")
+    if unknown:
+        raise CheckpointError(f"{file} does not fit Restore-RWKV: {_named(unknown)} unknown; was it made for another network?")
+    for name, value in weights.items():
+        if value.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{file} does not fit Restore-RWKV: {name} has shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}; "
+                "was it made for another network?"
+            )
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it anew.")
+    network.load_state_dict(dict(weights))
+
+
+def _named(names: list[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more are"
+
+
+def _read_card(path: Path) -> Card:
+    digest = _sha256(path)
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return Card(title=path.stem, weights_sha256=digest)
+    try:
+        stored = json.loads(beside.read_text())
+        card = Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"The card {beside.name} cannot be read; get it anew, or move it away to use the weights bare.") from error
+    if card.weights_sha256 != digest:
+        raise CheckpointError(
+            f"{path.name} is not the file that its card {beside.name} describes (sha256 differs); get both anew."
+        )
+    return card
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

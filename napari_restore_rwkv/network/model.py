@@ -1,0 +1,275 @@
+"""Restore-RWKV (arXiv 2407.11087): a U-Net whose blocks attend with recurrent bidirectional WKV and shift with Omni-Shift.
+
+Shapes are written as B batch, C channels, Y X the image, T = Y * X tokens. Parameter names are those of the authors'
+checkpoints, so that weights travel both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .bi_wkv import re_wkv
+
+# Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
+SIDE_MULTIPLE = 8
+
+ReWKV = Callable[[Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
+
+
+class OmniShift(nn.Module):
+    """Mix each channel with its neighbours: a_0 x + a_1 DW1x1(x) + a_2 DW3x3(x) + a_3 DW5x5(x), depthwise, no bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((4,), 0.25))
+        self.conv1x1 = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+        self.conv3x3 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.conv5x5 = nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shift a map; (B, C, Y, X) to the same shape."""
+        return functional.conv2d(x, self.folded_weight(), padding=2, groups=x.shape[1])
+
+    def folded_weight(self) -> Tensor:
+        """All four terms as one depthwise 5x5 kernel, shape (C, 1, 5, 5)."""
+        identity = functional.pad(torch.ones_like(self.conv1x1.weight), (2, 2, 2, 2))
+        one = functional.pad(self.conv1x1.weight, (2, 2, 2, 2))
+        three = functional.pad(self.conv3x3.weight, (1, 1, 1, 1))
+        terms = torch.stack((identity, one, three, self.conv5x5.weight))
+        return torch.einsum("a,acoyx->coyx", self.alpha, terms)
+
+    def folded(self) -> nn.Conv2d:
+        """Return the equivalent plain convolution."""
+        channels = self.conv1x1.weight.shape[0]
+        conv = nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False, device=self.alpha.device)
+        conv.weight = nn.Parameter(self.folded_weight().detach(), requires_grad=False)
+        return conv
+
+
+def _shift(shift: nn.Module, x: Tensor) -> Tensor:
+    """Apply a map operator to (B, Y, X, C) without moving memory: channels stay the fastest axis."""
+    return shift(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # B Y X C
+
+
+class SpatialMix(nn.Module):
+    """Attention over all pixels: W_o(sigmoid(r) * ReWKV(k, v)) with k, v, r linear in the shifted input."""
+
+    def __init__(self, channels: int, operator: ReWKV = re_wkv) -> None:
+        super().__init__()
+        self.operator = operator
+        self.spatial_decay = nn.Parameter(torch.randn(2, channels))
+        self.spatial_first = nn.Parameter(torch.randn(2, channels))
+        self.omni_shift = OmniShift(channels)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.receptance = nn.Linear(channels, channels, bias=False)
+        self.output = nn.Linear(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Y, X, C) to the same shape."""
+        height, width = x.shape[1:3]
+        tokens = height * width
+        shifted = _shift(self.omni_shift, x).flatten(1, 2)  # B T C
+        k, v = self.key(shifted), self.value(shifted)
+        attended = self.operator(self.spatial_decay / tokens, self.spatial_first / tokens, k, v, height, width)
+        gate = torch.sigmoid(self.receptance(shifted))
+        return self.output(gate * attended).unflatten(1, (height, width))  # B Y X C
+
+
+class ChannelMix(nn.Module):
+    """Per-pixel mixing: sigmoid(W_r s) * W_v(relu(W_k s)^2) with four times as many hidden channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.omni_shift = OmniShift(channels)
+        self.key = nn.Linear(channels, 4 * channels, bias=False)
+        self.value = nn.Linear(4 * channels, channels, bias=False)
+        self.receptance = nn.Linear(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Y, X, C) to the same shape."""
+        shifted = _shift(self.omni_shift, x)
+        hidden = torch.relu(self.key(shifted)).square()
+        return torch.sigmoid(self.receptance(shifted)) * self.value(hidden)
+
+
+class Block(nn.Module):
+    """x + gamma_1 SpatialMix(LN(x)), then x + gamma_2 ChannelMix(LN(x))."""
+
+    def __init__(self, channels: int, operator: ReWKV = re_wkv) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(channels)
+        self.ln2 = nn.LayerNorm(channels)
+        self.att = SpatialMix(channels, operator)
+        self.ffn = ChannelMix(channels)
+        self.gamma1 = nn.Parameter(torch.full((channels,), 0.2))
+        self.gamma2 = nn.Parameter(torch.full((channels,), 0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Y, X, C) to the same shape."""
+        x = x + self.gamma1 * self.att(self.ln1(x))
+        return x + self.gamma2 * self.ffn(self.ln2(x))
+
+
+class Downsample(nn.Module):
+    """Halve both sides and double the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Y, X, C) to (B, Y/2, X/2, 2C)."""
+        return _shift(self.body, x).contiguous()
+
+
+class Upsample(nn.Module):
+    """Double both sides and halve the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Y, X, C) to (B, 2Y, 2X, C/2)."""
+        return _shift(self.body, x).contiguous()
+
+
+class RestoreRWKV(nn.Module):
+    """The whole network, from image to image.
+
+    A new network is the identity: its last convolution starts at zero.
+
+    Parameters
+    ----------
+    channels
+        Width C of the first level; the levels have C, 2C, 4C, 8C channels.
+    blocks
+        Blocks of the four levels.
+    refinement
+        Blocks behind the decoder, at 2C channels.
+    operator
+        The recurrent WKV attention; another one of the same definition may stand in for the compiled one.
+    """
+
+    def __init__(
+        self,
+        channels: int = 48,
+        blocks: Sequence[int] = (4, 6, 6, 8),
+        refinement: int = 4,
+        operator: ReWKV = re_wkv,
+    ) -> None:
+        super().__init__()
+        c = channels
+
+        def level(width: int, count: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(width, operator) for _ in range(count))
+
+        self.patch_embed = nn.Conv2d(1, c, 3, padding=1)
+        self.encoder_level1 = level(c, blocks[0])
+        self.down1_2 = Downsample(c)
+        self.encoder_level2 = level(2 * c, blocks[1])
+        self.down2_3 = Downsample(2 * c)
+        self.encoder_level3 = level(4 * c, blocks[2])
+        self.down3_4 = Downsample(4 * c)
+        self.latent = level(8 * c, blocks[3])
+        self.up4_3 = Upsample(8 * c)
+        self.reduce_chan_level3 = nn.Conv2d(8 * c, 4 * c, 1)
+        self.decoder_level3 = level(4 * c, blocks[2])
+        self.up3_2 = Upsample(4 * c)
+        self.reduce_chan_level2 = nn.Conv2d(4 * c, 2 * c, 1)
+        self.decoder_level2 = level(2 * c, blocks[1])
+        self.up2_1 = Upsample(2 * c)
+        self.decoder_level1 = level(2 * c, blocks[0])
+        self.refinement = level(2 * c, refinement)
+        self.output = nn.Conv2d(2 * c, 1, 3, padding=1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @classmethod
+    def full(cls) -> RestoreRWKV:
+        """Build the network of the paper's main results, 27.85 million parameters when fused."""
+        return cls(48, (4, 6, 6, 8), 4)
+
+    @classmethod
+    def light(cls) -> RestoreRWKV:
+        """Build the light network, 1.16 million parameters when fused."""
+        return cls(16, (1, 1, 2, 2), 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore a batch of images.
+
+        Parameters
+        ----------
+        image
+            Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1].
+
+        Returns
+        -------
+        Tensor
+            The restored images in the same shape.
+        """
+        *_, restored = self.stages(image)
+        return restored
+
+    def stages(self, image: Tensor) -> Iterator[Tensor]:
+        """Run the network block by block, yielding each block's result and the restored image last.
+
+        So a caller can show progress, or stop, within one large image. The length is `number_of_stages`.
+        """
+        height, width = image.shape[2:]
+        padded = _padded(image)
+        x = self.patch_embed(padded).permute(0, 2, 3, 1).contiguous()  # B Y X C
+
+        x = yield from _through(self.encoder_level1, x)
+        skip1, x = x, self.down1_2(x)
+        x = yield from _through(self.encoder_level2, x)
+        skip2, x = x, self.down2_3(x)
+        x = yield from _through(self.encoder_level3, x)
+        skip3, x = x, self.down3_4(x)
+        x = yield from _through(self.latent, x)
+
+        x = _shift(self.reduce_chan_level3, torch.cat((self.up4_3(x), skip3), dim=3)).contiguous()
+        x = yield from _through(self.decoder_level3, x)
+        x = _shift(self.reduce_chan_level2, torch.cat((self.up3_2(x), skip2), dim=3)).contiguous()
+        x = yield from _through(self.decoder_level2, x)
+        x = torch.cat((self.up2_1(x), skip1), dim=3)
+        x = yield from _through(self.decoder_level1, x)
+        x = yield from _through(self.refinement, x)
+
+        restored = self.output(x.permute(0, 3, 1, 2)) + padded
+        yield restored[:, :, :height, :width]
+
+    @property
+    def number_of_stages(self) -> int:
+        """How many results `stages` yields."""
+        return sum(isinstance(module, Block) for module in self.modules()) + 1
+
+    def fused(self) -> RestoreRWKV:
+        """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients."""
+        network = deepcopy(self)
+        for module in list(network.modules()):
+            if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
+                module.omni_shift = module.omni_shift.folded()
+        return network.requires_grad_(False).eval()
+
+
+def _through(blocks: nn.ModuleList, x: Tensor) -> Generator[Tensor, None, Tensor]:
+    for block in blocks:
+        x = block(x)
+        yield x
+    return x
+
+
+def _padded(image: Tensor) -> Tensor:
+    """Pad below and right to multiples of 8: mirrored, or repeated where the image is too small to mirror."""
+    bottom, right = (-side % SIDE_MULTIPLE for side in image.shape[2:])
+    if not (bottom or right):
+        return image
+    mirrors = bottom < image.shape[2] and right < image.shape[3]
+    return functional.pad(image, (0, right, 0, bottom), mode="reflect" if mirrors else "replicate")

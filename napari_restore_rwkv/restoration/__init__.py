@@ -1,0 +1,1 @@
+"""A scan through a network, slice by slice."""

@@ -1,0 +1,65 @@
+"""How a result came to be, as plain values that travel with it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..network.bi_wkv import kernel_in_use
+from ..scans.intensity import IntensityRule
+
+NOTICE = "Research use only. Not for diagnosis."
+
+
+class InputDigest:
+    """A digest of the input voxels that does not depend on the order in which slices were read."""
+
+    def __init__(self) -> None:
+        self._slices: dict[int, bytes] = {}
+
+    def add(self, index: int, voxels: np.ndarray) -> None:
+        """Take in one slice."""
+        self._slices[index] = hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).digest()
+
+    def hexdigest(self) -> str:
+        """Sha256 over the digests of all slices, in the order of their index."""
+        return hashlib.sha256(b"".join(self._slices[i] for i in sorted(self._slices))).hexdigest()
+
+
+def provenance(network: nn.Module, intensity: IntensityRule, axis: str, slices: int, digest: InputDigest) -> dict[str, Any]:
+    """Describe a finished restoration.
+
+    Parameters
+    ----------
+    axis
+        The axis across the slices, "z", "y" or "x".
+    slices
+        How many slices were restored.
+    digest
+        Of the input voxels of those slices.
+    """
+    card = getattr(network, "card", None)
+    device = next(network.parameters(), torch.empty(0)).device
+    return {
+        "software": f"napari-restore-rwkv {version('napari-restore-rwkv')}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "task": getattr(card, "task", ""),
+        "weights": getattr(card, "title", ""),
+        "weights_sha256": getattr(card, "weights_sha256", ""),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "device": str(device),
+        "kernel": kernel_in_use(device).name,
+        "torch": torch.__version__,
+        "precision": "float32",
+        "intensity": intensity.as_dict(),
+        "slice_axis": axis,
+        "slices": slices,
+        "input_sha256": digest.hexdigest(),
+        "notice": NOTICE,
+    }

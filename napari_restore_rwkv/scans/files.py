@@ -1,0 +1,73 @@
+"""Scans from files and back: the geometry is kept, and nothing half-written ever bears the final name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.dicom import is_dicom, read_dicom
+from napari_restore_rwkv.scans.modality import check_modality, given, kind_of_volume
+from napari_restore_rwkv.scans.volume_files import READERS, read_volume, volume_suffix
+from napari_restore_rwkv.scans.writing import write_scan
+
+if TYPE_CHECKING:
+    from napari_restore_rwkv.scans.scan import Scan
+
+__all__ = ["read_scan", "write_scan"]
+
+
+def read_scan(path: str | Path, *, modality: str | None = None, time_index: int | None = None) -> Scan:
+    """Read a scan with its exact geometry.
+
+    Parameters
+    ----------
+    path
+        NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with the slices of one DICOM
+        series, or a single DICOM file, which becomes a scan of one slice.
+    modality
+        "CT", "MR" or "PET" if the file is wrong or silent about it; None takes what the file and its values tell.
+    time_index
+        Which frame of a four-dimensional file to read, from 0.
+
+    Returns
+    -------
+    Scan
+        Voxels in memory, in the type of the file. ``metadata["source"]`` is the name of the file or folder without the
+        folders above it, ``metadata["modality_reason"]`` how the modality is known.
+
+    Raises
+    ------
+    ScanError
+        There is no such file, it is damaged, cut off or empty, it is of another kind, or it holds something else than
+        one three-dimensional scan of real values on a rectangular grid.
+    """
+    path = Path(path)
+    check_modality(modality)
+    try:
+        if not path.exists():
+            raise ScanError(f"There is no file or folder {path}; check the name.")
+        if path.is_dir() or is_dicom(path):
+            scan, kind = read_dicom(path, time_index)
+        elif volume_suffix(path):
+            volume = read_volume(path, time_index)
+            scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
+        else:
+            raise ScanError(_unknown_kind(path))
+    except PermissionError as error:
+        raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
+    except OSError as error:
+        raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    except MemoryError as error:
+        raise ScanError(f"{path.name} does not fit into memory; crop it, or close other programs.") from error
+    kind = given(modality, kind) if modality else kind
+    metadata = MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason})
+    return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
+
+
+def _unknown_kind(path: Path) -> str:
+    if path.suffix.lower() in {".dcm", ".ima"}:
+        return f"{path.name} cannot be read: it is no DICOM file, or it is damaged; copy or export it again."
+    return f"{path.name} is of no kind that can be read; give a DICOM folder or a file ending in {', '.join(READERS)}."

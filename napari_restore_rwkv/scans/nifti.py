@@ -1,0 +1,204 @@
+"""The header and the voxels of NIfTI files, read without ITK.
+
+ITK returns zeros for what a cut-off file lacks and for NaN and infinities, and the voxels of p.nii for p.nii.gz.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.integrity import broken, by, colour, complex_valued, cut_off, vector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BLOCK = 1 << 20
+_TYPES = {
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
+}
+_COLOUR = {128, 2304}
+_COMPLEX = {32, 1792, 2048}
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiHeader:
+    """The header of a NIfTI-1 or NIfTI-2 file.
+
+    Attributes
+    ----------
+    raw
+        The header itself, 348 or 540 bytes.
+    sizes
+        Number of voxels along each file axis: x, y, z and time, where the file has them.
+    dtype
+        Type of the stored values, with their byte order.
+    slope, intercept
+        ``value = slope * stored + intercept``.
+    data_start
+        Offset of the first voxel in the unpacked file.
+    description_start
+        Offset of the description, 80 bytes of text.
+    """
+
+    raw: bytes
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+    slope: float
+    intercept: float
+    data_start: int
+    description_start: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Number of bytes of one three-dimensional frame."""
+        return math.prod(self.sizes[:3]) * self.dtype.itemsize
+
+    @property
+    def frames(self) -> int:
+        """Number of three-dimensional frames."""
+        return self.sizes[3] if len(self.sizes) == 4 else 1
+
+
+def nifti_header(path: Path) -> NiftiHeader:
+    """Read the header of a NIfTI file, packed with gzip or not.
+
+    Raises
+    ------
+    ScanError
+        The file is no single-file NIfTI, is empty, or does not hold one real value a voxel.
+    """
+    with _unpacked(path) as stream:
+        head = _read(path, stream, 540)
+    for order in "<>":
+        if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348 and head[344:347] == b"n+1":
+            sizes = struct.unpack_from(order + "8h", head, 40)
+            (code,) = struct.unpack_from(order + "h", head, 70)
+            start, slope, intercept = struct.unpack_from(order + "3f", head, 108)
+            return _checked(path, head[:348], sizes, code, order, slope, intercept, int(np.nan_to_num(start)), 148)
+        if len(head) == 540 and struct.unpack_from(order + "i", head)[0] == 540 and head[4:7] == b"n+2":
+            sizes = struct.unpack_from(order + "8q", head, 16)
+            (code,) = struct.unpack_from(order + "h", head, 12)
+            start, slope, intercept = struct.unpack_from(order + "q2d", head, 168)
+            return _checked(path, head, sizes, code, order, slope, intercept, start, 240)
+    raise broken(path, "it has no NIfTI header, so it is another kind of file or cut off")
+
+
+def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
+    """Read one frame.
+
+    Parameters
+    ----------
+    path
+        The file that `header` came from.
+    header
+        Its header.
+    frame
+        Which frame, from 0.
+
+    Returns
+    -------
+    ndarray
+        Shape (Z, Y, X) in the stored type, or float32 (float64 for stored float64) where the file has a scale.
+
+    Raises
+    ------
+    ScanError
+        The file is cut off or damaged, in this frame or in another.
+    """
+    size = header.frame_bytes
+    voxels = np.empty(size, np.uint8)
+    with _unpacked(path) as stream:
+        before = _skip(path, stream, header.data_start + frame * size)
+        read = _fill(path, stream, memoryview(voxels))
+        # To the end, where gzip keeps its checksum.
+        found = before + read + _skip(path, stream, None) - header.data_start
+    if found < header.frames * size:
+        raise cut_off(path, found, header.frames * size)
+    stored = voxels.view(header.dtype).reshape([*(1,) * (3 - len(header.sizes)), *header.sizes[2::-1]])
+    stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return stored
+    return (stored * header.slope + header.intercept).astype(np.float64 if stored.dtype == np.float64 else np.float32)
+
+
+def _checked(
+    path: Path,
+    raw: bytes,
+    dimensions: tuple[int, ...],
+    code: int,
+    order: str,
+    slope: float,
+    intercept: float,
+    start: int,
+    description_start: int,
+) -> NiftiHeader:
+    sizes = list(dimensions[1 : dimensions[0] + 1]) if 0 < dimensions[0] < 8 else []
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    if not sizes or min(sizes) < 1:
+        raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+    if code in _COLOUR:
+        raise colour(path)
+    if code in _COMPLEX:
+        raise complex_valued(path)
+    if code not in _TYPES:
+        raise broken(path, f"its header names a voxel type that is not known ({code})")
+    if len(sizes) > 4:
+        raise vector(path, math.prod(sizes[4:]))
+    if start < len(raw):
+        raise broken(path, "its header says that the voxels start inside the header")
+    # A slope of 0 means by the standard that there is no scale.
+    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+        slope, intercept = 1.0, 0.0
+    return NiftiHeader(raw, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, start, description_start)
+
+
+def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:
+    """Open a file for reading through gzip if its content is packed, whatever its name says."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == _GZIP_MAGIC
+    return gzip.open(path, "rb") if packed else path.open("rb")
+
+
+def _read(path: Path, stream: BinaryIO | gzip.GzipFile, size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise broken(path, "it is damaged or cut off (its gzip stream does not end well)") from error
+
+
+def _fill(path: Path, stream: BinaryIO | gzip.GzipFile, target: memoryview) -> int:
+    filled = 0
+    while filled < len(target) and (block := _read(path, stream, min(_BLOCK, len(target) - filled))):
+        target[filled : filled + len(block)] = block
+        filled += len(block)
+    return filled
+
+
+def _skip(path: Path, stream: BinaryIO | gzip.GzipFile, size: int | None) -> int:
+    """Read on for `size` bytes, or to the end if it is None, and return how many there were."""
+    skipped = 0
+    while size is None or skipped < size:
+        block = _read(path, stream, _BLOCK if size is None else min(_BLOCK, size - skipped))
+        if not block:
+            break
+        skipped += len(block)
+    return skipped

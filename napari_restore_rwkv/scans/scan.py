@@ -1,0 +1,114 @@
+"""A scan: voxels and where they lie in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """Voxels of one three-dimensional scan with their geometry.
+
+    Attributes
+    ----------
+    voxels
+        Array of shape (Z, Y, X); any object with ``shape``, ``dtype`` and NumPy indexing, lazy or in memory.
+    spacing_mm
+        Distance between voxel centres in mm, in z, y, x order (the order of the array axes).
+    origin_mm
+        Position of the centre of voxel (0, 0, 0) in mm, in the DICOM patient frame (x left, y posterior, z superior).
+    direction
+        3x3 matrix of direction cosines. Column j is the unit vector, in the patient frame, along which the j-th *file*
+        index grows; file indices run x, y, z, the reverse of the array axes, as in ITK. So
+        ``position = origin_mm + direction @ (spacing_xyz * index_xyz)``.
+    modality
+        "CT", "MR", "PET" or None where the file does not say.
+    unit
+        Unit of the voxel values: "HU", "SUV", or "" where it is arbitrary.
+    metadata
+        Whatever else is worth keeping: where the scan came from, and how it was restored.
+    """
+
+    voxels: Any
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
+    modality: str | None = None
+    unit: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y, x."""
+        return tuple(self.voxels.shape)
+
+    def with_voxels(self, voxels: Any, **changes: Any) -> Scan:
+        """Return a scan with the same geometry and other voxels."""
+        return replace(self, voxels=voxels, **changes)
+
+
+def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:
+    """Return where the centre of one voxel lies in the patient.
+
+    Parameters
+    ----------
+    scan
+        The scan; only its geometry is used.
+    index
+        Array index of the voxel in z, y, x order.
+
+    Returns
+    -------
+    ndarray
+        Position in mm along x (left), y (posterior), z (superior), float64 of shape (3,).
+    """
+    steps_xyz = np.asarray(scan.spacing_mm[::-1]) * np.asarray(index[::-1])
+    return np.asarray(scan.origin_mm) + np.asarray(scan.direction) @ steps_xyz
+
+
+def to_canonical(scan: Scan) -> Scan:
+    """Permute and flip the array axes so that they run nearest to superior, posterior and left.
+
+    Every voxel keeps its exact position in the patient: an oblique scan stays oblique, nothing is resampled.
+
+    Parameters
+    ----------
+    scan
+        A scan in any orientation.
+
+    Returns
+    -------
+    Scan
+        The scan itself if it is in this order already, otherwise one whose voxels are a view of the same memory.
+    """
+    direction = np.asarray(scan.direction, dtype=float)
+    sources = max(permutations(range(3)), key=lambda order: sum(abs(direction[row, order[row]]) for row in range(3)))
+    flipped = [bool(direction[row, sources[row]] < 0) for row in range(3)]
+    if sources == (0, 1, 2) and not any(flipped):
+        return scan
+    # File axes run x, y, z and array axes z, y, x, so that file axis j is array axis 2 - j.
+    first_voxel = [0, 0, 0]
+    for row, source in enumerate(sources):
+        if flipped[row]:
+            first_voxel[2 - source] = scan.shape[2 - source] - 1
+    voxels = np.transpose(np.asarray(scan.voxels), [2 - source for source in reversed(sources)])
+    signs = np.where(flipped, -1.0, 1.0)
+    x, y, z = position_mm(scan, (first_voxel[0], first_voxel[1], first_voxel[2]))
+    spacing_xyz = [scan.spacing_mm[2 - source] for source in sources]
+    return replace(
+        scan,
+        voxels=voxels[tuple(slice(None, None, -1 if flip else 1) for flip in reversed(flipped))],
+        spacing_mm=(spacing_xyz[2], spacing_xyz[1], spacing_xyz[0]),
+        origin_mm=(float(x), float(y), float(z)),
+        direction=direction[:, list(sources)] * signs,
+    )

@@ -1,0 +1,94 @@
+"""PET activity to standardised uptake: ``SUVbw = activity [Bq/ml] * body weight [g] / dose at scan start [Bq]``.
+
+The dose at the start of the scan is ``injected dose * 2 ** (-(start - injection) / half-life)`` (DICOM PS3.3 C.8.9).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+SUV_TAGS = (
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "CorrectedImage",
+    "DecayCorrection",
+    "PatientWeight",
+    "RadiopharmaceuticalInformationSequence",
+    "SeriesDate",
+    "SeriesTime",
+    "SUVType",
+    "Units",
+)
+_LONGEST_UPTAKE_S = 24 * 3600.0
+
+
+def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
+    """Return how to turn the values of a PET series into SUV.
+
+    Parameters
+    ----------
+    slices
+        The tags of every slice of the series.
+
+    Returns
+    -------
+    factor
+        What to multiply the values by; None where they stay as they are.
+    unit
+        "SUV", "Bq/ml" or "" after that.
+    reason
+        One short sentence, without anything about the patient.
+    """
+    first = slices[0]
+    units = str(first.get("Units") or "")
+    if units == "GML" and str(first.get("SUVType") or "BW") == "BW":
+        return None, "SUV", "its values are SUV already"
+    if units != "BQML":
+        return None, "", f"its values are in units {units or '(blank)'}, which cannot be turned into SUV"
+    try:
+        return _factor(slices), "SUV", "its Bq/ml were turned into SUV by body weight and decay-corrected dose"
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None, "Bq/ml", "its values stay in Bq/ml, because weight, dose, half-life or times are missing"
+
+
+def _factor(slices: Sequence[Dataset]) -> float:
+    first = slices[0]
+    drug = first.RadiopharmaceuticalInformationSequence[0]
+    weight_g = 1000.0 * float(first.PatientWeight)
+    dose = float(drug.RadionuclideTotalDose)
+    correction = str(first.DecayCorrection)
+    if correction == "START":
+        uptake_s = (_scan_start(slices) - _injection(first, drug)).total_seconds()
+        if not 0 <= uptake_s < _LONGEST_UPTAKE_S:
+            raise ValueError("the scan does not start after the injection")
+        dose *= 2.0 ** (-uptake_s / float(drug.RadionuclideHalfLife))
+    elif correction != "ADMIN":
+        raise ValueError("the values are not corrected for decay")
+    if weight_g <= 0 or dose <= 0:
+        raise ValueError("weight and dose must be positive")
+    return weight_g / dose
+
+
+def _scan_start(slices: Sequence[Dataset]) -> datetime:
+    """Return the start of the scan: the series time, or the first acquisition if the series was made again later."""
+    first = slices[0]
+    series = _moment(first.SeriesDate, first.SeriesTime)
+    acquired = [_moment(tags.AcquisitionDate, tags.AcquisitionTime) for tags in slices if "AcquisitionTime" in tags]
+    return min([series, *acquired])
+
+
+def _injection(first: Dataset, drug: Dataset) -> datetime:
+    if drug.get("RadiopharmaceuticalStartDateTime"):
+        return datetime.strptime(str(drug.RadiopharmaceuticalStartDateTime)[:14], "%Y%m%d%H%M%S")
+    return _moment(first.SeriesDate, drug.RadiopharmaceuticalStartTime)
+
+
+def _moment(date: str, time: str) -> datetime:
+    digits = str(time).partition(".")[0].ljust(6, "0")
+    return datetime.strptime(f"{date}{digits}", "%Y%m%d%H%M%S")

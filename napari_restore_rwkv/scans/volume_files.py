@@ -1,0 +1,218 @@
+"""NIfTI, NRRD and MetaImage files through ITK, with guards against what ITK reads silently wrong."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans import integrity
+from napari_restore_rwkv.scans.nifti import nifti_header, nifti_voxels
+from napari_restore_rwkv.scans.scan import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READERS = {
+    ".nii": "NiftiImageIO",
+    ".nii.gz": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+# Direction cosines written as text have few digits; a shear that matters is far above this.
+_ORTHONORMAL_TOLERANCE = 1e-3
+_stderr_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What a file holds, before we know what its values mean.
+
+    Attributes
+    ----------
+    scan
+        Voxels and geometry; no modality and no unit yet.
+    header
+        Text fields of the file header.
+    """
+
+    scan: Scan
+    header: dict[str, str]
+
+
+def volume_suffix(path: Path) -> str:
+    """Return the suffix of a volume file in lower case (``".nii.gz"`` as one), or "" if it is none we read."""
+    name = path.name.lower()
+    return next((suffix for suffix in sorted(READERS, key=len, reverse=True) if name.endswith(suffix)), "")
+
+
+def read_volume(path: Path, time_index: int | None = None) -> Volume:
+    """Read one three-dimensional frame of a NIfTI, NRRD or MetaImage file.
+
+    Parameters
+    ----------
+    path
+        File with one of the suffixes in `READERS`.
+    time_index
+        Which frame of a four-dimensional file, from 0; None for a three-dimensional one.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, cut off, empty, or not a scan with one real value a voxel on a rectangular grid.
+    """
+    suffix = volume_suffix(path)
+    if suffix.startswith(".nii"):
+        return _read_nifti(path, time_index)
+    if path.stat().st_size == 0:
+        raise integrity.broken(path, "it is an empty file")
+    try:
+        if suffix in {".mha", ".mhd"}:
+            integrity.check_metaimage(path)
+        else:
+            integrity.check_nrrd(path)
+    except ValueError as error:
+        raise integrity.broken(path, "a number in its header is damaged") from error
+    return _read_with_itk(path, time_index)
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Keep what ITK's C++ libraries print on stderr from the terminal: each failure becomes an error in words."""
+    with _stderr_lock:
+        try:
+            kept = os.dup(2)
+        except OSError:
+            # A windowed process may have no stderr at all.
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _read_nifti(path: Path, time_index: int | None) -> Volume:
+    """Read the voxels ourselves and leave to ITK what the header says about their place."""
+    header = nifti_header(path)
+    if len(header.sizes) < 2:
+        raise _one_dimension(path)
+    frame = chosen_frame(path.name, header.frames, time_index)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "header.nii"
+        # The four bytes after the header say that no extension follows.
+        alone.write_bytes(header.raw + bytes(4))
+        with _itk_errors(path):
+            reader = _opened(alone, READERS[".nii"])
+    scan = _scan_of(reader, nifti_voxels(path, header, frame), path)
+    return Volume(scan, _text_fields(reader))
+
+
+def _read_with_itk(path: Path, time_index: int | None) -> Volume:
+    with _itk_errors(path):
+        reader = _opened(path, READERS[volume_suffix(path)])
+        _choose_frame(reader, path, time_index)
+        image = reader.Execute()
+    return Volume(_scan_of(image, sitk.GetArrayFromImage(image), path), _text_fields(reader))
+
+
+@contextmanager
+def _itk_errors(path: Path) -> Iterator[None]:
+    """Turn what ITK raises about a file into words."""
+    try:
+        with quiet_itk():
+            yield
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise _sheared(path) from error
+        raise integrity.broken(path, "it is damaged, cut off, or of a kind that ITK does not read") from error
+
+
+def _opened(path: Path, image_io: str) -> sitk.ImageFileReader:
+    """Return an ITK reader that has read the header."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(image_io)
+    reader.ReadImageInformation()
+    return reader
+
+
+def _text_fields(reader: sitk.ImageFileReader) -> dict[str, str]:
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
+def _choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | None) -> None:
+    """Check what the header says and, in a four-dimensional file, set the reader to one frame."""
+    sizes = list(reader.GetSize())
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
+        raise integrity.complex_valued(shown)
+    if reader.GetNumberOfComponents() > 1:
+        raise integrity.vector(shown, reader.GetNumberOfComponents())
+    if min(sizes, default=0) < 1:
+        raise ScanError(f"{shown.name} is empty.")
+    if len(sizes) < 2:
+        raise _one_dimension(shown)
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    if len(sizes) > 4:
+        raise ScanError(f"{shown.name} has {len(sizes)} dimensions; give a scan with three, or four with time.")
+    frame = chosen_frame(shown.name, sizes[3] if len(sizes) == 4 else 1, time_index)
+    if reader.GetDimension() > 3:
+        dropped = [0] * (reader.GetDimension() - 3)
+        reader.SetExtractSize([*sizes[:3], *dropped])
+        reader.SetExtractIndex([0, 0, 0, frame, *dropped[1:]])
+
+
+def chosen_frame(name: str, count: int, time_index: int | None) -> int:
+    """Return which of `count` frames to read; ScanError if that is left open or is not there."""
+    if time_index is None:
+        if count == 1:
+            return 0
+        raise ScanError(
+            f"{name} holds {count} frames (time points); choose one with --time-index N, from 0 to {count - 1}."
+        )
+    if not 0 <= time_index < count:
+        raise ScanError(f"{name} has no frame {time_index}; it holds {count}, numbered from 0 to {count - 1}.")
+    return time_index
+
+
+def _scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown: Path) -> Scan:
+    """Return the scan of an array of shape (Y, X) or (Z, Y, X) whose geometry is that of `place`."""
+    dimension = place.GetDimension()
+    axes = min(dimension, 3)
+    direction = np.eye(3)
+    direction[:axes, :axes] = np.reshape(place.GetDirection(), (dimension, dimension))[:axes, :axes]
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=_ORTHONORMAL_TOLERANCE):
+        raise _sheared(shown)
+    x, y, z = (*tuple(place.GetOrigin()), 0.0)[:3]
+    step_x, step_y, step_z = (*tuple(place.GetSpacing()), 1.0)[:3]
+    return Scan(
+        voxels=voxels.reshape((1,) * (3 - voxels.ndim) + voxels.shape),
+        spacing_mm=(step_z, step_y, step_x),
+        origin_mm=(x, y, z),
+        direction=direction,
+    )
+
+
+def _one_dimension(path: Path) -> ScanError:
+    return ScanError(f"{path.name} has one dimension only; give a scan (three dimensions) or a slice (two).")
+
+
+def _sheared(path: Path) -> ScanError:
+    return ScanError(
+        f"{path.name} has a sheared voxel grid (a gantry tilt or an affine registration); only orthonormal directions "
+        "can be read, so resample it onto a rectangular grid first."
+    )

@@ -1,0 +1,217 @@
+"""Scans to files: written and checked in a folder of their own, then moved under the final name."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from napari_restore_rwkv.errors import OutputError, ScanError
+from napari_restore_rwkv.scans.nifti import nifti_header
+from napari_restore_rwkv.scans.volume_files import READERS, quiet_itk, read_volume, volume_suffix
+
+if TYPE_CHECKING:
+    from napari_restore_rwkv.scans.scan import Scan
+
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+_LOSE_GEOMETRY = (".tif", ".tiff", ".vtk", ".png", ".jpg", ".jpeg")
+_DESCRIPTION_BYTES = 80
+_CAUSES = {
+    errno.EACCES: "there is no write permission for its folder",
+    errno.EPERM: "there is no write permission for its folder",
+    errno.EROFS: "its folder is read-only",
+    errno.ENOENT: "its folder does not exist",
+    errno.ENOTDIR: "its folder does not exist",
+    errno.EISDIR: "a folder has that name",
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "no space is left on the disk for a file of this size",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
+def write_scan(scan: Scan, path: str | Path) -> None:
+    """Write a scan with its exact geometry; an existing file is replaced only once the new one is complete.
+
+    Where ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
+
+    Parameters
+    ----------
+    scan
+        The scan; voxel types that files do not know are widened (float16 to float32, bool to uint8).
+    path
+        Where to; the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha or .mhd.
+
+    Raises
+    ------
+    OutputError
+        The format is unknown or would lose the geometry, or the file cannot be written there. Nothing has changed then.
+    """
+    path = Path(path)
+    suffix = _checked_suffix(path)
+    voxels = _storable_voxels(scan, path)
+    try:
+        # Beside the target, because a file can only be moved at once within one file system.
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as name:
+            folder = Path(name)
+            _write_volume(scan, voxels, folder, path.name, suffix)
+            _verify(scan, voxels, folder / path.name)
+            restoration = scan.metadata.get("restoration")
+            if isinstance(restoration, Mapping):
+                text = json.dumps(restoration, indent=2, default=_plain)
+                (folder / f"{path.name}.json").write_text(text + "\n", encoding="utf-8")
+            _move_into_place(folder, path)
+    except OSError as error:
+        cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
+        raise OutputError(f"{path.name} cannot be written: {cause}; {_remedy(error.errno)}.") from error
+
+
+def _checked_suffix(path: Path) -> str:
+    suffix = volume_suffix(path)
+    if suffix in _SUFFIXES:
+        return suffix
+    allowed = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+    if path.suffix.lower() in _LOSE_GEOMETRY:
+        raise OutputError(
+            f"{path.name} cannot be written: {path.suffix} would lose the position and direction of the scan; "
+            f"choose a name ending in {allowed}."
+        )
+    raise OutputError(f"{path.name} cannot be written: choose a name ending in {allowed}.")
+
+
+def _storable_voxels(scan: Scan, path: Path) -> np.ndarray:
+    voxels = np.asarray(scan.voxels)
+    if voxels.ndim != 3 or voxels.size == 0:
+        raise OutputError(f"{path.name} cannot be written: a scan has three dimensions and at least one voxel.")
+    if voxels.dtype.kind not in "buif":
+        raise OutputError(f"{path.name} cannot be written: files hold real numbers, not {voxels.dtype}.")
+    wider = {"float16": np.float32, "bool": np.uint8, "longdouble": np.float64}.get(voxels.dtype.name)
+    return np.ascontiguousarray(voxels, dtype=wider or voxels.dtype.newbyteorder("="))
+
+
+def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffix: str) -> None:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing([float(step) for step in scan.spacing_mm[::-1]])
+    image.SetOrigin([float(value) for value in scan.origin_mm])
+    image.SetDirection(np.asarray(scan.direction, float).ravel().tolist())
+    if scan.modality:
+        image.SetMetaData("modality", scan.modality)
+    if scan.unit:
+        image.SetMetaData("unit", scan.unit)
+    # ITK goes by the name, in small letters; the final name may have capitals.
+    packed = suffix == ".nii.gz"
+    stem = name[: -len(suffix)]
+    target = folder / (stem + (".nii" if packed else suffix))
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(target))
+    writer.SetImageIO(READERS[suffix])
+    writer.SetUseCompression(suffix == ".nrrd")
+    try:
+        with quiet_itk():
+            writer.Execute(image)
+    except RuntimeError as error:
+        raise _incomplete(target, voxels.nbytes) from error
+    if suffix.startswith(".nii"):
+        _describe_nifti(scan, target)
+    if packed:
+        with target.open("rb") as plain, gzip.open(folder / name, "wb", compresslevel=6) as stream:
+            shutil.copyfileobj(plain, stream, 1 << 20)
+        target.unlink()
+    else:
+        os.replace(target, folder / name)
+
+
+def _describe_nifti(scan: Scan, path: Path) -> None:
+    """Put modality and unit into the description of a NIfTI header, which ITK leaves empty."""
+    if not scan.modality:
+        return
+    try:
+        header = nifti_header(path)
+    except ScanError as error:
+        raise _incomplete(path, 0) from error
+    unit = f", unit {scan.unit}" if scan.unit else ""
+    text = f"modality {scan.modality}{unit}".encode("ascii", "replace")[: _DESCRIPTION_BYTES - 1]
+    with path.open("r+b") as stream:
+        stream.seek(header.description_start)
+        stream.write(text.ljust(_DESCRIPTION_BYTES, b"\0"))
+
+
+def _verify(scan: Scan, voxels: np.ndarray, path: Path) -> None:
+    """Read the file back: ITK does not always notice a full disk."""
+    try:
+        written = read_volume(path).scan
+    except (ScanError, OSError) as error:
+        raise _incomplete(path, voxels.nbytes) from error
+    same_voxels = written.shape == voxels.shape and all(
+        ours.tobytes() == theirs.tobytes() for ours, theirs in zip(voxels, written.voxels, strict=True)
+    )
+    same_place = (
+        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
+        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
+        and np.allclose(written.direction, scan.direction, atol=1e-4)
+    )
+    if not same_voxels:
+        raise _incomplete(path, voxels.nbytes)
+    if not same_place:
+        raise OutputError(f"{path.name} cannot be written: this format does not hold its geometry; choose .nrrd.")
+
+
+def _incomplete(path: Path, size: int) -> OutputError:
+    free = shutil.disk_usage(path.parent).free
+    return OutputError(
+        f"{path.name} cannot be written: the file came out incomplete, most likely because no space is left "
+        f"on the disk ({size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free); free some space or choose another folder."
+    )
+
+
+def _move_into_place(folder: Path, path: Path) -> None:
+    """Move the finished files beside `path`, the one with the final name last; take all back if one move fails."""
+    finished = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+    raw = next((file.name for file in finished if file.suffix == ".raw"), None)
+    if raw and (path.parent / raw).exists() and not path.exists():
+        raise OutputError(
+            f"{path.name} cannot be written: {raw} is there already and may belong to another scan; choose another name."
+        )
+    for file in finished:
+        # Writable, because Windows syncs no other files.
+        with file.open("r+b") as stream:
+            os.fsync(stream.fileno())
+    undo: list[tuple[Path, Path | None]] = []
+    old = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        for file in finished:
+            target = path.parent / file.name
+            if file.name != path.name:
+                kept = old / file.name if target.exists() else None
+                if kept is not None:
+                    os.replace(target, kept)
+                undo.append((target, kept))
+            os.replace(file, target)
+    except BaseException:
+        for target, kept in undo:
+            if kept is not None:
+                os.replace(kept, target)
+            else:
+                target.unlink(missing_ok=True)
+        raise
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _remedy(number: int | None) -> str:
+    if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "free some space or choose another folder"
+    return "choose another folder or name"

@@ -1,0 +1,91 @@
+"""Parallel-beam projection and filtered back-projection, batched over views in PyTorch.
+
+Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; the axis of rotation passes
+through the centre of both. A view at angle a sees the coordinate t = x cos a + y sin a.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_VIEWS_AT_ONCE = 16
+
+
+def view_angles(views: int) -> Tensor:
+    """Return angles in radians, evenly over half a turn, shape (views,)."""
+    return torch.arange(views) * (math.pi / views)
+
+
+def project(image: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
+    """Return line integrals of an image.
+
+    Parameters
+    ----------
+    image
+        Attenuation per mm, shape (N, N); zero outside.
+    angles
+        View angles in radians, shape (views,).
+    pixel_mm
+        Side of a pixel in mm.
+
+    Returns
+    -------
+    Tensor
+        Shape (views, N), without a unit.
+    """
+    size = image.shape[0]
+    along = torch.linspace(-1, 1, size) * (size - 1) / size
+    s, t = torch.meshgrid(along, along, indexing="ij")  # s runs along the ray, t along the detector
+    rows = []
+    for part in angles.split(_VIEWS_AT_ONCE):
+        cos, sin = part.cos()[:, None, None], part.sin()[:, None, None]
+        grid = torch.stack((t * cos - s * sin, t * sin + s * cos), dim=-1)
+        rotated = functional.grid_sample(image.expand(len(part), 1, size, size), grid, align_corners=False)
+        rows.append(rotated[:, 0].sum(dim=1) * pixel_mm)
+    return torch.cat(rows)
+
+
+def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
+    """Reconstruct an image with a ramp filter apodised by a Hann window.
+
+    Parameters
+    ----------
+    sinogram
+        Line integrals, shape (views, N).
+    angles
+        View angles in radians, shape (views,).
+    pixel_mm
+        Side of a pixel and of a detector in mm.
+
+    Returns
+    -------
+    Tensor
+        Attenuation per mm, shape (N, N).
+    """
+    views, size = sinogram.shape
+    padded = 2 ** math.ceil(math.log2(2 * size))
+    frequency = torch.fft.rfftfreq(padded)  # cycles per detector
+    window = 0.5 + 0.5 * torch.cos(2 * math.pi * frequency)
+    spectrum = torch.fft.rfft(sinogram, n=padded) * (_ramp(padded) * window)
+    filtered = torch.fft.irfft(spectrum, n=padded)[:, :size]
+
+    along = torch.arange(size) - (size - 1) / 2
+    image = torch.zeros(size, size)
+    for row, angle in zip(filtered, angles, strict=True):
+        t = along[None, :] * angle.cos() + along[:, None] * angle.sin() + (size - 1) / 2
+        lower = t.floor().clamp(0, size - 2)
+        fraction = (t - lower).clamp(0, 1)
+        index = lower.long()
+        image += torch.lerp(row[index], row[index + 1], fraction)
+    return image * (math.pi / views / pixel_mm)
+
+
+def _ramp(length: int) -> Tensor:
+    """Frequency response of the band-limited ramp, from its samples in space, which keeps the mean right."""
+    n = torch.arange(length)
+    n = torch.minimum(n, length - n)
+    kernel = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp_min(1)) ** 2, torch.zeros(()))
+    kernel[0] = 0.25
+    return torch.fft.rfft(kernel).real

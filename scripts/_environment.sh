@@ -1,0 +1,106 @@
+# The set-up that test.sh, demo.sh and lint.sh share; it is sourced, not run.
+#
+# Afterwards the current directory is the repository, `$python` is .venv's Python with this package installed in it, and
+# `virtual_display COMMAND...` runs a command on a screen that nobody sees. What is there already is not installed again.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Without a terminal nothing may wait for an answer, and a closed stdin must not become some file that is opened next.
+[ -t 0 ] || exec </dev/null
+
+python=$PWD/.venv/bin/python
+
+# What Qt, OpenGL and a virtual screen need on Debian.
+debian_packages=(
+  xvfb xauth libgl1 libglx-mesa0 libgl1-mesa-dri libegl1 libdbus-1-3 libfontconfig1 fonts-dejavu-core libglib2.0-0
+  libxkbcommon0 libxkbcommon-x11-0 libx11-xcb1 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0
+  libxcb-render-util0 libxcb-shape0 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb-xkb1
+)
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# The name with t64 is the same library in Debian 13 and Ubuntu 24.04.
+debian_has() {
+  local name
+  for name in "$1" "${1}t64"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] && return 0
+  done
+  return 1
+}
+
+apt_install() {
+  say "Installing from Debian: $*"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+install_debian_packages() {
+  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || return 0
+  local name missing=()
+  for name in "${debian_packages[@]}"; do
+    debian_has "$name" || missing+=("$name")
+  done
+  # The CPU kernel is built by whichever C++ compiler there is; CMake and ninja come from PyPI.
+  command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing+=(g++)
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ]; then
+    apt_install "${missing[@]}" || fail "These Debian packages could not be installed: ${missing[*]}."
+  else
+    say "These Debian packages are missing, and only root can install them: sudo apt-get install ${missing[*]}"
+  fi
+}
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer is needed; set PYTHON to it if it goes by another name than python3."
+}
+
+make_venv() {
+  if "$python" --version >/dev/null 2>&1; then
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
+    return
+  fi
+  local base
+  base=$(find_python)
+  if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+      apt_install python3-venv || fail "python3-venv could not be installed, and .venv cannot be made without it."
+    else
+      fail "This Python cannot make virtual environments: sudo apt-get install python3-venv"
+    fi
+  fi
+  say "Making .venv with $("$base" --version)"
+  "$base" -m venv --clear .venv
+}
+
+# Everything that an installation copies or compiles; the Python files are used where they are.
+installed_state() {
+  printf '%s\n' "$PWD"
+  "$python" --version
+  find pyproject.toml constraints.txt napari.yaml src_kernels -type f -not -name '*.py' -not -name '*.md' \
+    -exec cksum {} + | LC_ALL=C sort
+}
+
+install_package() {
+  local stamp=.venv/installed-state state
+  state=$(installed_state)
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ] && return
+  say "Installing this package and what it needs into .venv (a few minutes the first time)"
+  "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" \
+    || fail "The installation into .venv failed; pip's message above says why."
+  printf '%s\n' "$state" >"$stamp"
+}
+
+virtual_display() {
+  command -v xvfb-run >/dev/null || fail "A virtual screen is needed: sudo apt-get install xvfb xauth"
+  xvfb-run -a -s "-screen 0 1600x1000x24" "$@"
+}
+
+install_debian_packages
+make_venv
+install_package

@@ -1,0 +1,141 @@
+"""Train the light CT network on simulated quarter-dose noise; resumable, meant to run beside other work.
+
+    python scripts/train_weights.py pack  --scans FOLDER      # clean slices and their noise, one file under 60 MB
+    python scripts/train_weights.py train                     # continues where the last run stopped
+    python scripts/train_weights.py export                    # the best averaged weights, with their card
+
+FOLDER holds the scans of `TRAINING` and `VALIDATION`; sample_data/README.md says where they come from.
+Everything that is made on the way lies in training_state/ct-denoise/.
+"""
+
+import argparse
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_restore_rwkv.metrics import psnr
+from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.ct import QUARTER_DOSE_NOISE_HU, added_noise
+from napari_restore_rwkv.training.pairs import Pairs
+from napari_restore_rwkv.training.train import Trainer, TrainingOptions
+
+STATE = Path(__file__).parent.parent / "training_state" / "ct-denoise"
+TRAINING = ("ct_chest_a.nrrd", "ct_thorax_b_1p5mm.nii.gz")
+VALIDATION = "ct_abdomen_c_dicom"
+VALIDATION_SLICES = (3, 8, 13, 18)
+WINDOW_HU = (-160.0, 240.0)
+# Noise strength relative to quarter dose: from above half dose to below one eighth.
+STRENGTHS = (0.4, 1.9)
+OPTIONS = TrainingOptions(steps=6000)
+
+
+def pack(scans: Path) -> None:
+    """Make the training and the validation pairs."""
+    chest, thorax = (read_scan(scans / name) for name in TRAINING)
+    slices = [(image, chest.spacing_mm[1]) for image in chest.voxels[::2]]
+    # Binned pixels and averaged thin slices: another scale of anatomy, and targets with less noise of their own.
+    slices += [(_binned(image), 2 * chest.spacing_mm[1]) for image in chest.voxels[1::2]]
+    thick = thorax.voxels[: thorax.shape[0] // 3 * 3].reshape(-1, 3, *thorax.shape[1:]).mean(axis=1)
+    slices += [(image, thorax.spacing_mm[1]) for image in thick]
+    _pack_slices(slices, STATE / "pairs.safetensors", seed=1000)
+
+    abdomen = read_scan(scans / VALIDATION)
+    _pack_slices([(abdomen.voxels[i], abdomen.spacing_mm[1]) for i in VALIDATION_SLICES], STATE / "validation.safetensors", seed=1)
+
+
+def train(minutes: float) -> None:
+    """Train until the schedule ends or the time is over, whichever comes first."""
+    pairs, validation = Pairs.load(STATE / "pairs.safetensors"), Pairs.load(STATE / "validation.safetensors")
+    rule = choose_intensity(Scan(np.zeros((1, 1, 1)), modality="CT"))
+    scale, offset = 1 / (rule.high - rule.low), -rule.low / (rule.high - rule.low)
+
+    def draw(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        degraded, clean = pairs.batch(rng, STRENGTHS)
+        return degraded * scale + offset, (clean * scale + offset).clamp(0, 1)
+
+    torch.manual_seed(OPTIONS.seed)
+    trainer = Trainer(RestoreRWKV.light(), draw, OPTIONS)
+    state, curve = STATE / "state.pt", STATE / "curve.jsonl"
+    if state.exists():
+        trainer.resume(state)
+        print(f"continuing at step {trainer.step}", flush=True)
+    end, losses = time.monotonic() + 60 * minutes, []
+    for step in trainer.run():
+        losses.append(step.loss)
+        over = time.monotonic() > end
+        if step.step % 250 == 0 or over or step.step == OPTIONS.steps:
+            scores = validate(trainer.averaged_network(), validation, rule)
+            row = {"step": step.step, "loss": float(np.mean(losses)), **scores}
+            with curve.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+            trainer.save(state)
+            losses = []
+        if over:
+            break
+
+
+def validate(network: torch.nn.Module, validation: Pairs, rule: IntensityRule) -> dict[str, float]:
+    """PSNR on whole slices of the validation subject, before and after, in dB, window [-160, 240] HU."""
+    before, after = [], []
+    for clean, noise in zip(validation.clean, validation.noise, strict=True):
+        noisy = clean + noise
+        with torch.no_grad():
+            image = torch.from_numpy(rule.to_network(noisy))[None, None]
+            restored = rule.from_network(network(image)[0, 0].numpy(), noisy)
+        before.append(psnr(noisy, clean, window=WINDOW_HU))
+        after.append(psnr(restored, clean, window=WINDOW_HU))
+    return {"psnr_before": float(np.mean(before)), "psnr_after": float(np.mean(after))}
+
+
+def _pack_slices(slices: list[tuple[np.ndarray, float]], path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = []
+    for i, (image, pixel_mm) in enumerate(slices):
+        noise.append(_noise_of_any_shape(image, pixel_mm, seed + i))
+        print(f"{path.name}: {i + 1} of {len(slices)}", flush=True)
+    Pairs([image for image, _ in slices], noise).save(path)
+
+
+def _noise_of_any_shape(image: np.ndarray, pixel_mm: float, seed: int) -> np.ndarray:
+    height, width = image.shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side), -1024, np.float32)
+    square[top : top + height, left : left + width] = image
+    noise = added_noise(square, pixel_mm, QUARTER_DOSE_NOISE_HU, seed=seed)
+    return noise[top : top + height, left : left + width]
+
+
+def _binned(image: np.ndarray) -> np.ndarray:
+    return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean(axis=(1, 3))
+
+
+def main() -> None:
+    """Run the step named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("pack", "train", "export"))
+    parser.add_argument("--scans", type=Path, help="folder of the training scans (for pack)")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop training after this time (default: the whole schedule)")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.step == "pack":
+        if options.scans is None:
+            parser.error("pack needs --scans FOLDER")
+        pack(options.scans)
+    elif options.step == "train":
+        train(options.minutes)
+    else:
+        export()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What several tests share: seeded randomness, a small scan, a small network and its weights file."""
+
+import numpy as np
+import pytest
+
+from napari_restore_rwkv.scans.scan import Scan
+
+SEED = 20240711
+
+
+@pytest.fixture(autouse=True)
+def same_seeds():
+    """Every test starts from the same random state, in whatever order they run."""
+    import torch
+
+    np.random.seed(SEED)  # noqa: NPY002 - guards against code of others that draws from the global generator
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator of its own for each test."""
+    return np.random.default_rng(SEED)
+
+
+@pytest.fixture
+def small_scan(rng):
+    """A noisy CT cylinder of 3 slices of 21 x 26 voxels, int16 HU, thick slices, turned about the z axis."""
+    y, x = np.mgrid[:21, :26]
+    body = np.where((y - 10) ** 2 + (x - 13) ** 2 < 80, 40, -1000)
+    voxels = (body + rng.normal(0, 25, (3, 21, 26))).round().astype(np.int16)
+    cosine, sine = np.cos(0.2), np.sin(0.2)
+    return Scan(
+        voxels,
+        spacing_mm=(5.0, 0.8, 0.8),
+        origin_mm=(-120.5, -80.25, 33.0),
+        direction=np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]),
+        modality="CT",
+        unit="HU",
+    )
+
+
+@pytest.fixture
+def tiny_network():
+    """A CT network of the smallest sizes that changes what it is given, not fused."""
+    import torch
+
+    from napari_restore_rwkv.network.checkpoint import Card
+    from napari_restore_rwkv.network.model import RestoreRWKV
+
+    network = RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1).eval()
+    with torch.no_grad():
+        # A new network is the identity.
+        network.output.weight.normal_(0, 0.01)
+    network.card = Card(title="tiny", task="ct-denoise", modality="CT", created="2026-01-01")
+    return network
+
+
+@pytest.fixture
+def weights_file(tiny_network, tmp_path_factory):
+    """The weights of the tiny network with their card, in a folder of their own."""
+    from napari_restore_rwkv.network.checkpoint import save_checkpoint
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_checkpoint(tiny_network, tiny_network.card, path)
+    return path

@@ -1,0 +1,160 @@
+"""A small scan in a viewer, and a restoration that can be slowed down, watched and broken."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Layer
+
+from napari_restore_rwkv.errors import CheckpointError
+from napari_restore_rwkv.gui import layers as layers_module
+from napari_restore_rwkv.gui import options as options_module
+from napari_restore_rwkv.gui import restore_job, restore_panel
+from napari_restore_rwkv.gui import result as result_module
+from napari_restore_rwkv.progress import Progress
+from napari_restore_rwkv.scans.scan import Scan
+
+CHANGE = 5.0
+
+
+class PlainRestoration:
+    """Stands in for network and `restore`: it subtracts `CHANGE` from every voxel, one slice at a time.
+
+    Attributes
+    ----------
+    asked
+        Indices of every call.
+    order
+        Slices in the order in which they were restored.
+    shown
+        What was sent: the slices that the person looked at.
+    error
+        An exception to raise at the second slice.
+    hold
+        While it is not set, the work stands still before each slice after the first, and still listens to Cancel.
+    """
+
+    def __init__(self):
+        self.asked, self.order, self.shown = [], [], []
+        self.error = None
+        self.modality = "CT"
+        self.hold = threading.Event()
+        self.hold.set()
+        self.closed = threading.Event()
+
+    def load_network(self, weights, modified):
+        return SimpleNamespace(card=SimpleNamespace(modality=self.modality))
+
+    def run(self, result, network, options, indices, first):
+        self.asked.append(list(indices))
+        scan = result.scan
+        if None not in (self.modality, scan.modality) and self.modality != scan.modality and not options.any_modality:
+            raise CheckpointError(f"The network was made for {self.modality}, and the scan is {scan.modality}.")
+        todo = sorted(indices, key=lambda index: (index != first, index))
+        total, done = len(todo), 0
+        try:
+            while todo:
+                while done and not self.hold.wait(0.01):
+                    self.shown.append((yield Progress(done, total, "waiting")))
+                if self.error is not None and done:
+                    raise self.error
+                if self.shown and self.shown[-1] in todo:
+                    todo.insert(0, todo.pop(todo.index(self.shown[-1])))
+                index = todo.pop(0)
+                region = tuple(
+                    slice(index, index + 1) if a == result.axis else slice(0, n) for a, n in enumerate(scan.shape)
+                )
+                result.restored[region] = np.asarray(scan.voxels[region], np.float32) - CHANGE
+                self.order.append(index)
+                done += 1
+                self.shown.append((yield Progress(done, total, f"slice {done} of {total}", region)))
+            return scan.with_voxels(result.restored, metadata={"restoration": {"kernel": "none", "version": "test"}})
+        finally:
+            self.closed.set()
+
+
+@pytest.fixture
+def restoration(monkeypatch):
+    """The stand-in, put in the place of network and restore."""
+    plain = PlainRestoration()
+    monkeypatch.setattr(result_module, "load_network", plain.load_network)
+    monkeypatch.setattr(result_module, "run_restore", plain.run)
+    monkeypatch.setattr(restore_job, "restoration_axis", lambda scan: int(np.argmax(scan.spacing_mm)))
+    monkeypatch.setattr(restore_panel, "look_around", surroundings)
+    return plain
+
+
+def surroundings():
+    """A machine without a GPU, and weights for CT only."""
+    return options_module.Surroundings(
+        devices=(
+            options_module.DeviceChoice("cpu", "CPU, compiled CPU kernel", "There is no GPU that PyTorch can use."),
+        ),
+        shipped={"ct-denoise": "light, shipped 2026-12"},
+        cards={"ct-denoise": "trained on three subjects"},
+    )
+
+
+@pytest.fixture
+def ct_scan(rng):
+    """A CT scan of 5 slices of 24 x 32, 2.0 x 0.98 x 0.97 mm, oblique, int16 HU."""
+    turn = np.deg2rad(10)
+    direction = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+    voxels = rng.integers(-200, 300, (5, 24, 32)).astype(np.int16)
+    return Scan(voxels, (2.0, 0.98, 0.97), (-150.0, -120.0, 40.0), direction, "CT", "HU", {"source": "abdomen.nii"})
+
+
+@pytest.fixture
+def ct_layer(ct_scan):
+    """The napari layer data tuple of the CT scan."""
+    return layers_module.scan_to_layer(ct_scan, "CT abdomen")
+
+
+@pytest.fixture
+def viewer():
+    """A viewer without a window."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def make_panel(qtbot, restoration):
+    """Make the panel for a viewer; it is shut down and deleted at the end."""
+    panels = []
+
+    def make(viewer):
+        panel = restore_panel.RestorePanel(viewer)
+        panels.append(panel)
+        qtbot.waitUntil(lambda: panel.form.devices.count() == 1 and panel.form.devices.currentData() == "cpu")
+        return panel
+
+    yield make
+    restoration.hold.set()
+    for panel in panels:
+        panel.shut_down()
+        panel.deleteLater()
+    qtbot.wait(20)
+
+
+@pytest.fixture
+def ct_panel(viewer, ct_layer, make_panel):
+    """The panel with the CT scan open, slice 2 displayed."""
+    viewer.add_layer(Layer.create(*ct_layer))
+    viewer.dims.set_current_step(0, 2)
+    return make_panel(viewer)
+
+
+@pytest.fixture
+def run_to_the_end(qtbot):
+    """Press Restore and wait until the job is over."""
+
+    def run(panel, region=None):
+        if region is not None:
+            (panel.form.this_slice if region == "slice" else panel.form.whole_volume).setChecked(True)
+        panel.restore()
+        qtbot.waitUntil(lambda: not panel.job.running, timeout=10_000)
+
+    return run

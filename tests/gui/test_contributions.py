@@ -1,0 +1,114 @@
+"""What napari finds in the manifest, and what happens when it is used."""
+
+from pathlib import Path
+
+import napari
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from npe2 import PluginManager, PluginManifest
+
+import napari_restore_rwkv
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.samples import sample_path
+
+MANIFEST = Path(napari_restore_rwkv.__file__).parent.parent / "napari.yaml"
+PLUGIN = "napari-restore-rwkv"
+
+
+@pytest.fixture
+def plugin(npe2pm):
+    """The plugin manager with the repository's manifest, and no other plugin."""
+    with npe2pm.tmp_plugin(manifest=str(MANIFEST)):
+        yield npe2pm
+
+
+def test_the_manifest_is_valid_and_every_command_can_be_imported():
+    manifest = PluginManifest.from_file(MANIFEST)
+    manifest.validate_imports()
+    assert (manifest.name, manifest.display_name) == (PLUGIN, "Restore-RWKV")
+
+
+def test_the_installed_plugin_is_discovered_with_the_repositorys_manifest():
+    manager = PluginManager()
+    manager.discover()
+    assert PLUGIN in manager, "install it: pip install -e ."
+    installed = manager.get_manifest(PLUGIN)
+    assert installed.contributions == PluginManifest.from_file(MANIFEST).contributions
+
+
+def test_the_menus_offer_restore_and_compare(plugin):
+    menus = {
+        menu: [item.command for item in plugin.iter_menu(menu)]
+        for menu in ("napari/layers/filter", "napari/layers/visualize")
+    }
+    assert menus == {
+        "napari/layers/filter": [f"{PLUGIN}.restore_selected_layer"],
+        "napari/layers/visualize": [f"{PLUGIN}.compare_result"],
+    }
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
+def test_reading_and_writing_through_napari_keeps_the_geometry(plugin, ct_scan, tmp_path, suffix):
+    write_scan(ct_scan, tmp_path / f"first{suffix}")
+    viewer = ViewerModel()
+    (layer,) = viewer.open(tmp_path / f"first{suffix}", plugin=PLUGIN)
+    assert layer.name == "first"
+    assert np.allclose(layer.scale, ct_scan.spacing_mm)
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+    assert viewer.dims.axis_labels == ("z", "y", "x")
+    written = layer.save(str(tmp_path / f"second{suffix}"), plugin=PLUGIN)
+    assert str(tmp_path / f"second{suffix}") in written
+    scan = read_scan(tmp_path / f"second{suffix}")
+    assert np.array_equal(scan.voxels, ct_scan.voxels)
+    assert np.allclose(scan.direction, ct_scan.direction, atol=1e-6)
+    assert np.allclose(scan.origin_mm, ct_scan.origin_mm)
+    assert scan.modality == "CT"
+
+
+def test_the_writer_refuses_a_colour_picture_in_words(tmp_path):
+    with pytest.raises(ScanError, match="is a colour picture"):
+        contributions.write_image(
+            str(tmp_path / "a.nii"), np.zeros((4, 5, 3), np.uint8), {"name": "photo", "rgb": True}
+        )
+
+
+def test_the_reader_only_peeks(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_restore_rwkv.scans.files.read_scan", lambda path: pytest.fail("it read"))
+    (tmp_path / "scan.nii.gz").write_bytes(b"not read")
+    (tmp_path / "notes.txt").write_text("no scan")
+    folder = tmp_path / "series"
+    folder.mkdir()
+    assert contributions.get_reader(str(tmp_path / "scan.nii.gz")) is not None
+    assert contributions.get_reader(str(tmp_path / "notes.txt")) is None
+    assert contributions.get_reader(str(folder)) is None
+    (folder / "IM0001").write_bytes(bytes(128) + b"DICM")
+    assert contributions.get_reader(str(folder)) is not None
+    assert contributions.get_reader([str(tmp_path / "scan.nii.gz")]) is None
+
+
+def test_a_damaged_file_is_refused_in_words(plugin, tmp_path):
+    (tmp_path / "broken.nrrd").write_bytes(b"NRRD0004\nnonsense")
+    with pytest.raises(ScanError, match=r"broken\.nrrd"):
+        ViewerModel().open(tmp_path / "broken.nrrd", plugin=PLUGIN)
+
+
+@pytest.mark.parametrize("key", sorted(contributions.SAMPLES))
+def test_sample_scans_open(plugin, key):
+    try:
+        sample_path(contributions.SAMPLES[key][0])
+    except ScanError:
+        pytest.skip("this sample is made by a script and is not in this checkout")
+    viewer = ViewerModel()
+    (layer,) = viewer.open_sample(PLUGIN, key)
+    assert layer.name == contributions.SAMPLES[key][1]
+    assert layer.ndim == 3
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+
+
+def test_menu_entries_need_a_window():
+    assert napari.current_viewer() is None
+    with pytest.raises(ScanError, match="needs an open napari window"):
+        contributions.restore_selected_layer()

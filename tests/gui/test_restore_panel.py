@@ -1,0 +1,342 @@
+"""What the person sees in the Restore panel, from the first click to the last."""
+
+import time
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import notification_manager
+
+from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, scan_to_layer
+from napari_restore_rwkv.scans.scan import Scan
+
+CHANGE = 5.0
+CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
+
+
+def test_with_one_scan_open_everything_is_chosen(ct_panel):
+    form = ct_panel.form
+    assert form.scans.currentText() == CT
+    assert form.about_scan.text() == "5 x 24 x 32 · 2.0 x 0.98 x 0.97 mm · HU"
+    assert form.tasks.currentText() == "CT denoising"
+    assert form.models.currentText() == "light, shipped 2026-12"
+    assert form.this_slice.isChecked()
+    assert form.devices.currentText() == "CPU, compiled CPU kernel"
+    assert form.why.toolTip() == "There is no GPU that PyTorch can use."
+    assert ct_panel.restore_button.isEnabled()
+    assert ct_panel.restore_button.isDefault()
+    assert not ct_panel.cancel_button.isEnabled()
+
+
+def test_the_task_says_why_it_was_chosen(viewer, ct_scan, make_panel):
+    viewer.add_layer(Layer.create(*scan_to_layer(with_reason(ct_scan, "the file says modality CT"), CT)))
+    assert make_panel(viewer).form.about_task.text() == "chosen because the file says modality CT"
+
+
+def test_tasks_without_weights_say_so(ct_panel):
+    form = ct_panel.form
+    titles = [form.tasks.itemText(row) for row in range(form.tasks.count())]
+    assert titles[:2] == ["CT denoising", "MRI super-resolution (no weights yet)"]
+    form.tasks.setCurrentIndex(1)
+    assert [form.models.itemText(row) for row in range(form.models.count())] == [
+        "no weights yet: choose a file",
+        "choose a file ...",
+    ]
+    ct_panel.restore()
+    assert ct_panel.message.text() == "There are no weights for MRI super-resolution yet: choose a file under Model."
+
+
+def test_without_a_scan_the_panel_says_what_to_do(viewer, make_panel):
+    panel = make_panel(viewer)
+    panel.restore()
+    assert panel.message.text().startswith("Open a scan first: File > Open")
+
+
+def test_the_list_of_scans_follows_the_viewer_and_leaves_out_labels_and_results(viewer, ct_panel, run_to_the_end):
+    viewer.add_layer(Labels(np.zeros((5, 24, 32), int), name="liver"))
+    run_to_the_end(ct_panel)
+    viewer.add_layer(Image(np.zeros((4, 6, 6)), name="second"))
+    names = [ct_panel.form.scans.itemText(row) for row in range(ct_panel.form.scans.count())]
+    assert names == [CT, "second"]
+    assert ct_panel.form.layer.name == "second", "what was just opened is chosen"
+    viewer.layers["second"].name = "renamed"
+    assert ct_panel.form.scans.currentText() == "renamed"
+    viewer.layers.remove("renamed")
+    assert ct_panel.form.layer.name == CT
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (lambda: Labels(np.zeros((4, 8), int), name="liver"), '"liver" is a labels layer'),
+        (lambda: Image(np.zeros((4, 8, 3), np.uint8), rgb=True, name="photo"), '"photo" is a colour picture (RGB)'),
+        (lambda: Image(np.zeros((4, 8), bool), name="body"), '"body" is a mask of true and false'),
+    ],
+    ids=["labels", "rgb", "bool"],
+)
+def test_a_layer_that_is_no_scan_is_refused_in_the_panel(viewer, make_panel, layer, words):
+    bad = viewer.add_layer(layer())
+    panel = make_panel(viewer)
+    panel.choose_layer(bad)
+    if panel.form.layer is bad:
+        panel.restore()
+    assert panel.message.text().startswith(words)
+    assert not panel.job.running
+
+
+def test_this_slice_is_restored_alone_and_the_whole_volume_offered_next(viewer, ct_panel, run_to_the_end, restoration):
+    run_to_the_end(ct_panel)
+    assert restoration.asked == [[2]]
+    shown = viewer.layers[RESTORED].data
+    assert np.array_equal(shown[2], viewer.layers[CT].data[2] - np.float32(CHANGE))
+    assert np.isnan(shown[[0, 1, 3, 4]]).all()
+    assert ct_panel.message.text() == "This slice is restored (1 s)."
+    assert ct_panel.restore_button.text() == "Restore whole volume"
+    run_to_the_end(ct_panel)
+    assert restoration.asked[1] == [0, 1, 3, 4]
+    assert np.isfinite(viewer.layers[RESTORED].data).all()
+    assert ct_panel.message.text() == "5 slices restored in 1 s."
+    assert ct_panel.restore_button.text() == "Restore"
+
+
+def test_the_displayed_slice_comes_first_and_scrolling_moves_the_next_one_up(viewer, ct_panel, qtbot, restoration):
+    restoration.hold.clear()
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    qtbot.waitUntil(lambda: restoration.order == [2])
+    viewer.dims.set_current_step(0, 4)
+    qtbot.waitUntil(lambda: restoration.shown[-1] == 4)
+    restoration.hold.set()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert restoration.order == [2, 4, 0, 1, 3]
+
+
+def test_progress_says_slice_and_time_left(ct_panel, qtbot, restoration):
+    lines = []
+    ct_panel.job.progressed.connect(lambda done, total, text: lines.append((done, total, text)))
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    assert ct_panel.cancel_button.isEnabled()
+    assert not ct_panel.restore_button.isEnabled()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert lines[0] == (1, 5, "slice 2 of 5 · 1 s left")
+    assert lines[-1][:2] == (5, 5)
+
+
+def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restoration):
+    restoration.hold.clear()
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    ct_panel.restore()
+    assert ct_panel.message.text() == "A restoration is under way: wait for it, or press Cancel."
+    restoration.hold.set()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert len(restoration.asked) == 1
+
+
+def test_cancel_keeps_finished_slices_and_restore_continues(viewer, ct_panel, qtbot, restoration, run_to_the_end):
+    restoration.hold.clear()
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    qtbot.waitUntil(lambda: restoration.order == [2])
+    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
+    start = time.monotonic()
+    ct_panel.cancel()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert time.monotonic() - start < 0.5
+    assert restoration.closed.is_set()
+    assert ct_panel.message.text() == "1 of 5 slices kept; Restore continues."
+    kept = viewer.layers[RESTORED]
+    assert np.isfinite(kept.data[2]).all()
+    restoration.hold.set()
+    run_to_the_end(ct_panel)
+    assert restoration.asked == [[0, 1, 2, 3, 4], [0, 1, 3, 4]]
+    assert viewer.layers[RESTORED] is kept
+    assert len(viewer.layers) == 3
+    assert np.isfinite(kept.data).all()
+
+
+def test_other_choices_start_over_in_new_layers(viewer, ct_panel, run_to_the_end, restoration, tmp_path):
+    run_to_the_end(ct_panel, "slice")
+    ct_panel.form.use_file(tmp_path / "own.safetensors")
+    run_to_the_end(ct_panel, "slice")
+    assert restoration.asked == [[2], [2]]
+    assert len(viewer.layers) == 5
+
+
+def test_when_all_is_done_restore_says_so(ct_panel, run_to_the_end):
+    run_to_the_end(ct_panel, "volume")
+    ct_panel.restore()
+    assert ct_panel.message.text().startswith("All 5 slices are restored with these choices; delete the restored layer")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("odd shape")])
+def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the_end, restoration, error):
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    restoration.error = error
+    ct_panel.form.whole_volume.setChecked(True)
+    run_to_the_end(ct_panel)
+    notification_manager.notification_ready.disconnect(told.append)
+    sentence = f"The restoration stopped with an unexpected {type(error).__name__}: {error}"
+    assert ct_panel.message.text() == sentence
+    assert [str(error) in note.message for note in told] == [True]
+    assert ct_panel.form.whole_volume.isChecked()
+    assert ct_panel.restore_button.isEnabled()
+    restoration.error = None
+    run_to_the_end(ct_panel)
+    assert ct_panel.message.text() == "5 slices restored in 1 s."
+
+
+def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
+    viewer, make_panel, run_to_the_end, restoration
+):
+    mr = Scan(np.ones((3, 8, 8), np.float32), (3, 1, 1), modality="MR")
+    viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
+    panel = make_panel(viewer)
+    assert panel.form.tasks.currentData() == "mri-sr"
+    assert panel.form.anyway.isHidden()
+    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
+    refusal = "CT denoising was made for CT, and this is a scan of modality MR"
+    assert panel.form.about_task.text().startswith(refusal)
+    assert not panel.form.anyway.isHidden()
+    panel.restore()
+    assert panel.message.text().startswith(refusal)
+    assert restoration.asked == []
+    panel.form.anyway.setChecked(True)
+    run_to_the_end(panel)
+    assert panel.message.text() == "This slice is restored (1 s)."
+
+
+def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, make_panel, run_to_the_end, tmp_path):
+    mr = Scan(np.ones((3, 8, 8), np.float32), (3, 1, 1), modality="MR")
+    viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
+    panel = make_panel(viewer)
+    panel.form.use_file(tmp_path / "ct.safetensors")
+    run_to_the_end(panel)
+    assert panel.message.text() == "The network was made for CT, and the scan is MR."
+    assert len(viewer.layers) == 1, "nothing is left behind"
+    assert not panel.form.anyway.isHidden()
+    panel.form.anyway.setChecked(True)
+    run_to_the_end(panel)
+    assert panel.message.text() == "This slice is restored (1 s)."
+
+
+def test_the_difference_is_signed_and_its_limits_are_symmetric(viewer, ct_panel, run_to_the_end):
+    run_to_the_end(ct_panel, "volume")
+    difference = viewer.layers[DIFFERENCE]
+    assert np.array_equal(difference.data, viewer.layers[RESTORED].data - viewer.layers[CT].data)
+    assert (difference.data == -CHANGE).all()
+    assert tuple(difference.contrast_limits) == pytest.approx((-CHANGE, CHANGE))
+    red, green, blue = difference.colormap.map(np.array([0.5]))[0, :3]
+    assert max(red, green, blue) < 0.02, "zero is black"
+
+
+def test_limits_of_the_difference_that_were_set_by_hand_stay(viewer, ct_panel, run_to_the_end):
+    run_to_the_end(ct_panel, "slice")
+    viewer.layers[DIFFERENCE].contrast_limits = (-50, 50)
+    run_to_the_end(ct_panel, "volume")
+    assert tuple(viewer.layers[DIFFERENCE].contrast_limits) == (-50, 50)
+
+
+@pytest.mark.parametrize(
+    "voxels",
+    [np.arange(15, dtype=np.float32).reshape(1, 3, 5), np.full((3, 8, 8), 40.0, np.float32)],
+    ids=["3x5", "constant"],
+)
+def test_tiny_and_constant_scans_come_through(viewer, make_panel, run_to_the_end, voxels):
+    viewer.add_image(voxels[0] if len(voxels) == 1 else voxels, name="small")
+    panel = make_panel(viewer)
+    run_to_the_end(panel)
+    restored = viewer.layers["small [restored]"]
+    assert restored.ndim == (2 if len(voxels) == 1 else 3)
+    assert restored.data.shape == viewer.layers["small"].data.shape
+    low, high = viewer.layers["small [restored - input]"].contrast_limits
+    assert low == -high < 0
+
+
+def test_voxels_that_are_not_finite_stay_out_of_the_limits(viewer, make_panel, run_to_the_end):
+    voxels = np.zeros((3, 8, 8), np.float32)
+    voxels[:, 0, 0], voxels[:, 1, 1] = np.nan, np.inf
+    viewer.add_image(voxels, name="holes", contrast_limits=(0, 1))
+    panel = make_panel(viewer)
+    run_to_the_end(panel, "volume")
+    assert tuple(viewer.layers["holes [restored - input]"].contrast_limits) == pytest.approx((-CHANGE, CHANGE))
+    panel.compare.strength.setValue(50)
+    panel.compare._mix()
+    mixed = np.asarray(viewer.layers["holes [restored]"].data)
+    assert np.isnan(mixed[:, 0, 0]).all()
+    assert np.isinf(mixed[:, 1, 1]).all()
+    assert np.allclose(mixed[:, 2:, 2:], -CHANGE / 2)
+
+
+def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, run_to_the_end):
+    frames = np.arange(2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    viewer.add_image(frames, name="heart")
+    viewer.dims.set_current_step(0, 1)
+    panel = make_panel(viewer)
+    assert not panel.form.frame.isHidden()
+    assert panel.form.frame.value() == 1, "the displayed frame"
+    run_to_the_end(panel, "volume")
+    assert np.array_equal(viewer.layers["heart frame 1 [restored]"].data, frames[1] - np.float32(CHANGE))
+
+
+def test_slices_along_another_axis_than_the_slider_are_refused_in_words(viewer, ct_panel):
+    viewer.dims.order = (1, 0, 2)
+    ct_panel.restore()
+    assert ct_panel.message.text().startswith("Slices are restored along z, and the slider runs along another axis")
+    assert not ct_panel.job.running
+
+
+@pytest.mark.parametrize(("doomed", "what"), [(CT, "scan"), (RESTORED, "restored layer")])
+def test_a_layer_deleted_in_mid_job_ends_it_quietly(viewer, ct_panel, qtbot, restoration, doomed, what):
+    restoration.hold.clear()
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
+    viewer.layers.remove(doomed)
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert ct_panel.message.text() == f"Stopped, because the {what} was deleted."
+    assert restoration.closed.is_set()
+
+
+def test_the_difference_may_be_deleted_and_layers_renamed_in_mid_job(viewer, ct_panel, qtbot, restoration):
+    restoration.hold.clear()
+    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.restore()
+    qtbot.waitUntil(lambda: DIFFERENCE in viewer.layers)
+    viewer.layers.remove(DIFFERENCE)
+    viewer.layers[RESTORED].name = "mine"
+    viewer.layers["mine"].visible = False
+    restoration.hold.set()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert np.isfinite(viewer.layers["mine"].data).all()
+
+
+def test_the_restored_layer_keeps_geometry_and_provenance(viewer, ct_panel, ct_scan, run_to_the_end):
+    run_to_the_end(ct_panel, "volume")
+    restored = viewer.layers[RESTORED]
+    assert np.allclose(restored.scale, viewer.layers[CT].scale)
+    assert [str(unit) for unit in restored.units] == ["millimeter"] * 3
+    scan = layer_to_scan(restored)
+    assert np.allclose(scan.direction, ct_scan.direction)
+    assert scan.origin_mm == ct_scan.origin_mm
+    assert scan.metadata["restoration"] == {"kernel": "none", "version": "test", "strength": 1.0}
+    assert viewer.layers[DIFFERENCE].metadata[RECORD]["metadata"]["restoration"]["shows"] == "restored - input"
+
+
+def test_strength_mixes_input_and_restored_at_once(viewer, ct_panel, run_to_the_end):
+    run_to_the_end(ct_panel, "volume")
+    ct_panel.compare.strength.setValue(40)
+    ct_panel.compare._mix()
+    restored, difference = viewer.layers[RESTORED], viewer.layers[DIFFERENCE]
+    assert np.allclose(np.asarray(restored.data), viewer.layers[CT].data - 0.4 * CHANGE)
+    assert np.allclose(np.asarray(difference.data), -0.4 * CHANGE)
+    assert layer_to_scan(restored).metadata["restoration"]["strength"] == 0.4
+    ct_panel.compare.strength.setValue(100)
+    ct_panel.compare._mix()
+    assert np.array_equal(restored.data, viewer.layers[CT].data - np.float32(CHANGE))
+
+
+def with_reason(scan, reason):
+    return scan.with_voxels(scan.voxels, metadata={"modality_reason": reason})

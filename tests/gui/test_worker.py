@@ -1,0 +1,89 @@
+"""The background thread reports whatever happens, and always ends."""
+
+import threading
+import time
+
+import pytest
+
+from napari_restore_rwkv.gui.worker import StepsWorker
+from napari_restore_rwkv.progress import Progress
+
+
+def listen(worker):
+    """Return what the worker says, as it comes."""
+    heard = {"progressed": [], "returned": [], "errored": [], "finished": []}
+    worker.progressed.connect(heard["progressed"].append)
+    worker.returned.connect(heard["returned"].append)
+    worker.errored.connect(heard["errored"].append)
+    worker.finished.connect(lambda: heard["finished"].append(True))
+    return heard
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("odd"), MemoryError("full")])
+def test_every_error_is_reported_and_the_worker_ends(qtbot, error):
+    def steps():
+        yield Progress(0, 1, "first")
+        raise error
+
+    worker = StepsWorker(steps())
+    heard = listen(worker)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
+    assert heard["errored"] == [error]
+    assert heard["returned"] == []
+    assert not worker.is_running
+
+
+def test_progress_and_value_come_through(qtbot):
+    def steps():
+        yield Progress(0, 2, "first")
+        yield Progress(1, 2, "second")
+        return "restored"
+
+    worker = StepsWorker(steps())
+    heard = listen(worker)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
+    assert [progress.done for progress in heard["progressed"]] == [0, 1]
+    assert heard["returned"] == ["restored"]
+
+
+def test_cancel_closes_the_generator_within_a_step(qtbot):
+    closed = threading.Event()
+
+    def steps():
+        try:
+            while True:
+                time.sleep(0.01)
+                yield Progress(0, 1, "on and on")
+        finally:
+            closed.set()
+
+    worker = StepsWorker(steps())
+    heard = listen(worker)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(heard["progressed"]), timeout=5000)
+    start = time.monotonic()
+    assert worker.join(5.0)
+    assert closed.is_set()
+    assert time.monotonic() - start < 0.5
+    qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
+    assert heard["returned"] == []
+
+
+def test_the_displayed_slice_is_sent(qtbot):
+    sent = []
+
+    def steps():
+        for _ in range(200):
+            sent.append((yield Progress(0, 1, "listening")))
+            time.sleep(0.002)
+
+    worker = StepsWorker(steps())
+    heard = listen(worker)
+    worker.start()
+    qtbot.waitUntil(lambda: len(sent) > 5, timeout=5000)
+    worker.displayed = 12
+    qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
+    assert sent[0] is None
+    assert sent[-1] == 12

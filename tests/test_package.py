@@ -1,0 +1,184 @@
+"""The house rules: who imports whom, what an import costs, what is installed, what the README promises."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_restore_rwkv
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "napari_restore_rwkv"
+README = ROOT / "README.md"
+
+EVERYBODY = {"errors", "progress", "tasks"}
+
+# Room -> the rooms of ours that it may import, beside its own and those for everybody.
+MAY_IMPORT = {
+    "errors": set(),
+    "progress": set(),
+    "tasks": set(),
+    "device": set(),
+    "metrics": set(),
+    "network": set(),
+    "scans": set(),
+    "simulate": {"scans"},
+    "restoration": {"network", "scans", "device"},
+    "training": {"network", "scans", "simulate", "metrics", "device"},
+    "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
+    "doctor": {"network", "scans", "metrics", "device"},
+    "cli": {"commands", "doctor"},
+    "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
+    "__main__": {"cli"},
+    # The menu of public names: it imports a room only when a name is used.
+    "__init__": {"network", "scans", "metrics", "restoration", "training"},
+}
+
+VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
+WITHOUT_TORCH = {"errors", "progress", "tasks", "metrics", "scans"}
+
+
+def room_of(path):
+    """The room that a file belongs to: its folder, or its own name at the top."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports_of(path):
+    """Every module that a file imports, anywhere in it, as absolute dotted names."""
+    here = ("napari_restore_rwkv", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *((node.module,) if node.module else ())))
+            # "from . import x" names modules; "from .x import y" may name either.
+            yield from (
+                (f"{module}.{alias.name}" for alias in node.names)
+                if module
+                in {
+                    "napari_restore_rwkv",
+                    ".".join(here),
+                }
+                else (module,)
+            )
+
+
+def python_files():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def our_rooms(path):
+    """The rooms of ours that a file imports; a public name of the package itself is no room."""
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "napari_restore_rwkv" and len(parts) > 1 and parts[1] in MAY_IMPORT:
+            yield parts[1]
+
+
+def test_every_room_is_in_the_table():
+    assert {room_of(path) for path in python_files()} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_the_table_allows(path):
+    room = room_of(path)
+    assert set(our_rooms(path)) <= MAY_IMPORT[room] | EVERYBODY | {room}
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_gui_imports_the_viewer_and_scans_need_no_torch(path):
+    room, libraries = room_of(path), {name.split(".")[0] for name in imports_of(path)}
+    if room != "gui":
+        assert not libraries & VIEWER_LIBRARIES
+    if room in WITHOUT_TORCH:
+        assert "torch" not in libraries
+
+
+def test_errors_and_progress_import_nothing_of_ours():
+    assert not [*our_rooms(PACKAGE / "errors.py"), *our_rooms(PACKAGE / "progress.py")]
+
+
+def run_python(code, **options):
+    """Run code in a fresh interpreter; return its stdout."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    loaded = run_python("import sys, napari_restore_rwkv; print(*sys.modules)").split()
+    assert not {"torch", "numpy", "SimpleITK", "zarr", *VIEWER_LIBRARIES} & set(loaded)
+
+
+def test_importing_the_package_takes_milliseconds():
+    code = "import time; t = time.perf_counter(); import napari_restore_rwkv; print(time.perf_counter() - t)"
+    # The best of three, because another process may hold the processor.
+    assert min(float(run_python(code)) for _ in range(3)) < 0.3
+
+
+def test_the_command_line_answers_help_without_heavy_libraries():
+    code = (
+        "import sys, contextlib\n"
+        "from napari_restore_rwkv.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['restore', '--help'])\n"
+        "print('LOADED', *sys.modules)"
+    )
+    loaded = run_python(code).split("LOADED")[1].split()
+    assert not {"torch", "numpy", "SimpleITK", *VIEWER_LIBRARIES} & set(loaded)
+
+
+def test_the_public_names_are_sorted_and_there():
+    names = napari_restore_rwkv.__all__
+    assert names == sorted(names)
+    for name in names:
+        assert getattr(napari_restore_rwkv, name) is not None
+    assert set(names) <= set(dir(napari_restore_rwkv))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'napari_restore_rwkv' has no attribute 'nothing'"):
+        _ = napari_restore_rwkv.nothing
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert napari_restore_rwkv.__version__ == importlib.metadata.version("napari-restore-rwkv")
+
+
+def test_the_core_works_where_there_is_no_viewer():
+    code = (
+        "import sys\n"
+        "for name in ('napari', 'qtpy', 'magicgui', 'superqt', 'pyqtgraph', 'PyQt6'): sys.modules[name] = None\n"
+        "import napari_restore_rwkv as package\n"
+        "for name in package.__all__: getattr(package, name)\n"
+        "import napari_restore_rwkv.commands, napari_restore_rwkv.doctor\n"
+        "import numpy as np\n"
+        "image = np.arange(400.0).reshape(20, 20)\n"
+        "print(package.evaluate(image, image).slices[0].ssim)"
+    )
+    assert run_python(code).strip() == "1.0"
+
+
+def test_the_installed_manifest_is_that_of_the_repository():
+    entry = next(
+        entry
+        for entry in importlib.metadata.entry_points(group="napari.manifest")
+        if entry.name == "napari-restore-rwkv"
+    )
+    files = importlib.metadata.files("napari-restore-rwkv") or []
+    installed = [file for file in files if file.name == "napari.yaml"]
+    assert entry.value == "napari_restore_rwkv:napari.yaml"
+    assert len(installed) == 1
+    assert Path(installed[0].locate()).read_bytes() == (ROOT / "napari.yaml").read_bytes()
+
+
+def test_the_blocks_of_python_in_the_readme_run(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert blocks, "README.md has no block of Python"
+    # One after the other in one interpreter, as a reader would type them.
+    run_python("\n".join(blocks), cwd=tmp_path)
