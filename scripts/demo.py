@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-restore-rwkv"
 SAMPLE = "ct_abdomen_quarter_dose"
-WINDOW = (1600, 1000)
+WINDOW = (1600, 760)
 DRAW_MS = 1500
 
 
 def main() -> int:
     """Run the demo; return 0 if the scan was restored."""
     arguments = _parse()
+    if arguments.scan is not None and not arguments.scan.exists():
+        return _fail(f"There is no file or folder {arguments.scan}; check the name.")
     viewer = napari.Viewer()
     viewer.window.resize(*WINDOW)
     try:

@@ -7,7 +7,10 @@ set -euo pipefail
 scan=()
 if [ $# -gt 0 ]; then
   # The set-up changes the directory, so a relative name must be completed first.
-  scan=("$(cd "$(dirname "$1")" && pwd)/$(basename "$1")")
+  case $1 in
+    /*) scan=("$1") ;;
+    *) scan=("$PWD/$1") ;;
+  esac
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 

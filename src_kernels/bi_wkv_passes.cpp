@@ -15,6 +15,7 @@ namespace {
 
 template <class Real>
 struct Tile {
+    // One more than needed: arrays a multiple of 4 KiB apart make loads wait for unrelated stores.
     Lanes<Real> at[kMaxChunk];
 
     Lanes<Real>& operator[](int t) { return at[t]; }
@@ -52,10 +53,22 @@ struct Chunk {
         }
     }
 
+    // How far ahead the chunk lies that this thread works on next: the neighbouring channels of the same tokens, or the
+    // first channels of the tokens that follow. Only a hint, so the end of a column may be missed.
+    int64_t distance_to_next() const {
+        const Problem<Real>& p = *block.problem;
+        if (block.first_channel + kLanes < p.channels) return kLanes;
+        return block.chunk_tokens * (p.column_major ? p.width : 1) * p.channels - block.first_channel;
+    }
+
     template <class Work>
     void read(const Real* from, Tile<Work>& tile) const {
         if (block.channels == kLanes) {
-            for_each_token([&](int t, int64_t offset) { tile[t] = convert<Work, Real>(load(from + offset)); });
+            const int64_t ahead = distance_to_next();
+            for_each_token([&](int t, int64_t offset) {
+                tile[t] = convert<Work, Real>(load(from + offset));
+                __builtin_prefetch(from + offset + ahead);
+            });
             return;
         }
         for_each_token([&](int t, int64_t offset) {

@@ -15,6 +15,8 @@ def same_seeds():
 
     np.random.seed(SEED)  # noqa: NPY002 - guards against code of others that draws from the global generator
     torch.manual_seed(SEED)
+    # The problems of the tests are too small to share out; threads would only wait for each other.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BLINK_KEY = "B"
 FULL = 100
 REMIX_AFTER_MS = 30
+WIDEST_PERCENT = 48
 SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
 
 
@@ -99,13 +100,10 @@ class ComparePanel(QWidget):
         self.said.emit(f"Saving {path.name} ...")
         worker.start()
 
-    def shut_down(self, give_back: bool) -> None:
-        """Stop following the viewer; give the person's own view back if the viewer stays."""
-        self._remix.stop()
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._unbind_key()
-        if give_back:
-            self.view.leave()
 
     def _build(self) -> None:
         self.modes = QComboBox()
@@ -120,7 +118,7 @@ class ComparePanel(QWidget):
         self.strength.setValue(FULL)
         self.strength.setToolTip("input + strength x (restored - input): how much of the restoration is mixed in")
         self.percent = QLabel(f"{FULL} %")
-        self.percent.setMinimumWidth(self.percent.sizeHint().width())
+        self.percent.setMinimumWidth(WIDEST_PERCENT)
         self.strength.valueChanged.connect(self._on_strength)
         self.save_button = QPushButton("Save ...")
         self.save_button.setToolTip("Write the restored scan with its geometry, and how it was made beside it")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
 GAP_BETWEEN_PANELS = 4
 NAME_FONT_SIZE = 8
-COLORBAR = {"visible": True, "position": "bottom_left", "size": (12.0, 110.0), "font_size": 8.0}
+COLORBAR = {"position": "bottom_left", "size": (12.0, 110.0), "font_size": 8.0}
 ZOOMED_IN = 1.1
 UNIT_LIMIT = 1.0
 ROOM_FOR_LIMITS = 4
@@ -47,6 +47,14 @@ class Comparison:
     def layers(self) -> tuple[Image, Image, Image]:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
+
+    def decorate(self, visible: bool) -> None:
+        """Show or hide the layers' names and the difference's colour bar."""
+        for layer in self.layers:
+            # Smaller than usual, so that a name fits into a third of the canvas.
+            layer.name_overlay.font_size = NAME_FONT_SIZE
+            layer.name_overlay.visible = visible
+        self.difference.colorbar.update({**COLORBAR, "visible": visible})
 
     def fit_limits(self) -> None:
         """Spread the difference's symmetric limits over what is done so far, unless the person has set others."""
@@ -122,6 +130,15 @@ def displayed_slice(viewer: ViewerModel, layer: Layer, axis: int, count: int) ->
     return min(max(round(float(layer.world_to_data(viewer.dims.point)[along])), 0), count - 1)
 
 
+def bring_into_view(viewer: ViewerModel, layer: Layer) -> None:
+    """Move the sliders to the middle of a layer, on the axes where they stand outside of it."""
+    ahead = viewer.dims.ndim - layer.ndim
+    low, high = layer.extent.world
+    for axis in range(layer.ndim):
+        if axis + ahead not in viewer.dims.displayed and not low[axis] <= viewer.dims.point[axis + ahead] <= high[axis]:
+            viewer.dims.set_point(axis + ahead, float((low[axis] + high[axis]) / 2))
+
+
 class CompareView:
     """Switches the viewer between views on a comparison, and back to what the person had.
 
@@ -146,11 +163,13 @@ class CompareView:
         if self._before is None:
             self._before = _OwnView(self._viewer)
         focus = _Focus(self._viewer)
+        if self._comparison is not None:
+            self._comparison.decorate(False)
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
         self._show_only(self._wanted())
         self._arrange(gridded=mode == SIDE_BY_SIDE)
-        focus.keep()
+        focus.keep(comparison)
 
     def blink(self) -> None:
         """Change between input and restored, in one panel."""
@@ -186,11 +205,7 @@ class CompareView:
         canvas.grid.enabled = gridded
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
-        for layer in self._comparison.layers:
-            # Smaller than usual, so that a name fits into a third of the canvas.
-            layer.name_overlay.font_size = NAME_FONT_SIZE
-            layer.name_overlay.visible = True
-        self._comparison.difference.colorbar.update(COLORBAR)
+        self._comparison.decorate(True)
 
 
 class _OwnView:
@@ -212,11 +227,10 @@ class _OwnView:
         """Put everything back, for the layers that are still there."""
         if comparison is not None:
             known = {id(layer) for layer, _ in self._visible}
+            comparison.decorate(False)
             for layer in comparison.layers:
-                layer.name_overlay.visible = False
                 if id(layer) not in known:
                     layer.visible = layer is not comparison.difference
-            comparison.difference.colorbar.visible = False
         for layer, visible in self._visible:
             if layer in self._viewer.layers:
                 layer.visible = visible
@@ -234,8 +248,8 @@ class _Focus:
         viewer.reset_view(reset_camera_angle=False)
         self._closer = zoom / camera.zoom
 
-    def keep(self) -> None:
-        self._viewer.reset_view(reset_camera_angle=False)
+    def keep(self, comparison: Comparison) -> None:
+        self._viewer.reset_view(layers=comparison.layers, reset_camera_angle=False)
         if self._closer > ZOOMED_IN:
             self._viewer.scene.camera.zoom *= self._closer
             self._viewer.scene.camera.center = self._center

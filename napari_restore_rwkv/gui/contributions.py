@@ -22,9 +22,9 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 PEEK_AT_FILES = 8
 SAMPLES = {
-    "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose"),
-    "ct_abdomen": ("ct_abdomen_dicom", "CT abdomen"),
-    "mr_t1_mni152": ("mr_t1_mni152.nii.gz", "MR T1 average head"),
+    "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose", "CT"),
+    "ct_abdomen": ("ct_abdomen_dicom", "CT abdomen", "CT"),
+    "mr_t1_mni152": ("mr_t1_mni152.nii.gz", "MR T1 average head", "MR"),
 }
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -96,14 +96,14 @@ def _open_panel() -> tuple[napari.Viewer, RestorePanel]:
 def _open_sample(key: str) -> list[LayerData]:
     from ..scans.samples import sample_path
 
-    file, name = SAMPLES[key]
-    return [_read_named(sample_path(file), name)]
+    file, name, modality = SAMPLES[key]
+    return [_read_named(sample_path(file), name, modality)]
 
 
-def _read_named(path: Path, name: str) -> LayerData:
+def _read_named(path: Path, name: str, modality: str | None = None) -> LayerData:
     from ..scans.files import read_scan
 
-    return scan_to_layer(to_canonical(read_scan(path)), name)
+    return scan_to_layer(to_canonical(read_scan(path, modality=modality)), name)
 
 
 def _stem(path: Path) -> str:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pint
+from napari.layers import Image
 
 from ..errors import ScanError
 from ..scans.scan import AXES, Scan
@@ -46,10 +48,9 @@ def layer_to_scan(layer: Layer, time_index: int | None = None) -> Scan:
     ScanError
         If the layer is not a greyscale scan of two to four dimensions, or if a frame must be chosen first.
     """
-    if layer._type_string != "image":
-        raise ScanError(
-            f'"{layer.name}" is a {layer._type_string} layer; only an image layer can be restored: choose the scan.'
-        )
+    if not isinstance(layer, Image):
+        kind = layer.__class__.__name__.lower()
+        raise ScanError(f'"{layer.name}" is a {kind} layer; only an image layer can be restored: choose the scan.')
     attributes = {
         "name": layer.name,
         "rgb": layer.rgb,
@@ -68,10 +69,11 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
     _refuse_what_is_no_scan(data, name, bool(attributes.get("rgb")))
     record = attributes.get("metadata", {}).get(RECORD, {})
     placed = record if _is_where_the_reader_put_it(data.shape, attributes, record) else _place(data.shape, attributes)
+    spacing, origin = (tuple(map(float, placed[key])) for key in ("spacing_mm", "origin_mm"))
     return Scan(
         voxels=_three_dimensional(data, name, time_index),
-        spacing_mm=tuple(float(step) for step in placed["spacing_mm"]),
-        origin_mm=tuple(float(value) for value in placed["origin_mm"]),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        origin_mm=(origin[0], origin[1], origin[2]),
         direction=np.asarray(placed["direction"], dtype=float),
         modality=record.get("modality"),
         unit=record.get("unit", ""),
@@ -81,16 +83,17 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
 
 def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:
     """Return the napari layer data tuple that shows a scan: mm, axes z y x, grey, with the modality's usual window."""
+    scale, translate = tuple(scan.spacing_mm), tuple(scan.origin_mm[::-1])
     attributes = {
         "name": name,
-        "scale": tuple(scan.spacing_mm),
-        "translate": tuple(scan.origin_mm[::-1]),
+        "scale": scale,
+        "translate": translate,
         "units": ("mm",) * 3,
         "axis_labels": AXES,
         "colormap": "gray",
         "contrast_limits": window_of(scan),
+        "metadata": {RECORD: geometry_record(scan, scan.shape, scale, translate)},
     }
-    attributes["metadata"] = {RECORD: geometry_record(scan, scan.shape, attributes["scale"], attributes["translate"])}
     return scan.voxels, attributes, "image"
 
 
@@ -208,11 +211,8 @@ def _place(shape: Sequence[int], attributes: Mapping[str, Any]) -> dict[str, Any
 
 def _millimetres(unit: Any) -> float:
     """Return how many mm one of this unit is; pixels and other things that are no lengths count as 1 mm."""
-    import pint
-
-    registry = pint.get_application_registry()
-    unit = registry.Unit(str(unit))
-    return float((1.0 * unit).to("mm").magnitude) if unit.is_compatible_with("mm") else 1.0
+    one = pint.Quantity(1.0, str(unit))
+    return float(one.to("mm").magnitude) if one.check("[length]") else 1.0
 
 
 def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:

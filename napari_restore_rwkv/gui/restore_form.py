@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -25,7 +26,7 @@ from .options import RestoreOptions, Surroundings, mismatch, propose_task
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
     from ..scans.scan import Scan
 
@@ -139,8 +140,8 @@ class RestoreForm(QWidget):
         self._fill_models()
         self._explain_device()
 
-    def shut_down(self) -> None:
-        """Stop following the viewer."""
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self._watch(None)
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(self._viewer.layers.events, event).disconnect(self._follow_layers)
@@ -185,7 +186,7 @@ class RestoreForm(QWidget):
     def _follow_layers(self, event: Any = None) -> None:
         chosen = self.layer
         before = set(map(id, self._layers))
-        found = [layer for layer in self._viewer.layers if layer._type_string == "image" and not is_result(layer)]
+        found = [layer for layer in self._viewer.layers if isinstance(layer, Image) and not is_result(layer)]
         fresh = [layer for layer in found if id(layer) not in before]
         self._layers = found
         self.scans.blockSignals(True)
@@ -206,12 +207,13 @@ class RestoreForm(QWidget):
         self._watched = layer
 
     def _on_scan(self) -> None:
-        self._watch(self.layer)
-        timed = self.layer is not None and self.layer.ndim == 4 and not self.layer.rgb
+        layer = self.layer
+        self._watch(layer)
+        timed = layer is not None and layer.ndim == 4 and not layer.rgb
         self.frame.setVisible(timed)
         self.frame_label.setVisible(timed)
-        if timed:
-            self.frame.setMaximum(self.layer.data.shape[0] - 1)
+        if layer is not None and timed:
+            self.frame.setMaximum(layer.data.shape[0] - 1)
             self.frame.setValue(self._viewer.dims.current_step[self._viewer.dims.ndim - 4])
         self._describe()
         try:
@@ -222,7 +224,7 @@ class RestoreForm(QWidget):
         name, self._reason = propose_task(scan)
         self.tasks.setCurrentIndex(self.tasks.findData(name))
         self.this_slice.setChecked(True)
-        self.whole_volume.setEnabled(self.layer.ndim > 2)
+        self.whole_volume.setEnabled(layer is not None and layer.ndim > 2)
         self._on_choice()
 
     def _describe(self, event: Any = None) -> None:

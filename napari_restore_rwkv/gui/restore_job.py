@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ..errors import RestoreError, ScanError
-from .comparison import Comparison, add_result_layers, displayed_slice
+from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from .layers import layer_to_scan
 from .result import RestorationResult, restoration_steps
 from .worker import StepsWorker
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 REFRESH_EVERY_MS = 250
 WAIT_AT_CLOSING_S = 5.0
-
-# Running jobs are kept alive here: a panel's Python half can be gone before Qt says that the panel is destroyed.
-_RUNNING: set[RestoreJob] = set()
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +107,7 @@ class RestoreJob(QObject):
         result = self._continued(options)
         if result is None:
             result = RestorationResult(scan, restoration_axis(scan))
+        bring_into_view(self._viewer, options.layer)
         looked_at = displayed_slice(self._viewer, options.layer, result.axis, result.slices)
         indices = _slices_to_do(options, result, looked_at)
         if self._run is None or result is not self._run.result:
@@ -121,7 +119,6 @@ class RestoreJob(QObject):
         worker.finished.connect(self._on_finished)
         already = 0 if options.region == "slice" else len(result.finished)
         self._run = _Run(options, result, worker, options.layer.data, already)
-        _RUNNING.add(self)
         worker.start()
         self._timer.start()
 
@@ -141,7 +138,6 @@ class RestoreJob(QObject):
         if self._run is not None and not self._run.over:
             self._run.over = True
             self._run.worker.join(WAIT_AT_CLOSING_S)
-        _RUNNING.discard(self)
 
     def _continued(self, options: RestoreOptions) -> RestorationResult | None:
         """Return the result that the same choices began, as long as its layer is there and the scan is the same."""
@@ -220,7 +216,6 @@ class RestoreJob(QObject):
         if run is None or run.over:
             return
         run.over = True
-        _RUNNING.discard(self)
         self._timer.stop()
         if self.comparison is not None:
             self.comparison.tell_provenance()
@@ -290,6 +285,6 @@ def _last_words(run: _Run) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
+    if seconds < 100:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import FunctionWorker
@@ -36,9 +37,8 @@ class RestorePanel(QWidget):
         super().__init__(parent)
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
-        # Without a parent: it must outlive the panel until its thread has ended.
+        # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
-        self._closed = False
         self._build()
         self._connect()
         self._look_around()
@@ -83,14 +83,10 @@ class RestorePanel(QWidget):
         else:
             notification_manager.dispatch(ErrorNotification(error))
 
-    def shut_down(self, viewer_stays: bool = True) -> None:
-        """Cancel what runs, wait for it, and let go of the viewer."""
-        if self._closed:
-            return
-        self._closed = True
-        self.job.shut_down()
-        self.form.shut_down()
-        self.compare.shut_down(give_back=viewer_stays)
+    def shut_down(self) -> None:
+        """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
+        self.compare.view.leave()
+        _let_go(self.job, self.form, self.compare)
 
     def changeEvent(self, event: QEvent) -> None:
         """Notice that napari takes the panel out of its dock: it was closed."""
@@ -138,7 +134,8 @@ class RestorePanel(QWidget):
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
         self.job.failed.connect(self._on_failed)
-        self.destroyed.connect(self.job.shut_down)
+        # Not a method of the panel: at that time there is no panel any more.
+        self.destroyed.connect(partial(_let_go, self.job, self.form, self.compare))
 
     def _look_around(self) -> None:
         """Ask for devices and weights in the background: importing torch would freeze the window for seconds."""
@@ -176,3 +173,9 @@ class RestorePanel(QWidget):
         if isinstance(error, CheckpointError) and self.job.modality_differs:
             self.form.offer_anyway()
         self.fail(error)
+
+
+def _let_go(job: RestoreJob, form: RestoreForm, compare: ComparePanel, panel: object = None) -> None:
+    job.shut_down()
+    form.let_go()
+    compare.let_go()

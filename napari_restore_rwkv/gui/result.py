@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .options import RestoreOptions
 
 SAMPLE_PER_SLICE = 4096
+SAMPLE_OF_ALL = 400_000
 LIMIT_PERCENTILE = 99.5
 
 
@@ -84,12 +85,12 @@ class RestorationResult:
 
     def take(self, region: tuple[slice, slice, slice]) -> None:
         """Account for a region that was just written into `restored`; off the GUI thread."""
-        original = np.asarray(self.scan.voxels[region], dtype=np.float32)
+        original = np.asarray(self.scan.voxels[region])
         with np.errstate(invalid="ignore"):
-            difference = self.restored[region] - original
+            difference = self.restored[region] - original.astype(np.float32)
         self.difference[region] = difference
-        self._digest_input(region)
-        self._magnitudes.append(_sample(np.abs(difference)))
+        self._digest_input(region[self.axis].start, original)
+        self._magnitudes.append(_sample(np.abs(difference), min(SAMPLE_PER_SLICE, SAMPLE_OF_ALL // self.slices + 1)))
         together = np.concatenate(self._magnitudes)
         self.limit = float(np.percentile(together, LIMIT_PERCENTILE)) if together.size else 0.0
         self.finished.update(range(*region[self.axis].indices(self.slices)))
@@ -100,13 +101,13 @@ class RestorationResult:
             digest = self._digest.hexdigest()
             self.provenance = {**provenance, "slices": len(self.finished), "input_sha256": digest}
 
-    def _digest_input(self, region: tuple[slice, slice, slice]) -> None:
+    def _digest_input(self, index: int, voxels: np.ndarray) -> None:
         if self._digest is None:
             # Imports torch, which the network has done already; not at the top, for the panel opens without it.
             from ..restoration.provenance import InputDigest
 
             self._digest = InputDigest()
-        self._digest.add(region[self.axis].start, np.asarray(self.scan.voxels[region]))
+        self._digest.add(index, voxels)
 
     def metadata(self, strength: float = 1.0, **more: Any) -> dict[str, Any]:
         """Return the scan's metadata and, once known, how it was restored and how strongly that is mixed in."""
@@ -221,9 +222,9 @@ def _modified(weights: str | Path) -> float | None:
     return path.stat().st_mtime if isinstance(weights, Path) and path.exists() else None
 
 
-def _sample(values: np.ndarray) -> np.ndarray:
-    """Return an evenly spread sample of the finite values."""
-    step = max(1, values.size // SAMPLE_PER_SLICE)
+def _sample(values: np.ndarray, size: int) -> np.ndarray:
+    """Return an evenly spread sample of about this size, without what is not finite."""
+    step = max(1, values.size // size)
     # A step that divides the row length would sample a few columns only.
     while math.gcd(step, values.shape[-1]) > 1:
         step += 1

@@ -58,4 +58,5 @@ class StepsWorker(WorkerBase):
     def join(self, seconds: float) -> bool:
         """Ask the work to stop and wait for it; return whether it has ended."""
         self.quit()
-        return self._ended.wait(seconds)
+        # One that has not begun yet will look at `quit` first, and there may be no event loop left to begin it.
+        return not self.is_running or self._ended.wait(seconds)

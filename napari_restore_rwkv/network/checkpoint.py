@@ -31,6 +31,8 @@ _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
+# What torch and safetensors raise for files of any other content.
+_UNREADABLE = (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
 
@@ -141,15 +143,15 @@ def _read(path: Path) -> dict[str, Tensor]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not _looks_saved_by_torch(path):
-            raise CheckpointError(f"{path.name} is no weights file; give a .safetensors file or a plain state_dict.") from error
+    except _UNREADABLE as error:
+        if isinstance(error, pickle.UnpicklingError) and _looks_saved_by_torch(path):
+            raise CheckpointError(
+                f"{path.name} holds more than weights (pickled Python objects), which could run code, so it was not opened; "
+                "save its plain state_dict and give that."
+            ) from error
         raise CheckpointError(
-            f"{path.name} holds more than weights (pickled Python objects), which could run code, so it was not opened; "
-            "save its plain state_dict and give that."
+            f"{path.name} cannot be read as weights: it is damaged or of another kind; give a .safetensors file or a plain state_dict."
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path.name} cannot be read as weights; it may be damaged or of another kind.") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

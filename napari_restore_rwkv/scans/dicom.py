@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans.integrity import broken, colour
-from napari_restore_rwkv.scans.modality import Kind, kind_of_dicom
-from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.scans.suv import SUV_TAGS, suv_factor
-from napari_restore_rwkv.scans.volume_files import chosen_frame
+from ..errors import ScanError
+from .integrity import broken, colour
+from .modality import Kind, kind_of_dicom
+from .scan import Scan
+from .suv import SUV_TAGS, suv_factor
+from .volume_files import chosen_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

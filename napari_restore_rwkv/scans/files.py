@@ -7,14 +7,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans.dicom import is_dicom, read_dicom
-from napari_restore_rwkv.scans.modality import check_modality, given, kind_of_volume
-from napari_restore_rwkv.scans.volume_files import READERS, read_volume, volume_suffix
-from napari_restore_rwkv.scans.writing import write_scan
+from ..errors import ScanError
+from .dicom import is_dicom, read_dicom
+from .modality import check_modality, given, kind_of_volume
+from .volume_files import READERS, read_volume, volume_suffix
+from .writing import write_scan
 
 if TYPE_CHECKING:
-    from napari_restore_rwkv.scans.scan import Scan
+    from .scan import Scan
 
 __all__ = ["read_scan", "write_scan"]
 

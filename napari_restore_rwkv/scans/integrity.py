@@ -6,7 +6,7 @@ import math
 import zlib
 from pathlib import Path
 
-from napari_restore_rwkv.errors import ScanError
+from ..errors import ScanError
 
 _BLOCK = 1 << 20
 _LONGEST_TEXT_HEADER = 1 << 20

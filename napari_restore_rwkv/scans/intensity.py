@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_restore_rwkv.scans.scan import Scan
+    from .scan import Scan
 
 _CT_WINDOW_HU = (-1024.0, 3072.0)
 _PET_WINDOW_SUV = (0.0, 20.0)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.tasks import MODALITIES
+from ..errors import ScanError
+from ..tasks import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans.integrity import broken, by, colour, complex_valued, cut_off, vector
+from ..errors import ScanError
+from .integrity import broken, by, colour, complex_valued, cut_off, vector
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 20
+_HEADER_BYTES = 348
+_NIFTI_2_HEADER_BYTES = 540
+# Offset and length of the free text in the header.
+DESCRIPTION = (148, 80)
 _TYPES = {
     2: "u1",
     4: "i2",
@@ -40,12 +44,12 @@ _COMPLEX = {32, 1792, 2048}
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """The header of a NIfTI-1 or NIfTI-2 file.
+    """The header of a NIfTI-1 file.
 
     Attributes
     ----------
     raw
-        The header itself, 348 or 540 bytes.
+        The header itself, 348 bytes.
     sizes
         Number of voxels along each file axis: x, y, z and time, where the file has them.
     dtype
@@ -54,8 +58,6 @@ class NiftiHeader:
         ``value = slope * stored + intercept``.
     data_start
         Offset of the first voxel in the unpacked file.
-    description_start
-        Offset of the description, 80 bytes of text.
     """
 
     raw: bytes
@@ -64,7 +66,6 @@ class NiftiHeader:
     slope: float
     intercept: float
     data_start: int
-    description_start: int
 
     @property
     def frame_bytes(self) -> int:
@@ -86,18 +87,12 @@ def nifti_header(path: Path) -> NiftiHeader:
         The file is no single-file NIfTI, is empty, or does not hold one real value a voxel.
     """
     with _unpacked(path) as stream:
-        head = _read(path, stream, 540)
+        head = _read(path, stream, _HEADER_BYTES)
     for order in "<>":
-        if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348 and head[344:347] == b"n+1":
-            sizes = struct.unpack_from(order + "8h", head, 40)
-            (code,) = struct.unpack_from(order + "h", head, 70)
-            start, slope, intercept = struct.unpack_from(order + "3f", head, 108)
-            return _checked(path, head[:348], sizes, code, order, slope, intercept, int(np.nan_to_num(start)), 148)
-        if len(head) == 540 and struct.unpack_from(order + "i", head)[0] == 540 and head[4:7] == b"n+2":
-            sizes = struct.unpack_from(order + "8q", head, 16)
-            (code,) = struct.unpack_from(order + "h", head, 12)
-            start, slope, intercept = struct.unpack_from(order + "q2d", head, 168)
-            return _checked(path, head, sizes, code, order, slope, intercept, start, 240)
+        if head[:4] == struct.pack(order + "i", _NIFTI_2_HEADER_BYTES):
+            raise ScanError(f"{path.name} is a NIfTI-2 file, which is not read; save it as NIfTI-1, .nrrd or .mha.")
+        if head[:4] == struct.pack(order + "i", _HEADER_BYTES) and head[344:347] == b"n+1":
+            return _checked(path, head, order)
     raise broken(path, "it has no NIfTI header, so it is another kind of file or cut off")
 
 
@@ -127,7 +122,7 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     voxels = np.empty(size, np.uint8)
     with _unpacked(path) as stream:
         before = _skip(path, stream, header.data_start + frame * size)
-        read = _fill(path, stream, memoryview(voxels))
+        read = _fill(path, stream, voxels.data)
         # To the end, where gzip keeps its checksum.
         found = before + read + _skip(path, stream, None) - header.data_start
     if found < header.frames * size:
@@ -139,17 +134,11 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     return (stored * header.slope + header.intercept).astype(np.float64 if stored.dtype == np.float64 else np.float32)
 
 
-def _checked(
-    path: Path,
-    raw: bytes,
-    dimensions: tuple[int, ...],
-    code: int,
-    order: str,
-    slope: float,
-    intercept: float,
-    start: int,
-    description_start: int,
-) -> NiftiHeader:
+def _checked(path: Path, head: bytes, order: str) -> NiftiHeader:
+    """Return the header if its fields make a scan; `order` is the byte order, "<" or ">"."""
+    dimensions = struct.unpack_from(order + "8h", head, 40)
+    (code,) = struct.unpack_from(order + "h", head, 70)
+    start, slope, intercept = struct.unpack_from(order + "3f", head, 108)
     sizes = list(dimensions[1 : dimensions[0] + 1]) if 0 < dimensions[0] < 8 else []
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
@@ -163,12 +152,13 @@ def _checked(
         raise broken(path, f"its header names a voxel type that is not known ({code})")
     if len(sizes) > 4:
         raise vector(path, math.prod(sizes[4:]))
-    if start < len(raw):
+    # Also false for NaN.
+    if not start >= _HEADER_BYTES:
         raise broken(path, "its header says that the voxels start inside the header")
     # A slope of 0 means by the standard that there is no scale.
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         slope, intercept = 1.0, 0.0
-    return NiftiHeader(raw, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, start, description_start)
+    return NiftiHeader(head, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, int(start))
 
 
 def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import napari_restore_rwkv
-from napari_restore_rwkv.errors import ScanError
+
+from ..errors import ScanError
 
 _FOLDER = "sample_data"
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans import integrity
-from napari_restore_rwkv.scans.nifti import nifti_header, nifti_voxels
-from napari_restore_rwkv.scans.scan import Scan
+from ..errors import ScanError
+from . import integrity
+from .nifti import nifti_header, nifti_voxels
+from .scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from napari_restore_rwkv.errors import OutputError, ScanError
-from napari_restore_rwkv.scans.nifti import nifti_header
-from napari_restore_rwkv.scans.volume_files import READERS, quiet_itk, read_volume, volume_suffix
+from ..errors import OutputError, ScanError
+from .nifti import DESCRIPTION
+from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
-    from napari_restore_rwkv.scans.scan import Scan
+    from .scan import Scan
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 _LOSE_GEOMETRY = (".tif", ".tiff", ".vtk", ".png", ".jpg", ".jpeg")
-_DESCRIPTION_BYTES = 80
 _CAUSES = {
     errno.EACCES: "there is no write permission for its folder",
     errno.EPERM: "there is no write permission for its folder",
@@ -123,7 +122,8 @@ def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffi
     if suffix.startswith(".nii"):
         _describe_nifti(scan, target)
     if packed:
-        with target.open("rb") as plain, gzip.open(folder / name, "wb", compresslevel=6) as stream:
+        # On noisy scans the usual level 6 takes several times as long for files that are hardly smaller.
+        with target.open("rb") as plain, gzip.open(folder / name, "wb", compresslevel=3) as stream:
             shutil.copyfileobj(plain, stream, 1 << 20)
         target.unlink()
     else:
@@ -134,15 +134,12 @@ def _describe_nifti(scan: Scan, path: Path) -> None:
     """Put modality and unit into the description of a NIfTI header, which ITK leaves empty."""
     if not scan.modality:
         return
-    try:
-        header = nifti_header(path)
-    except ScanError as error:
-        raise _incomplete(path, 0) from error
+    start, length = DESCRIPTION
     unit = f", unit {scan.unit}" if scan.unit else ""
-    text = f"modality {scan.modality}{unit}".encode("ascii", "replace")[: _DESCRIPTION_BYTES - 1]
+    text = f"modality {scan.modality}{unit}".encode("ascii", "replace")[: length - 1]
     with path.open("r+b") as stream:
-        stream.seek(header.description_start)
-        stream.write(text.ljust(_DESCRIPTION_BYTES, b"\0"))
+        stream.seek(start)
+        stream.write(text.ljust(length, b"\0"))
 
 
 def _verify(scan: Scan, voxels: np.ndarray, path: Path) -> None:
@@ -179,7 +176,7 @@ def _move_into_place(folder: Path, path: Path) -> None:
     raw = next((file.name for file in finished if file.suffix == ".raw"), None)
     if raw and (path.parent / raw).exists() and not path.exists():
         raise OutputError(
-            f"{path.name} cannot be written: {raw} is there already and may belong to another scan; choose another name."
+            f"{path.name} cannot be written: {raw} is there already and may belong to another scan; choose a new name."
         )
     for file in finished:
         # Writable, because Windows syncs no other files.

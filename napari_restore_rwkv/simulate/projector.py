@@ -62,7 +62,7 @@ def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float) 
     Returns
     -------
     Tensor
-        Attenuation per mm, shape (N, N).
+        Attenuation per mm, shape (N, N); only the inscribed circle was seen by all views.
     """
     views, size = sinogram.shape
     padded = 2 ** math.ceil(math.log2(2 * size))

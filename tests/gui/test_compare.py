@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from napari.layers import Labels
+from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.gui.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE
@@ -108,6 +109,15 @@ def test_b_blinks_only_while_there_is_a_result(viewer, ct_panel, run_to_the_end)
     assert ct_panel.compare.blink_button.text() == "Blink (B)"
     viewer.layers.remove(RESTORED)
     assert "B" not in map(str, viewer.keymap)
+
+
+def test_pressing_b_blinks(viewer, compared):
+    keys = KeymapHandler()
+    keys.keymap_providers = [viewer]
+    keys.press_key("B")
+    assert visible(viewer) == [CT]
+    keys.press_key("B")
+    assert visible(viewer) == [RESTORED]
 
 
 def test_a_b_of_the_persons_own_is_left_alone(viewer, ct_panel, run_to_the_end):

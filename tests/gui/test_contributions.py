@@ -11,6 +11,7 @@ from npe2 import PluginManager, PluginManifest
 import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.layers import RECORD
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.samples import sample_path
 
@@ -76,7 +77,7 @@ def test_the_writer_refuses_a_colour_picture_in_words(tmp_path):
 
 
 def test_the_reader_only_peeks(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_restore_rwkv.scans.files.read_scan", lambda path: pytest.fail("it read"))
+    monkeypatch.setattr("napari_restore_rwkv.scans.files.read_scan", lambda *_, **__: pytest.fail("it read"))
     (tmp_path / "scan.nii.gz").write_bytes(b"not read")
     (tmp_path / "notes.txt").write_text("no scan")
     folder = tmp_path / "series"
@@ -105,6 +106,7 @@ def test_sample_scans_open(plugin, key):
     (layer,) = viewer.open_sample(PLUGIN, key)
     assert layer.name == contributions.SAMPLES[key][1]
     assert layer.ndim == 3
+    assert layer.metadata[RECORD]["modality"] == contributions.SAMPLES[key][2]
     assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
 
 

@@ -281,6 +281,13 @@ def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, run_to_th
     assert np.array_equal(viewer.layers["heart frame 1 [restored]"].data, frames[1] - np.float32(CHANGE))
 
 
+def test_a_scan_that_lies_elsewhere_is_brought_into_view(viewer, ct_panel, run_to_the_end, restoration):
+    viewer.add_image(np.zeros((9, 24, 32)), name="far", scale=(2, 1, 1), translate=(900, 0, 0))
+    run_to_the_end(ct_panel, "slice")
+    assert restoration.asked == [[4]]
+    assert viewer.dims.point[0] == 908
+
+
 def test_slices_along_another_axis_than_the_slider_are_refused_in_words(viewer, ct_panel):
     viewer.dims.order = (1, 0, 2)
     ct_panel.restore()
@@ -321,7 +328,8 @@ def test_the_restored_layer_keeps_geometry_and_provenance(viewer, ct_panel, ct_s
     scan = layer_to_scan(restored)
     assert np.allclose(scan.direction, ct_scan.direction)
     assert scan.origin_mm == ct_scan.origin_mm
-    assert scan.metadata["restoration"] == {"kernel": "none", "version": "test", "strength": 1.0}
+    how = scan.metadata["restoration"]
+    assert (how["kernel"], how["slices"], how["strength"]) == ("none", 5, 1.0)
     assert viewer.layers[DIFFERENCE].metadata[RECORD]["metadata"]["restoration"]["shows"] == "restored - input"
 
 

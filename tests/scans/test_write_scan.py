@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 from types import MappingProxyType
 
 import numpy as np
@@ -172,24 +171,33 @@ def test_a_failed_write_says_why_and_keeps_the_old_file(tmp_path, scan, monkeypa
     assert files_in(tmp_path) == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.name != "posix", reason="permissions are set in another way there")
 def test_a_folder_without_write_permission_is_named_as_the_cause(tmp_path, scan):
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
-    with pytest.raises(OutputError, match="there is no write permission for its folder"):
-        write_scan(scan, folder / "scan.nii")
+    user = os.geteuid()
+    if user == 0:
+        # Root may write everywhere, so for a moment we are nobody.
+        os.seteuid(65534)
+    try:
+        with pytest.raises(OutputError, match="there is no write permission for its folder; choose another folder"):
+            write_scan(scan, folder / "scan.nii")
+    finally:
+        os.seteuid(user)
+    assert files_in(folder) == {}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, suffix, rng, capfd):
     """A limit on the size of files makes ITK's writes fall short, as on a full disk."""
+    resource = pytest.importorskip("resource")
     scan = Scan(rng.normal(size=(20, 50, 50)))
     write_scan(Scan(np.zeros((1, 2, 2), np.int16)), tmp_path / f"scan{suffix}")
     before = files_in(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OutputError, match=rf"scan{suffix}.* cannot be written: .*no space is left.*free some space"):
+        with pytest.raises(OutputError, match=rf"scan{suffix}.* cannot be written: .*no space is left.*free some"):
             write_scan(scan, tmp_path / f"scan{suffix}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -203,7 +211,7 @@ def test_ctrl_c_leaves_the_old_file_and_nothing_else(tmp_path, scan, monkeypatch
     before = files_in(tmp_path)
 
     class Interrupted(sitk.ImageFileWriter):
-        def Execute(self, image):  # noqa: N802 - SimpleITK's name
+        def Execute(self, image):
             super().Execute(image)
             raise KeyboardInterrupt
 
@@ -235,6 +243,6 @@ def test_an_interruption_between_two_moves_takes_all_back(tmp_path, scan, monkey
 def test_the_raw_file_of_another_scan_is_kept(tmp_path, scan):
     sitk.WriteImage(sitk.GetImageFromArray(scan.voxels), str(tmp_path / "scan.nhdr"))
     before = files_in(tmp_path)
-    with pytest.raises(OutputError, match=r"scan\.raw is there already and may belong to another scan; choose another"):
+    with pytest.raises(OutputError, match=r"scan\.raw is there already and may belong to another scan"):
         write_scan(scan, tmp_path / "scan.mhd")
     assert files_in(tmp_path) == before

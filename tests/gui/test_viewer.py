@@ -1,0 +1,126 @@
+"""The real window: the plugin's panel in a dock, the viewer closed in mid-job, and the smoothness while a job runs."""
+
+import time
+
+import napari
+import numpy as np
+import pytest
+from napari.layers import Layer
+
+from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.restore_panel import RestorePanel
+
+CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
+
+
+@pytest.fixture
+def window(make_napari_viewer, restoration, ct_layer):
+    """A real viewer with the CT scan, and the plugin's panel docked by its menu entry."""
+    viewer = make_napari_viewer()
+    viewer.add_layer(Layer.create(*ct_layer))
+    viewer.dims.set_current_step(0, 2)
+    contributions.restore_selected_layer()
+    (dock,) = viewer.window._wrapped_dock_widgets.values()
+    return viewer, dock.inner_widget()
+
+
+def start(qtbot, restoration, viewer, panel):
+    restoration.hold.clear()
+    panel.form.whole_volume.setChecked(True)
+    panel.restore()
+    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
+
+
+def test_the_menu_entry_opens_the_panel_with_the_selected_layer(window):
+    viewer, panel = window
+    other = viewer.add_image(np.zeros((4, 8, 8)), name="other")
+    viewer.layers.selection.active = viewer.layers[CT]
+    contributions.restore_selected_layer()
+    assert panel.form.layer is viewer.layers[CT]
+    viewer.layers.selection.active = other
+    contributions.restore_selected_layer()
+    assert panel.form.layer is other
+    assert len(viewer.window._wrapped_dock_widgets) == 1
+
+
+def test_compare_without_a_result_says_so(window):
+    _, panel = window
+    contributions.compare_result()
+    assert panel.message.text() == "There is nothing to compare yet: restore a scan first."
+
+
+def test_the_viewer_closed_in_mid_job_ends_it_at_once(window, qtbot, restoration):
+    viewer, panel = window
+    start(qtbot, restoration, viewer, panel)
+    began = time.monotonic()
+    viewer.close()
+    qtbot.waitUntil(restoration.closed.is_set, timeout=3000)
+    assert time.monotonic() - began < 3.0
+
+
+def test_the_window_closed_by_its_button_in_mid_job_ends_it_at_once(window, qtbot, restoration):
+    viewer, panel = window
+    start(qtbot, restoration, viewer, panel)
+    viewer.window._qt_window.close()
+    qtbot.waitUntil(restoration.closed.is_set, timeout=3000)
+    # Qt has deleted the window; napari's own fixture must not close it again.
+    del viewer.window._qt_window
+    viewer.layers.clear()
+
+
+def test_the_panel_closed_in_mid_job_ends_it_and_gives_the_own_view_back(window, qtbot, restoration):
+    viewer, panel = window
+    start(qtbot, restoration, viewer, panel)
+    assert viewer.canvas.grid.enabled
+    viewer.window.remove_dock_widget(panel.parent())
+    assert restoration.closed.is_set()
+    assert not viewer.canvas.grid.enabled
+    assert viewer.layers[CT].visible
+    panel.deleteLater()
+
+
+def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restoration):
+    viewer = make_napari_viewer()
+    began = time.monotonic()
+    panel = RestorePanel(viewer)
+    assert time.monotonic() - began < 0.5
+    panel.shut_down()
+    panel.deleteLater()
+
+
+def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restoration, ct_layer, qtbot, run_to_the_end):
+    viewer = make_napari_viewer(show=True)
+    data, attributes, kind = ct_layer
+    viewer.add_layer(Layer.create(np.full_like(data, 40), attributes, kind))
+    panel = RestorePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Restore")
+    run_to_the_end(panel)
+    viewer.canvas.overlays.scale_bar.visible = False
+    qtbot.wait(100)
+    picture = viewer.screenshot(flash=False)[..., :3].astype(int)
+    middle = picture[picture.shape[0] // 2]
+    left, centre, right = (middle[len(middle) * third // 6] for third in (1, 3, 5))
+    assert left.max() - left.min() == 0, "the input is grey"
+    assert 0 < left[0] - centre[0] < 10, "5 HU darker"
+    assert right[2] > right[0] + 50, "what was taken away is blue"
+
+
+def test_a_running_job_takes_less_than_50_ms_of_the_window_at_a_time(
+    make_napari_viewer, restoration, rng, qtbot, monkeypatch
+):
+    """Processor time of the GUI thread from event to event, with napari's own slicing and drawing left out."""
+    viewer = make_napari_viewer()
+    viewer.add_image(rng.normal(size=(20, 256, 256)).astype(np.float32), name=CT, scale=(2, 1, 1))
+    panel = RestorePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Restore")
+    start(qtbot, restoration, viewer, panel)
+    monkeypatch.setattr(Layer, "refresh", lambda *args, **kwargs: None)
+    restoration.hold.set()
+    taken = []
+    while panel.job.running:
+        before = time.thread_time()
+        napari.qt.get_qapp().processEvents()
+        taken.append(time.thread_time() - before)
+        time.sleep(0.001)
+    assert len(restoration.order) == 20
+    assert max(taken) < 0.05

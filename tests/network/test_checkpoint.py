@@ -1,0 +1,154 @@
+"""Weights: ours and the authors' come in, everything else is refused in words."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from napari_restore_rwkv.errors import CheckpointError
+from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint, shipped_checkpoints
+from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.tasks import TASKS
+
+
+@pytest.fixture
+def image():
+    return torch.rand(1, 1, 20, 28)
+
+
+def in_the_authors_format(network):
+    """A state_dict with the left-overs of the authors' code."""
+    weights = dict(network.state_dict())
+    for name, value in network.state_dict().items():
+        if name.endswith("omni_shift.conv5x5.weight"):
+            weights[name.replace("conv5x5", "conv5x5_reparam")] = torch.full_like(value, 99.0)
+        if name.endswith("att.key.weight"):
+            weights[name.replace("key", "dwconv")] = torch.zeros(1)
+    return weights
+
+
+def test_saved_weights_and_card_come_back(tiny_network, weights_file, image):
+    loaded = load_checkpoint(weights_file)
+    torch.testing.assert_close(loaded(image), tiny_network(image), rtol=0, atol=1e-6)
+    assert (loaded.card.task, loaded.card.modality) == ("ct-denoise", "CT")
+    assert len(loaded.card.weights_sha256) == 64
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_weights_loaded_to_train_on_keep_their_gradients(weights_file):
+    network = load_checkpoint(weights_file, fused=False)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "base.", "module.base."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "params"])
+def test_the_authors_format_is_read_with_its_prefixes_and_wrappers(tiny_network, image, tmp_path, prefix, wrapper):
+    weights = {prefix + name: value for name, value in in_the_authors_format(tiny_network).items()}
+    path = tmp_path / "authors.pth"
+    torch.save({wrapper: weights} if wrapper else weights, path)
+    torch.testing.assert_close(load_checkpoint(path)(image), tiny_network(image), rtol=0, atol=1e-6)
+
+
+def test_a_full_checkpoint_of_the_authors_has_1114_keys_and_its_sizes_are_inferred(tmp_path):
+    weights = {n: v for n, v in in_the_authors_format(RestoreRWKV.full()).items() if not n.endswith("dwconv.weight")}
+    assert len(weights) == 1114
+    torch.save(weights, tmp_path / "full.pth")
+    loaded = load_checkpoint(tmp_path / "full.pth")
+    assert [len(x) for x in (loaded.encoder_level1, loaded.encoder_level2, loaded.latent, loaded.refinement)] == [4, 6, 8, 4]
+
+
+def test_a_missing_key_is_named(weights_file, tmp_path):
+    weights = load_file(weights_file)
+    del weights["latent.0.att.key.weight"]
+    save_file(weights, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"w.safetensors is incomplete: latent.0.att.key.weight is missing"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
+def test_weights_of_another_network_are_refused(weights_file, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"conv.weight": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="is not a Restore-RWKV checkpoint"):
+        load_checkpoint(path)
+    save_file(load_file(weights_file) | {"extra.weight": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"extra.weight is unknown; was it made for another network"):
+        load_checkpoint(path)
+    save_file(load_file(weights_file) | {"output.bias": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"output.bias has shape \(3,\), not \(1,\)"):
+        load_checkpoint(path)
+    save_file(load_file(weights_file) | {"output.bias": torch.tensor([torch.nan])}, path)
+    with pytest.raises(CheckpointError, match="values that are not numbers"):
+        load_checkpoint(path)
+
+
+class Malicious:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path, save):
+    trace = tmp_path / "the_code_ran"
+    save({"state_dict": Malicious(trace)}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil.pth holds more than weights .* could run code"):
+        load_checkpoint(tmp_path / "evil.pth")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_truncated_weights_are_refused(tiny_network, weights_file, tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("pth"):
+        torch.save(tiny_network.state_dict(), path)
+    else:
+        path.write_bytes(weights_file.read_bytes())
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=f"{name} cannot be read as weights"):
+        load_checkpoint(path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    (tmp_path / "notes.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"notes.pth cannot be read as weights"):
+        load_checkpoint(tmp_path / "notes.pth")
+    with pytest.raises(CheckpointError, match=r"There is no weights file absent.pth"):
+        load_checkpoint(tmp_path / "absent.pth")
+
+
+def test_weights_that_differ_from_their_card_are_refused(weights_file):
+    content = bytearray(weights_file.read_bytes())
+    content[-1] ^= 1
+    weights_file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"is not the file that its card tiny.json describes"):
+        load_checkpoint(weights_file)
+
+
+def test_a_task_without_weights_says_what_to_do():
+    for task in TASKS.keys() - shipped_checkpoints().keys():
+        with pytest.raises(CheckpointError, match=f"no weights for {task} yet .* give --checkpoint FILE"):
+            load_checkpoint(task)
+
+
+def test_shipped_weights_have_a_card_with_data_recipe_and_measurement():
+    assert "ct-denoise" in shipped_checkpoints()
+    for task, path in shipped_checkpoints().items():
+        assert path.stat().st_size < 6e6
+        card = load_checkpoint(task).card
+        assert card.task == task
+        assert card.created and card.intended_use and card.limits
+        assert {"training_scans", "validation_scans", "recipe", "curve", "measured"} <= card.details.keys()
+
+
+def test_the_card_stored_is_the_card_given(tiny_network, tmp_path):
+    card = Card(title="t", task="mri-sr", modality="MR", details={"a": [1, 2]})
+    save_checkpoint(tiny_network, card, tmp_path / "t.safetensors")
+    stored = json.loads((tmp_path / "t.json").read_text())
+    assert stored["weights_sha256"] and stored | {"weights_sha256": ""} == card.as_dict()

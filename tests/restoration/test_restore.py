@@ -1,0 +1,222 @@
+"""A scan through a network: order, exactness, types, cancelling, and every refusal."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_restore_rwkv.errors import CheckpointError, DeviceError, ScanError
+from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+
+
+class Identity(nn.Module):
+    """Gives back what it gets."""
+
+    def forward(self, x):
+        return x
+
+
+class Darker(nn.Module):
+    """Takes a hundredth of the window away from every pixel."""
+
+    def forward(self, x):
+        return x - 0.01
+
+
+def finished(steps):
+    """The scan at the end, and all progress on the way."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            return end.value, seen
+
+
+def finished_slices(seen, axis=0):
+    return [progress.region[axis].start for progress in seen if progress.region]
+
+
+def test_each_slice_is_the_network_applied_to_it(small_scan, tiny_network):
+    restored, _ = finished(restore(small_scan, tiny_network, dtype=np.float32))
+    rule = choose_intensity(small_scan)
+    for got, image in zip(restored.voxels, small_scan.voxels, strict=True):
+        batch = torch.from_numpy(rule.to_network(image))[None, None]
+        expected = rule.from_network(tiny_network(batch)[0, 0].detach().numpy(), image)
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+        np.testing.assert_array_equal(got, restore_slice(image, tiny_network, rule))
+    assert np.abs(restored.voxels - small_scan.voxels).max() > 1
+
+
+def test_the_geometry_is_kept_and_provenance_is_added(small_scan, tiny_network):
+    restored, _ = finished(restore(small_scan, tiny_network))
+    assert restored.spacing_mm == small_scan.spacing_mm
+    assert restored.origin_mm == small_scan.origin_mm
+    np.testing.assert_array_equal(restored.direction, small_scan.direction)
+    record = restored.metadata["restoration"]
+    assert record["task"] == "ct-denoise" and record["slices"] == 3 and len(record["input_sha256"]) == 64
+    assert record["notice"] == "Research use only. Not for diagnosis."
+    json.dumps(record)
+
+
+def test_the_displayed_slice_comes_first_then_its_neighbours(rng):
+    scan = Scan(rng.random((7, 8, 8), np.float32))
+    _, seen = finished(restore(scan, Identity(), first=4))
+    assert finished_slices(seen) == [4, 3, 5, 2, 6, 1, 0]
+
+
+def test_scrolling_changes_what_comes_next(rng):
+    scan = Scan(rng.random((9, 8, 8), np.float32))
+    steps = restore(scan, Identity(), first=0)
+    order, sent = [], None
+    while len(order) < 9:
+        progress = steps.send(sent)
+        if progress.region:
+            order.append(progress.region[0].start)
+        sent = 7 if order == [0] else None
+    assert order == [0, 7, 6, 8, 5, 4, 3, 2, 1]
+
+
+def test_progress_counts_slices_and_steps_inside_a_slice(small_scan, tiny_network):
+    _, seen = finished(restore(small_scan, tiny_network))
+    assert [p.done for p in seen if p.region] == [1, 2, 3]
+    assert {p.total for p in seen} == {3}
+    inside = [p for p in seen if p.region is None]
+    assert len(inside) >= 3 * tiny_network.number_of_stages
+    assert inside[0].what == "slice 1 of 3"
+
+
+def test_closing_keeps_finished_slices_and_touches_no_other(small_scan):
+    output = np.full(small_scan.shape, np.nan, np.float32)
+    steps = restore(small_scan, Darker(), output=output, first=1)
+    while next(steps).region is None:
+        pass
+    steps.close()
+    assert np.isfinite(output[1]).all()
+    assert np.isnan(output[[0, 2]]).all()
+
+
+def test_only_chosen_slices_change(small_scan):
+    restored, seen = finished(restore(small_scan, Darker(), indices=[2]))
+    assert finished_slices(seen) == [2]
+    np.testing.assert_array_equal(restored.voxels[:2], small_scan.voxels[:2])
+    assert (restored.voxels[2] != small_scan.voxels[2]).any()
+
+
+@pytest.mark.parametrize(("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 1)])
+def test_slices_lie_across_the_axis_of_largest_spacing(rng, spacing, axis):
+    scan = Scan(rng.random((3, 4, 5), np.float32), spacing_mm=spacing)
+    _, seen = finished(restore(scan, Identity()))
+    assert finished_slices(seen, axis) == list(range(scan.shape[axis]))
+
+
+def test_an_axis_can_be_chosen(small_scan, tiny_network):
+    along_x, seen = finished(restore(small_scan, tiny_network, axis="x", dtype=np.float32))
+    assert finished_slices(seen, axis=2) == list(range(26))
+    rule = choose_intensity(small_scan)
+    np.testing.assert_array_equal(along_x.voxels[:, :, 4], restore_slice(small_scan.voxels[:, :, 4], tiny_network, rule))
+    with pytest.raises(ScanError, match="must be auto, z, y or x; got 'w'"):
+        next(restore(small_scan, tiny_network, axis="w"))
+
+
+@pytest.mark.parametrize(("given", "kept"), [("int16", "int16"), ("uint16", "uint16"), ("int32", "int32"), ("uint8", "float32"), ("float32", "float32"), ("float64", "float32")])
+def test_wide_integers_stay_integers_and_all_else_becomes_float32(rng, given, kept):
+    scan = Scan(rng.integers(0, 200, (2, 9, 9)).astype(given), modality="MR")
+    restored, _ = finished(restore(scan, Identity()))
+    assert restored.voxels.dtype == kept
+    np.testing.assert_allclose(restored.voxels, scan.voxels, atol=1e-3)
+
+
+def test_integers_are_rounded_and_clipped():
+    scan = Scan(np.full((1, 8, 8), 5, np.uint16), modality="MR")
+    restored, _ = finished(restore(scan, Darker(), intensity=IntensityRule("test", 0, 1000, "")))
+    assert (restored.voxels == 0).all()
+    shifted, _ = finished(restore(scan, Darker(), intensity=IntensityRule("test", 0, 140, "")))
+    assert (shifted.voxels == 4).all()
+
+
+def test_values_outside_the_window_nan_and_infinities_pass_through(small_scan):
+    voxels = small_scan.voxels.astype(np.float32)
+    voxels[0, 0, :4] = [np.nan, np.inf, -np.inf, 9000]
+    restored, _ = finished(restore(small_scan.with_voxels(voxels), Darker()))
+    np.testing.assert_array_equal(restored.voxels[0, 0, :4], voxels[0, 0, :4])
+    rest = np.isfinite(voxels) & (voxels >= -1024) & (voxels <= 3072)
+    np.testing.assert_allclose(restored.voxels[rest], voxels[rest] - 40.96, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (1, 1, 40)])
+def test_tiny_images_are_restored(rng, tiny_network, shape):
+    restored, _ = finished(restore(Scan(rng.random(shape, np.float32), modality="CT"), tiny_network))
+    assert np.isfinite(restored.voxels).all()
+
+
+def test_a_constant_image_through_the_identity_comes_back_constant():
+    restored, _ = finished(restore(Scan(np.full((2, 20, 20), 7.5, np.float32)), Identity()))
+    np.testing.assert_allclose(restored.voxels, 7.5, rtol=1e-6)
+
+
+def test_slices_are_read_one_at_a_time_and_never_before(rng):
+    class Lazy:
+        shape, dtype, read = (5, 8, 8), np.dtype(np.float32), 0
+
+        def __getitem__(self, region):
+            Lazy.read += 1
+            return rng.random(self.shape, np.float32)[region]
+
+    steps = restore(Scan(Lazy(), modality="CT"), Identity())
+    assert Lazy.read == 0
+    while next(steps).region is None:
+        pass
+    assert Lazy.read == 1
+
+
+def test_weights_for_ct_refuse_an_mr_scan_unless_allowed(small_scan, tiny_network):
+    scan = Scan(small_scan.voxels, modality="MR")
+    with pytest.raises(CheckpointError, match=r"made for CT, but this scan is MR; choose weights for MR, or allow any"):
+        next(restore(scan, tiny_network))
+    restored, _ = finished(restore(scan, tiny_network, any_modality=True))
+    assert restored.metadata["restoration"]["intensity"]["name"].startswith("mr")
+
+
+def test_what_cannot_be_restored_is_refused_in_words(tiny_network):
+    for message, voxels in {
+        r"has 3 dimensions; got shape \(4, 4\)": np.zeros((4, 4)),
+        r"has 3 dimensions; got shape \(2, 3, 4, 4\). Choose one time frame": np.zeros((2, 3, 4, 4)),
+        r"empty: its shape is \(0, 4, 4\)": np.zeros((0, 4, 4)),
+        "integers or real numbers, got complex64": np.zeros((1, 4, 4), np.complex64),
+        "integers or real numbers, got bool": np.zeros((1, 4, 4), bool),
+    }.items():
+        with pytest.raises(ScanError, match=message):
+            next(restore(Scan(voxels), tiny_network))
+    with pytest.raises(ScanError, match=r"Slices run from 0 to 0; got 3 to 3"):
+        next(restore(Scan(np.zeros((1, 4, 4))), tiny_network, indices=[3]))
+    with pytest.raises(ScanError, match=r"output has shape \(2, 4, 4\), but the scan has \(1, 4, 4\)"):
+        next(restore(Scan(np.zeros((1, 4, 4))), tiny_network, output=np.zeros((2, 4, 4))))
+
+
+def test_a_network_that_returns_nan_changes_nothing(small_scan):
+    class Broken(nn.Module):
+        def forward(self, x):
+            return x * torch.nan
+
+    output = small_scan.voxels.astype(np.float32)
+    with pytest.raises(CheckpointError, match="values that are not numbers"):
+        finished(restore(small_scan, Broken(), output=output))
+    np.testing.assert_array_equal(output, small_scan.voxels)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError()])
+def test_running_out_of_memory_says_so_and_any_other_error_is_not_hidden(small_scan, error):
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise error
+
+    with pytest.raises(DeviceError, match=r"not enough memory on cpu for a slice of 21 x 26; .* smaller slice"):
+        finished(restore(small_scan, Failing()))
+    error = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        finished(restore(small_scan, Failing()))

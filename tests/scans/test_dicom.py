@@ -1,0 +1,341 @@
+"""DICOM series: slices in the order of their positions, in HU, or an error in words."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.samples import sample_path
+from napari_restore_rwkv.scans.scan import position_mm
+
+ROW = np.array([0.8, 0.6, 0.0])
+COLUMN = np.array([-0.48, 0.64, 0.6])
+NORMAL = np.cross(ROW, COLUMN)
+CORNER = np.array([-100.0, 50.0, 300.0])
+GAP = 2.5
+
+
+def write_slice(path, pixels, corner, **changes):
+    """Write one CT slice of uint16 pixels (Y, X); `changes` replace tags, None leaves one out."""
+    tags = Dataset()
+    tags.SOPClassUID = CTImageStorage
+    tags.SOPInstanceUID = generate_uid()
+    tags.SeriesInstanceUID = "1.2.3.4"
+    tags.SeriesDescription = "Thorax"
+    tags.Modality = "CT"
+    tags.PatientName = "Doe^Jane"
+    tags.PatientID = "4711"
+    tags.Rows, tags.Columns = pixels.shape[:2]
+    tags.SamplesPerPixel = 1
+    tags.PhotometricInterpretation = "MONOCHROME2"
+    tags.BitsAllocated = tags.BitsStored = 16
+    tags.HighBit = 15
+    tags.PixelRepresentation = 0
+    tags.PixelSpacing = [0.7, 0.9]
+    tags.ImageOrientationPatient = [*ROW, *COLUMN]
+    tags.ImagePositionPatient = [round(float(value), 6) for value in corner]
+    tags.RescaleSlope = 1
+    tags.RescaleIntercept = -1024
+    tags.PixelData = pixels.astype("<u2").tobytes()
+    for name, value in changes.items():
+        if value is None:
+            delattr(tags, name)
+        else:
+            setattr(tags, name, value)
+    tags.file_meta = FileMetaDataset()
+    tags.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    tags.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    tags.file_meta.MediaStorageSOPInstanceUID = tags.SOPInstanceUID
+    tags.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+def write_series(folder, pixels, names="edcba", **changes):
+    """Write slices along the normal; the names run against the positions."""
+    folder.mkdir(exist_ok=True)
+    for index, (name, slice_) in enumerate(zip(names, pixels, strict=True)):
+        write_slice(folder / f"{name}.dcm", slice_, CORNER + index * GAP * NORMAL, **changes)
+    return folder
+
+
+def test_slices_are_sorted_by_position_not_by_name(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, names="cadbe"))
+    np.testing.assert_array_equal(scan.voxels, pixels.astype(int) - 1024)
+
+
+def test_every_voxel_lies_where_the_standard_says(tmp_path, pixels):
+    """DICOM PS3.3 C.7.6.2.1.1: corner + row cosines * column spacing * column + column cosines * row spacing * row."""
+    scan = read_scan(write_series(tmp_path / "series", pixels))
+    np.testing.assert_allclose(scan.spacing_mm, (GAP, 0.7, 0.9), atol=1e-5)
+    expected = CORNER + 4 * GAP * NORMAL + ROW * 0.9 * 7 + COLUMN * 0.7 * 3
+    np.testing.assert_allclose(position_mm(scan, (4, 3, 7)), expected, atol=1e-4)
+
+
+def test_values_are_hu_in_int16(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels))
+    assert (scan.voxels.dtype, scan.modality, scan.unit) == (np.int16, "CT", "HU")
+    assert scan.metadata["modality_reason"] == "the file says modality CT"
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "dtype"), [(2, -1000, np.int16), (20, 0, np.int32), (0.5, 0.25, np.float32)]
+)
+def test_rescale_is_applied(tmp_path, pixels, slope, intercept, dtype):
+    scan = read_scan(write_series(tmp_path / "series", pixels, RescaleSlope=slope, RescaleIntercept=intercept))
+    np.testing.assert_allclose(scan.voxels, pixels.astype(float) * slope + intercept)
+    assert scan.voxels.dtype == dtype
+
+
+def test_slices_of_different_rescale_meet_in_one_type(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels[:4], names="abcd", RescaleSlope=20, RescaleIntercept=0)
+    write_slice(folder / "e.dcm", pixels[4], CORNER + 4 * GAP * NORMAL, RescaleSlope=0.5, RescaleIntercept=0)
+    scan = read_scan(folder)
+    assert scan.voxels.dtype == np.float32
+    np.testing.assert_allclose(scan.voxels[4], pixels[4] * 0.5)
+    np.testing.assert_allclose(scan.voxels[0], pixels[0] * 20.0)
+
+
+def test_nothing_about_the_patient_is_kept(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels))
+    assert dict(scan.metadata) == {"source": "series", "modality_reason": "the file says modality CT"}
+
+
+def test_a_single_file_is_a_scan_of_one_slice(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, SliceThickness=3.0)
+    scan = read_scan(folder / "b.dcm")
+    np.testing.assert_array_equal(scan.voxels, pixels[3:4].astype(int) - 1024)
+    assert scan.spacing_mm == (3.0, 0.7, 0.9)
+
+
+def test_a_file_is_known_by_its_content(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    (folder / "a.dcm").rename(folder / "IM0001")
+    assert read_scan(folder).shape == (5, 6, 8)
+    assert read_scan(folder / "IM0001").shape == (1, 6, 8)
+
+
+def test_other_files_in_the_folder_are_skipped(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    (folder / "notes.txt").write_text("hello")
+    (folder / "empty.dcm").touch()
+    (folder / "more").mkdir()
+    report = pydicom.dcmread(folder / "a.dcm")
+    for name in ("PixelData", "Rows", "Columns"):
+        delattr(report, name)
+    report.SeriesInstanceUID = "9.9"
+    report.save_as(folder / "report.dcm")
+    assert read_scan(folder).shape == (5, 6, 8)
+
+
+def test_a_missing_slice_is_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    (folder / "c.dcm").unlink()
+    with pytest.raises(
+        ScanError, match=r"series: a slice is missing between d\.dcm and b\.dcm \(5\.00 mm apart, elsewhere 2\.50 mm\)"
+    ):
+        read_scan(folder)
+
+
+def test_uneven_spacing_is_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    write_slice(folder / "a.dcm", pixels[4], CORNER + 4.4 * GAP * NORMAL)
+    with pytest.raises(ScanError, match=r"unevenly spaced, 3\.50 mm between b\.dcm and a\.dcm and 2\.50 mm elsewhere"):
+        read_scan(folder)
+
+
+def test_rounded_positions_are_even_enough(tmp_path, pixels):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for index, slice_ in enumerate(pixels):
+        corner = np.round(CORNER + index * 0.625 * NORMAL, 2)
+        write_slice(folder / f"{index}.dcm", slice_, corner)
+    assert read_scan(folder).spacing_mm[0] == pytest.approx(0.625, abs=0.005)
+
+
+def test_several_series_are_listed(tmp_path, pixels):
+    folder = write_series(tmp_path / "study", pixels)
+    write_series(folder, pixels[:3], names="xyz", SeriesInstanceUID="1.2.3.5", SeriesDescription="Liver late")
+    with pytest.raises(
+        ScanError,
+        match=r'study holds 2 series: "Thorax" \(UID \.\.\.1\.2\.3\.4, 5 images\), "Liver late" '
+        r"\(UID \.\.\.1\.2\.3\.5, 3 images\); put each into a folder of its own",
+    ):
+        read_scan(folder)
+
+
+def test_slices_without_a_series_uid_are_one_series(tmp_path, pixels):
+    assert read_scan(write_series(tmp_path / "series", pixels, SeriesInstanceUID="")).shape == (5, 6, 8)
+
+
+def test_a_localizer_within_the_series_is_named(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    write_slice(folder / "scout.dcm", pixels[0], CORNER, ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
+    with pytest.raises(ScanError, match=r"scout\.dcm has another size, pixel spacing or orientation than a\.dcm"):
+        read_scan(folder)
+
+
+def test_one_frame_of_several_at_each_position_is_chosen(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
+    write_series(folder, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
+    with pytest.raises(ScanError, match=r"series holds 2 frames \(time points\); choose one with --time-index N"):
+        read_scan(folder)
+    np.testing.assert_array_equal(read_scan(folder, time_index=1).voxels, pixels.astype(int) - 1023)
+
+
+def test_a_doubled_slice_is_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    (folder / "copy.dcm").write_bytes((folder / "a.dcm").read_bytes())
+    with pytest.raises(ScanError, match="several images at some positions but not at all of them"):
+        read_scan(folder)
+
+
+def test_a_tilted_gantry_is_refused(tmp_path, pixels):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for index, slice_ in enumerate(pixels):
+        write_slice(folder / f"{index}.dcm", slice_, CORNER + index * (GAP * NORMAL + 0.5 * COLUMN))
+    with pytest.raises(ScanError, match=r"shifted against each other by 2\.0 mm \(a tilted gantry\); correct the tilt"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"NumberOfFrames": 4}, "is an enhanced .* file; convert it to a series of single slices or to NIfTI"),
+        ({"PhotometricInterpretation": "RGB"}, r"is a colour \(RGB\) image"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, r"is a colour \(RGB\) image"),
+        ({"ImagePositionPatient": None}, "does not say where it lies in the patient"),
+        ({"PixelSpacing": None}, "does not say where it lies in the patient"),
+        ({"ModalityLUTSequence": [Dataset()]}, "maps its values by a table"),
+    ],
+)
+def test_what_is_no_plain_slice_is_refused(tmp_path, pixels, changes, words):
+    write_slice(tmp_path / "slice.dcm", pixels[0], CORNER, **changes)
+    with pytest.raises(ScanError, match=rf"slice\.dcm {words}"):
+        read_scan(tmp_path / "slice.dcm")
+
+
+@pytest.mark.parametrize("content", [None, "notes.txt", "scan.nii"])
+def test_a_folder_without_dicom_is_refused(tmp_path, content):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if content:
+        (folder / content).write_bytes(b"hello")
+    with pytest.raises(ScanError, match=r"folder holds no DICOM images; give the folder .* or a \.nii"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("source", ["raw", "jpeg 2000"])
+def test_a_cut_off_slice_is_refused(tmp_path, source, kept, capfd):
+    raw, packed = get_testdata_file("CT_small.dcm"), sample_path("ct_abdomen_dicom") / "0001.dcm"
+    content = Path(raw if source == "raw" else packed).read_bytes()
+    if source == "raw":
+        # CT_small.dcm has some bytes after its pixels, which may be lost.
+        content = content[: content.rindex(b"\xfc\xff\xfc\xff")]
+    (tmp_path / "slice.dcm").write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ScanError, match=r"slice\.dcm cannot be read: its pixels are damaged, cut off"):
+        read_scan(tmp_path / "slice.dcm")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_cut_off_in_its_header_is_refused(tmp_path):
+    content = (sample_path("ct_abdomen_dicom") / "0001.dcm").read_bytes()
+    (tmp_path / "slice.dcm").write_bytes(content[:200])
+    with pytest.raises(ScanError, match=r"cannot be read: it is damaged or cut off|holds no DICOM images"):
+        read_scan(tmp_path / "slice.dcm")
+
+
+def test_jpeg_2000_slices_agree_with_gdcm():
+    scan = read_scan(sample_path("ct_abdomen_dicom"))
+    names = sorted(sample_path("ct_abdomen_dicom").iterdir(), reverse=True)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(name) for name in names])
+    image = reader.Execute()
+    np.testing.assert_array_equal(scan.voxels, sitk.GetArrayFromImage(image))
+    np.testing.assert_allclose(scan.spacing_mm[::-1], image.GetSpacing())
+    np.testing.assert_allclose(scan.origin_mm, image.GetOrigin())
+    np.testing.assert_allclose(scan.direction.ravel(), image.GetDirection())
+
+
+@pytest.mark.parametrize(("written", "modality"), [("MR", "MR"), ("US", None), ("", None)])
+def test_the_modality_tag_is_read(tmp_path, pixels, written, modality):
+    scan = read_scan(write_series(tmp_path / "series", pixels, Modality=written, RescaleIntercept=0))
+    assert (scan.modality, scan.unit) == (modality, "")
+    assert scan.metadata["modality_reason"] == f"the file says modality {written or '(blank)'}"
+
+
+def test_a_given_modality_wins_over_the_tag(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels), modality="MR")
+    assert (scan.modality, scan.unit, scan.metadata["modality_reason"]) == ("MR", "", "MR was given")
+
+
+def pet_tags(**changes):
+    drug = Dataset()
+    drug.RadionuclideTotalDose = 400e6
+    drug.RadionuclideHalfLife = 6586.2
+    drug.RadiopharmaceuticalStartTime = "100000.00"
+    tags = {
+        "Modality": "PT",
+        "Units": "BQML",
+        "DecayCorrection": "START",
+        "PatientWeight": 80.0,
+        "SeriesDate": "20240102",
+        "SeriesTime": "110000",
+        "AcquisitionDate": "20240102",
+        "AcquisitionTime": "110500.5",
+        "RescaleIntercept": 0,
+        "RescaleSlope": 2.5,
+        "RadiopharmaceuticalInformationSequence": [drug],
+    }
+    return {**tags, **changes}
+
+
+def test_pet_in_bq_per_ml_becomes_suv(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags()))
+    # One hour after 400 MBq were given to 80 kg.
+    factor = 80_000 / (400e6 * 2 ** (-3600 / 6586.2))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
+    assert (scan.modality, scan.unit, scan.voxels.dtype) == ("PET", "SUV", np.float32)
+    assert "turned into SUV" in scan.metadata["modality_reason"]
+    assert "80" not in scan.metadata["modality_reason"]
+
+
+def test_a_dose_corrected_to_the_injection_does_not_decay_again(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(DecayCorrection="ADMIN")))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * 80_000 / 400e6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"PatientWeight": 0},
+        {"DecayCorrection": "NONE"},
+        {"RadiopharmaceuticalInformationSequence": []},
+        {"SeriesTime": "090000", "AcquisitionTime": "090000"},
+        {"SeriesDate": ""},
+    ],
+)
+def test_pet_whose_dose_is_unknown_stays_in_bq_per_ml(tmp_path, pixels, changes):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(**changes)))
+    assert (scan.modality, scan.unit) == ("PET", "Bq/ml")
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
+    assert "its values stay in Bq/ml, because" in scan.metadata["modality_reason"]
+
+
+@pytest.mark.parametrize(("units", "unit"), [("GML", "SUV"), ("CNTS", "")])
+def test_pet_in_other_units_is_left_as_it_is(tmp_path, pixels, units, unit):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(Units=units)))
+    assert scan.unit == unit
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from napari_restore_rwkv.simulate.ct import added_noise, low_dose
+
+
+@pytest.fixture(scope="module")
+def water():
+    """A cylinder of water, 15 cm across, in air: 96 pixels of 2 mm."""
+    grid = np.arange(96) - 47.5
+    return np.where(np.hypot(grid[:, None], grid) < 37.5, 0, -1000).astype(np.int16)
+
+
+def centre(image):
+    return image[34:62, 34:62]
+
+
+def test_the_noise_at_the_centre_is_as_strong_as_asked_for(water):
+    noise = added_noise(water, 2.0, 35.0, seed=1)
+    assert centre(noise).std() == pytest.approx(35, rel=1e-3)
+
+
+def test_the_noise_has_no_bias(water):
+    mean = np.mean([centre(added_noise(water, 2.0, 35.0, seed=seed)).mean() for seed in range(4)])
+    assert abs(mean) < 1
+
+
+def test_noise_is_strongest_where_the_rays_are_weakest(water):
+    noise = added_noise(water, 2.0, 35.0, seed=2)
+    rim = noise[46:50, 12:20]
+    assert rim.std() < 0.9 * centre(noise).std()
+
+
+def test_the_noise_spectrum_is_that_of_an_apodised_ramp(water):
+    noise = np.stack([centre(added_noise(water, 2.0, 35.0, seed=seed)) for seed in range(6)])
+    power = (np.abs(np.fft.fft2(noise - noise.mean())) ** 2).mean(axis=0)
+    frequency = np.fft.fftfreq(28)
+    radius = np.hypot(frequency[:, None], frequency)
+    low, middle, high = (power[(radius > a) & (radius < b)].mean() for a, b in ((0, 0.06), (0.15, 0.25), (0.42, 0.5)))
+    # |f| Hann(f)^2 between these bands, up to the leakage of a small square.
+    assert low < 0.5 * middle
+    assert high < 0.2 * middle
+
+
+def test_a_vanishing_noise_leaves_the_slice(water):
+    np.testing.assert_allclose(low_dose(water, 2.0, 1e-4, seed=1), water, atol=1e-2)
+
+
+def test_a_seed_gives_the_same_noise_and_another_seed_another(water):
+    first, again, other = (added_noise(water, 2.0, 35.0, seed=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.1
+
+
+def test_a_slice_that_is_not_square_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"needs a square slice \(N, N\); got shape \(4, 6\)"):
+        added_noise(np.zeros((4, 6)), 1.0, 35.0, seed=0)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.training.pairs import CROPS, Pairs
+from napari_restore_rwkv.training.train import Trainer, TrainingOptions
+
+OPTIONS = TrainingOptions(steps=12, warm_up_steps=3, learning_rate=5e-3)
+
+
+@pytest.fixture
+def pairs(rng):
+    clean = [np.full((40, 40), 100.0, np.float32), rng.normal(0, 10, (20, 30)).astype(np.float32)]
+    return Pairs(clean, [rng.normal(0, 5, image.shape).astype(np.float32) for image in clean])
+
+
+def draw(rng):
+    """Noise around a constant: the network can learn to take it away."""
+    clean = torch.full((2, 1, 16, 16), 0.5)
+    return clean + torch.from_numpy(rng.normal(0, 0.1, clean.shape)).float(), clean
+
+
+def trainer(options=OPTIONS):
+    torch.manual_seed(1)
+    return Trainer(RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1), draw, options)
+
+
+def test_training_lowers_the_loss():
+    losses = [step.loss for step in trainer(TrainingOptions(steps=40, warm_up_steps=5, learning_rate=5e-3)).run()]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_a_resumed_run_is_bit_identical_to_an_undisturbed_one(tmp_path):
+    undisturbed = trainer()
+    losses = [step.loss for step in undisturbed.run()]
+
+    interrupted = trainer()
+    before = [next(run).loss for run in [interrupted.run()] for _ in range(5)]
+    interrupted.save(tmp_path / "state.pt")
+    resumed = trainer()
+    resumed.resume(tmp_path / "state.pt")
+    assert resumed.step == 5
+    assert before + [step.loss for step in resumed.run()] == losses
+    for name, value in undisturbed.average.items():
+        assert torch.equal(value, resumed.average[name])
+
+
+def test_other_options_are_refused_at_resume(tmp_path):
+    trainer().save(tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state.pt was saved with .*'steps': 12.* start over"):
+        trainer(TrainingOptions(steps=99)).resume(tmp_path / "state.pt")
+
+
+def test_the_rate_rises_then_falls_to_its_end():
+    rates = [step.learning_rate for step in trainer().run()]
+    assert rates[2] == pytest.approx(5e-3)
+    assert rates[0] < rates[1] < rates[2]
+    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert rates[-1] < 0.05 * rates[2]
+
+
+def test_the_averaged_network_leaves_the_trained_one_alone():
+    training = trainer()
+    list(training.run())
+    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+    image = torch.rand(1, 1, 16, 16)
+    assert not torch.equal(training.averaged_network()(image), training.network(image))
+    assert all(torch.equal(value, before[name]) for name, value in training.network.state_dict().items())
+
+
+def test_packed_pairs_come_back(pairs, tmp_path):
+    pairs.save(tmp_path / "pairs.safetensors")
+    loaded = Pairs.load(tmp_path / "pairs.safetensors")
+    for got, expected in zip(loaded.clean + loaded.noise, [*pairs.clean, *pairs.noise], strict=True):
+        np.testing.assert_allclose(got, expected, atol=0.5)
+
+
+def test_batches_are_clean_crops_with_the_noise_of_the_same_place(rng):
+    clean = np.arange(400 * 400, dtype=np.float32).reshape(400, 400)
+    pairs = Pairs([clean], [clean / 1000])
+    for _ in range(12):
+        degraded, good = pairs.batch(rng, (0.5, 2.0))
+        assert degraded.shape == good.shape
+        assert degraded.shape[0] in {count for _, count in CROPS}
+        for a, b in zip(degraded, good, strict=True):
+            strength = ((a - b) / (b / 1000).clamp_min(1)).median()
+            assert 0.5 <= strength <= 2.0
+            torch.testing.assert_close(a, b + strength * b / 1000, rtol=1e-3, atol=1)
+
+
+def test_crops_larger_than_a_slice_are_mirrored(pairs, rng):
+    shapes = {tuple(pairs.batch(rng, (1.0, 1.0))[0].shape) for _ in range(40)}
+    assert (8, 1, 64, 64) in shapes
