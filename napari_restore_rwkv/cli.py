@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
     except KeyboardInterrupt:
+        # If Ctrl-C fell into an exec() of some library, Python remembers it as unhandled until the next one, and would
+        # end itself by the signal instead of returning the exit code.
+        exec("")
         what = "nothing was written" if _last_change(arguments) == before else f"{arguments.output} is complete"
         return _fail(arguments, f"stopped; {what}.", INTERRUPTED)
     except RestoreError as error:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator
 
-    from .network.model import RestoreRWKV
+    from .network.checkpoint import Card
     from .progress import Progress
 
 
@@ -154,9 +154,9 @@ def _task_of(scan: Scan) -> str:
     raise ScanError(f"Choose with --task or --modality: {reason}.")
 
 
-def _agree_on_task(network: RestoreRWKV, arguments: argparse.Namespace, scan: Scan) -> str:
+def _agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> str:
     """The task of the weights, which must be the one asked for; weights without a card take the latter."""
-    card = network.card
+    card: Card = network.card
     if card.task and arguments.task and card.task != arguments.task:
         raise CheckpointError(
             f"{arguments.checkpoint.name} holds weights for {card.task}, not for {arguments.task}: "

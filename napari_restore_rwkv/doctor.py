@@ -175,11 +175,11 @@ def _weights() -> Iterator[Finding]:
             yield Finding(f"weights {task}", "note", "no weights yet", "give your own with --checkpoint")
             continue
         try:
-            card = load_checkpoint(task).card
+            network: Any = load_checkpoint(task)
         except RestoreError as error:
             yield Finding(f"weights {task}", "failed", str(error), "reinstall this package")
         else:
-            yield Finding(f"weights {task}", "ok", f"{card.title}, {card.created}")
+            yield Finding(f"weights {task}", "ok", f"{network.card.title}, {network.card.created}")
 
 
 def _version(distribution: str) -> str | None:

@@ -33,7 +33,7 @@ VALIDATION_SLICES = (3, 8, 13, 18)
 WINDOW_HU = (-160.0, 240.0)
 # Noise strength relative to quarter dose: from above half dose to below one eighth.
 STRENGTHS = (0.4, 1.9)
-OPTIONS = TrainingOptions(steps=6000)
+OPTIONS = TrainingOptions(steps=4000)
 
 
 def pack(scans: Path) -> None:

@@ -66,3 +66,16 @@ def weights_file(tiny_network, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(tiny_network, tiny_network.card, path)
     return path
+
+
+@pytest.fixture
+def run(capfd):
+    """Run restore-rwkv in this process; return exit code, stdout and stderr."""
+    from napari_restore_rwkv import cli
+
+    def run_command(*words):
+        code = cli.main([str(word) for word in words])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from napari_restore_rwkv import cli, commands, doctor
-from napari_restore_rwkv.errors import RestoreError
+from napari_restore_rwkv import cli, commands
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -29,18 +28,6 @@ def scan_file(small_scan, tmp_path):
     path = tmp_path / "abdomen.nii.gz"
     write_scan(small_scan, path)
     return path
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command in this process; return exit code, stdout and stderr."""
-
-    def run_command(*words):
-        code = cli.main([str(word) for word in words])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
 
 
 def restore_words(scan_file, weights_file, tmp_path, *more):
@@ -384,61 +371,3 @@ def test_evaluate_refuses_scans_of_different_size(run, scan_file, small_scan, tm
     shorter = tmp_path / "shorter.nii.gz"
     write_scan(small_scan.with_voxels(np.asarray(small_scan.voxels)[:-1]), shorter)
     assert_refused_before_work(run("evaluate", shorter, scan_file), "choose two scans of the same size")
-
-
-def test_doctor_finds_everything_needed_here(run):
-    code, out, err = run("doctor", "--device", "cpu", "--json")
-    result = json.loads(out)
-    assert code == 0, out
-    assert err == ""
-    findings = {finding["name"]: finding for finding in result["findings"]}
-    assert findings["torch"]["state"] == "ok"
-    assert findings["kernel"]["text"]
-    assert findings["kernel and equation"]["state"] == "ok"
-    assert all(finding["remedy"] for finding in result["findings"] if finding["state"] != "ok")
-
-
-def test_doctor_says_which_kernel_and_device_in_plain_text(run):
-    code, out, _ = run("doctor", "--device", "cpu")
-    assert code == 0
-    assert "CPU, " in out
-    assert out.rstrip().endswith("Everything needed works.")
-
-
-def test_doctor_fails_where_the_kernel_computes_something_else(run, monkeypatch):
-    import torch
-
-    monkeypatch.setattr("napari_restore_rwkv.network.bi_wkv.bi_wkv", lambda w, u, k, v: torch.zeros_like(v))
-    code, out, _ = run("doctor", "--device", "cpu")
-    assert code == 1
-    assert "the results of this kernel cannot be trusted" in out
-
-
-def test_doctor_names_what_is_missing_and_how_to_get_it(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    code, out, _ = run("doctor", "--device", "cpu")
-    assert code == 1
-    assert "pip install --force-reinstall zarr" in out
-    assert "see what is marked failed" in out
-
-
-def test_doctor_reports_a_device_that_is_not_there(run, monkeypatch):
-    def refuse(_):
-        raise RestoreError("There is no such device.")
-
-    monkeypatch.setattr("napari_restore_rwkv.device.choose_device", refuse)
-    code, out, _ = run("doctor")
-    assert code == 1
-    assert "There is no such device." in out
-    assert "run with --device cpu" in out
-
-
-def test_the_tolerance_of_doctor_is_far_below_a_wrong_decay():
-    import torch
-
-    from napari_restore_rwkv.network import bi_wkv as module
-
-    right = module.bi_wkv
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "bi_wkv", lambda w, u, k, v: right(w * 1.001, u, k, v))
-        assert doctor.kernel_error(torch.device("cpu")) > 10 * doctor.TOLERANCE

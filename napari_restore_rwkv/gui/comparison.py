@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
 GAP_BETWEEN_PANELS = 4
-NAME_FONT_SIZE = 8
+NAME_FONT_SIZES = (5.0, 8.0)
+# Pixels per letter and point of font size, measured with a margin.
+LETTER_WIDTH = 0.98
 COLORBAR = {"position": "bottom_left", "size": (12.0, 110.0), "font_size": 8.0}
 ZOOMED_IN = 1.1
 UNIT_LIMIT = 1.0
@@ -48,13 +50,20 @@ class Comparison:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
 
-    def decorate(self, visible: bool) -> None:
-        """Show or hide the layers' names and the difference's colour bar."""
+    def label(self, panel_width: float) -> None:
+        """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
+        longest = max(len(layer.name) for layer in self.layers)
+        size = panel_width / (longest * LETTER_WIDTH)
         for layer in self.layers:
-            # Smaller than usual, so that a name fits into a third of the canvas.
-            layer.name_overlay.font_size = NAME_FONT_SIZE
-            layer.name_overlay.visible = visible
-        self.difference.colorbar.update({**COLORBAR, "visible": visible})
+            layer.name_overlay.font_size = min(max(size, NAME_FONT_SIZES[0]), NAME_FONT_SIZES[1])
+            layer.name_overlay.visible = True
+        self.difference.colorbar.update({**COLORBAR, "visible": True})
+
+    def unlabel(self) -> None:
+        """Hide what `label` shows."""
+        for layer in self.layers:
+            layer.name_overlay.visible = False
+        self.difference.colorbar.visible = False
 
     def fit_limits(self) -> None:
         """Spread the difference's symmetric limits over what is done so far, unless the person has set others."""
@@ -164,7 +173,7 @@ class CompareView:
             self._before = _OwnView(self._viewer)
         focus = _Focus(self._viewer)
         if self._comparison is not None:
-            self._comparison.decorate(False)
+            self._comparison.unlabel()
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
         self._show_only(self._wanted())
@@ -205,7 +214,8 @@ class CompareView:
         canvas.grid.enabled = gridded
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
-        self._comparison.decorate(True)
+        panels = len(self._comparison.layers) if gridded else 1
+        self._comparison.label(canvas.size[1] / panels)
 
 
 class _OwnView:
@@ -227,7 +237,7 @@ class _OwnView:
         """Put everything back, for the layers that are still there."""
         if comparison is not None:
             known = {id(layer) for layer, _ in self._visible}
-            comparison.decorate(False)
+            comparison.unlabel()
             for layer in comparison.layers:
                 if id(layer) not in known:
                     layer.visible = layer is not comparison.difference

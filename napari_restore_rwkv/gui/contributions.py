@@ -42,7 +42,9 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 def read(path: str) -> list[LayerData]:
     """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left."""
-    return [_read_named(Path(path), _stem(Path(path)))]
+    from ..scans.files import read_scan
+
+    return [scan_to_layer(to_canonical(read_scan(path)), _stem(Path(path)))]
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -94,16 +96,13 @@ def _open_panel() -> tuple[napari.Viewer, RestorePanel]:
 
 
 def _open_sample(key: str) -> list[LayerData]:
+    from ..scans.files import read_scan
     from ..scans.samples import sample_path
 
     file, name, modality = SAMPLES[key]
-    return [_read_named(sample_path(file), name, modality)]
-
-
-def _read_named(path: Path, name: str, modality: str | None = None) -> LayerData:
-    from ..scans.files import read_scan
-
-    return scan_to_layer(to_canonical(read_scan(path, modality=modality)), name)
+    scan = read_scan(sample_path(file), modality=modality)
+    known = {**scan.metadata, "modality_reason": f"this sample is {modality}"}
+    return [scan_to_layer(to_canonical(scan.with_voxels(scan.voxels, metadata=known)), name)]
 
 
 def _stem(path: Path) -> str:

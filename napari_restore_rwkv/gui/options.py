@@ -122,7 +122,8 @@ def _devices() -> tuple[DeviceChoice, ...]:
             continue
         kernel = kernel_in_use(device)
         hardware = f"GPU: {torch.cuda.get_device_name(device)}" if name == "cuda" else "CPU"
-        found.append(DeviceChoice(name, f"{hardware}, {kernel.name}", " ".join(filter(None, (kernel.why, no_gpu)))))
+        title = f"{hardware}, {kernel.name.replace('CPU kernel', 'kernel')}"
+        found.append(DeviceChoice(name, title, " ".join(filter(None, (kernel.why, no_gpu)))))
     return tuple(found)
 
 

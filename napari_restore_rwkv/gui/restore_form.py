@@ -313,4 +313,5 @@ class RestoreForm(QWidget):
         devices = self._surroundings.devices if self._surroundings else ()
         index = self.devices.currentIndex()
         advice = devices[index].advice if 0 <= index < len(devices) else ""
+        self.devices.setToolTip(self.devices.currentText())
         self.why.setToolTip(advice or "This is the fastest there is for this device.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
-WIDE_ENOUGH = 330
+WIDE_ENOUGH = 350
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
 

@@ -1,0 +1,169 @@
+"""Measure the WKV kernel and the light network; first check that both are right.
+
+    python src_kernels/benchmark.py [--threads N] [--json FILE]
+
+Every time is the median of interleaved runs, and every claim a ratio of two times of the same run: to torch.add over arrays of the
+same size with the same number of threads, or to the portable PyTorch form.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_restore_rwkv.network import bi_wkv_cpu
+from napari_restore_rwkv.network.bi_wkv import bi_wkv, kernel_in_use, re_wkv
+from napari_restore_rwkv.network.bi_wkv_portable import bi_wkv_portable, re_wkv_portable
+from napari_restore_rwkv.network.bi_wkv_reference import bi_wkv_reference
+from napari_restore_rwkv.network.model import RestoreRWKV
+
+SIDE, CHANNELS = 256, 96
+RUNS = 15
+LIGHT: dict[str, Any] = {"channels": 16, "blocks": (1, 1, 2, 2), "refinement": 1}
+
+
+def check() -> float:
+    """Compare outputs and gradients with the equation in float64 and return the largest relative error.
+
+    Raises
+    ------
+    SystemExit
+        If an error exceeds 1e-5: no time of a wrong kernel is worth printing.
+    """
+    worst = 0.0
+    for tokens, channels in ((1, 3), (63, 17), (65, 16), (700, 33)):
+        inputs = _inputs(tokens, channels)
+        gy = torch.randn(1, tokens, channels)
+        expected = _with_gradients(bi_wkv_reference, [x.double() for x in inputs], gy.double())
+        for operator in (bi_wkv, bi_wkv_portable):
+            for got, exact in zip(_with_gradients(operator, inputs, gy), expected, strict=True):
+                scale = exact.abs().max() if exact.abs().max() > 1e-9 else torch.ones(())
+                worst = max(worst, float((got.double() - exact).abs().max() / scale))
+    if worst > 1e-5:
+        raise SystemExit(f"The operator is wrong: relative error {worst:.1e} against the equation. Nothing was measured.")
+    return worst
+
+
+def measure_operator() -> dict[str, Any]:
+    """Time the operator at T = 256 x 256 and 96 channels, against torch.add on arrays of the same size."""
+    w, u, k, v = _inputs(SIDE * SIDE, CHANNELS)
+    gy, y = torch.randn_like(v), torch.empty_like(v)
+    gradients = tuple(torch.empty_like(x) for x in (w, u, k, v))
+
+    def kernel(name: str, column_major: bool, *more: Tensor) -> Callable[[], None]:
+        return lambda: bi_wkv_cpu._call(name, k, SIDE, SIDE, column_major, (w, u, k, v, *more))
+
+    seconds = _medians({
+        "torch.add(k, v, out=y)": lambda: torch.add(k, v, out=y),
+        "forward, row order": kernel("forward", False, y),
+        "forward, column order": kernel("forward", True, y),
+        "backward, row order": kernel("backward", False, gy, *gradients),
+        "backward, column order": kernel("backward", True, gy, *gradients),
+        "bi_wkv(w, u, k, v)": lambda: bi_wkv(w, u, k, v),
+        "bi_wkv_portable(w, u, k, v)": lambda: bi_wkv_portable(w, u, k, v),
+    })
+    return _with_ratios(seconds, "torch.add(k, v, out=y)")
+
+
+def measure_network() -> dict[str, Any]:
+    """Time the light network at 256x256: compiled, portable, and with the operator left out."""
+    image = torch.rand(1, 1, SIDE, SIDE)
+    networks = {
+        "compiled operator": RestoreRWKV(**LIGHT, operator=re_wkv).fused(),
+        "portable operator": RestoreRWKV(**LIGHT, operator=re_wkv_portable).fused(),
+        "without operator": RestoreRWKV(**LIGHT, operator=lambda w, u, k, v, height, width: v).fused(),
+    }
+    with torch.inference_mode():
+        seconds = _medians({name: lambda network=network: network(image) for name, network in networks.items()})
+    table = _with_ratios(seconds, "compiled operator")
+    table["the operator's share"] = {"of the forward pass": 1 - seconds["without operator"] / seconds["compiled operator"]}
+    return table
+
+
+def measure_scaling() -> dict[str, Any]:
+    """Time the light network from 128x128 to 1024x1024; ratios are costs per pixel."""
+    network = RestoreRWKV(**LIGHT).fused()
+    table: dict[str, Any] = {}
+    with torch.inference_mode():
+        for side in (128, 256, 512, 1024):
+            image = torch.rand(1, 1, side, side)
+            [seconds] = _medians({str(side): lambda image=image: network(image)}, runs=max(3, RUNS * 128 // side)).values()
+            table[f"{side} x {side}"] = {"milliseconds": seconds * 1e3, "microseconds per pixel": seconds * 1e6 / side**2}
+    costs = [row["microseconds per pixel"] for row in table.values()]
+    table["largest / smallest"] = {"ratio": max(costs) / min(costs)}
+    return table
+
+
+def main() -> None:
+    """Check, measure, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+
+    results: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {_processor()}, {options.threads} threads",
+        "kernel": kernel_in_use("cpu").name,
+        "torch": torch.__version__,
+        "largest relative error": check(),
+        "operator, T = 256 x 256, C = 96, float32": measure_operator(),
+        "light network, 256 x 256": measure_network(),
+        "light network, cost per pixel": measure_scaling(),
+    }
+    for title, content in results.items():
+        if not isinstance(content, dict):
+            print(f"{title}: {content}")
+            continue
+        print(f"\n{title}")
+        for name, row in content.items():
+            print(f"  {name:30}" + "  ".join(f"{value:10.3f} {unit}" for unit, value in row.items()))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _inputs(tokens: int, channels: int) -> list[Tensor]:
+    w, u = torch.randn(channels) / tokens, torch.randn(channels) / tokens
+    return [w, u, torch.randn(1, tokens, channels), torch.randn(1, tokens, channels)]
+
+
+def _with_gradients(operator: Callable[..., Tensor], inputs: list[Tensor], gy: Tensor) -> list[Tensor]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    y = operator(*leaves)
+    return [y.detach(), *torch.autograd.grad(y, leaves, gy)]
+
+
+def _medians(work: dict[str, Callable[[], Any]], runs: int = RUNS) -> dict[str, float]:
+    """Median seconds of each; they take turns, so that a busy moment of the machine meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(runs + 1):
+        for name, run in work.items():
+            start = time.perf_counter()
+            run()
+            if turn:  # the first turn warms up
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _with_ratios(seconds: dict[str, float], unit: str) -> dict[str, Any]:
+    return {name: {"milliseconds": s * 1e3, f"x {unit}": s / seconds[unit]} for name, s in seconds.items()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
