@@ -27,7 +27,8 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise DeviceError(
-            f"PyTorch finds no device '{name}' on this machine; choose 'auto' or 'cpu', or install a PyTorch built for it."
+            f"PyTorch finds no device '{name}' on this machine; choose 'auto' or 'cpu', "
+            "or install a PyTorch built for it."
         ) from error
     return device
 

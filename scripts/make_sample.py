@@ -1,4 +1,4 @@
-"""Make sample_data/ct_abdomen_quarter_dose.nii.gz from the DICOM series beside it: the same scan at a quarter of the dose."""
+"""Make sample_data/ct_abdomen_quarter_dose.nii.gz: the DICOM series beside it at a quarter of the dose."""
 
 from pathlib import Path
 

@@ -53,7 +53,11 @@ def pack(scans: Path) -> None:
     _pack_slices(slices, STATE / "pairs.safetensors", seed=1000)
 
     abdomen = read_scan(scans / VALIDATION)
-    _pack_slices([(abdomen.voxels[i], abdomen.spacing_mm[1]) for i in VALIDATION_SLICES], STATE / "validation.safetensors", seed=1)
+    _pack_slices(
+        [(abdomen.voxels[i], abdomen.spacing_mm[1]) for i in VALIDATION_SLICES],
+        STATE / "validation.safetensors",
+        seed=1,
+    )
 
 
 def train(minutes: float) -> None:
@@ -105,16 +109,18 @@ def export(scans: Path) -> None:
         task="ct-denoise",
         modality="CT",
         created=date.today().isoformat(),
-        intended_use="Reducing noise in axial CT of the trunk at about half to one eighth of the usual dose. Research only.",
-        limits="Trained on two subjects with simulated noise, measured on a third; not tested on real low-dose acquisitions, "
-        "on heads or limbs, or on sharp kernels. Small structures of low contrast may be smoothed away.",
+        intended_use="Reducing noise in axial CT of the trunk at about half to one eighth of the usual dose. "
+        "Research only.",
+        limits="Trained on two subjects with simulated noise, measured on a third; not tested on real low-dose "
+        "acquisitions, on heads or limbs, or on sharp kernels. Small structures of low contrast may be smoothed away.",
         details={
             "training_scans": {name: _sha256(scans / name) for name in TRAINING},
             "validation_scans": {VALIDATION: _sha256(scans / VALIDATION)},
             "recipe": {**state["options"], "steps_done": state["step"], "strengths": STRENGTHS, "crops": CROPS},
             "curve": curve,
             "measured": {
-                "what": f"PSNR in dB, window {WINDOW_HU} HU, {len(validation.clean)} whole slices of a subject never trained on",
+                "what": f"PSNR in dB, window {WINDOW_HU} HU, {len(validation.clean)} whole slices "
+                "of a subject never trained on",
                 "rows": measured,
             },
         },
@@ -162,7 +168,9 @@ def _sha256(path: Path) -> str:
     """Digest of a file, or of a folder's files in the order of their names."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(path.iterdir()))).hexdigest()
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(path.iterdir()))
+    ).hexdigest()
 
 
 def _binned(image: np.ndarray) -> np.ndarray:
@@ -174,7 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("pack", "train", "export"))
     parser.add_argument("--scans", type=Path, help="folder of the training scans (for pack and export)")
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop training after this time (default: the whole schedule)")
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="stop training after this time (default: the whole schedule)"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

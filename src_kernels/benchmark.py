@@ -2,8 +2,8 @@
 
     python src_kernels/benchmark.py [--threads N] [--json FILE]
 
-Every time is the median of interleaved runs, and every claim a ratio of two times of the same run: to torch.add over arrays of the
-same size with the same number of threads, or to the portable PyTorch form.
+Every time is the median of interleaved runs, and every claim a ratio of two times of the same run: to torch.add over
+arrays of the same size with the same number of threads, or to the portable PyTorch form.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def check() -> float:
                 scale = exact.abs().max() if exact.abs().max() > 1e-9 else torch.ones(())
                 worst = max(worst, float((got.double() - exact).abs().max() / scale))
     if worst > 1e-5:
-        raise SystemExit(f"The operator is wrong: relative error {worst:.1e} against the equation. Nothing was measured.")
+        raise SystemExit(
+            f"The operator is wrong: relative error {worst:.1e} against the equation. Nothing was measured."
+        )
     return worst
 
 
@@ -60,15 +62,17 @@ def measure_operator() -> dict[str, Any]:
     def kernel(name: str, column_major: bool, *more: Tensor) -> Callable[[], None]:
         return lambda: bi_wkv_cpu._call(name, k, SIDE, SIDE, column_major, (w, u, k, v, *more))
 
-    seconds = _medians({
-        "torch.add(k, v, out=y)": lambda: torch.add(k, v, out=y),
-        "forward, row order": kernel("forward", False, y),
-        "forward, column order": kernel("forward", True, y),
-        "backward, row order": kernel("backward", False, gy, *gradients),
-        "backward, column order": kernel("backward", True, gy, *gradients),
-        "bi_wkv(w, u, k, v)": lambda: bi_wkv(w, u, k, v),
-        "bi_wkv_portable(w, u, k, v)": lambda: bi_wkv_portable(w, u, k, v),
-    })
+    seconds = _medians(
+        {
+            "torch.add(k, v, out=y)": lambda: torch.add(k, v, out=y),
+            "forward, row order": kernel("forward", False, y),
+            "forward, column order": kernel("forward", True, y),
+            "backward, row order": kernel("backward", False, gy, *gradients),
+            "backward, column order": kernel("backward", True, gy, *gradients),
+            "bi_wkv(w, u, k, v)": lambda: bi_wkv(w, u, k, v),
+            "bi_wkv_portable(w, u, k, v)": lambda: bi_wkv_portable(w, u, k, v),
+        }
+    )
     return _with_ratios(seconds, "torch.add(k, v, out=y)")
 
 
@@ -83,7 +87,9 @@ def measure_network() -> dict[str, Any]:
     with torch.inference_mode():
         seconds = _medians({name: lambda network=network: network(image) for name, network in networks.items()})
     table = _with_ratios(seconds, "compiled operator")
-    table["the operator's share"] = {"of the forward pass": 1 - seconds["without operator"] / seconds["compiled operator"]}
+    table["the operator's share"] = {
+        "of the forward pass": 1 - seconds["without operator"] / seconds["compiled operator"]
+    }
     return table
 
 
@@ -94,8 +100,13 @@ def measure_scaling() -> dict[str, Any]:
     with torch.inference_mode():
         for side in (128, 256, 512, 1024):
             image = torch.rand(1, 1, side, side)
-            [seconds] = _medians({str(side): lambda image=image: network(image)}, runs=max(3, RUNS * 128 // side)).values()
-            table[f"{side} x {side}"] = {"milliseconds": seconds * 1e3, "microseconds per pixel": seconds * 1e6 / side**2}
+            [seconds] = _medians(
+                {str(side): lambda image=image: network(image)}, runs=max(3, RUNS * 128 // side)
+            ).values()
+            table[f"{side} x {side}"] = {
+                "milliseconds": seconds * 1e3,
+                "microseconds per pixel": seconds * 1e6 / side**2,
+            }
     costs = [row["microseconds per pixel"] for row in table.values()]
     table["largest / smallest"] = {"ratio": max(costs) / min(costs)}
     return table

@@ -57,7 +57,9 @@ def re_wkv(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, widt
     """
     for name, parameter in (("decay", decay), ("bonus", bonus)):
         if parameter.dim() != 2 or parameter.shape[0] != 2:
-            raise ValueError(f"{name} must have shape (2, C), one row for each scan order; got {tuple(parameter.shape)}.")
+            raise ValueError(
+                f"{name} must have shape (2, C), one row for each scan order; got {tuple(parameter.shape)}."
+            )
     _check(decay[0], bonus[0], k, v, height, width)
     v = torch.ops.restore_rwkv.bi_wkv(decay[0], bonus[0], k, v, height, width, False)
     return torch.ops.restore_rwkv.bi_wkv(decay[1], bonus[1], k, v, height, width, True)
@@ -75,10 +77,13 @@ def kernel_in_use(device: torch.device | str) -> KernelStatus:
     """Tell which implementation of the operator serves tensors on `device`."""
     device = torch.device(device)
     if device.type != "cpu":
-        return KernelStatus("portable PyTorch", f"No compiled WKV kernel for {device.type} devices is part of this version.")
+        return KernelStatus(
+            "portable PyTorch", f"No compiled WKV kernel for {device.type} devices is part of this version."
+        )
     if bi_wkv_cpu.library() is None:
         return KernelStatus(
-            "portable PyTorch", "The package was built without its CPU kernel: reinstall it where a C++17 compiler is found."
+            "portable PyTorch",
+            "The package was built without its CPU kernel: reinstall it where a C++17 compiler is found.",
         )
     return KernelStatus(f"compiled CPU kernel ({bi_wkv_cpu.instruction_set()})")
 
@@ -92,70 +97,78 @@ def _check(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) 
         raise ValueError(f"height * width must be the number of tokens {k.shape[1]}; got {height} * {width}.")
     for name, parameter in (("w", w), ("u", u)):
         if parameter.shape != k.shape[2:]:
-            raise ValueError(f"{name} must have one value for each of {k.shape[2]} channels; got {tuple(parameter.shape)}.")
+            raise ValueError(
+                f"{name} must have one value for each of {k.shape[2]} channels; got {tuple(parameter.shape)}."
+            )
     if not (k.is_floating_point() and k.dtype == v.dtype):
         raise ValueError(f"k and v must share one floating-point dtype; got {k.dtype} and {v.dtype}.")
     if len({x.device for x in (w, u, k, v)}) > 1:
         raise ValueError("w, u, k and v must be on one device.")
 
 
-@torch.library.custom_op("restore_rwkv::bi_wkv", mutates_args=())
-def _bi_wkv(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool
-) -> Tensor:
-    return _forward(*_accumulated(w, u, k, v), height, width, column_major).to(v.dtype)
+# Plain library operators: `torch.library.custom_op` would import the compiler stack, a second, with the first call.
+torch.library.define(
+    "restore_rwkv::bi_wkv",
+    "(Tensor w, Tensor u, Tensor k, Tensor v, SymInt height, SymInt width, bool column_major) -> Tensor",
+)
+torch.library.define(
+    "restore_rwkv::bi_wkv_backward",
+    "(Tensor w, Tensor u, Tensor k, Tensor v, Tensor gy, SymInt height, SymInt width, bool column_major)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
 
 
-@torch.library.custom_op("restore_rwkv::bi_wkv_backward", mutates_args=())
-def _bi_wkv_backward(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    inputs = (w, u, k, v)
-    gradients = _backward(*_accumulated(*inputs, gy), height, width, column_major)
-    w_, u_, k_, v_ = (gradient.to(x.dtype) for gradient, x in zip(gradients, inputs, strict=True))
-    return w_, u_, k_, v_
-
-
-def _accumulated(w: Tensor, u: Tensor, k: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """All inputs in the dtype of the sums, contiguous."""
-    dtype = torch.float64 if k.dtype == torch.float64 else torch.float32
-    return tuple(x.detach().to(dtype).contiguous() for x in (w, u, k, *others))
-
-
+@torch.library.impl("restore_rwkv::bi_wkv", "default")
 def _forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
-    if k.device.type == "cpu" and bi_wkv_cpu.library() is not None:
-        return bi_wkv_cpu.forward(w, u, k, v, height, width, column_major)
-    return _portable(w, u, k, v, height, width, column_major)
+    w_, u_, k_, v_ = _accumulated(w, u, k, v)
+    if _has_compiled_kernel(k):
+        y = bi_wkv_cpu.forward(w_, u_, k_, v_, height, width, column_major)
+    else:
+        y = _portable(w_, u_, k_, v_, height, width, column_major).contiguous()
+    return y.to(v.dtype)
 
 
+@torch.library.impl("restore_rwkv::bi_wkv_backward", "default")
 def _backward(
     w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
 ) -> tuple[Tensor, ...]:
-    if k.device.type == "cpu" and bi_wkv_cpu.library() is not None:
-        return bi_wkv_cpu.backward(w, u, k, v, gy, height, width, column_major)
-    with torch.enable_grad():
-        inputs = tuple(x.detach().requires_grad_() for x in (w, u, k, v))
-        y = _portable(*inputs, height, width, column_major)
-    return torch.autograd.grad(y, inputs, gy)
+    w_, u_, k_, v_, gy_ = _accumulated(w, u, k, v, gy)
+    if _has_compiled_kernel(k):
+        gradients = bi_wkv_cpu.backward(w_, u_, k_, v_, gy_, height, width, column_major)
+    else:
+        with torch.enable_grad():
+            leaves = [x.requires_grad_() for x in (w_, u_, k_, v_)]
+            y = _portable(*leaves, height, width, column_major)
+        gradients = torch.autograd.grad(y, leaves, gy_)
+    return tuple(gradient.to(x.dtype) for gradient, x in zip(gradients, (w, u, k, v), strict=True))
+
+
+def _has_compiled_kernel(k: Tensor) -> bool:
+    return k.device.type == "cpu" and bi_wkv_cpu.library() is not None
+
+
+def _accumulated(*inputs: Tensor) -> list[Tensor]:
+    """All inputs in the dtype of the sums, contiguous, apart from any graph."""
+    dtype = torch.float64 if inputs[2].dtype == torch.float64 else torch.float32
+    return [x.detach().to(dtype).contiguous() for x in inputs]
 
 
 def _portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
     if column_major:
-        return in_column_order(bi_wkv_portable, w, u, k, v, height, width).contiguous()
-    return bi_wkv_portable(w, u, k, v).contiguous()
+        return in_column_order(bi_wkv_portable, w, u, k, v, height, width)
+    return bi_wkv_portable(w, u, k, v)
 
 
-@_bi_wkv.register_fake
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
+@torch.library.register_fake("restore_rwkv::bi_wkv")
+def _fake_forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
 
-@_bi_wkv_backward.register_fake
-def _(
+@torch.library.register_fake("restore_rwkv::bi_wkv_backward")
+def _fake_backward(
     w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    w_, u_, k_, v_ = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (w, u, k, v))
-    return w_, u_, k_, v_
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (w, u, k, v))
 
 
 def _keep_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -168,4 +181,4 @@ def _differentiate(ctx, gy: Tensor):  # type: ignore[no-untyped-def]
     return *gradients, None, None, None
 
 
-_bi_wkv.register_autograd(_differentiate, setup_context=_keep_inputs)
+torch.library.register_autograd("restore_rwkv::bi_wkv", _differentiate, setup_context=_keep_inputs)

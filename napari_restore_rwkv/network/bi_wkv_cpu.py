@@ -55,4 +55,6 @@ def _call(name: str, k: Tensor, height: int, width: int, column_major: bool, arr
     run = getattr(library(), f"bi_wkv_{name}_{_C_TYPE[k.dtype]}")
     # ctypes lets go of the interpreter lock, so a viewer stays smooth meanwhile.
     if run(*sizes, ctypes.c_int(column_major), *pointers, ctypes.c_int(torch.get_num_threads())):
-        raise MemoryError(f"The WKV kernel could not allocate its work space for {k.numel()} elements; use smaller slices.")
+        raise MemoryError(
+            f"The WKV kernel could not allocate its work space for {k.numel()} elements; use smaller slices."
+        )

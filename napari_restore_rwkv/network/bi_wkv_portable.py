@@ -1,9 +1,11 @@
 """Bidirectional WKV from PyTorch operations alone: any device, time and memory linear in the number of tokens.
 
 The tokens are cut into chunks. Within a chunk the equation is a small matrix product; between chunks a state
-(m, a, b), meaning e^m (a, b), is handed on by a parallel scan: decaying by n tokens takes n w from m, and two states add
-after both are brought to the larger m.
+(m, a, b), meaning e^m (a, b), is handed on by a parallel scan: decaying by n tokens takes n w from m, and two
+states add after both are brought to the larger m.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,13 +17,15 @@ _CHUNK = 64
 _SHORT = 128
 _EMPTY = -1e30
 
+_Operator = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 _State = tuple[Tensor, Tensor, Tensor]
 
 
 def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Evaluate the operator of `bi_wkv` in linear time; same arguments, shapes and dtypes.
 
-    Exact to float32 rounding while a chunk of 64 tokens decays by less than e^40, that is |w| < 0.6 a token, or T <= 128.
+    Exact to float32 rounding while a chunk of 64 tokens decays by less than e^40, that is |w| < 0.6 a token,
+    or T <= 128.
     """
     if k.shape[1] <= _SHORT:
         return bi_wkv_reference(w, u, k, v)
@@ -39,8 +43,7 @@ def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     from_start = torch.exp(-position[:, None] * w)  # token, C
     from_end = from_start.flip(0)
     prefix = _exclusive_scan((own_scale, *(terms * from_end).sum(dim=3)), w * _CHUNK)
-    suffix = _exclusive_scan(tuple(x.flip(1) for x in (own_scale, *(terms * from_start).sum(dim=3))), w * _CHUNK)
-    suffix = tuple(x.flip(1) for x in suffix)
+    suffix = _flipped(_exclusive_scan(_flipped((own_scale, *(terms * from_start).sum(dim=3))), w * _CHUNK))
 
     distance = (position[:, None] - position[None, :]).abs()
     exponent = torch.where(distance[..., None] == 0, u, -(distance[..., None] - 1) * w)  # t, i, C
@@ -55,6 +58,11 @@ def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
         + behind[:, :, :, None] * from_end
     )
     return (numerator / denominator).flatten(1, 2)[:, :tokens]
+
+
+def _flipped(states: _State) -> _State:
+    m, a, b = (x.flip(1) for x in states)
+    return m, a, b
 
 
 def _exclusive_scan(states: _State, decay: Tensor) -> _State:
@@ -82,7 +90,7 @@ def re_wkv_portable(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: 
     return in_column_order(bi_wkv_portable, decay[1], bonus[1], k, v, height, width)
 
 
-def in_column_order(operator, w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:  # type: ignore[no-untyped-def]
+def in_column_order(operator: _Operator, w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
     """Apply a row-order operator to the columns of a map of shape (B, height * width, C)."""
     k, v = (x.unflatten(1, (height, width)).transpose(1, 2).flatten(1, 2) for x in (k, v))
     return operator(w, u, k, v).unflatten(1, (width, height)).transpose(1, 2).flatten(1, 2)

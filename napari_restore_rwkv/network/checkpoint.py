@@ -1,8 +1,8 @@
 """Weights and their cards, on disk and back.
 
-A checkpoint is a safetensors file, with a card of the same name ending in .json beside it: what the weights are for, what
-they were trained on, how good they measured, and their sha256. A checkpoint in the authors' format (a plain state_dict saved
-by torch) is read as well, never with pickled code in it.
+A checkpoint is a safetensors file, with a card of the same name ending in .json beside it: what the weights are for,
+what they were trained on, how good they measured, and their sha256. A checkpoint in the authors' format (a plain
+state_dict saved by torch) is read as well, never with pickled code in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
 # What torch and safetensors raise for files of any other content.
-_UNREADABLE = (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError)
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+)
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
 
@@ -132,7 +140,9 @@ def _path_of(path_or_task: str | Path) -> Path:
         return shipped[str(path_or_task)]
     path = Path(path_or_task)
     if not path.is_file():
-        raise CheckpointError(f"There is no weights file {path.name}; give an existing file or a task ({', '.join(TASKS)}).")
+        raise CheckpointError(
+            f"There is no weights file {path.name}; give an existing file or a task ({', '.join(TASKS)})."
+        )
     return path
 
 
@@ -146,11 +156,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except _UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError) and _looks_saved_by_torch(path):
             raise CheckpointError(
-                f"{path.name} holds more than weights (pickled Python objects), which could run code, so it was not opened; "
-                "save its plain state_dict and give that."
+                f"{path.name} holds more than weights (pickled Python objects), which could run code, "
+                "so it was not opened; save its plain state_dict and give that."
             ) from error
         raise CheckpointError(
-            f"{path.name} cannot be read as weights: it is damaged or of another kind; give a .safetensors file or a plain state_dict."
+            f"{path.name} cannot be read as weights: it is damaged or of another kind; "
+            "give a .safetensors file or a plain state_dict."
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -180,9 +191,13 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     """The arguments of RestoreRWKV, from names and shapes."""
     embedding = weights.get("patch_embed.weight")
     if embedding is None or embedding.dim() != 4:
-        raise CheckpointError(f"{file} is not a Restore-RWKV checkpoint: it has no patch_embed.weight; give one that has.")
+        raise CheckpointError(
+            f"{file} is not a Restore-RWKV checkpoint: it has no patch_embed.weight; give one that has."
+        )
     if embedding.shape[1] != 1:
-        raise CheckpointError(f"{file} is for images of {embedding.shape[1]} channels; only scans of one channel can be restored.")
+        raise CheckpointError(
+            f"{file} is for images of {embedding.shape[1]} channels; only scans of one channel can be restored."
+        )
     counts = dict.fromkeys(("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement"), 0)
     for name in weights:
         if found := _BLOCK_KEY.match(name):
@@ -197,12 +212,14 @@ def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> Non
     if missing:
         raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged, get it anew.")
     if unknown:
-        raise CheckpointError(f"{file} does not fit Restore-RWKV: {_named(unknown)} unknown; was it made for another network?")
+        raise CheckpointError(
+            f"{file} does not fit Restore-RWKV: {_named(unknown)} unknown; was it made for another network?"
+        )
     for name, value in weights.items():
         if value.shape != wanted[name].shape:
             raise CheckpointError(
-                f"{file} does not fit Restore-RWKV: {name} has shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}; "
-                "was it made for another network?"
+                f"{file} does not fit Restore-RWKV: {name} has shape {tuple(value.shape)}, "
+                f"not {tuple(wanted[name].shape)}; was it made for another network?"
             )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it anew.")
@@ -222,7 +239,9 @@ def _read_card(path: Path) -> Card:
         stored = json.loads(beside.read_text())
         card = Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"The card {beside.name} cannot be read; get it anew, or move it away to use the weights bare.") from error
+        raise CheckpointError(
+            f"The card {beside.name} cannot be read; get it anew, or move it away to use the weights bare."
+        ) from error
     if card.weights_sha256 != digest:
         raise CheckpointError(
             f"{path.name} is not the file that its card {beside.name} describes (sha256 differs); get both anew."

@@ -1,4 +1,6 @@
-"""Restore-RWKV (arXiv 2407.11087): a U-Net whose blocks attend with recurrent bidirectional WKV and shift with Omni-Shift.
+"""Restore-RWKV (arXiv 2407.11087), a U-Net.
+
+Its blocks attend with recurrent bidirectional WKV and shift with Omni-Shift.
 
 Shapes are written as B batch, C channels, Y X the image, T = Y * X tokens. Parameter names are those of the authors'
 checkpoints, so that weights travel both ways.
@@ -64,7 +66,7 @@ class SpatialMix(nn.Module):
         self.operator = operator
         self.spatial_decay = nn.Parameter(torch.randn(2, channels))
         self.spatial_first = nn.Parameter(torch.randn(2, channels))
-        self.omni_shift = OmniShift(channels)
+        self.omni_shift: nn.Module = OmniShift(channels)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
         self.receptance = nn.Linear(channels, channels, bias=False)
@@ -86,7 +88,7 @@ class ChannelMix(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.omni_shift = OmniShift(channels)
+        self.omni_shift: nn.Module = OmniShift(channels)
         self.key = nn.Linear(channels, 4 * channels, bias=False)
         self.value = nn.Linear(4 * channels, channels, bias=False)
         self.receptance = nn.Linear(channels, channels, bias=False)
@@ -188,8 +190,8 @@ class RestoreRWKV(nn.Module):
         self.decoder_level1 = level(2 * c, blocks[0])
         self.refinement = level(2 * c, refinement)
         self.output = nn.Conv2d(2 * c, 1, 3, padding=1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)
 
     @classmethod
     def full(cls) -> RestoreRWKV:

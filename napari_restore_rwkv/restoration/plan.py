@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..errors import ScanError
 from ..scans.scan import AXES, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def choose_axis(scan: Scan, axis: str = "auto") -> int:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..network.bi_wkv import kernel_in_use
-from ..scans.intensity import IntensityRule
+
+if TYPE_CHECKING:
+    from ..scans.intensity import IntensityRule
 
 NOTICE = "Research use only. Not for diagnosis."
 
@@ -32,7 +34,9 @@ class InputDigest:
         return hashlib.sha256(b"".join(self._slices[i] for i in sorted(self._slices))).hexdigest()
 
 
-def provenance(network: nn.Module, intensity: IntensityRule, axis: str, slices: int, digest: InputDigest) -> dict[str, Any]:
+def provenance(
+    network: nn.Module, intensity: IntensityRule, axis: str, slices: int, digest: InputDigest
+) -> dict[str, Any]:
     """Describe a finished restoration.
 
     Parameters

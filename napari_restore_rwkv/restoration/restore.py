@@ -1,24 +1,28 @@
 """Restoring one slice, or a scan slice by slice.
 
-The network is two-dimensional and attends over a whole slice, so slices are exact on their own: nothing is tiled, nothing
-overlaps. The viewer, the command line and the tests only iterate `restore`.
+The network is two-dimensional and attends over a whole slice, so slices are exact on their own: nothing is tiled,
+nothing overlaps. The viewer, the command line and the tests only iterate `restore`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DeviceError, ScanError
+from ..network.model import RestoreRWKV
 from ..progress import Progress
 from ..scans.intensity import IntensityRule, choose_intensity
-from ..scans.scan import Scan
 from .plan import choose_axis, nearest, region_of
 from .provenance import InputDigest, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from ..scans.scan import Scan
 
 
 def restore_slice(
@@ -75,8 +79,8 @@ def restore(
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan, slice by slice.
 
-    Iterate it for `Progress`; ``send(i)`` says that slice i is on screen now, so that the next slice is the nearest to it;
-    closing it cancels, and what is finished stays in `output`. The finished scan is the value of StopIteration.
+    Iterate it for `Progress`; ``send(i)`` says that slice i is on screen now, so that the next slice is the nearest
+    to it; closing it cancels, and what is finished stays in `output`. The finished scan is the value of StopIteration.
 
     Parameters
     ----------
@@ -93,8 +97,8 @@ def restore(
     output
         Array to write to, with the shape of the scan: NumPy, zarr, or anything with ``shape`` and ``__setitem__``.
     dtype
-        Type of the default output. None keeps integers of 16 bits and more, and takes float32 for everything else. Integers are
-        rounded and clipped to their range.
+        Type of the default output. None keeps integers of 16 bits and more, and takes float32 for everything else.
+        Integers are rounded and clipped to their range.
     intensity
         How values map to the network's range; None chooses by modality.
     any_modality
@@ -123,7 +127,9 @@ def restore(
     if output is None:
         output = _new_output(scan, dtype, whole=len(remaining) == scan.shape[along])
     elif tuple(output.shape) != scan.shape:
-        raise ScanError(f"The output has shape {tuple(output.shape)}, but the scan has {scan.shape}; give one of that shape.")
+        raise ScanError(
+            f"The output has shape {tuple(output.shape)}, but the scan has {scan.shape}; give one of that shape."
+        )
     if device is not None:
         network.to(device)
 
@@ -172,12 +178,14 @@ def _slice_steps(image: np.ndarray, network: nn.Module, rule: IntensityRule) -> 
             raise _out_of_memory(image, parameter.device) from error
         yield
     if not torch.isfinite(result).all():
-        raise CheckpointError("The network returned values that are not numbers, so nothing was changed; use other weights.")
+        raise CheckpointError(
+            "The network returned values that are not numbers, so nothing was changed; use other weights."
+        )
     return rule.from_network(result[0, 0].float().cpu().numpy(), image)
 
 
 def _stages(network: nn.Module, batch: Tensor) -> Iterator[Tensor]:
-    if hasattr(network, "stages"):
+    if isinstance(network, RestoreRWKV):
         yield from network.stages(batch)
     else:
         yield network(batch)
@@ -194,7 +202,10 @@ def _out_of_memory(image: np.ndarray, device: torch.device) -> DeviceError:
 def _check_voxels(voxels: Any, dimensions: int) -> None:
     shape, dtype = tuple(voxels.shape), np.dtype(voxels.dtype)
     if len(shape) != dimensions:
-        raise ScanError(f"A {'slice' if dimensions == 2 else 'scan'} has {dimensions} dimensions; got shape {shape}. Choose one time frame or channel.")
+        raise ScanError(
+            f"A {'slice' if dimensions == 2 else 'scan'} has {dimensions} dimensions; got shape {shape}. "
+            "Choose one time frame or channel."
+        )
     if 0 in shape:
         raise ScanError(f"The scan is empty: its shape is {shape}.")
     if dtype.kind not in "iuf":
@@ -210,7 +221,8 @@ def _check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:
     if any_modality or None in (made_for, scan.modality) or made_for == scan.modality:
         return
     raise CheckpointError(
-        f"These weights were made for {made_for}, but this scan is {scan.modality}; choose weights for {scan.modality}, or allow any modality."
+        f"These weights were made for {made_for}, but this scan is {scan.modality}; "
+        f"choose weights for {scan.modality}, or allow any modality."
     )
 
 
@@ -225,7 +237,9 @@ def _checked_indices(indices: Iterable[int] | None, size: int) -> set[int]:
 
 def _new_output(scan: Scan, dtype: Any, *, whole: bool) -> np.ndarray:
     own = np.dtype(scan.voxels.dtype)
-    chosen = np.dtype(dtype) if dtype is not None else own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
+    chosen = (
+        np.dtype(dtype) if dtype is not None else own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
+    )
     return np.empty(scan.shape, chosen) if whole else _as_dtype(np.asarray(scan.voxels), chosen).copy()
 
 
@@ -235,7 +249,11 @@ def _as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     # NaN and infinities have no integer: the nearest end of the range, or 0, stands for them.
-    return np.rint(np.nan_to_num(values.astype(np.float64), posinf=limits.max, neginf=limits.min)).clip(limits.min, limits.max).astype(dtype)
+    return (
+        np.rint(np.nan_to_num(values.astype(np.float64), posinf=limits.max, neginf=limits.min))
+        .clip(limits.min, limits.max)
+        .astype(dtype)
+    )
 
 
 def _latest(displayed: int, sent: int | None) -> int:

@@ -3,8 +3,8 @@
     low = HU + FBP(p_noisy - p),    p = line integrals of mu = mu_water (1 + HU / 1000),
     p_noisy = -log(N / I0),         N ~ Poisson(I0 e^-p) + Normal(0, electronic)
 
-Only the noise is projected and reconstructed, never the scan itself, so that its sharpness stays. The incident counts I0 are
-found per slice, such that the noise at the centre of the body has the strength that was asked for.
+Only the noise is projected and reconstructed, never the scan itself, so that its sharpness stays. The incident counts
+I0 are found per slice, such that the noise at the centre of the body has the strength that was asked for.
 """
 
 import numpy as np
@@ -24,7 +24,9 @@ _CALIBRATION_ROUNDS = 2
 _CENTRE = 0.15  # half the side of the central square in which noise is measured, as a fraction of the image
 
 
-def low_dose(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float = QUARTER_DOSE_NOISE_HU, *, seed: int) -> np.ndarray:
+def low_dose(
+    slice_hu: np.ndarray, pixel_mm: float, noise_hu: float = QUARTER_DOSE_NOISE_HU, *, seed: int
+) -> np.ndarray:
     """Return a slice as a scanner at a lower dose would have made it.
 
     Parameters
@@ -54,7 +56,9 @@ def low_dose(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float = QUARTER_DO
 def added_noise(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int) -> np.ndarray:
     """Return the noise alone that `low_dose` adds, in HU."""
     if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
-        raise ValueError(f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU).")
+        raise ValueError(
+            f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
+        )
     size = slice_hu.shape[0]
     angles = view_angles(max(180, round(1.4 * size)))
     mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)

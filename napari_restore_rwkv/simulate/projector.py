@@ -1,7 +1,7 @@
 """Parallel-beam projection and filtered back-projection, batched over views in PyTorch.
 
-Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; the axis of rotation passes
-through the centre of both. A view at angle a sees the coordinate t = x cos a + y sin a.
+Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; the axis of rotation
+passes through the centre of both. A view at angle a sees the coordinate t = x cos a + y sin a.
 """
 
 import math

@@ -5,14 +5,17 @@ The noise is kept apart from the slice, so that one pair serves every strength: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 # Noise is stored in tenths of a unit, finer than the rounding of the scans themselves.
 _NOISE_STEPS_PER_UNIT = 10
@@ -66,7 +69,7 @@ class Pairs:
         return torch.from_numpy(np.stack(degraded)[:, None]), torch.from_numpy(np.stack(clean)[:, None])
 
     def _crop(self, rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
-        i = rng.integers(len(self.clean))
+        i = int(rng.integers(len(self.clean)))
         height, width = self.clean[i].shape
         rows, columns = (side, side) if side else (height, width)
         # A slice smaller than the crop is mirrored, so that all crops of a batch have one shape.

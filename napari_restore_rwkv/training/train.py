@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..network.model import RestoreRWKV
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ..network.model import RestoreRWKV
 
 Batch = tuple[Tensor, Tensor]
 
@@ -104,7 +107,9 @@ class Trainer:
         """
         state = torch.load(path, weights_only=True)
         if state["options"] != asdict(self.options):
-            raise ValueError(f"{path.name} was saved with {state['options']}, not {asdict(self.options)}; use those or start over.")
+            raise ValueError(
+                f"{path.name} was saved with {state['options']}, not {asdict(self.options)}; use those or start over."
+            )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.step = state["average"], state["step"]

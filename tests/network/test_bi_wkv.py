@@ -22,7 +22,7 @@ def inputs(tokens, channels, batch=1, decay=None, key_range=None):
 
 
 def outputs(operator, dtype, w, u, k, v, gy):
-    """y and the gradients of w, u, k, v."""
+    """Output y, then the gradients of w, u, k, v."""
     leaves = [x.to(dtype).requires_grad_() for x in (w, u, k, v)]
     y = operator(*leaves)
     return y, *torch.autograd.grad(y, leaves, gy.to(y.dtype))
@@ -122,7 +122,7 @@ def test_constant_values_come_back_constant():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_accumulated_in_float32(dtype):
-    w, u, k, v, gy = inputs(500, 8)
+    w, u, k, v, _ = inputs(500, 8)
     k, v = k.to(dtype), v.to(dtype)
     got = bi_wkv(w.float(), u.float(), k, v)
     assert got.dtype == dtype
@@ -187,3 +187,17 @@ def test_inputs_that_do_not_fit_are_refused_in_words():
         re_wkv(torch.stack((w, w)), torch.stack((u, u)), k, v, 3, 5)
     with pytest.raises(ValueError, match="one row for each scan order"):
         re_wkv(w, u, k, v, 3, 4)
+
+
+@pytest.mark.parametrize("column_major", [False, True])
+def test_without_the_compiled_kernel_the_portable_form_takes_over_and_says_why(monkeypatch, column_major):
+    *problem, gy = (x.float() for x in inputs(6 * 50, 5))
+
+    def operator(w, u, k, v):
+        return torch.ops.restore_rwkv.bi_wkv(w, u, k, v, 6, 50, column_major)
+
+    expected = outputs(operator, torch.float32, *problem, gy)
+    monkeypatch.setattr(bi_wkv_cpu, "library", lambda: None)
+    assert kernel_in_use("cpu").name == "portable PyTorch"
+    assert "reinstall it where a C++17 compiler is found" in kernel_in_use("cpu").why
+    assert_all_close(outputs(operator, torch.float32, *problem, gy), [x.double() for x in expected], 1e-5)

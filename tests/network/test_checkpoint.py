@@ -56,7 +56,12 @@ def test_a_full_checkpoint_of_the_authors_has_1114_keys_and_its_sizes_are_inferr
     assert len(weights) == 1114
     torch.save(weights, tmp_path / "full.pth")
     loaded = load_checkpoint(tmp_path / "full.pth")
-    assert [len(x) for x in (loaded.encoder_level1, loaded.encoder_level2, loaded.latent, loaded.refinement)] == [4, 6, 8, 4]
+    assert [len(x) for x in (loaded.encoder_level1, loaded.encoder_level2, loaded.latent, loaded.refinement)] == [
+        4,
+        6,
+        8,
+        4,
+    ]
 
 
 def test_a_missing_key_is_named(weights_file, tmp_path):
@@ -143,7 +148,9 @@ def test_shipped_weights_have_a_card_with_data_recipe_and_measurement():
         assert path.stat().st_size < 6e6
         card = load_checkpoint(task).card
         assert card.task == task
-        assert card.created and card.intended_use and card.limits
+        assert card.created
+        assert card.intended_use
+        assert card.limits
         assert {"training_scans", "validation_scans", "recipe", "curve", "measured"} <= card.details.keys()
 
 
@@ -151,4 +158,5 @@ def test_the_card_stored_is_the_card_given(tiny_network, tmp_path):
     card = Card(title="t", task="mri-sr", modality="MR", details={"a": [1, 2]})
     save_checkpoint(tiny_network, card, tmp_path / "t.safetensors")
     stored = json.loads((tmp_path / "t.json").read_text())
-    assert stored["weights_sha256"] and stored | {"weights_sha256": ""} == card.as_dict()
+    assert stored["weights_sha256"]
+    assert stored | {"weights_sha256": ""} == card.as_dict()

@@ -58,7 +58,9 @@ def test_the_geometry_is_kept_and_provenance_is_added(small_scan, tiny_network):
     assert restored.origin_mm == small_scan.origin_mm
     np.testing.assert_array_equal(restored.direction, small_scan.direction)
     record = restored.metadata["restoration"]
-    assert record["task"] == "ct-denoise" and record["slices"] == 3 and len(record["input_sha256"]) == 64
+    assert record["task"] == "ct-denoise"
+    assert record["slices"] == 3
+    assert len(record["input_sha256"]) == 64
     assert record["notice"] == "Research use only. Not for diagnosis."
     json.dumps(record)
 
@@ -107,7 +109,9 @@ def test_only_chosen_slices_change(small_scan):
     assert (restored.voxels[2] != small_scan.voxels[2]).any()
 
 
-@pytest.mark.parametrize(("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 1)])
+@pytest.mark.parametrize(
+    ("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 1)]
+)
 def test_slices_lie_across_the_axis_of_largest_spacing(rng, spacing, axis):
     scan = Scan(rng.random((3, 4, 5), np.float32), spacing_mm=spacing)
     _, seen = finished(restore(scan, Identity()))
@@ -118,12 +122,24 @@ def test_an_axis_can_be_chosen(small_scan, tiny_network):
     along_x, seen = finished(restore(small_scan, tiny_network, axis="x", dtype=np.float32))
     assert finished_slices(seen, axis=2) == list(range(26))
     rule = choose_intensity(small_scan)
-    np.testing.assert_array_equal(along_x.voxels[:, :, 4], restore_slice(small_scan.voxels[:, :, 4], tiny_network, rule))
+    np.testing.assert_array_equal(
+        along_x.voxels[:, :, 4], restore_slice(small_scan.voxels[:, :, 4], tiny_network, rule)
+    )
     with pytest.raises(ScanError, match="must be auto, z, y or x; got 'w'"):
         next(restore(small_scan, tiny_network, axis="w"))
 
 
-@pytest.mark.parametrize(("given", "kept"), [("int16", "int16"), ("uint16", "uint16"), ("int32", "int32"), ("uint8", "float32"), ("float32", "float32"), ("float64", "float32")])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("int16", "int16"),
+        ("uint16", "uint16"),
+        ("int32", "int32"),
+        ("uint8", "float32"),
+        ("float32", "float32"),
+        ("float64", "float32"),
+    ],
+)
 def test_wide_integers_stay_integers_and_all_else_becomes_float32(rng, given, kept):
     scan = Scan(rng.integers(0, 200, (2, 9, 9)).astype(given), modality="MR")
     restored, _ = finished(restore(scan, Identity()))
@@ -209,7 +225,9 @@ def test_a_network_that_returns_nan_changes_nothing(small_scan):
     np.testing.assert_array_equal(output, small_scan.voxels)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError()])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError()]
+)
 def test_running_out_of_memory_says_so_and_any_other_error_is_not_hidden(small_scan, error):
     class Failing(nn.Module):
         def forward(self, x):

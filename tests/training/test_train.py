@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_the_rate_rises_then_falls_to_its_end():
     rates = [step.learning_rate for step in trainer().run()]
     assert rates[2] == pytest.approx(5e-3)
     assert rates[0] < rates[1] < rates[2]
-    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[2:]))
     assert rates[-1] < 0.05 * rates[2]
 
 
