@@ -22,7 +22,32 @@ struct Tile {
     const Lanes<Real>& operator[](int t) const { return at[t]; }
 };
 
-// The tokens of one chunk, and where they lie in memory.
+// Walks the tokens in the order of the scan; columns are a stride, not a transposed copy.
+struct Cursor {
+    int64_t offset;        // of the token's first channel in a (B, T, C) array
+    int64_t left_in_line;  // tokens up to the end of this column; rows simply follow each other
+    int64_t step, line_length, to_next_line;
+
+    template <class Real>
+    Cursor(const Problem<Real>& p, int64_t batch, int64_t token) {
+        line_length = p.column_major ? p.height : p.tokens();
+        step = p.column_major ? p.width * p.channels : p.channels;
+        to_next_line = p.channels - line_length * step;
+        const int64_t in_line = token % line_length;
+        offset = batch * p.tokens() * p.channels + token / line_length * p.channels + in_line * step;
+        left_in_line = line_length - in_line;
+    }
+
+    void advance() {
+        offset += step;
+        if (--left_in_line == 0) {
+            offset += to_next_line;
+            left_in_line = line_length;
+        }
+    }
+};
+
+// The tokens of one chunk of a block.
 template <class Real>
 struct Chunk {
     const Block<Real>& block;
@@ -34,88 +59,115 @@ struct Chunk {
         tokens = left < block.chunk_tokens ? static_cast<int>(left) : block.chunk_tokens;
     }
 
-    // Call visit(t, offset of token t's first channel): columns are a stride, not a transposed copy.
+    // Call visit(t, offset of token t's first channel of this block).
     template <class Visit>
     void for_each_token(Visit visit) const {
-        const Problem<Real>& p = *block.problem;
-        const int64_t base = block.batch * p.tokens() * p.channels + block.first_channel;
-        if (!p.column_major) {
-            for (int t = 0; t < tokens; ++t) visit(t, base + (first + t) * p.channels);
-            return;
-        }
-        int64_t x = first / p.height, y = first % p.height;
-        for (int t = 0; t < tokens; ++t) {
-            visit(t, base + (y * p.width + x) * p.channels);
-            if (++y == p.height) {
-                y = 0;
-                ++x;
-            }
-        }
+        Cursor token(*block.problem, block.batch, first);
+        for (int t = 0; t < tokens; ++t, token.advance()) visit(t, token.offset + block.first_channel);
     }
 
-    // How far ahead the chunk lies that this thread works on next: the neighbouring channels of the same tokens, or the
-    // first channels of the tokens that follow. Only a hint, so the end of a column may be missed.
-    int64_t distance_to_next() const {
-        const Problem<Real>& p = *block.problem;
-        if (block.first_channel + kLanes < p.channels) return kLanes;
-        return block.chunk_tokens * (p.column_major ? p.width : 1) * p.channels - block.first_channel;
-    }
-
-    template <class Work>
-    void read(const Real* from, Tile<Work>& tile) const {
+    // Call visit(t, the sixteen channels of token t): work that is done at once hides the wait for the next.
+    template <class Visit>
+    void read(const Real* from, Visit visit) const {
         if (block.channels == kLanes) {
-            const int64_t ahead = distance_to_next();
+            Ahead ahead(*this);
             for_each_token([&](int t, int64_t offset) {
-                tile[t] = convert<Work, Real>(load(from + offset));
-                __builtin_prefetch(from + offset + ahead);
+                __builtin_prefetch(from + ahead.offset(), 0, 2);
+                ahead.advance();
+                visit(t, load(from + offset));
             });
             return;
         }
         for_each_token([&](int t, int64_t offset) {
-            tile[t] = Lanes<Work>{};
-            for (int c = 0; c < block.channels; ++c) tile[t][c] = from[offset + c];
+            Lanes<Real> lanes{};
+            for (int c = 0; c < block.channels; ++c) lanes[c] = from[offset + c];
+            visit(t, lanes);
         });
     }
 
-    template <class Work>
-    void write(const Tile<Work>& tile, Real* to) const {
+    // Call visit(t, put): put(array, lanes) stores the sixteen channels of token t.
+    template <class Work, class Visit>
+    void write(Visit visit) const {
         if (block.channels == kLanes) {
-            for_each_token([&](int t, int64_t offset) { store<Real>(convert<Real, Work>(tile[t]), to + offset); });
+            Ahead ahead(*this);
+            for_each_token([&](int t, int64_t offset) {
+                visit(t, [&](Real* to, const Lanes<Work>& lanes) {
+                    __builtin_prefetch(to + ahead.offset(), 1, 2);
+                    store<Real>(convert<Real, Work>(lanes), to + offset);
+                });
+                ahead.advance();
+            });
             return;
         }
         for_each_token([&](int t, int64_t offset) {
-            for (int c = 0; c < block.channels; ++c) to[offset + c] = static_cast<Real>(tile[t][c]);
+            visit(t, [&](Real* to, const Lanes<Work>& lanes) {
+                for (int c = 0; c < block.channels; ++c) to[offset + c] = static_cast<Real>(lanes[c]);
+            });
         });
     }
+
+    // This block's share of the cache lines of the next chunk, all channels of a token in a row: the strided reads of a
+    // single block would leave the processor's own prefetcher in the dark.
+    struct Ahead {
+        Cursor token;
+        int64_t line, lines;
+
+        explicit Ahead(const Chunk& chunk)
+            : token(*chunk.block.problem, chunk.block.batch, chunk.first + chunk.tokens + share(chunk) / all(chunk)),
+              line(share(chunk) % all(chunk)),
+              lines(all(chunk)) {}
+
+        static int64_t all(const Chunk& chunk) { return chunk.block.problem->channels / kLanes; }
+        static int64_t share(const Chunk& chunk) { return chunk.block.first_channel / kLanes * chunk.tokens; }
+
+        int64_t offset() const { return token.offset + line * kLanes; }
+
+        void advance() {
+            if (++line < lines) return;
+            line = 0;
+            token.advance();
+        }
+    };
 };
 
-template <class Real>
-inline Lanes<Real> maximum_over_tokens(const Tile<Real>& tile, int tokens) {
-    Lanes<Real> result = tile[0];
-    for (int t = 1; t < tokens; ++t) result = larger(result, tile[t]);
-    return result;
+// Keep the keys of a chunk, and return the largest of each channel.
+template <class Real, class Work>
+inline Lanes<Work> read_keys(const Chunk<Real>& chunk, Tile<Work>& keys) {
+    Lanes<Work> largest = all_lanes(Work(kEmpty));
+    chunk.read(chunk.block.problem->k, [&](int t, const Lanes<Real>& k) {
+        keys[t] = convert<Work, Real>(k);
+        largest = larger(largest, keys[t]);
+    });
+    return largest;
 }
 
-// What the terms (x, y) of a chunk, relative to `scale`, add up to one token behind it and one token before it.
+// What the terms (x, y) of a chunk add up to one token behind it and one token before it, in one walk: a term's way back to
+// the start is the power of the decay that has built up so far.
 template <class Real>
-inline void sum_towards_both_ends(const Block<Real>& block, int tokens, const Tile<Real>& x, const Tile<Real>& y,
-                                  const Lanes<Real>& scale, States<Real>& own) {
-    const Lanes<Real> decay = load(block.decay);
+struct SumsTowardsBothEnds {
+    const Lanes<Real> decay;
+    Lanes<Real> power = all_lanes(Real(1));
     Lanes<Real> prefix_x{}, prefix_y{}, suffix_x{}, suffix_y{};
-    for (int t = 0; t < tokens; ++t) {
-        const int from_end = tokens - 1 - t;
-        prefix_x = prefix_x * decay + x[t];
-        prefix_y = prefix_y * decay + y[t];
-        suffix_x = suffix_x * decay + x[from_end];
-        suffix_y = suffix_y * decay + y[from_end];
+
+    explicit SumsTowardsBothEnds(const Block<Real>& block) : decay(load(block.decay)) {}
+
+    void add(const Lanes<Real>& x, const Lanes<Real>& y) {
+        prefix_x = prefix_x * decay + x;
+        prefix_y = prefix_y * decay + y;
+        suffix_x += power * x;
+        suffix_y += power * y;
+        power *= decay;
     }
-    store(scale, own.prefix.m);
-    store(prefix_x, own.prefix.a);
-    store(prefix_y, own.prefix.b);
-    store(scale, own.suffix.m);
-    store(suffix_x, own.suffix.a);
-    store(suffix_y, own.suffix.b);
-}
+
+    void save(const Lanes<Real>& scale, States<Real>& own) const {
+        store(scale, own.prefix.m);
+        store(prefix_x, own.prefix.a);
+        store(prefix_y, own.prefix.b);
+        store(scale, own.suffix.m);
+        store(suffix_x, own.suffix.a);
+        store(suffix_y, own.suffix.b);
+    }
+};
 
 // running <- running decayed by `tokens` tokens, plus `added`; relative to the larger exponent of the two.
 template <class Real>
@@ -164,22 +216,21 @@ struct ForwardWalk {
 
     ForwardWalk(const Chunk<Real>& chunk_, const States<Real>& reaching_) : chunk(chunk_), reaching(reaching_) {
         const Block<Real>& block = chunk.block;
-        chunk.read(block.problem->k, e);
-        chunk.read(block.problem->v, v);
+        scale = read_keys(chunk, e);
         decay = convert<Work, Real>(load(block.decay));
         bonus = convert<Work, Real>(load(block.bonus));
         const Lanes<Work> u = convert<Work, Real>(load(block.u));
-        scale = maximum_over_tokens(e, chunk.tokens);
         if (single()) scale = larger(scale, scale + u);
         scale = larger(scale, convert<Work, Real>(larger(load(reaching.prefix.m), load(reaching.suffix.m))));
         single_self = exp_of(e[0] + u - scale);
 
         Pair<Work> sum = Pair<Work>::from(reaching.prefix, scale);
-        for (int t = 0; t < chunk.tokens; ++t) {
+        chunk.read(block.problem->v, [&](int t, const Lanes<Real>& v_t) {
+            v[t] = convert<Work, Real>(v_t);
             e[t] = exp_of(e[t] - scale);
             before[t] = sum;
             sum.advance(decay, e[t] * v[t], e[t]);
-        }
+        });
     }
 
     // In chunks of one token the bonus may be too large for a factor, so it joins the exponent.
@@ -200,15 +251,14 @@ struct ForwardWalk {
 template <class Real>
 void summarise(const Block<Real>& block, int64_t index, States<Real>& own) {
     const Chunk<Real> chunk(block, index);
-    Tile<Real> e, v;
-    chunk.read(block.problem->k, e);
-    chunk.read(block.problem->v, v);
-    const Lanes<Real> scale = maximum_over_tokens(e, chunk.tokens);
-    for (int t = 0; t < chunk.tokens; ++t) {
-        e[t] = exp_of(e[t] - scale);
-        v[t] *= e[t];
-    }
-    sum_towards_both_ends(block, chunk.tokens, v, e, scale, own);
+    Tile<Real> keys;
+    const Lanes<Real> scale = read_keys(chunk, keys);
+    SumsTowardsBothEnds<Real> sums(block);
+    chunk.read(block.problem->v, [&](int t, const Lanes<Real>& v) {
+        const Lanes<Real> e = exp_of(keys[t] - scale);
+        sums.add(e * v, e);
+    });
+    sums.save(scale, own);
 }
 
 template <class Real>
@@ -236,7 +286,7 @@ void write_output(const Block<Real>& block, int64_t index, const States<Real>& r
     walk.backwards([&](int t, const Lanes<Real>&, const Pair<Real>&, const Lanes<Real>& n, const Lanes<Real>& d) {
         result[t] = n / d;
     });
-    chunk.write(result, y);
+    chunk.template write<Real>([&](int t, auto put) { put(y, result[t]); });
 }
 
 // The gradient reaches N_t and D_t as g_t = gy_t / D_t and h_t = -g_t y_t; both scans run over (g, h) once more,
@@ -246,14 +296,17 @@ void summarise_gradient(const Block<Real>& block, int64_t index, const States<Re
                         States<Real>& own) {
     const Chunk<Real> chunk(block, index);
     const ForwardWalk<Real, Real> walk(chunk, reaching);
-    Tile<Real> g, h;
-    chunk.read(gy, g);
+    Tile<Real> inverse, y;
     walk.backwards([&](int t, const Lanes<Real>&, const Pair<Real>&, const Lanes<Real>& n, const Lanes<Real>& d) {
-        const Lanes<Real> inverse = Real(1) / d;
-        g[t] *= inverse;
-        h[t] = -g[t] * n * inverse;
+        inverse[t] = Real(1) / d;
+        y[t] = n * inverse[t];
     });
-    sum_towards_both_ends(block, chunk.tokens, g, h, -walk.scale, own);
+    SumsTowardsBothEnds<Real> sums(block);
+    chunk.read(gy, [&](int t, const Lanes<Real>& gy_t) {
+        const Lanes<Real> g = gy_t * inverse[t];
+        sums.add(g, -g * y[t]);
+    });
+    sums.save(-walk.scale, own);
 }
 
 // With Q the scans of (g, h) from either side and self_t = e^(u + k_t):
@@ -264,10 +317,10 @@ template <class Real, class Work>
 void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, const States<Real>& reaching_gradient,
                         const Real* gy, Real* gk, Real* gv, ParameterGradients<Real>& sums) {
     const ForwardWalk<Real, Work> walk(chunk, reaching);
-    Tile<Work> g, h, self, value, key;
+    Tile<Work> g, h, self, after_g, after_h;
     Pair<Work> behind[kMaxChunk];
     Lanes<Work> gw{}, gu{};
-    chunk.read(gy, g);
+    chunk.read(gy, [&](int t, const Lanes<Real>& gy_t) { g[t] = convert<Work, Real>(gy_t); });
     Pair<Work> sum = Pair<Work>::from(reaching_gradient.suffix, -walk.scale);
     walk.backwards([&](int t, const Lanes<Work>& self_t, const Pair<Work>& behind_t, const Lanes<Work>& n,
                        const Lanes<Work>& d) {
@@ -278,19 +331,19 @@ void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, 
         behind[t] = behind_t;
         gu += self_t * (g[t] * walk.v[t] + h[t]);
         gw += walk.before[t].a * sum.a + walk.before[t].b * sum.b;
-        value[t] = sum.a;
-        key[t] = sum.b;
+        after_g[t] = sum.a;
+        after_h[t] = sum.b;
         sum.advance(walk.decay, g[t], h[t]);
     });
     sum = Pair<Work>::from(reaching_gradient.prefix, -walk.scale);
-    for (int t = 0; t < chunk.tokens; ++t) {
+    chunk.template write<Work>([&](int t, auto put) {
         gw += behind[t].a * sum.a + behind[t].b * sum.b;
-        value[t] = walk.e[t] * (value[t] + sum.a) + self[t] * g[t];
-        key[t] = walk.v[t] * value[t] + walk.e[t] * (key[t] + sum.b) + self[t] * h[t];
+        const Lanes<Work> value = walk.e[t] * (after_g[t] + sum.a) + self[t] * g[t];
+        const Lanes<Work> key = walk.v[t] * value + walk.e[t] * (after_h[t] + sum.b) + self[t] * h[t];
+        put(gv, value);
+        put(gk, key);
         sum.advance(walk.decay, g[t], h[t]);
-    }
-    chunk.write(value, gv);
-    chunk.write(key, gk);
+    });
     store<Real>(convert<Real, Work>(-walk.decay * gw), sums.w);
     store<Real>(convert<Real, Work>(gu), sums.u);
 }
