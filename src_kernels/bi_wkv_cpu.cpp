@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -39,11 +41,15 @@ constexpr double kMaxExponentPerChunk = 24.0;
 // Below this many array elements a thread costs more than it saves.
 constexpr int64_t kElementsPerThread = 1 << 16;
 
+// The best that the processor has, or less where the environment asks for it: so every copy can be tested on one machine.
 const char* instruction_set() {
 #ifdef BI_WKV_X86_DISPATCH
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    const char* wanted = std::getenv("BI_WKV_INSTRUCTION_SET");
+    const auto allowed = [wanted](const char* name) { return wanted == nullptr || std::strcmp(wanted, name) == 0; };
+    if (allowed("AVX-512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
         return "AVX-512";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "AVX2";
+    if (allowed("AVX2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "AVX2";
 #endif
     return "baseline";
 }

@@ -1,8 +1,10 @@
-// Sixteen neighbouring channels as one value with arithmetic: the vector extension of GCC and Clang, which every
-// instruction set is lowered to.
+// Sixteen neighbouring channels as one value with arithmetic, made of as many of the processor's vectors as it takes.
+// The vectors are the extension of GCC and Clang; BI_WKV_VECTOR_BYTES is the size of one (a wider type than the
+// instruction set has would be lowered through memory).
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "bi_wkv_cpu.h"
 #include "bi_wkv_math.h"
@@ -11,68 +13,100 @@ namespace bi_wkv {
 namespace {
 
 template <class Real>
-struct LanesOf {
-    typedef Real type __attribute__((vector_size(kLanes * sizeof(Real))));
-};
+struct Lanes {
+    typedef Real Vector __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
+    static constexpr int kVectors = kLanes * sizeof(Real) / BI_WKV_VECTOR_BYTES;
 
-template <class Real>
-using Lanes = typename LanesOf<Real>::type;
+    Vector part[kVectors];
+
+    Lanes() : part{} {}
+    Lanes(Real value) {  // implicit, so that numbers mix with lanes as they do with numbers
+        for (Vector& p : part) p = Vector{} + value;
+    }
+
+    template <class Operation>
+    static Lanes each(Operation operation) {
+        Lanes result;
+        for (int i = 0; i < kVectors; ++i) result.part[i] = operation(i);
+        return result;
+    }
+
+    friend Lanes operator+(const Lanes& a, const Lanes& b) {
+        return each([&](int i) { return a.part[i] + b.part[i]; });
+    }
+    friend Lanes operator-(const Lanes& a, const Lanes& b) {
+        return each([&](int i) { return a.part[i] - b.part[i]; });
+    }
+    friend Lanes operator*(const Lanes& a, const Lanes& b) {
+        return each([&](int i) { return a.part[i] * b.part[i]; });
+    }
+    friend Lanes operator/(const Lanes& a, const Lanes& b) {
+        return each([&](int i) { return a.part[i] / b.part[i]; });
+    }
+    friend Lanes larger(const Lanes& a, const Lanes& b) {
+        return each([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
+    }
+    Lanes operator-() const {
+        return each([&](int i) { return -part[i]; });
+    }
+    Lanes& operator+=(const Lanes& other) { return *this = *this + other; }
+    Lanes& operator*=(const Lanes& other) { return *this = *this * other; }
+};
 
 template <class Real>
 inline Lanes<Real> load(const Real* from) {
     Lanes<Real> lanes;
-    memcpy(&lanes, from, sizeof lanes);
+    memcpy(lanes.part, from, sizeof lanes.part);
     return lanes;
 }
 
 template <class Real>
 inline void store(const Lanes<Real>& lanes, Real* to) {
-    memcpy(to, &lanes, sizeof lanes);
+    memcpy(to, lanes.part, sizeof lanes.part);
 }
 
 template <class To, class From>
 inline Lanes<To> convert(const Lanes<From>& lanes) {
-    return __builtin_convertvector(lanes, Lanes<To>);
-}
-
-template <class Real>
-inline Lanes<Real> all_lanes(Real value) {
-    return Lanes<Real>{} + value;
-}
-
-template <class V>
-inline V larger(const V& a, const V& b) {
-    return a > b ? a : b;
-}
-
-template <class V>
-inline V smaller(const V& a, const V& b) {
-    return a < b ? a : b;
+    if constexpr (std::is_same_v<To, From>) {
+        return lanes;
+    } else {
+        From from[kLanes];
+        To to[kLanes];
+        store(lanes, from);
+        for (int c = 0; c < kLanes; ++c) to[c] = static_cast<To>(from[c]);
+        return load(to);
+    }
 }
 
 // The same steps as the scalar exp_of of bi_wkv_math.h, which documents them.
 inline Lanes<float> exp_of(const Lanes<float>& exponent) {
-    typedef int Integers __attribute__((vector_size(kLanes * sizeof(int))));
-    const Lanes<float> x = smaller(larger(exponent, all_lanes(-87.0f)), all_lanes(88.0f));
-    const Lanes<float> shifted = x * 1.44269504f + 12582912.0f;
-    const Lanes<float> n = shifted - 12582912.0f;
-    const Lanes<float> r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    Lanes<float> p = all_lanes(1.0f / 5040);
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    const Lanes<float> power = (Lanes<float>)((Integers)p + ((Integers)shifted << 23));
-    return exponent < -87.0f ? Lanes<float>{} : power;
+    typedef Lanes<float>::Vector Vector;
+    typedef int Integers __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
+    const Vector lowest = Vector{} - 87.0f, highest = Vector{} + 88.0f;
+    return Lanes<float>::each([&](int i) {
+        Vector x = exponent.part[i] < lowest ? lowest : exponent.part[i];
+        x = x > highest ? highest : x;
+        const Vector shifted = x * 1.44269504f + 12582912.0f;
+        const Vector n = shifted - 12582912.0f;
+        const Vector r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+        Vector p = Vector{} + 1.0f / 5040;
+        p = p * r + 1.0f / 720;
+        p = p * r + 1.0f / 120;
+        p = p * r + 1.0f / 24;
+        p = p * r + 1.0f / 6;
+        p = p * r + 0.5f;
+        p = p * r + 1.0f;
+        p = p * r + 1.0f;
+        const Vector power = (Vector)((Integers)p + ((Integers)shifted << 23));
+        return exponent.part[i] < lowest ? Vector{} : power;
+    });
 }
 
 inline Lanes<double> exp_of(const Lanes<double>& exponent) {
-    Lanes<double> result;
-    for (int c = 0; c < kLanes; ++c) result[c] = bi_wkv::exp_of(static_cast<double>(exponent[c]));
-    return result;
+    double values[kLanes];
+    store(exponent, values);
+    for (double& value : values) value = bi_wkv::exp_of(value);
+    return load(values);
 }
 
 }  // namespace

@@ -79,9 +79,9 @@ struct Chunk {
             return;
         }
         for_each_token([&](int t, int64_t offset) {
-            Lanes<Real> lanes{};
-            for (int c = 0; c < block.channels; ++c) lanes[c] = from[offset + c];
-            visit(t, lanes);
+            Real values[kLanes] = {};
+            for (int c = 0; c < block.channels; ++c) values[c] = from[offset + c];
+            visit(t, load(values));
         });
     }
 
@@ -93,7 +93,7 @@ struct Chunk {
             for_each_token([&](int t, int64_t offset) {
                 visit(t, [&](Real* to, const Lanes<Work>& lanes) {
                     __builtin_prefetch(to + ahead.offset(), 1, 2);
-                    store<Real>(convert<Real, Work>(lanes), to + offset);
+                    store(convert<Real>(lanes), to + offset);
                 });
                 ahead.advance();
             });
@@ -101,7 +101,9 @@ struct Chunk {
         }
         for_each_token([&](int t, int64_t offset) {
             visit(t, [&](Real* to, const Lanes<Work>& lanes) {
-                for (int c = 0; c < block.channels; ++c) to[offset + c] = static_cast<Real>(lanes[c]);
+                Real values[kLanes];
+                store(convert<Real>(lanes), values);
+                for (int c = 0; c < block.channels; ++c) to[offset + c] = values[c];
             });
         });
     }
@@ -133,9 +135,9 @@ struct Chunk {
 // Keep the keys of a chunk, and return the largest of each channel.
 template <class Real, class Work>
 inline Lanes<Work> read_keys(const Chunk<Real>& chunk, Tile<Work>& keys) {
-    Lanes<Work> largest = all_lanes(Work(kEmpty));
+    Lanes<Work> largest = Lanes<Work>(kEmpty);
     chunk.read(chunk.block.problem->k, [&](int t, const Lanes<Real>& k) {
-        keys[t] = convert<Work, Real>(k);
+        keys[t] = convert<Work>(k);
         largest = larger(largest, keys[t]);
     });
     return largest;
@@ -146,7 +148,7 @@ inline Lanes<Work> read_keys(const Chunk<Real>& chunk, Tile<Work>& keys) {
 template <class Real>
 struct SumsTowardsBothEnds {
     const Lanes<Real> decay;
-    Lanes<Real> power = all_lanes(Real(1));
+    Lanes<Real> power = Real(1);
     Lanes<Real> prefix_x{}, prefix_y{}, suffix_x{}, suffix_y{};
 
     explicit SumsTowardsBothEnds(const Block<Real>& block) : decay(load(block.decay)) {}
@@ -176,14 +178,14 @@ inline void combine(State<Real>& running, const Lanes<Real>& w, int tokens, cons
     const Lanes<Real> m = larger(decayed, added_m);
     const Lanes<Real> keep = exp_of(decayed - m), add = exp_of(added_m - m);
     store(m, running.m);
-    store<Real>(load(running.a) * keep + load(added.a) * add, running.a);
-    store<Real>(load(running.b) * keep + load(added.b) * add, running.b);
+    store(load(running.a) * keep + load(added.a) * add, running.a);
+    store(load(running.b) * keep + load(added.b) * add, running.b);
 }
 
 template <class Real>
 State<Real> empty_state() {
     State<Real> state{};
-    store(all_lanes(Real(kEmpty)), state.m);
+    store(Lanes<Real>(kEmpty), state.m);
     return state;
 }
 
@@ -195,8 +197,8 @@ struct Pair {
     // A state brought to another scale, in the precision of the work.
     template <class Real>
     static Pair from(const State<Real>& state, const Lanes<Work>& scale) {
-        const Lanes<Work> factor = exp_of(convert<Work, Real>(load(state.m)) - scale);
-        return {convert<Work, Real>(load(state.a)) * factor, convert<Work, Real>(load(state.b)) * factor};
+        const Lanes<Work> factor = exp_of(convert<Work>(load(state.m)) - scale);
+        return {convert<Work>(load(state.a)) * factor, convert<Work>(load(state.b)) * factor};
     }
 
     void advance(const Lanes<Work>& decay, const Lanes<Work>& term_a, const Lanes<Work>& term_b) {
@@ -217,16 +219,16 @@ struct ForwardWalk {
     ForwardWalk(const Chunk<Real>& chunk_, const States<Real>& reaching_) : chunk(chunk_), reaching(reaching_) {
         const Block<Real>& block = chunk.block;
         scale = read_keys(chunk, e);
-        decay = convert<Work, Real>(load(block.decay));
-        bonus = convert<Work, Real>(load(block.bonus));
-        const Lanes<Work> u = convert<Work, Real>(load(block.u));
+        decay = convert<Work>(load(block.decay));
+        bonus = convert<Work>(load(block.bonus));
+        const Lanes<Work> u = convert<Work>(load(block.u));
         if (single()) scale = larger(scale, scale + u);
-        scale = larger(scale, convert<Work, Real>(larger(load(reaching.prefix.m), load(reaching.suffix.m))));
+        scale = larger(scale, convert<Work>(larger(load(reaching.prefix.m), load(reaching.suffix.m))));
         single_self = exp_of(e[0] + u - scale);
 
         Pair<Work> sum = Pair<Work>::from(reaching.prefix, scale);
         chunk.read(block.problem->v, [&](int t, const Lanes<Real>& v_t) {
-            v[t] = convert<Work, Real>(v_t);
+            v[t] = convert<Work>(v_t);
             e[t] = exp_of(e[t] - scale);
             before[t] = sum;
             sum.advance(decay, e[t] * v[t], e[t]);
@@ -320,7 +322,7 @@ void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, 
     Tile<Work> g, h, self, after_g, after_h;
     Pair<Work> behind[kMaxChunk];
     Lanes<Work> gw{}, gu{};
-    chunk.read(gy, [&](int t, const Lanes<Real>& gy_t) { g[t] = convert<Work, Real>(gy_t); });
+    chunk.read(gy, [&](int t, const Lanes<Real>& gy_t) { g[t] = convert<Work>(gy_t); });
     Pair<Work> sum = Pair<Work>::from(reaching_gradient.suffix, -walk.scale);
     walk.backwards([&](int t, const Lanes<Work>& self_t, const Pair<Work>& behind_t, const Lanes<Work>& n,
                        const Lanes<Work>& d) {
@@ -344,8 +346,8 @@ void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, 
         put(gk, key);
         sum.advance(walk.decay, g[t], h[t]);
     });
-    store<Real>(convert<Real, Work>(-walk.decay * gw), sums.w);
-    store<Real>(convert<Real, Work>(gu), sums.u);
+    store(convert<Real>(-walk.decay * gw), sums.w);
+    store(convert<Real>(gu), sums.u);
 }
 
 // Where terms far apart in size meet (a strongly negative decay and keys that differ by tens), the product e^k Q is

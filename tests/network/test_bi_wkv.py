@@ -107,6 +107,17 @@ def test_rows_then_columns_match_explicit_transposes(operator, height, width, ch
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("instructions", ["baseline", "AVX2", "AVX-512"])
+def test_every_instruction_set_of_this_processor_gives_the_same(monkeypatch, instructions):
+    monkeypatch.setenv("BI_WKV_INSTRUCTION_SET", instructions)
+    if bi_wkv_cpu.instruction_set() != instructions:
+        pytest.skip(f"this processor has no {instructions}")
+    problem = inputs(200, 33)
+    expected = outputs(bi_wkv_reference, torch.float64, *problem)
+    assert_all_close(outputs(bi_wkv, torch.float32, *problem), expected, 1e-5)
+    assert_all_close(outputs(bi_wkv, torch.float64, *problem), expected, 1e-12)
+
+
 def test_a_token_far_away_changes_every_output():
     w, u, k, v, _ = (x.float() for x in inputs(4096, 2))
     changed = v.clone()
