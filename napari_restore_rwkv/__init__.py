@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .metrics import evaluate
     from .network.checkpoint import load_checkpoint
     from .network.model import RestoreRWKV
+    from .progress import finish
     from .restoration.restore import restore
     from .scans.files import read_scan, write_scan
     from .scans.scan import Scan
@@ -20,6 +21,7 @@ __all__ = [
     "Scan",
     "__version__",
     "evaluate",
+    "finish",
     "load_checkpoint",
     "read_scan",
     "restore",
@@ -30,6 +32,7 @@ _HOMES = {
     "RestoreRWKV": ".network.model",
     "Scan": ".scans.scan",
     "evaluate": ".metrics",
+    "finish": ".progress",
     "load_checkpoint": ".network.checkpoint",
     "read_scan": ".scans.files",
     "restore": ".restoration.restore",

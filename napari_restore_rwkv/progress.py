@@ -1,6 +1,10 @@
 """What a long piece of work says between two steps."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +26,12 @@ class Progress:
     total: int
     what: str
     region: tuple[slice, slice, slice] | None = None
+
+
+def finish(steps: Generator[Any, Any, Result]) -> Result:
+    """Run a job to its end without watching it, and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

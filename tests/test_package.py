@@ -116,12 +116,6 @@ def test_importing_the_package_loads_no_heavy_library():
     assert not {"torch", "numpy", "SimpleITK", "zarr", *VIEWER_LIBRARIES} & set(loaded)
 
 
-def test_importing_the_package_takes_milliseconds():
-    code = "import time; t = time.perf_counter(); import napari_restore_rwkv; print(time.perf_counter() - t)"
-    # The best of three, because another process may hold the processor.
-    assert min(float(run_python(code)) for _ in range(3)) < 0.3
-
-
 def test_the_command_line_answers_help_without_heavy_libraries():
     code = (
         "import sys, contextlib\n"

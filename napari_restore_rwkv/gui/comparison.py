@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
 GAP_BETWEEN_PANELS = 4
+# Rows and columns; another than the first only where it makes the pictures so much larger.
+GRID_SHAPES, MARKEDLY_LARGER = ((1, 3), (2, 2), (3, 1)), 1.3
 NAME_FONT_SIZES = (5.0, 8.0)
 # Pixels per letter and point of font size, measured with a margin.
 LETTER_WIDTH = 0.98
@@ -139,6 +141,22 @@ def displayed_slice(viewer: ViewerModel, layer: Layer, axis: int, count: int) ->
     return min(max(round(float(layer.world_to_data(viewer.dims.point)[along])), 0), count - 1)
 
 
+def grid_shape(canvas: tuple[float, float], picture: tuple[float, float]) -> tuple[int, int]:
+    """Return rows and columns for three pictures: one row, unless they become markedly larger otherwise.
+
+    Parameters
+    ----------
+    canvas, picture
+        Height and width of the canvas and of one picture, each in any unit.
+    """
+
+    def zoom(shape: tuple[int, int]) -> float:
+        return min(canvas[axis] / shape[axis] / max(picture[axis], 1e-9) for axis in (0, 1))
+
+    largest = max(GRID_SHAPES, key=zoom)
+    return largest if zoom(largest) > MARKEDLY_LARGER * zoom(GRID_SHAPES[0]) else GRID_SHAPES[0]
+
+
 def bring_into_view(viewer: ViewerModel, layer: Layer) -> None:
     """Move the sliders to the middle of a layer, on the axes where they stand outside of it."""
     ahead = viewer.dims.ndim - layer.ndim
@@ -210,12 +228,19 @@ class CompareView:
     def _arrange(self, gridded: bool) -> None:
         assert self._comparison is not None
         canvas = self._viewer.canvas
-        canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, (1, 3), GAP_BETWEEN_PANELS
+        shape = grid_shape(canvas.size, self._displayed_size())
+        canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
         canvas.grid.enabled = gridded
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
-        panels = len(self._comparison.layers) if gridded else 1
-        self._comparison.label(canvas.size[1] / panels)
+        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1))
+
+    def _displayed_size(self) -> tuple[float, float]:
+        assert self._comparison is not None
+        layer, dims = self._comparison.input, self._viewer.dims
+        low, high = layer.extent.world
+        rows, columns = (axis - (dims.ndim - layer.ndim) for axis in dims.displayed[-2:])
+        return float(high[rows] - low[rows]), float(high[columns] - low[columns])
 
 
 class _OwnView:

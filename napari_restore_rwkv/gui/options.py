@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ..errors import RestoreError
 from ..tasks import TASKS, Task
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from ..scans.scan import Scan
+
+NO_GPU = "PyTorch finds no NVIDIA GPU on this computer; if there is one, its driver is missing or too old."
+PYTORCH_WITHOUT_GPU = (
+    "This PyTorch was built for the CPU only; if this computer has an NVIDIA GPU, install a PyTorch for it: "
+    "pytorch.org/get-started."
+)
+BELOW_ALL_BUT_HU = -500
+SLICES_LOOKED_AT, VALUES_PER_AXIS = 5, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +60,21 @@ class RestoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """A device in words: its name for `choose_device`, a line for the list, and why it is not faster ("" if it is)."""
+    """A device in words.
+
+    Attributes
+    ----------
+    name
+        For `choose_device`.
+    title, details
+        A line short enough for the list, and all that is known.
+    advice
+        Why it is not faster; "" if it is.
+    """
 
     name: str
     title: str
+    details: str
     advice: str
 
 
@@ -88,28 +110,53 @@ def look_around() -> Surroundings:
     )
 
 
-def propose_task(scan: Scan) -> tuple[str, str]:
-    """Return the task that fits a scan and the reason in words."""
+def could_be_hu(scan: Scan) -> bool:
+    """Whether the values are or can be HU: there is air. Only where nothing is said, a few slices are sampled."""
+    if scan.unit == "HU" or scan.modality is not None:
+        return scan.unit == "HU" or scan.modality == "CT"
+    steps = [max(1, size // VALUES_PER_AXIS) for size in scan.shape[1:]]
+    places = np.linspace(0, scan.shape[0] - 1, min(SLICES_LOOKED_AT, scan.shape[0])).round().astype(int)
+    slices = (np.asarray(scan.voxels[z : z + 1, :: steps[0], :: steps[1]]) for z in places)
+    return any(bool((values < BELOW_ALL_BUT_HU).any()) for values in slices)
+
+
+def propose_task(scan: Scan, hu: bool) -> tuple[str, str]:
+    """Return the task that fits a scan and the reason in words; `hu` says whether its values can be HU."""
     for task in TASKS.values():
         if scan.modality is not None and task.modality == scan.modality:
             return task.name, f"chosen because {scan.metadata.get('modality_reason', f'the scan is {scan.modality}')}"
-    return next(iter(TASKS)), "the scan does not say its modality: please check the task"
+    unsaid = "the file does not say its modality: please check the task"
+    if hu:
+        return "ct-denoise", f"the values look like HU, and {unsaid}"
+    return "mri-sr", f"the values are not in HU, and {unsaid}"
 
 
-def mismatch(task: Task, scan: Scan) -> str:
-    """Return why a task does not suit a scan, in words; "" if it does, or if the scan does not say what it is."""
-    if scan.modality is None or task.modality in (None, scan.modality):
+def mismatch(task: Task, scan: Scan, hu: bool) -> str:
+    """Return why a task does not suit a scan, in words; "" if it does, or if nothing speaks against it."""
+    if scan.modality is None:
+        what = "" if hu or task.modality != "CT" else "the values of this scan are not in HU"
+    else:
+        what = "" if task.modality in (None, scan.modality) else f"this is a scan of modality {scan.modality}"
+    if not what:
         return ""
-    return (
-        f"{task.title} was made for {task.modality}, and this is a scan of modality {scan.modality}: choose another "
-        'task, or tick "restore anyway".'
-    )
+    return f'{task.title} was made for {task.modality}, and {what}: choose another task, or tick "restore anyway".'
+
+
+def no_weights(task: Task) -> str:
+    """Return that a task has no weights, and what to do."""
+    return f"There are no weights for {task.title} yet: choose a weights file under Model."
+
+
+def short_title(hardware: str, kernel: str) -> str:
+    """Return a device and its kernel in a line that fits the list: no maker, threads or instruction set."""
+    maker, threads, instructions = r"(?<=GPU: )NVIDIA (GeForce )?", r", \d+ threads?$", r" CPU(?= kernel)| \(.*\)$"
+    return f"{re.sub(f'{maker}|{threads}', '', hardware)}, {re.sub(instructions, '', kernel)}"
 
 
 def _devices() -> tuple[DeviceChoice, ...]:
     import torch
 
-    from ..device import choose_device
+    from ..device import choose_device, describe
     from ..network.bi_wkv import kernel_in_use
 
     found: list[DeviceChoice] = []
@@ -117,13 +164,13 @@ def _devices() -> tuple[DeviceChoice, ...]:
     for name in ("cuda", "cpu"):
         try:
             device = choose_device(name)
-        except RestoreError as error:
-            no_gpu = str(error)
+        except RestoreError:
+            no_gpu = NO_GPU if torch.version.cuda else PYTORCH_WITHOUT_GPU
             continue
         kernel = kernel_in_use(device)
-        hardware = f"GPU: {torch.cuda.get_device_name(device)}" if name == "cuda" else "CPU"
-        title = f"{hardware}, {kernel.name.replace('CPU kernel', 'kernel')}"
-        found.append(DeviceChoice(name, title, " ".join(filter(None, (kernel.why, no_gpu)))))
+        advice = " ".join(filter(None, (kernel.why, no_gpu)))
+        hardware = describe(device)
+        found.append(DeviceChoice(name, short_title(hardware, kernel.name), f"{hardware}, {kernel.name}", advice))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ from ..tasks import TASKS, Task
 from .comparison import is_result
 from .form_parts import beside, choice, hint, small_button
 from .layers import describe, layer_to_scan
-from .options import RestoreOptions, Surroundings, mismatch, propose_task
+from .options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,6 +59,7 @@ class RestoreForm(QWidget):
         self._watched: Image | None = None
         self._surroundings: Surroundings | None = None
         self._reason = ""
+        self._hu = False
         self._build()
         self._fill_tasks()
         self._fill_models()
@@ -97,7 +98,7 @@ class RestoreForm(QWidget):
         refusal = self._mismatch()
         weights = self._weights()
         if weights is None:
-            raise CheckpointError(f"There are no weights for {self.task.title} yet: choose a file under Model.")
+            raise CheckpointError(no_weights(self.task))
         if refusal and not self.anyway.isChecked():
             raise CheckpointError(refusal)
         return RestoreOptions(
@@ -221,8 +222,10 @@ class RestoreForm(QWidget):
         except ScanError:
             self.about_task.setText("")
             return
-        name, self._reason = propose_task(scan)
+        self._hu = could_be_hu(scan)
+        name, reason = propose_task(scan, self._hu)
         self.tasks.setCurrentIndex(self.tasks.findData(name))
+        self._reason = reason
         self.this_slice.setChecked(True)
         self.whole_volume.setEnabled(layer is not None and layer.ndim > 2)
         self._on_choice()
@@ -255,7 +258,7 @@ class RestoreForm(QWidget):
         if self.models.currentData() != SHIPPED:
             return ""
         try:
-            return mismatch(self.task, self.scan())
+            return mismatch(self.task, self.scan(), self._hu)
         except ScanError:
             return ""
 
@@ -312,6 +315,6 @@ class RestoreForm(QWidget):
     def _explain_device(self) -> None:
         devices = self._surroundings.devices if self._surroundings else ()
         index = self.devices.currentIndex()
-        advice = devices[index].advice if 0 <= index < len(devices) else ""
-        self.devices.setToolTip(self.devices.currentText())
-        self.why.setToolTip(advice or "This is the fastest there is for this device.")
+        if 0 <= index < len(devices):
+            self.devices.setToolTip(devices[index].details)
+            self.why.setToolTip(devices[index].advice or "This is the fastest there is for this device.")

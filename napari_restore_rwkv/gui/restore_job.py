@@ -36,6 +36,7 @@ class _Run:
     already: int
     started: float = field(default_factory=time.monotonic)
     unseen: list[tuple[slice, slice, slice]] = field(default_factory=list)
+    told: int | None = None
     over: bool = False
     deleted: str = ""
     error: Exception | None = None
@@ -154,7 +155,10 @@ class RestoreJob(QObject):
         if progress.region is not None:
             run.unseen.append(progress.region)
             self._refresh_if_due()
-        self.progressed.emit(run.already + progress.done, run.asked, _progress_line(run, progress.done))
+        # Not at every step: each new word has the whole window drawn, and the time left is known per slice only.
+        if progress.done != run.told:
+            run.told = progress.done
+            self.progressed.emit(run.already + progress.done, run.asked, _progress_line(run, progress.done))
 
     def _show(self, run: _Run) -> bool:
         layer = run.options.layer

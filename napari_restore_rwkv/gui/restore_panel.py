@@ -58,7 +58,7 @@ class RestorePanel(QWidget):
             self.fail(error)
             return
         self._let_run(True)
-        self.bar.setRange(0, 0)
+        self.bar.reset()
         self.progress.setText("getting ready ...")
         self.say("")
 
@@ -148,15 +148,15 @@ class RestorePanel(QWidget):
         self.form.setEnabled(not running)
         self.restore_button.setEnabled(not running)
         self.cancel_button.setEnabled(running)
-        self.bar.setVisible(running)
+        # One slice has no steps worth a bar; an animated one would have the whole window drawn again and again.
+        self.bar.setVisible(running and self.form.whole_volume.isChecked())
         self.progress.setVisible(running)
 
     def _on_choice(self) -> None:
         self.restore_button.setText(RESTORE)
 
     def _on_progress(self, done: int, total: int, text: str) -> None:
-        # One slice has no steps worth a bar.
-        self.bar.setRange(0, total if total > 1 else 0)
+        self.bar.setRange(0, total)
         self.bar.setValue(done)
         if self.cancel_button.isEnabled():
             self.progress.setText(text)

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import CheckpointError
+from ..tasks import TASKS
+from .options import no_weights
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
@@ -192,8 +196,11 @@ def restoration_steps(
 @lru_cache(maxsize=1)
 def load_network(weights: str | Path, modified: float | None) -> Any:
     """Return the network of a task or weights file; the last one is kept, until its file changes."""
-    from ..network.checkpoint import load_checkpoint
+    from ..network.checkpoint import load_checkpoint, shipped_checkpoints
 
+    # Restore may be pressed before the form knows which weights there are.
+    if isinstance(weights, str) and weights not in shipped_checkpoints():
+        raise CheckpointError(no_weights(TASKS[weights]))
     return load_checkpoint(weights)
 
 

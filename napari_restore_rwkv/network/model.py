@@ -20,6 +20,9 @@ from .bi_wkv import re_wkv
 # Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
 SIDE_MULTIPLE = 8
 
+# Float32 values of a channel mix's hidden layer that are worked on together, 1 MiB.
+_HIDDEN_VALUES_AT_ONCE = 1 << 18
+
 ReWKV = Callable[[Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
 
 
@@ -96,6 +99,16 @@ class ChannelMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
         shifted = _shift(self.omni_shift, x)
+        if torch.is_grad_enabled():
+            return self._mix(shifted)
+        # A few rows at a time: the hidden layer stays in the cache, and never exists as a whole.
+        rows = max(1, _HIDDEN_VALUES_AT_ONCE // (x.shape[0] * x.shape[2] * 4 * x.shape[3]))
+        mixed = torch.empty_like(shifted)
+        for part, result in zip(shifted.split(rows, dim=1), mixed.split(rows, dim=1), strict=True):
+            result.copy_(self._mix(part))
+        return mixed
+
+    def _mix(self, shifted: Tensor) -> Tensor:
         hidden = torch.relu(self.key(shifted)).square()
         return torch.sigmoid(self.receptance(shifted)) * self.value(hidden)
 

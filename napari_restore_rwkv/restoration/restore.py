@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, DeviceError, ScanError
 from ..network.model import RestoreRWKV
-from ..progress import Progress
+from ..progress import Progress, finish
 from ..scans.intensity import IntensityRule, choose_intensity
 from .plan import choose_axis, nearest, region_of
 from .provenance import InputDigest, provenance
@@ -56,12 +56,7 @@ def restore_slice(
     _check_voxels(image, dimensions=2)
     if device is not None:
         network.to(device)
-    steps = _slice_steps(image, network, intensity)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return finished.value
+    return finish(_slice_steps(image, network, intensity))
 
 
 def restore(
