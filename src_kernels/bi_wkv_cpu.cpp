@@ -2,13 +2,13 @@
 // out among threads. Results do not depend on the number of threads.
 
 #include "bi_wkv_cpu.h"
-#include "bi_wkv_math.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -65,6 +65,12 @@ Passes<Real> best_passes() {
     return baseline::passes<Real>();
 }
 
+// An infinite factor would turn an empty sum into NaN.
+template <class Real>
+Real finite_exp(Real x) {
+    return std::min(std::exp(x), std::numeric_limits<Real>::max());
+}
+
 template <class Real>
 Block<Real> make_block(const Problem<Real>& p, int64_t batch, int64_t first_channel, int64_t first_chunk) {
     Block<Real> block{};
@@ -77,8 +83,8 @@ Block<Real> make_block(const Problem<Real>& p, int64_t batch, int64_t first_chan
     for (int c = 0; c < kLanes; ++c) {
         block.w[c] = c < block.channels ? p.w[first_channel + c] : Real(0);
         block.u[c] = c < block.channels ? p.u[first_channel + c] : Real(0);
-        block.decay[c] = exp_of(-block.w[c]);
-        block.bonus[c] = exp_of(block.u[c]);
+        block.decay[c] = finite_exp(-block.w[c]);
+        block.bonus[c] = finite_exp(block.u[c]);
         decay = std::max(decay, std::abs(static_cast<double>(block.w[c])));
         bonus = std::max(bonus, std::abs(static_cast<double>(block.u[c])));
     }

@@ -8,6 +8,9 @@ namespace bi_wkv {
 constexpr int kLanes = 16;     // channels carried side by side: one cache line of floats
 constexpr int kMaxChunk = 64;  // tokens of a chunk
 
+// Stands for "no term yet" among the exponents: far below any real one, yet safe to subtract from.
+constexpr float kEmpty = -1e30f;
+
 template <class Real>
 struct Problem {
     int64_t batch, height, width, channels;
