@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +26,13 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
 from napari_restore_rwkv.gui.comparison import add_result_layers
-from napari_restore_rwkv.gui.result import RestorationResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_restore_rwkv.gui.comparison import Comparison
     from napari_restore_rwkv.gui.restore_panel import RestorePanel
+    from napari_restore_rwkv.gui.result import RestorationResult
 
 PLUGIN, SAMPLE = "napari-restore-rwkv", "ct_abdomen_quarter_dose"
 WINDOW = (1600, 960)
@@ -101,27 +102,35 @@ class Ticks:
 def main() -> int:
     """Run the benchmark; return 0 if a job holds the window at most 50 ms longer than drawing does."""
     arguments = _parse()
-    viewer = napari.Viewer()
-    viewer.window.resize(*WINDOW)
-    (layer,) = viewer.open_sample(PLUGIN, SAMPLE)
-    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
-    while panel.form.devices.currentData() == "auto":
-        spin(50)
     jobs, controls = [], []
     for repeat in range(arguments.repeats):
-        recording, comparison = record_job(viewer, panel, arguments.stacks)
+        with window() as (viewer, panel):
+            recording, done = record_job(viewer, panel, arguments.stacks)
+            print(f"repeat {repeat + 1}: {panel.message.text()} {count(recording)}", file=sys.stderr)
+        with window() as (viewer, panel):
+            controls.append(record_control(viewer, panel, recording, done))
         jobs.append(recording)
-        voxels, difference = comparison.result.restored.copy(), comparison.result.difference.copy()
-        forget(viewer, panel, comparison)
-        controls.append(record_control(viewer, panel, layer, recording, (voxels, difference)))
-        print(f"repeat {repeat + 1}: {panel.message.text()} {count(recording)}", file=sys.stderr)
-    viewer.close()
     return report(jobs, controls, arguments.json)
 
 
-def record_job(viewer: napari.Viewer, panel: RestorePanel, stacks: bool) -> tuple[Recording, Comparison]:
-    """Restore the whole volume while the slider moves; return what happened, and the result's layers."""
+@contextmanager
+def window() -> Iterator[tuple[napari.Viewer, RestorePanel]]:
+    """Open a window with the sample and the Restore panel, so that every pass starts from nothing."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*WINDOW)
+    viewer.open_sample(PLUGIN, SAMPLE)
+    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
+    while panel.form.devices.currentData() == "auto":
+        spin(50)
     viewer.dims.set_current_step(0, FIRST_SLICE)
+    spin(SETTLE_MS)
+    yield viewer, panel
+    viewer.close()
+    spin(SETTLE_MS)
+
+
+def record_job(viewer: napari.Viewer, panel: RestorePanel, stacks: bool) -> tuple[Recording, RestorationResult]:
+    """Restore the whole volume while the slider moves; return what happened, and the result."""
     panel.form.whole_volume.setChecked(True)
     spin(SETTLE_MS)
     recording, loop = Recording(), QEventLoop()
@@ -151,20 +160,16 @@ def record_job(viewer: napari.Viewer, panel: RestorePanel, stacks: bool) -> tupl
     for signal, slot in ends:
         signal.disconnect(slot)
     assert job.comparison is not None, panel.message.text()
-    return recording, job.comparison
+    return recording, job.comparison.result
 
 
 def record_control(
-    viewer: napari.Viewer,
-    panel: RestorePanel,
-    layer: napari.layers.Image,
-    recorded: Recording,
-    arrays: tuple[np.ndarray, np.ndarray],
+    viewer: napari.Viewer, panel: RestorePanel, recorded: Recording, result: RestorationResult
 ) -> Recording:
-    """Repeat the recorded events without a job; return what happened."""
-    viewer.dims.set_current_step(0, FIRST_SLICE)
+    """Repeat the recorded events without a job, with its finished result; return what happened."""
     spin(SETTLE_MS)
-    result = finished_result(panel, arrays)
+    layer = viewer.layers[0]
+    result.limit = 0.0
     shown: list[Comparison] = []
 
     def show(_: Any) -> None:
@@ -190,16 +195,7 @@ def record_control(
         actions[kind](value)
     spin(SETTLE_MS)
     ticks.stop()
-    forget(viewer, panel, shown[0])
     return recording
-
-
-def finished_result(panel: RestorePanel, arrays: tuple[np.ndarray, np.ndarray]) -> RestorationResult:
-    """Return a result that is done already, so that its layers are drawn as those of a job."""
-    result = RestorationResult(panel.form.scan(), 0)
-    result.allocate()
-    result.restored[...], result.difference[...] = arrays
-    return result
 
 
 def step_slider(viewer: napari.Viewer, recording: Recording) -> None:
@@ -207,13 +203,6 @@ def step_slider(viewer: napari.Viewer, recording: Recording) -> None:
     index = (viewer.dims.current_step[0] + 1) % int(viewer.dims.nsteps[0])
     recording.note("step", index)
     viewer.dims.set_current_step(0, index)
-
-
-def forget(viewer: napari.Viewer, panel: RestorePanel, comparison: Comparison) -> None:
-    """Remove a result's layers, so that the next pass starts from nothing."""
-    for made in (comparison.restored, comparison.difference):
-        viewer.layers.remove(made)
-    spin(SETTLE_MS)
 
 
 def spin(milliseconds: float) -> None:

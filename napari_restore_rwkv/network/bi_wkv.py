@@ -2,8 +2,8 @@
 
     y_t = ( sum_{i != t} exp(k_i - (|t-i| - 1) w) v_i + exp(u + k_t) v_t ) / ( the same sum with v = 1 )
 
-Eq. 8 of arXiv 2407.11087. Three implementations of this one definition stand behind it: `bi_wkv_reference` (the equation),
-`bi_wkv_portable` (PyTorch operations, any device) and the compiled kernel for the CPU.
+Eq. 8 of arXiv 2407.11087. Three implementations of this one definition stand behind it: `bi_wkv_reference` (the
+equation), `bi_wkv_portable` (PyTorch operations, any device) and the compiled kernel for the CPU.
 """
 
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ def re_wkv(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, widt
     decay, bonus
         w and u of `bi_wkv`, one row for each of the two orders, shape (2, C), already divided by T = height * width.
     k, v
-        Keys and values of the map in row-major order, shape (B, T, C). The same keys serve both orders; the values of the
-        second are the outputs of the first. The second order is a stride in memory, not a transposed copy.
+        Keys and values of the map in row-major order, shape (B, T, C). The same keys serve both orders; the values of
+        the second are the outputs of the first. The second order is a stride in memory, not a transposed copy.
 
     Returns
     -------
@@ -133,13 +133,15 @@ def _backward(
     w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
 ) -> tuple[Tensor, ...]:
     w_, u_, k_, v_, gy_ = _accumulated(w, u, k, v, gy)
+    gradients: tuple[Tensor, ...]
     if _has_compiled_kernel(k):
         gradients = bi_wkv_cpu.backward(w_, u_, k_, v_, gy_, height, width, column_major)
     else:
+        for leaf in (w_, u_, k_, v_):
+            leaf.requires_grad_()
         with torch.enable_grad():
-            leaves = [x.requires_grad_() for x in (w_, u_, k_, v_)]
-            y = _portable(*leaves, height, width, column_major)
-        gradients = torch.autograd.grad(y, leaves, gy_)
+            y = _portable(w_, u_, k_, v_, height, width, column_major)
+        gradients = torch.autograd.grad(y, (w_, u_, k_, v_), gy_)
     return tuple(gradient.to(x.dtype) for gradient, x in zip(gradients, (w, u, k, v), strict=True))
 
 
@@ -159,12 +161,10 @@ def _portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: in
     return bi_wkv_portable(w, u, k, v)
 
 
-@torch.library.register_fake("restore_rwkv::bi_wkv")
 def _fake_forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("restore_rwkv::bi_wkv_backward")
 def _fake_backward(
     w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
 ) -> tuple[Tensor, ...]:
@@ -181,4 +181,6 @@ def _differentiate(ctx, gy: Tensor):  # type: ignore[no-untyped-def]
     return *gradients, None, None, None
 
 
+torch.library.register_fake("restore_rwkv::bi_wkv", _fake_forward)
+torch.library.register_fake("restore_rwkv::bi_wkv_backward", _fake_backward)
 torch.library.register_autograd("restore_rwkv::bi_wkv", _differentiate, setup_context=_keep_inputs)

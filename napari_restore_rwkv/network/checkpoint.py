@@ -11,6 +11,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -152,7 +153,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # Torch remarks on pickles of other versions; what it cannot read it refuses anyway.
+                warnings.simplefilter("ignore", UserWarning)
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError) and _looks_saved_by_torch(path):
             raise CheckpointError(

@@ -98,7 +98,6 @@ class Malicious:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
 def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path, save):
     trace = tmp_path / "the_code_ran"
