@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import traceback
 from pathlib import Path
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a library prints must not land between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
+        answer = json.dumps(values, allow_nan=False) if arguments.json else text
     except KeyboardInterrupt:
         # If Ctrl-C fell into an exec() of some library, Python remembers it as unhandled until the next one, and would
         # end itself by the signal instead of returning the exit code.
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = " ".join(str(error).split()).rstrip(".") or "no further words"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."
         return _fail(arguments, f"unexpected {type(error).__name__}: {words}.{hint}")
-    print(json.dumps(values, allow_nan=False) if arguments.json else text)
+    print(answer)
     return exit_code
 
 
@@ -69,10 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("restore", parents=parents, help="restore a scan and write the result")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="NIfTI, NRRD, MHA/MHD file or DICOM series folder")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="file to write, such as restored.nii.gz")
+    parser.add_argument("input", type=_path, metavar="INPUT", help="NIfTI, NRRD, MHA/MHD file or DICOM series folder")
+    parser.add_argument("output", type=_path, metavar="OUTPUT", help="file to write, such as restored.nii.gz")
     parser.add_argument("--task", choices=tuple(TASKS), help="what to do; by default what the weights or the scan say")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights to use instead of those shipped")
+    parser.add_argument("--checkpoint", type=_path, metavar="FILE", help="weights to use instead of those shipped")
     parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
     parser.add_argument("--threads", type=_positive, metavar="N", help="processor threads to use at most")
     parser.add_argument(
@@ -90,8 +92,8 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 def _add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("evaluate", parents=parents, help="PSNR, SSIM and RMSE against a reference scan")
-    parser.add_argument("restored", type=Path, metavar="RESTORED", help="the scan to score")
-    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="the scan that it should be")
+    parser.add_argument("restored", type=_path, metavar="RESTORED", help="the scan to score")
+    parser.add_argument("reference", type=_path, metavar="REFERENCE", help="the scan that it should be")
     parser.add_argument(
         "--window",
         type=float,
@@ -100,6 +102,7 @@ def _add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         metavar=("LO", "HI"),
         help="truncate both to LO..HI first, such as -160 240 for CT in HU",
     )
+    parser.add_argument("--time-index", type=_index, metavar="N", help="which volume of a 4-D scan, counted from 0")
     parser.set_defaults(run=_evaluate)
 
 
@@ -158,24 +161,37 @@ class _Version(argparse.Action):
 
 
 class _Window(argparse.Action):
-    """Two numbers, the low one first."""
+    """Two finite numbers, the low one first."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
         low, high = values
+        if not (math.isfinite(low) and math.isfinite(high)):
+            parser.error(f"--window {low:g} {high:g} has no finite ends: give two numbers, such as -160 240")
         if not low < high:
             parser.error(f"--window {low:g} {high:g} is empty: give the low end first")
         namespace.window = (low, high)
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is blank: give that of a file or folder")
+    return Path(text)
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
-    return number
+    return _whole_number(text, 1)
 
 
 def _index(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    words = f'"{text}" is not a whole number from {least} on'
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(words) from error
+    if number < least:
+        raise argparse.ArgumentTypeError(words)
     return number

@@ -5,6 +5,8 @@ Each command returns (values, text, exit code): plain values for ``--json``, the
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +20,8 @@ from tqdm import tqdm
 from .errors import CheckpointError, OutputError, ScanError
 from .metrics import NAMES, Evaluation, evaluate
 from .scans.files import read_scan, write_scan
-from .scans.scan import Scan
+from .scans.scan import Scan, to_canonical
+from .scans.volume_files import SeveralFramesError
 from .tasks import TASKS
 
 if TYPE_CHECKING:
@@ -32,7 +35,11 @@ if TYPE_CHECKING:
 def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Restore INPUT into OUTPUT; what can be refused is refused before the work starts."""
     check_output(arguments.output, arguments.input, arguments.overwrite)
+    if arguments.checkpoint and arguments.checkpoint.is_dir():
+        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
     scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
+    dtype = _result_type(scan, arguments.dtype)
+    _check_space(scan, dtype, arguments.output)
     weights = arguments.checkpoint or arguments.task or _task_of(scan)
 
     # Loaded this late because torch takes seconds, and a wrong name should be answered at once.
@@ -44,7 +51,8 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
     from .restoration.restore import restore
 
     if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+        # Far more threads than processors end the process.
+        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
     device = choose_device(arguments.device)
     network = load_checkpoint(weights)
     task = _agree_on_task(network, arguments, scan)
@@ -54,7 +62,7 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
             scan,
             network,
             axis=arguments.axis,
-            dtype=None if arguments.dtype == "auto" else arguments.dtype,
+            dtype=dtype,
             device=device,
             any_modality=arguments.any_modality,
         )
@@ -81,8 +89,11 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
 
 
 def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    """Score RESTORED against REFERENCE, slice by slice along z."""
-    restored, reference = read_scan(arguments.restored), read_scan(arguments.reference)
+    """Score RESTORED against REFERENCE, slice by slice along z; both turned to the axial order if theirs differs."""
+    restored = _read_frame(arguments.restored, arguments.time_index)
+    reference = _read_frame(arguments.reference, arguments.time_index)
+    if not np.allclose(restored.direction, reference.direction, rtol=0, atol=1e-3):
+        restored, reference = to_canonical(restored), to_canonical(reference)
     result = evaluate(restored, reference, arguments.window)
     aligned = same_geometry(restored, reference)
     if not aligned:
@@ -114,24 +125,80 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
     ------
     OutputError
         Where the folder is missing or cannot be written into, the suffix is of no format that keeps the geometry, the
-        output is the input or a folder, or there is such a file and ``overwrite`` is not set.
+        output is the input or a folder, the name is too long, there is such a file (or one beside it that the result
+        would replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of ours.
     """
     folder = output.parent
     if not folder.is_dir():
         raise OutputError(f"The folder {folder} does not exist: make it first, or choose another.")
-    if source.exists() and output.exists() and output.samefile(source):
-        raise OutputError(f"{output} is the scan to be restored: give the result another name.")
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder: give the name of a file.")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
     try:
+        if source.exists() and output.exists() and output.samefile(source):
+            raise OutputError(f"{output} is the scan to be restored: give the result another name.")
+        if output.is_dir():
+            raise OutputError(f"{output} is a folder: give the name of a file.")
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
         # A scan of one voxel, written for real, meets whatever would stop the result in the end.
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as trial:
-            write_scan(Scan(np.zeros((1, 1, 1), np.int16)), Path(trial) / output.name)
+            write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), Path(trial) / output.name)
+            beside = [path.name for path in Path(trial).iterdir() if path.name != output.name]
+        _check_beside(output, beside, overwrite)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"Nothing can be written into {folder} ({reason}): choose another folder.") from error
+        raise OutputError(f"{output} cannot be written ({reason}): choose another folder or name.") from error
+
+
+def _check_beside(output: Path, names: list[str], overwrite: bool) -> None:
+    """Refuse to replace a file that would come to lie beside a new output and is there without it."""
+    if output.exists():
+        return
+    for name in names:
+        # The voxels of another scan are not replaced even if asked for.
+        voxels = name.endswith(".raw")
+        if output.with_name(name).exists() and (voxels or not overwrite):
+            hint = "" if voxels else ", or --overwrite to replace it"
+            raise OutputError(
+                f"{output} cannot be written: {name} is there already and may belong to another scan; "
+                f"give another name{hint}."
+            )
+
+
+def _result_type(scan: Scan, chosen: str) -> np.dtype:
+    """The voxel type of the result; ScanError where the chosen one cannot hold the values of the scan."""
+    own = np.dtype(scan.voxels.dtype)
+    if chosen == "auto":
+        return own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
+    dtype = np.dtype(chosen)
+    finite = scan.voxels[np.isfinite(scan.voxels)] if own.kind == "f" else scan.voxels
+    if dtype.kind == "f" or finite.size == 0:
+        return dtype
+    lowest, highest, limits = finite.min(), finite.max(), np.iinfo(dtype)
+    if lowest < limits.min or highest > limits.max:
+        raise ScanError(
+            f"The values of the scan reach from {lowest:g} to {highest:g}, and {dtype} holds {limits.min} to "
+            f"{limits.max}: choose another --dtype, or auto."
+        )
+    return dtype
+
+
+def _check_space(scan: Scan, dtype: np.dtype, output: Path) -> None:
+    """Refuse a result that does not fit on the disk, compressed or not."""
+    needed, free = scan.voxels.size * dtype.itemsize, shutil.disk_usage(output.parent).free
+    if needed > free:
+        raise OutputError(
+            f"{output} cannot be written: the result has {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; "
+            "free some space or choose another folder."
+        )
+
+
+def _read_frame(path: Path, time_index: int | None) -> Scan:
+    """Read a scan, and of a four-dimensional one the frame chosen: a result may have one where its reference has many."""
+    try:
+        return read_scan(path)
+    except SeveralFramesError:
+        if time_index is None:
+            raise
+        return read_scan(path, time_index=time_index)
 
 
 def same_geometry(one: Scan, other: Scan) -> bool:

@@ -26,11 +26,10 @@ NEEDED = {
     "SimpleITK": "SimpleITK",
     "pydicom": "pydicom",
     "pylibjpeg-openjpeg": "openjpeg",
-    "zarr": "zarr",
     "safetensors": "safetensors",
     "tqdm": "tqdm",
 }
-VIEWER = ("napari", "qtpy", "magicgui")
+VIEWER = ("napari", "qtpy")
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5")
 
 

@@ -1,7 +1,8 @@
 """How close a restored scan is to its reference: PSNR, SSIM, RMSE and NRMSE, slice by slice.
 
 The protocol is that of arXiv 2407.11087: every slice is scored by itself, its data range is max - min of that reference
-slice (after truncation to the window, where there is one), and the scan's figure is the mean over its slices.
+slice (after truncation to the window, where there is one), and the scan's figure is the mean over those of its slices
+where the figure is finite: a slice that equals its reference has an infinite PSNR, which would hide all others.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class SliceScore:
     ----------
     psnr
         In dB; ``inf`` where the slices are identical, ``nan`` where the reference is constant and they are not.
+        Like all figures ``nan`` where a voxel is not finite and the slices differ.
     ssim
         At most 1; ``nan`` where the reference is constant and the slices differ, or a side is under 11 pixels.
     rmse
@@ -65,11 +67,14 @@ class Evaluation:
 
     @property
     def mean(self) -> dict[str, float]:
-        """The mean of each figure over the slices where it is defined; nan where it is defined nowhere."""
+        """The mean of each figure over the slices where it is finite.
+
+        PSNR is inf only where all slices that have one are identical; a figure that no slice has is nan.
+        """
         return {name: _mean([getattr(score, name) for score in self.slices]) for name in NAMES}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain JSON values: an infinite one is ``"inf"``, an undefined one None."""
+        """Return the figures as plain JSON values: an infinite one is ``"inf"`` or ``"-inf"``, an undefined one None."""
         return {
             "window": None if self.window is None else list(self.window),
             "mean": {name: _json_number(value) for name, value in self.mean.items()},
@@ -95,10 +100,13 @@ def evaluate(restored: Any, reference: Any, window: tuple[float, float] | None =
     ScanError
         Where the two do not have the same shape, or are not made of slices.
     ValueError
-        Where the window is empty.
+        Where the window is empty or has no finite ends.
     """
-    if window is not None and not window[0] < window[1]:
-        raise ValueError(f"The window {window[0]:g} to {window[1]:g} is empty: its low end must be below its high end.")
+    if window is not None and not -math.inf < window[0] < window[1] < math.inf:
+        raise ValueError(
+            f"The window {window[0]:g} to {window[1]:g} is empty or has no finite ends: "
+            "its low end must be below its high end."
+        )
     image_slices, reference_slices = _as_slices(restored), _as_slices(reference)
     if image_slices.shape != reference_slices.shape:
         raise ScanError(
@@ -122,10 +130,11 @@ def score_slice(image: ArrayLike, reference: ArrayLike, window: tuple[float, flo
 
 
 def rmse(image: ArrayLike, reference: ArrayLike, *, window: tuple[float, float] | None = None) -> float:
-    """Root mean square error of two slices of shape (Y, X), in their unit."""
+    """Root mean square error of two slices of shape (Y, X), in their unit; nan where it is not finite."""
     shown, truth = _prepare(image, reference, window)
-    with np.errstate(invalid="ignore"):
-        return float(np.sqrt(np.mean(np.square(shown - truth))))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = float(np.sqrt(np.mean(np.square(shown - truth))))
+    return error if math.isfinite(error) else math.nan
 
 
 def nrmse(
@@ -162,7 +171,8 @@ def psnr(
     error, spread = rmse(shown, truth), _range(truth) if data_range is None else data_range
     if error == 0:
         return math.inf
-    return 20 * math.log10(spread / error) if spread > 0 else math.nan
+    # Also false for NaN, which stands for an error that is not finite.
+    return 20 * math.log10(spread / error) if spread / error > 0 else math.nan
 
 
 def ssim(
@@ -189,7 +199,7 @@ def ssim(
     if min(truth.shape) < WINDOW_WIDTH or not spread > 0:
         return math.nan
     c1, c2 = (0.01 * spread) ** 2, (0.03 * spread) ** 2
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         mean_x, mean_y = _smooth(shown), _smooth(truth)
         variance_x = _smooth(shown * shown) - mean_x**2
         variance_y = _smooth(truth * truth) - mean_y**2
@@ -225,7 +235,7 @@ def _prepare(
 
 
 def _range(reference: NDArray[np.float64]) -> float:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return float(reference.max() - reference.min())
 
 
@@ -248,10 +258,15 @@ def _voxels(shape: tuple[int, ...]) -> str:
 
 def _mean(values: list[float]) -> float:
     defined = [value for value in values if not math.isnan(value)]
-    return math.fsum(defined) / len(defined) if defined else math.nan
+    finite = [value for value in defined if math.isfinite(value)]
+    if finite:
+        return math.fsum(finite) / len(finite)
+    return defined[0] if defined else math.nan
 
 
 def _json_number(value: float) -> float | str | None:
     if math.isnan(value):
         return None
-    return value if math.isfinite(value) else "inf"
+    if math.isfinite(value):
+        return value
+    return "inf" if value > 0 else "-inf"

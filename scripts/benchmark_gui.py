@@ -4,7 +4,8 @@
 
 A job restores the sample CT from nothing while the slider is stepped; a timer of 1 ms notes how late the event loop
 comes back. Then the same layers, slider steps and refreshes are repeated at the same moments without a job: that is
-napari's own drawing. The difference is what the restoration costs the person at the mouse.
+napari's own drawing. The difference is what the restoration costs the person at the mouse. "later" is the longest gap
+once the new layers have been drawn for the first time.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ SETTLE_MS = 1500
 LONG_MS, LOOK_EVERY_S = 60.0, 0.01
 FIRST_SLICE = 9
 LIMIT_MS = 50.0
-ROWS = ("max", "p99", "p95", "median")
+ROWS = ("max", "later", "p99", "p95", "median")
 
 
 @dataclass(slots=True)
 class Recording:
-    """What happened in one pass: the gaps between ticks in ms, and the events (seconds, kind, value)."""
+    """What happened in one pass: the ticks (seconds, ms since the last), and the events (seconds, kind, value)."""
 
-    gaps: list[float] = field(default_factory=list)
+    ticks: list[tuple[float, float]] = field(default_factory=list)
     events: list[tuple[float, str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -59,8 +60,10 @@ class Recording:
 
     def summary(self) -> dict[str, float]:
         """Return the rows of the table, in ms."""
-        percentiles = np.percentile(self.gaps, (100, 99, 95, 50))
-        return dict(zip(ROWS, map(float, percentiles), strict=True))
+        at, gaps = np.array(self.ticks).T
+        shown = next(seconds for seconds, kind, _ in self.events if kind == "show")
+        later = gaps[at > shown + SETTLE_MS / 1000].max()
+        return dict(zip(ROWS, map(float, (gaps.max(), later, *np.percentile(gaps, (99, 95, 50)))), strict=True))
 
 
 class Ticks:
@@ -84,7 +87,7 @@ class Ticks:
 
     def _tick(self) -> None:
         now = time.perf_counter()
-        self._recording.gaps.append(1000 * (now - self._last))
+        self._recording.ticks.append((now - self._recording.started, 1000 * (now - self._last)))
         self._last = now
 
     def _watch(self, gui_thread: int) -> None:
@@ -102,6 +105,9 @@ class Ticks:
 def main() -> int:
     """Run the benchmark; return 0 if a job holds the window at most 50 ms longer than drawing does."""
     arguments = _parse()
+    with window() as (viewer, panel):
+        # What is compiled and loaded once is no part of the comparison.
+        record_job(viewer, panel, stacks=False)
     jobs, controls = [], []
     for repeat in range(arguments.repeats):
         with window() as (viewer, panel):
@@ -216,7 +222,7 @@ def spin(milliseconds: float) -> None:
 def count(recording: Recording) -> str:
     """Return how many refreshes and slider steps there were."""
     kinds = [kind for _, kind, _ in recording.events]
-    return f"{kinds.count('refresh')} refreshes, {kinds.count('step')} slider steps, {len(recording.gaps)} ticks."
+    return f"{kinds.count('refresh')} refreshes, {kinds.count('step')} slider steps, {len(recording.ticks)} ticks."
 
 
 def report(jobs: list[Recording], controls: list[Recording], target: Path | None) -> int:
@@ -235,7 +241,7 @@ def report(jobs: list[Recording], controls: list[Recording], target: Path | None
         table[row] = {name: sorted(one[row] for one in found) for name, found in passes.items()}
         cells = (f"{np.median(v):.1f} ({v[0]:.1f} .. {v[-1]:.1f})" for v in table[row].values())
         print(f"{row:8}" + "".join(f"{cell:>26}" for cell in cells))
-    worst = float(np.median(table["max"]["difference"]))
+    worst = max(float(np.median(table[row]["difference"])) for row in ("max", "later"))
     kept = worst <= LIMIT_MS
     print(f"A job holds the window {worst:.0f} ms longer than drawing does; the limit is {LIMIT_MS:.0f} ms.")
     if target is not None:

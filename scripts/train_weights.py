@@ -4,7 +4,7 @@
     python scripts/train_weights.py train                     # continues where the last run stopped
     python scripts/train_weights.py export --scans FOLDER     # the averaged weights of now, measured, with their card
 
-FOLDER holds the scans of `TRAINING` and `VALIDATION`; sample_data/README.md says where they come from.
+FOLDER holds the scans of `TRAINING` and `VALIDATION`, under these names, taken from the packages named there.
 Everything that is made on the way lies in training_state/ct-denoise/.
 """
 
@@ -31,8 +31,13 @@ from napari_restore_rwkv.training.train import Trainer, TrainingOptions
 ROOT = Path(__file__).parent.parent
 STATE = ROOT / "training_state" / "ct-denoise"
 WEIGHTS = ROOT / "napari_restore_rwkv" / "network" / "weights" / "ct-denoise.safetensors"
-TRAINING = ("ct_chest_a.nrrd", "ct_thorax_b_1p5mm.nii.gz")
+# Each scan with the package that it comes from, and that package's licence.
+TRAINING = {
+    "ct_chest_a.nrrd": "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
+    "ct_thorax_b_1p5mm.nii.gz": "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files/aorta_report, Apache-2.0",
+}
 VALIDATION = "ct_abdomen_c_dicom"
+VALIDATION_SOURCE = "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files/example_ct_dicom, Apache-2.0"
 VALIDATION_SLICES = (3, 8, 13, 18)
 WINDOW_HU = (-160.0, 240.0)
 # Noise strength relative to quarter dose: from above half dose to below one eighth.
@@ -114,9 +119,15 @@ def export(scans: Path) -> None:
         limits="Trained on two subjects with simulated noise, measured on a third; not tested on real low-dose "
         "acquisitions, on heads or limbs, or on sharp kernels. Small structures of low contrast may be smoothed away.",
         details={
-            "training_scans": {name: _sha256(scans / name) for name in TRAINING},
-            "validation_scans": {VALIDATION: _sha256(scans / VALIDATION)},
-            "recipe": {**state["options"], "steps_done": state["step"], "strengths": STRENGTHS, "crops": CROPS},
+            "training_scans": [_described(scans / name, source) for name, source in TRAINING.items()],
+            "validation_scans": [_described(scans / VALIDATION, VALIDATION_SOURCE)],
+            "recipe": {
+                **state["options"],
+                "steps_done": state["step"],
+                "strengths": STRENGTHS,
+                "crops": CROPS,
+                "noisy_values_clipped": False,
+            },
             "curve": curve,
             "measured": {
                 "what": f"PSNR in dB, window {WINDOW_HU} HU, {len(validation.clean)} whole slices "
@@ -164,13 +175,11 @@ def _ct_rule() -> IntensityRule:
     return choose_intensity(Scan(np.zeros((1, 1, 1)), modality="CT"))
 
 
-def _sha256(path: Path) -> str:
-    """Digest of a file, or of a folder's files in the order of their names."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(path.iterdir()))
-    ).hexdigest()
+def _described(path: Path, source: str) -> dict[str, str]:
+    """Name, origin and digest of a scan; that of a folder is of its files one after the other, in order of name."""
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return {"name": path.name, "source": source, "sha256": digest}
 
 
 def _binned(image: np.ndarray) -> np.ndarray:

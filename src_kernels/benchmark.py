@@ -21,7 +21,7 @@ from torch import Tensor
 from napari_restore_rwkv.network import bi_wkv_cpu
 from napari_restore_rwkv.network.bi_wkv import bi_wkv, kernel_in_use, re_wkv
 from napari_restore_rwkv.network.bi_wkv_portable import bi_wkv_portable, re_wkv_portable
-from napari_restore_rwkv.network.bi_wkv_reference import bi_wkv_reference
+from napari_restore_rwkv.network.bi_wkv_reference import re_wkv_reference
 from napari_restore_rwkv.network.model import RestoreRWKV
 
 SIDE, CHANNELS = 256, 96
@@ -32,20 +32,26 @@ LIGHT: dict[str, Any] = {"channels": 16, "blocks": (1, 1, 2, 2), "refinement": 1
 def check() -> float:
     """Compare outputs and gradients with the equation in float64 and return the largest relative error.
 
+    Both scan orders, both implementations, and one problem that is large enough for several threads.
+
     Raises
     ------
     SystemExit
         If an error exceeds 1e-5: no time of a wrong kernel is worth printing.
     """
     worst = 0.0
-    for tokens, channels in ((1, 3), (63, 17), (65, 16), (700, 33)):
-        inputs = _inputs(tokens, channels)
-        gy = torch.randn(1, tokens, channels)
-        expected = _with_gradients(bi_wkv_reference, [x.double() for x in inputs], gy.double())
-        for operator in (bi_wkv, bi_wkv_portable):
-            for got, exact in zip(_with_gradients(operator, inputs, gy), expected, strict=True):
+    for height, width, channels in ((1, 1, 3), (7, 9, 17), (13, 5, 16), (20, 35, 33)):
+        inputs = _map_inputs(height * width, channels)
+        size = (height, width)
+        expected = _with_gradients(re_wkv_reference, [x.double() for x in inputs], *size)
+        for operator in (re_wkv, re_wkv_portable):
+            for got, exact in zip(_with_gradients(operator, inputs, *size), expected, strict=True):
                 scale = exact.abs().max() if exact.abs().max() > 1e-9 else torch.ones(())
                 worst = max(worst, float((got.double() - exact).abs().max() / scale))
+    # The equation itself takes T^2 time, so a large problem is held against the portable form.
+    inputs = _map_inputs(96 * 96, CHANNELS)
+    pairs = zip(*(_with_gradients(operator, inputs, 96, 96) for operator in (re_wkv, re_wkv_portable)), strict=True)
+    worst = max(worst, *(float((got - other).abs().max() / other.abs().max()) for got, other in pairs))
     if worst > 1e-5:
         raise SystemExit(
             f"The operator is wrong: relative error {worst:.1e} against the equation. Nothing was measured."
@@ -84,7 +90,13 @@ def measure_network() -> dict[str, Any]:
         "portable operator": RestoreRWKV(**LIGHT, operator=re_wkv_portable).fused(),
         "without operator": RestoreRWKV(**LIGHT, operator=lambda w, u, k, v, height, width: v).fused(),
     }
+    for network in networks.values():
+        network.load_state_dict(networks["compiled operator"].state_dict())
+        torch.nn.init.normal_(network.output.weight, std=0.01, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
+        torch.testing.assert_close(
+            networks["compiled operator"](image), networks["portable operator"](image), rtol=0, atol=1e-5
+        )
         seconds = _medians({name: lambda network=network: network(image) for name, network in networks.items()})
     table = _with_ratios(seconds, "compiled operator")
     table["the operator's share"] = {
@@ -146,10 +158,16 @@ def _inputs(tokens: int, channels: int) -> list[Tensor]:
     return [w, u, torch.randn(1, tokens, channels), torch.randn(1, tokens, channels)]
 
 
-def _with_gradients(operator: Callable[..., Tensor], inputs: list[Tensor], gy: Tensor) -> list[Tensor]:
+def _map_inputs(tokens: int, channels: int) -> list[Tensor]:
+    decay, bonus = torch.randn(2, channels) / tokens, torch.randn(2, channels) / tokens
+    return [decay, bonus, torch.randn(1, tokens, channels), torch.randn(1, tokens, channels)]
+
+
+def _with_gradients(operator: Callable[..., Tensor], inputs: list[Tensor], height: int, width: int) -> list[Tensor]:
     leaves = [x.clone().requires_grad_() for x in inputs]
-    y = operator(*leaves)
-    return [y.detach(), *torch.autograd.grad(y, leaves, gy)]
+    y = operator(*leaves, height, width)
+    # Any fixed weights will do for the gradient, the values themselves too.
+    return [y.detach(), *torch.autograd.grad(y, leaves, inputs[3].flip(1))]
 
 
 def _medians(work: dict[str, Callable[[], Any]], runs: int = RUNS) -> dict[str, float]:

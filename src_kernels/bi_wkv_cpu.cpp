@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <memory>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -212,13 +212,13 @@ class Runner {
     int threads_ = 1;
 };
 
-// 0 on success, 1 when memory ran out: no exception crosses the C interface.
+// 0 on success, 1 when memory ran out (the only thing that can fail): no exception crosses the C interface.
 template <class Run>
 int guarded(Run run) {
     try {
         run();
         return 0;
-    } catch (const std::bad_alloc&) {
+    } catch (const std::exception&) {
         return 1;
     }
 }

@@ -15,7 +15,6 @@ namespace {
 
 template <class Real>
 struct Tile {
-    // One more than needed: arrays a multiple of 4 KiB apart make loads wait for unrelated stores.
     Lanes<Real> at[kMaxChunk];
 
     Lanes<Real>& operator[](int t) { return at[t]; }

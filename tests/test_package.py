@@ -2,9 +2,13 @@
 
 import ast
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -176,3 +180,41 @@ def test_the_blocks_of_python_in_the_readme_run(tmp_path):
     assert blocks, "README.md has no block of Python"
     # One after the other in one interpreter, as a reader would type them.
     run_python("\n".join(blocks), cwd=tmp_path)
+
+
+def test_a_wheel_holds_kernel_manifest_samples_and_weights_and_runs_alone(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    # The scripts of cmake and ninja lie beside the interpreter, which need not be on the path.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "training_state", "demo_output")
+    )
+    subprocess.run([*build, "-w", tmp_path, source], check=True, env={**os.environ, "PATH": path}, timeout=300)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "alone")
+    code = (
+        "import napari_restore_rwkv as package\n"
+        "from napari_restore_rwkv import load_checkpoint\n"
+        "from napari_restore_rwkv.network.bi_wkv import kernel_in_use\n"
+        "from napari_restore_rwkv.scans.samples import sample_path\n"
+        "from npe2 import PluginManifest\n"
+        "manifest = PluginManifest.from_file(package.__path__[0] + '/napari.yaml')\n"
+        "print(package.__path__[0], sample_path('ct_abdomen_dicom'), manifest.name, sep='\\n')\n"
+        "print(kernel_in_use('cpu').name, load_checkpoint('ct-denoise').card.task, sep='\\n')"
+    )
+    # -S leaves the editable installation out, which hooks itself in when Python starts.
+    folders = [str(tmp_path / "alone"), sysconfig.get_paths()["purelib"]]
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path += {folders}\n{code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    place, sample, name, kernel, task = answer.stdout.split("\n")[:5]
+    assert place == str(tmp_path / "alone" / "napari_restore_rwkv")
+    assert sample.startswith(place)
+    assert (name, task) == ("napari-restore-rwkv", "ct-denoise")
+    assert kernel.startswith("compiled CPU kernel")

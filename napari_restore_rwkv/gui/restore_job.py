@@ -113,7 +113,7 @@ class RestoreJob(QObject):
         indices = _slices_to_do(options, result, looked_at)
         if self._run is None or result is not self._run.result:
             self.comparison = None
-        worker = StepsWorker(restoration_steps(options, result, indices, looked_at))
+        worker = StepsWorker(restoration_steps(options, result, indices, looked_at), in_turn=True)
         worker.displayed = looked_at
         worker.progressed.connect(self._on_progress)
         worker.errored.connect(self._on_error)
@@ -152,6 +152,8 @@ class RestoreJob(QObject):
         run = self._run
         if run is None or run.over or (self.comparison is None and not self._show(run)):
             return
+        # When what was just shown has been drawn.
+        QTimer.singleShot(0, run.worker.go_on)
         if progress.region is not None:
             run.unseen.append(progress.region)
             self._refresh_if_due()

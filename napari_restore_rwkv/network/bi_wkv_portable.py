@@ -13,7 +13,9 @@ from torch import Tensor
 from .bi_wkv_reference import bi_wkv_reference
 
 _CHUNK = 64
-# Short sequences may decay so fast per token that a chunk leaves float32's range: they are summed term by term.
+# A chunk's sums decay by up to e^-(|w| n): with this bound they stay inside float32's range together with the keys.
+_MAX_EXPONENT_PER_CHUNK = 24.0
+# Short sequences are summed term by term.
 _SHORT = 128
 _EMPTY = -1e30
 
@@ -22,42 +24,49 @@ _State = tuple[Tensor, Tensor, Tensor]
 
 
 def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Evaluate the operator of `bi_wkv` in linear time; same arguments, shapes and dtypes.
-
-    Exact to float32 rounding while a chunk of 64 tokens decays by less than e^40, that is |w| < 0.6 a token,
-    or T <= 128.
-    """
+    """Evaluate the operator of `bi_wkv` in linear time; same arguments, shapes, dtypes and range."""
     if k.shape[1] <= _SHORT:
         return bi_wkv_reference(w, u, k, v)
-    tokens = k.shape[1]
-    padding = (0, 0, 0, -tokens % _CHUNK)
-    k = torch.nn.functional.pad(k, padding, value=_EMPTY).unflatten(1, (-1, _CHUNK))  # B, chunk, token, C
-    v = torch.nn.functional.pad(v, padding).unflatten(1, (-1, _CHUNK))
+    tokens, length = k.shape[1], _chunk_length(w, u)
+    padding = (0, 0, 0, -tokens % length)
+    k = torch.nn.functional.pad(k, padding, value=_EMPTY).unflatten(1, (-1, length))  # B, chunk, token, C
+    v = torch.nn.functional.pad(v, padding).unflatten(1, (-1, length))
 
     # A common factor of numerator and denominator cancels, so no gradient flows through the scales.
     own_scale = k.detach().amax(dim=2)  # B, chunk, C
     e = torch.exp(k - own_scale[:, :, None])
     terms = torch.stack((e * v, e))  # 2, B, chunk, token, C
 
-    position = torch.arange(_CHUNK, device=k.device)
+    position = torch.arange(length, device=k.device)
     from_start = torch.exp(-position[:, None] * w)  # token, C
     from_end = from_start.flip(0)
-    prefix = _exclusive_scan((own_scale, *(terms * from_end).sum(dim=3)), w * _CHUNK)
-    suffix = _flipped(_exclusive_scan(_flipped((own_scale, *(terms * from_start).sum(dim=3))), w * _CHUNK))
-
-    distance = (position[:, None] - position[None, :]).abs()
-    exponent = torch.where(distance[..., None] == 0, u, -(distance[..., None] - 1) * w)  # t, i, C
-    within = torch.einsum("tic,sbnic->sbntc", torch.exp(exponent), terms)
-
+    prefix = _exclusive_scan((own_scale, *(terms * from_end).sum(dim=3)), w * length)
+    suffix = _flipped(_exclusive_scan(_flipped((own_scale, *(terms * from_start).sum(dim=3))), w * length))
     scale = torch.maximum(own_scale, torch.maximum(prefix[0], suffix[0])).detach()
+    if length == 1:
+        scale = torch.maximum(scale, own_scale + u.detach())
+
+    distance = (position[:, None] - position[None, :]).abs()[..., None]  # t, i, 1
+    between = torch.where(distance == 0, torch.zeros(()), torch.exp(-(distance - 1).clamp_min(0) * w))  # t, i, C
+    within = torch.einsum("tic,sbnic->sbntc", between.to(k), terms) * torch.exp(own_scale - scale)[:, :, None]
+    itself = torch.exp(k + u - scale[:, :, None])
     before = torch.stack(prefix[1:]) * torch.exp(prefix[0] - scale)
     behind = torch.stack(suffix[1:]) * torch.exp(suffix[0] - scale)
     numerator, denominator = (
-        within * torch.exp(own_scale - scale)[:, :, None]
+        within
+        + torch.stack((itself * v, itself))
         + before[:, :, :, None] * from_start
         + behind[:, :, :, None] * from_end
     )
     return (numerator / denominator).flatten(1, 2)[:, :tokens]
+
+
+def _chunk_length(w: Tensor, u: Tensor) -> int:
+    """As long as float32 allows; a large bonus dwarfs the rest of its chunk, so then every token is one."""
+    decay, bonus = torch.stack((w.detach().abs().max(), u.detach().abs().max())).tolist()
+    if bonus > _MAX_EXPONENT_PER_CHUNK:
+        return 1
+    return max(1, min(_CHUNK, int(_MAX_EXPONENT_PER_CHUNK / max(decay, 1e-30))))
 
 
 def _flipped(states: _State) -> _State:

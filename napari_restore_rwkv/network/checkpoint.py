@@ -127,8 +127,10 @@ def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:
     path
         The weights file, ending in .safetensors. The card goes beside it.
     """
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
-    stored = card.as_dict() | {"weights_sha256": _sha256(path)}
+    partial = path.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
+    stored = card.as_dict() | {"weights_sha256": _sha256(partial)}
+    partial.replace(path)
     path.with_suffix(".json").write_text(json.dumps(stored, indent=2) + "\n")
 
 
@@ -150,13 +152,15 @@ def _path_of(path_or_task: str | Path) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     """All named tensors of a file, bare of wrappers and prefixes."""
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             content: Any = load_file(path)
         else:
             with warnings.catch_warnings():
                 # Torch remarks on pickles of other versions; what it cannot read it refuses anyway.
                 warnings.simplefilter("ignore", UserWarning)
                 content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise CheckpointError(f"{path.name} may not be read by you; change its permissions.") from error
     except _UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError) and _looks_saved_by_torch(path):
             raise CheckpointError(
@@ -167,9 +171,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path.name} cannot be read as weights: it is damaged or of another kind; "
             "give a .safetensors file or a plain state_dict."
         ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+    while isinstance(content, Mapping) and (
+        inner := [content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)]
+    ):
+        content = inner[0]
     if not (isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values())):
         raise CheckpointError(f"{path.name} holds no weights by name; give a safetensors file or a plain state_dict.")
     return {_without_prefixes(str(name)): value for name, value in content.items()}
@@ -202,11 +207,9 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{file} is for images of {embedding.shape[1]} channels; only scans of one channel can be restored."
         )
-    counts = dict.fromkeys(("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement"), 0)
-    for name in weights:
-        if found := _BLOCK_KEY.match(name):
-            counts[found[1]] = max(counts[found[1]], int(found[2]) + 1)
-    *blocks, refinement = counts.values()
+    found = {match.groups() for name in weights if (match := _BLOCK_KEY.match(name))}
+    levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement")
+    *blocks, refinement = (sum(level == name for level, _ in found) for name in levels)
     return {"channels": embedding.shape[0], "blocks": blocks, "refinement": refinement}
 
 
@@ -225,6 +228,10 @@ def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> Non
                 f"{file} does not fit Restore-RWKV: {name} has shape {tuple(value.shape)}, "
                 f"not {tuple(wanted[name].shape)}; was it made for another network?"
             )
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{file} does not fit Restore-RWKV: {name} holds {value.dtype}, not real numbers; get it anew."
+            )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it anew.")
     network.load_state_dict(dict(weights))
@@ -240,9 +247,9 @@ def _read_card(path: Path) -> Card:
     if not beside.is_file():
         return Card(title=path.stem, weights_sha256=digest)
     try:
-        stored = json.loads(beside.read_text())
+        stored = json.loads(beside.read_text("utf-8"))
         card = Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(
             f"The card {beside.name} cannot be read; get it anew, or move it away to use the weights bare."
         ) from error

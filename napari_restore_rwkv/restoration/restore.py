@@ -143,7 +143,7 @@ def restore(
                 restored = finished.value
                 break
             displayed = _latest(displayed, (yield Progress(done, total, f"slice {done + 1} of {total}")))
-        output[region] = _as_dtype(np.expand_dims(restored, along), output.dtype)
+        output[region] = _as_dtype(np.expand_dims(restored, along), image, output.dtype)
         remaining.remove(index)
         done += 1
         displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
@@ -235,20 +235,26 @@ def _new_output(scan: Scan, dtype: Any, *, whole: bool) -> np.ndarray:
     chosen = (
         np.dtype(dtype) if dtype is not None else own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
     )
-    return np.empty(scan.shape, chosen) if whole else _as_dtype(np.asarray(scan.voxels), chosen).copy()
+    return (
+        np.empty(scan.shape, chosen) if whole else _as_dtype(np.asarray(scan.voxels), np.asarray(scan.voxels), chosen)
+    )
 
 
-def _as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+def _as_dtype(values: np.ndarray, original: np.ndarray, dtype: Any) -> np.ndarray:
+    """Convert to the output's type; integers are rounded and clipped, and untouched voxels stay what they were."""
     dtype = np.dtype(dtype)
     if dtype.kind not in "iu":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    # NaN and infinities have no integer: the nearest end of the range, or 0, stands for them.
-    return (
-        np.rint(np.nan_to_num(values.astype(np.float64), posinf=limits.max, neginf=limits.min))
-        .clip(limits.min, limits.max)
-        .astype(dtype)
-    )
+    # The largest 64-bit integers have no float64 of their own: the next one below is the highest that fits.
+    highest = limits.max if int(float(limits.max)) <= limits.max else np.nextafter(float(limits.max), 0)
+    # NaN and infinities have no integer: 0, or the nearest end of the range, stands for them.
+    finite = np.nan_to_num(values.astype(np.float64), posinf=highest, neginf=limits.min)
+    converted = np.rint(finite).clip(limits.min, highest).astype(dtype)
+    if original.dtype == dtype:
+        # What passed through as float32 may have lost digits.
+        converted = np.where(values == original.astype(np.float32), original, converted)
+    return converted
 
 
 def _latest(displayed: int, sent: int | None) -> int:

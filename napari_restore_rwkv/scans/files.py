@@ -45,6 +45,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
         one three-dimensional scan of real values on a rectangular grid.
     """
     path = Path(path)
+    # "." has no name that an error could tell.
+    path = path if path.name else path.resolve()
     check_modality(modality)
     try:
         if not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def broken(path: Path, why: str) -> ScanError:
     return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
 
 
+def bad_geometry(path: Path, what: str) -> ScanError:
+    """Return the error for voxels whose size or place is not known."""
+    return ScanError(
+        f"{path.name} has no usable geometry: {what} (voxel sizes must be above 0 mm and positions finite); "
+        "correct its header or export it again."
+    )
+
+
 def check_metaimage(path: Path) -> None:
     """Raise ScanError unless a MetaImage (.mha, .mhd) and its voxel file hold all of their voxels."""
     fields, header_bytes = _text_header(path, "=", last="elementdatafile")
@@ -39,6 +48,10 @@ def check_metaimage(path: Path) -> None:
     sizes = [int(size) for size in fields["dimsize"].split() if size.isdigit()]
     if not sizes or min(sizes) < 1:
         raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+    # ITK turns a NaN offset into 0.
+    _check_numbers(path, "voxel size", fields.get("elementspacing", fields.get("elementsize", "")), nonzero=True)
+    for name in ("offset", "position", "origin", "transformmatrix", "rotation", "orientation"):
+        _check_numbers(path, name, fields.get(name, ""))
     voxel_bytes = _META_BYTES.get(fields.get("elementtype", "").removeprefix("MET_").removesuffix("_ARRAY"))
     text = fields.get("binarydata", "true").lower().startswith("f")
     listed = fields["elementdatafile"].upper().startswith("LIST") or "%" in fields["elementdatafile"]
@@ -67,6 +80,14 @@ def check_nrrd(path: Path) -> None:
     sizes = fields.get("sizes", "").split()
     if "0" in sizes:
         raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+    # ITK turns a NaN spacing into 1 mm. An axis after the third is time, which may have none.
+    spacings = " ".join(fields.get("spacings", "").split()[:3])
+    _check_numbers(path, "voxel size", spacings, nonzero=True)
+    for vector_text in re.findall(r"\(([^)]*)\)", fields.get("space directions", "")):
+        vector_values = _check_numbers(path, "space direction", vector_text)
+        if not any(vector_values):
+            raise bad_geometry(path, f"its space direction is {vector_text}")
+    _check_numbers(path, "space origin", fields.get("space origin", "").strip("()"))
     name = fields.get("data file", fields.get("datafile", ""))
     if name.upper().startswith("LIST") or "%" in name:
         return
@@ -109,6 +130,14 @@ def _text_header(path: Path, separator: str, last: str) -> tuple[dict[str, str],
             if stream.tell() > _LONGEST_TEXT_HEADER:
                 break
         return fields, stream.tell()
+
+
+def _check_numbers(path: Path, what: str, text: str, *, nonzero: bool = False) -> list[float]:
+    """Return the numbers of a header field; ScanError unless all are finite and, if asked for, none is 0."""
+    values = [float(word) for word in text.replace(",", " ").split()]
+    if not all(math.isfinite(value) and (value or not nonzero) for value in values):
+        raise bad_geometry(path, f"its {what} is {text}")
+    return values
 
 
 def _companion(path: Path, name: str) -> Path:

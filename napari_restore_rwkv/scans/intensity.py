@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ScanError
+
 if TYPE_CHECKING:
     from .scan import Scan
 
@@ -19,6 +21,8 @@ _DIMMEST_MR_4095 = 400.0
 # bright as that percentile, stay inside the window and are restored as well.
 _ROBUST_LEVEL = 0.6
 _SAMPLED_SLICES = 16
+# Three times this is still a float32, and so is the window of such values.
+_LARGEST = 1e38
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class IntensityRule:
     Attributes
     ----------
     name
-        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"`` or ``"mr-robust"``.
+        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"``, ``"mr-robust"``, or ``"robust"`` for an unknown modality.
     low, high
         Values of the scan that become 0 and 1; ``low < high``.
     unit
@@ -105,6 +109,11 @@ def choose_intensity(scan: Scan, modality: str | None = None) -> IntensityRule:
         CT: -1024 to 3072 HU. PET in SUV: 0 to 20. MR on the scale of 12-bit scanners: 0 to 4095. Everything else gets
         a robust rule: from 0 (or the 0.1th percentile if there are negative values) up to where the 99.9th percentile
         becomes 0.6.
+
+    Raises
+    ------
+    ScanError
+        The scan has no fixed window, and its values are beyond 1e38, where float32 ends.
     """
     modality = modality or scan.modality
     if modality == "CT":
@@ -116,7 +125,7 @@ def choose_intensity(scan: Scan, modality: str | None = None) -> IntensityRule:
     values = _sampled_values(scan)
     if modality == "MR" and values.min() >= 0 and _DIMMEST_MR_4095 <= np.percentile(values, 99.9) <= _MR_WINDOW[1]:
         return IntensityRule("mr-4095", *_MR_WINDOW, unit="")
-    return _robust_rule("mr-robust", values, scan.unit)
+    return _robust_rule("mr-robust" if modality == "MR" else "robust", values, scan.unit)
 
 
 def _sampled_values(scan: Scan) -> np.ndarray:
@@ -129,6 +138,12 @@ def _sampled_values(scan: Scan) -> np.ndarray:
 
 
 def _robust_rule(name: str, values: np.ndarray, unit: str) -> IntensityRule:
+    largest = float(np.abs(values).max())
+    if largest > _LARGEST:
+        raise ScanError(
+            f"The scan holds values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
+            "divide its values by a constant first."
+        )
     dimmest, brightest = (float(value) for value in np.percentile(values, (0.1, 99.9)))
     low = min(dimmest, 0.0) if values.min() < 0 else 0.0
     # A constant scan has no contrast to scale by; any window that holds its value will do.

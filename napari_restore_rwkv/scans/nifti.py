@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import ScanError
-from .integrity import broken, by, colour, complex_valued, cut_off, vector
+from .integrity import bad_geometry, broken, by, colour, complex_valued, cut_off, vector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def nifti_header(path: Path) -> NiftiHeader:
     Raises
     ------
     ScanError
-        The file is no single-file NIfTI, is empty, or does not hold one real value a voxel.
+        The file is no single-file NIfTI, is empty, has no usable geometry, or does not hold one real value a voxel.
     """
     with _unpacked(path) as stream:
         head = _read(path, stream, _HEADER_BYTES)
@@ -155,10 +155,24 @@ def _checked(path: Path, head: bytes, order: str) -> NiftiHeader:
     # Also false for NaN.
     if not start >= _HEADER_BYTES:
         raise broken(path, "its header says that the voxels start inside the header")
+    _check_geometry(path, head, order, min(len(sizes), 3))
     # A slope of 0 means by the standard that there is no scale.
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         slope, intercept = 1.0, 0.0
     return NiftiHeader(head, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, int(start))
+
+
+def _check_geometry(path: Path, head: bytes, order: str, axes: int) -> None:
+    """Raise ScanError where ITK would make 1 mm or 0 of what is not a number, or hand on a negative voxel size."""
+    steps = struct.unpack_from(order + "3f", head, 80)[:axes]
+    # The standard wants pixdim[1..3] positive; a flip belongs into the qform or sform.
+    if not all(math.isfinite(step) and step > 0 for step in steps):
+        raise bad_geometry(path, f"its voxel size is {' x '.join(f'{step:g}' for step in steps)} mm")
+    qform_code, sform_code = struct.unpack_from(order + "2h", head, 252)
+    place = struct.unpack_from(order + "6f", head, 256) if qform_code > 0 else ()
+    place += struct.unpack_from(order + "12f", head, 280) if sform_code > 0 else ()
+    if not all(math.isfinite(value) for value in place):
+        raise bad_geometry(path, "its position or direction holds values that are not numbers")
 
 
 def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:

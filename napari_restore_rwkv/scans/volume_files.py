@@ -34,6 +34,10 @@ _ORTHONORMAL_TOLERANCE = 1e-3
 _stderr_lock = threading.Lock()
 
 
+class SeveralFramesError(ScanError):
+    """The file is four-dimensional and no frame was chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
     """What a file holds, before we know what its values mean.
@@ -177,12 +181,12 @@ def _choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | N
 
 
 def chosen_frame(name: str, count: int, time_index: int | None) -> int:
-    """Return which of `count` frames to read; ScanError if that is left open or is not there."""
+    """Return which of `count` frames to read; ScanError if it is not there, SeveralFramesError if it is left open."""
     if time_index is None:
         if count == 1:
             return 0
-        raise ScanError(
-            f"{name} holds {count} frames (time points); choose one with --time-index N, from 0 to {count - 1}."
+        raise SeveralFramesError(
+            f"{name} holds {count} frames (time points); choose one by its time index, from 0 to {count - 1}."
         )
     if not 0 <= time_index < count:
         raise ScanError(f"{name} has no frame {time_index}; it holds {count}, numbered from 0 to {count - 1}.")
@@ -190,12 +194,15 @@ def chosen_frame(name: str, count: int, time_index: int | None) -> int:
 
 
 def _scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown: Path) -> Scan:
-    """Return the scan of an array of shape (Y, X) or (Z, Y, X) whose geometry is that of `place`."""
+    """Return the scan of an array of shape (Y, X) or (Z, Y, X) whose geometry is that of `place`.
+
+    A negative spacing of a NRRD or MetaImage file has become a flipped direction in ITK, in the same place.
+    """
     dimension = place.GetDimension()
     axes = min(dimension, 3)
     direction = np.eye(3)
     direction[:axes, :axes] = np.reshape(place.GetDirection(), (dimension, dimension))[:axes, :axes]
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=_ORTHONORMAL_TOLERANCE):
+    if not is_orthonormal(direction):
         raise _sheared(shown)
     x, y, z = (*tuple(place.GetOrigin()), 0.0)[:3]
     step_x, step_y, step_z = (*tuple(place.GetSpacing()), 1.0)[:3]
@@ -205,6 +212,11 @@ def _scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown
         origin_mm=(x, y, z),
         direction=direction,
     )
+
+
+def is_orthonormal(direction: np.ndarray) -> bool:
+    """Whether the columns of a 3x3 matrix are unit vectors at right angles, up to digits lost in text."""
+    return bool(np.allclose(direction.T @ direction, np.eye(3), atol=_ORTHONORMAL_TOLERANCE))
 
 
 def _one_dimension(path: Path) -> ScanError:

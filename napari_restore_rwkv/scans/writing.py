@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
 from .nifti import DESCRIPTION
-from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
+from .volume_files import READERS, is_orthonormal, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
     from .scan import Scan
@@ -42,6 +42,7 @@ def write_scan(scan: Scan, path: str | Path) -> None:
     """Write a scan with its exact geometry; an existing file is replaced only once the new one is complete.
 
     Where ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
+    Where it has not, such a record of ours that describes a file replaced now is removed.
 
     Parameters
     ----------
@@ -68,7 +69,10 @@ def write_scan(scan: Scan, path: str | Path) -> None:
             if isinstance(restoration, Mapping):
                 text = json.dumps(restoration, indent=2, default=_plain)
                 (folder / f"{path.name}.json").write_text(text + "\n", encoding="utf-8")
-            _move_into_place(folder, path)
+                stale = None
+            else:
+                stale = _our_record(path)
+            _move_into_place(folder, path, stale)
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
         raise OutputError(f"{path.name} cannot be written: {cause}; {_remedy(error.errno)}.") from error
@@ -99,9 +103,7 @@ def _storable_voxels(scan: Scan, path: Path) -> np.ndarray:
 
 def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffix: str) -> None:
     image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing([float(step) for step in scan.spacing_mm[::-1]])
-    image.SetOrigin([float(value) for value in scan.origin_mm])
-    image.SetDirection(np.asarray(scan.direction, float).ravel().tolist())
+    _place(image, scan, name)
     if scan.modality:
         image.SetMetaData("modality", scan.modality)
     if scan.unit:
@@ -128,6 +130,28 @@ def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffi
         target.unlink()
     else:
         os.replace(target, folder / name)
+
+
+def _place(image: sitk.Image, scan: Scan, name: str) -> None:
+    """Give the image the geometry of the scan; OutputError where no file can hold it."""
+    spacing, origin, direction = (np.asarray(v, float) for v in (scan.spacing_mm, scan.origin_mm, scan.direction))
+    try:
+        image.SetSpacing(spacing[::-1].tolist())
+        image.SetOrigin(origin.tolist())
+        image.SetDirection(direction.ravel().tolist())
+        # ITK takes these, and fails when it writes or reads them.
+        usable = bool(np.all(spacing > 0) and np.isfinite([*spacing, *origin]).all()) and is_orthonormal(direction)
+    except (RuntimeError, ValueError) as error:
+        raise _no_geometry(name) from error
+    if not usable:
+        raise _no_geometry(name)
+
+
+def _no_geometry(name: str) -> OutputError:
+    return OutputError(
+        f"{name} cannot be written: a file cannot hold this geometry; spacing must be above 0 mm, the origin finite "
+        "and the direction orthonormal."
+    )
 
 
 def _describe_nifti(scan: Scan, path: Path) -> None:
@@ -170,8 +194,22 @@ def _incomplete(path: Path, size: int) -> OutputError:
     )
 
 
-def _move_into_place(folder: Path, path: Path) -> None:
-    """Move the finished files beside `path`, the one with the final name last; take all back if one move fails."""
+def _our_record(path: Path) -> Path | None:
+    """Return the record of a restoration beside `path`; None if there is none or another program wrote it."""
+    beside = path.with_name(f"{path.name}.json")
+    try:
+        record = json.loads(beside.read_bytes())
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(record, dict) and str(record.get("software", "")).startswith("napari-restore-rwkv")
+    return beside if ours else None
+
+
+def _move_into_place(folder: Path, path: Path, stale: Path | None) -> None:
+    """Move the finished files beside `path`, the one with the final name last; take all back if one move fails.
+
+    `stale` is a file that goes away with the old one.
+    """
     finished = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
     raw = next((file.name for file in finished if file.suffix == ".raw"), None)
     if raw and (path.parent / raw).exists() and not path.exists():
@@ -185,6 +223,9 @@ def _move_into_place(folder: Path, path: Path) -> None:
     undo: list[tuple[Path, Path | None]] = []
     old = Path(tempfile.mkdtemp(dir=folder))
     try:
+        if stale is not None:
+            undo.append((stale, old / stale.name))
+            os.replace(stale, old / stale.name)
         for file in finished:
             target = path.parent / file.name
             if file.name != path.name:

@@ -92,7 +92,9 @@ def surroundings():
     """A machine without a GPU, and weights for CT only."""
     return options_module.Surroundings(
         devices=(
-            options_module.DeviceChoice("cpu", "CPU, compiled CPU kernel", "There is no GPU that PyTorch can use."),
+            options_module.DeviceChoice(
+                "cpu", "CPU, compiled kernel", "CPU, 2 threads, compiled CPU kernel (AVX2)", "There is no GPU."
+            ),
         ),
         shipped={"ct-denoise": "light, shipped 2026-12"},
         cards={"ct-denoise": "trained on three subjects"},
@@ -145,6 +147,18 @@ def ct_panel(viewer, ct_layer, make_panel):
     viewer.add_layer(Layer.create(*ct_layer))
     viewer.dims.set_current_step(0, 2)
     return make_panel(viewer)
+
+
+@pytest.fixture
+def denoise_anyway():
+    """Choose CT denoising for a scan that says no modality and holds no HU."""
+
+    def choose(panel):
+        panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
+        panel.form.anyway.setChecked(True)
+        return panel
+
+    return choose
 
 
 @pytest.fixture

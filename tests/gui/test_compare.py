@@ -6,7 +6,7 @@ from napari.layers import Labels
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
-from napari_restore_rwkv.gui.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE
+from napari_restore_rwkv.gui.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
 from napari_restore_rwkv.scans.files import read_scan
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -15,6 +15,7 @@ CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [r
 @pytest.fixture
 def compared(viewer, ct_panel, run_to_the_end):
     """The panel after a whole volume, beside a hidden and a visible layer of the person's own."""
+    viewer.canvas.size = (300, 900)
     viewer.add_layer(Labels(np.ones((5, 24, 32), int), name="organs"))
     viewer.add_image(np.zeros((5, 24, 32)), name="atlas", visible=False)
     ct_panel.choose_layer(viewer.layers[CT])
@@ -33,6 +34,15 @@ def test_side_by_side_shows_input_restored_difference_from_left_to_right(viewer,
     assert (grid.stride, grid.shape) == (1, (1, 3))
     places = [grid.position(viewer.layers.index(name), viewer.layers) for name in (CT, RESTORED, DIFFERENCE)]
     assert places == [(0, 0), (0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("canvas", "picture", "shape"),
+    [((600, 800), (500, 500), (1, 3)), ((880, 900), (500, 500), (2, 2)), ((700, 900), (40, 500), (3, 1))],
+    ids=["wide window", "square window", "thin slab"],
+)
+def test_the_pictures_are_as_large_as_the_window_lets_them(canvas, picture, shape):
+    assert grid_shape(canvas, picture) == shape
 
 
 def test_every_panel_has_its_name_and_a_scale_bar(viewer, compared):

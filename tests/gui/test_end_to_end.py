@@ -1,13 +1,14 @@
 """The panel with the real `restore` and a small network: nothing stands in for anything."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
 from napari.layers import Layer
 
-from napari_restore_rwkv.gui import restore_panel
+from napari_restore_rwkv.gui import options, restore_panel
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
@@ -86,6 +87,43 @@ def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weig
     panel.form.anyway.setChecked(True)
     run_to_the_end(panel)
     assert panel.message.text().startswith("This slice is restored")
+
+
+def test_restore_pressed_before_the_weights_are_known_still_says_what_to_do(
+    viewer, qtbot, monkeypatch, run_to_the_end, rng
+):
+    mr = Scan(rng.integers(0, 900, (3, 16, 16)).astype(np.int16), (5, 1, 1), modality="MR")
+    viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
+    known = threading.Event()
+    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(20) and surroundings)
+    surroundings = options.look_around()
+    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.shipped_checkpoints", dict)
+    early = restore_panel.RestorePanel(viewer)
+    run_to_the_end(early)
+    known.set()
+    assert (
+        early.message.text() == "There are no weights for MRI super-resolution yet: choose a weights file under Model."
+    )
+    qtbot.waitUntil(lambda: early.form.devices.currentData() != "auto")
+    early.shut_down()
+    early.deleteLater()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "kernel", "title"),
+    [
+        ("CPU, 8 threads", "compiled CPU kernel (AVX-512)", "CPU, compiled kernel"),
+        ("GPU: NVIDIA GeForce RTX 4070", "portable PyTorch", "GPU: RTX 4070, portable PyTorch"),
+    ],
+)
+def test_devices_are_named_briefly(hardware, kernel, title):
+    assert options.short_title(hardware, kernel) == title
+
+
+def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
+    words = " ".join(device.advice for device in options.look_around().devices)
+    assert "'" not in words
+    assert panel.form.devices.toolTip().startswith(("CPU", "GPU"))
 
 
 def test_a_damaged_weights_file_is_refused_in_words(panel, tmp_path, run_to_the_end):

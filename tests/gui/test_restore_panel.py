@@ -1,5 +1,6 @@
 """What the person sees in the Restore panel, from the first click to the last."""
 
+import re
 import time
 
 import numpy as np
@@ -21,8 +22,9 @@ def test_with_one_scan_open_everything_is_chosen(ct_panel):
     assert form.tasks.currentText() == "CT denoising"
     assert form.models.currentText() == "light, shipped 2026-12"
     assert form.this_slice.isChecked()
-    assert form.devices.currentText() == "CPU, compiled CPU kernel"
-    assert form.why.toolTip() == "There is no GPU that PyTorch can use."
+    assert form.devices.currentText() == "CPU, compiled kernel"
+    assert form.devices.toolTip() == "CPU, 2 threads, compiled CPU kernel (AVX2)"
+    assert form.why.toolTip() == "There is no GPU."
     assert ct_panel.restore_button.isEnabled()
     assert ct_panel.restore_button.isDefault()
     assert not ct_panel.cancel_button.isEnabled()
@@ -43,7 +45,10 @@ def test_tasks_without_weights_say_so(ct_panel):
         "choose a file ...",
     ]
     ct_panel.restore()
-    assert ct_panel.message.text() == "There are no weights for MRI super-resolution yet: choose a file under Model."
+    assert (
+        ct_panel.message.text()
+        == "There are no weights for MRI super-resolution yet: choose a weights file under Model."
+    )
 
 
 def test_without_a_scan_the_panel_says_what_to_do(viewer, make_panel):
@@ -90,12 +95,12 @@ def test_this_slice_is_restored_alone_and_the_whole_volume_offered_next(viewer, 
     shown = viewer.layers[RESTORED].data
     assert np.array_equal(shown[2], viewer.layers[CT].data[2] - np.float32(CHANGE))
     assert np.isnan(shown[[0, 1, 3, 4]]).all()
-    assert ct_panel.message.text() == "This slice is restored (1 s)."
+    assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", ct_panel.message.text())
     assert ct_panel.restore_button.text() == "Restore whole volume"
     run_to_the_end(ct_panel)
     assert restoration.asked[1] == [0, 1, 3, 4]
     assert np.isfinite(viewer.layers[RESTORED].data).all()
-    assert ct_panel.message.text() == "5 slices restored in 1 s."
+    assert re.fullmatch(r"5 slices restored in \d+ s\.", ct_panel.message.text())
     assert ct_panel.restore_button.text() == "Restore"
 
 
@@ -114,13 +119,21 @@ def test_the_displayed_slice_comes_first_and_scrolling_moves_the_next_one_up(vie
 def test_progress_says_slice_and_time_left(ct_panel, qtbot, restoration):
     lines = []
     ct_panel.job.progressed.connect(lambda done, total, text: lines.append((done, total, text)))
+    restoration.hold.clear()
     ct_panel.form.whole_volume.setChecked(True)
     ct_panel.restore()
     assert ct_panel.cancel_button.isEnabled()
     assert not ct_panel.restore_button.isEnabled()
+    qtbot.waitUntil(lambda: bool(lines))
+    assert lines[0][:2] == (1, 5)
+    assert re.fullmatch(r"slice 2 of 5 · \d+ s left", lines[0][2])
+    ct_panel.job._run.started -= 60
+    restoration.hold.set()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
-    assert lines[0] == (1, 5, "slice 2 of 5 · 1 s left")
+    seconds = int(re.fullmatch(r"slice 3 of 5 · (\d+) s left", lines[1][2])[1])
+    assert 90 <= seconds < 100, "two slices took a minute, and three are left"
     assert lines[-1][:2] == (5, 5)
+    assert [done for done, _, _ in lines] == [1, 2, 3, 4, 5], "nothing is said twice"
 
 
 def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restoration):
@@ -185,7 +198,7 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     assert ct_panel.restore_button.isEnabled()
     restoration.error = None
     run_to_the_end(ct_panel)
-    assert ct_panel.message.text() == "5 slices restored in 1 s."
+    assert re.fullmatch(r"5 slices restored in \d+ s\.", ct_panel.message.text())
 
 
 def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
@@ -205,7 +218,36 @@ def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
     assert restoration.asked == []
     panel.form.anyway.setChecked(True)
     run_to_the_end(panel)
-    assert panel.message.text() == "This slice is restored (1 s)."
+    assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
+
+
+def test_values_that_cannot_be_hu_are_not_taken_for_ct_unasked(viewer, make_panel, run_to_the_end, restoration):
+    viewer.add_image(np.full((4, 8, 8), 300, np.int16), name="unknown", contrast_limits=(0, 1))
+    panel = make_panel(viewer)
+    assert panel.form.tasks.currentData() == "mri-sr"
+    assert panel.form.about_task.text() == (
+        "the values are not in HU, and the file does not say its modality: please check the task"
+    )
+    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
+    refusal = "CT denoising was made for CT, and the values of this scan are not in HU: choose another task"
+    assert panel.form.about_task.text().startswith(refusal)
+    assert not panel.form.anyway.isHidden()
+    panel.restore()
+    assert panel.message.text().startswith(refusal)
+    assert restoration.asked == []
+    panel.form.anyway.setChecked(True)
+    run_to_the_end(panel)
+    assert len(restoration.asked) == 1
+
+
+def test_values_that_can_be_hu_are_proposed_for_ct(viewer, make_panel):
+    voxels = np.zeros((4, 8, 8), np.int16)
+    voxels[3] = -900
+    viewer.add_image(voxels, name="unknown", contrast_limits=(0, 1))
+    form = make_panel(viewer).form
+    assert form.tasks.currentData() == "ct-denoise"
+    assert form.about_task.text().startswith("the values look like HU, and the file does not say its modality")
+    assert form.anyway.isHidden()
 
 
 def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, make_panel, run_to_the_end, tmp_path):
@@ -219,7 +261,7 @@ def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, 
     assert not panel.form.anyway.isHidden()
     panel.form.anyway.setChecked(True)
     run_to_the_end(panel)
-    assert panel.message.text() == "This slice is restored (1 s)."
+    assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
 
 def test_the_difference_is_signed_and_its_limits_are_symmetric(viewer, ct_panel, run_to_the_end):
@@ -244,9 +286,9 @@ def test_limits_of_the_difference_that_were_set_by_hand_stay(viewer, ct_panel, r
     [np.arange(15, dtype=np.float32).reshape(1, 3, 5), np.full((3, 8, 8), 40.0, np.float32)],
     ids=["3x5", "constant"],
 )
-def test_tiny_and_constant_scans_come_through(viewer, make_panel, run_to_the_end, voxels):
+def test_tiny_and_constant_scans_come_through(viewer, make_panel, denoise_anyway, run_to_the_end, voxels):
     viewer.add_image(voxels[0] if len(voxels) == 1 else voxels, name="small")
-    panel = make_panel(viewer)
+    panel = denoise_anyway(make_panel(viewer))
     run_to_the_end(panel)
     restored = viewer.layers["small [restored]"]
     assert restored.ndim == (2 if len(voxels) == 1 else 3)
@@ -255,11 +297,11 @@ def test_tiny_and_constant_scans_come_through(viewer, make_panel, run_to_the_end
     assert low == -high < 0
 
 
-def test_voxels_that_are_not_finite_stay_out_of_the_limits(viewer, make_panel, run_to_the_end):
+def test_voxels_that_are_not_finite_stay_out_of_the_limits(viewer, make_panel, denoise_anyway, run_to_the_end):
     voxels = np.zeros((3, 8, 8), np.float32)
     voxels[:, 0, 0], voxels[:, 1, 1] = np.nan, np.inf
     viewer.add_image(voxels, name="holes", contrast_limits=(0, 1))
-    panel = make_panel(viewer)
+    panel = denoise_anyway(make_panel(viewer))
     run_to_the_end(panel, "volume")
     assert tuple(viewer.layers["holes [restored - input]"].contrast_limits) == pytest.approx((-CHANGE, CHANGE))
     panel.compare.strength.setValue(50)
@@ -270,19 +312,20 @@ def test_voxels_that_are_not_finite_stay_out_of_the_limits(viewer, make_panel, r
     assert np.allclose(mixed[:, 2:, 2:], -CHANGE / 2)
 
 
-def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, run_to_the_end):
+def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, denoise_anyway, run_to_the_end):
     frames = np.arange(2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
     viewer.add_image(frames, name="heart")
     viewer.dims.set_current_step(0, 1)
-    panel = make_panel(viewer)
+    panel = denoise_anyway(make_panel(viewer))
     assert not panel.form.frame.isHidden()
     assert panel.form.frame.value() == 1, "the displayed frame"
     run_to_the_end(panel, "volume")
     assert np.array_equal(viewer.layers["heart frame 1 [restored]"].data, frames[1] - np.float32(CHANGE))
 
 
-def test_a_scan_that_lies_elsewhere_is_brought_into_view(viewer, ct_panel, run_to_the_end, restoration):
+def test_a_scan_that_lies_elsewhere_is_brought_into_view(viewer, ct_panel, denoise_anyway, run_to_the_end, restoration):
     viewer.add_image(np.zeros((9, 24, 32)), name="far", scale=(2, 1, 1), translate=(900, 0, 0))
+    denoise_anyway(ct_panel)
     run_to_the_end(ct_panel, "slice")
     assert restoration.asked == [[4]]
     assert viewer.dims.point[0] == 908

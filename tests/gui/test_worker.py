@@ -1,5 +1,7 @@
 """The background thread reports whatever happens, and always ends."""
 
+import os
+import sys
 import threading
 import time
 
@@ -46,6 +48,42 @@ def test_progress_and_value_come_through(qtbot):
     qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
     assert [progress.done for progress in heard["progressed"]] == [0, 1]
     assert heard["returned"] == ["restored"]
+
+
+def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot):
+    def steps():
+        yield Progress(0, 2, "first")
+        yield Progress(1, 2, "second")
+
+    first, second = (StepsWorker(steps(), in_turn=True) for _ in range(2))
+    heard, also_heard = listen(first), listen(second)
+    first.start()
+    second.start()
+    qtbot.waitUntil(lambda: bool(heard["progressed"] and also_heard["progressed"]), timeout=5000)
+    qtbot.wait(150)
+    assert [progress.done for progress in heard["progressed"]] == [0]
+    first.go_on()
+    second.quit()
+    qtbot.waitUntil(lambda: bool(heard["finished"] and also_heard["finished"]), timeout=5000)
+    assert [progress.done for progress in heard["progressed"]] == [0, 1]
+    assert [progress.done for progress in also_heard["progressed"]] == [0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
+def test_the_work_has_a_lower_priority_and_the_window_keeps_its_own(qtbot):
+    priorities = []
+
+    def steps():
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        yield Progress(0, 1, "first")
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    worker = StepsWorker(steps())
+    heard = listen(worker)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
+    assert priorities[0] == min(before + 10, 19)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_cancel_closes_the_generator_within_a_step(qtbot):

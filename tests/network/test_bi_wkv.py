@@ -85,12 +85,16 @@ def test_extreme_decays_and_keys_stay_finite_and_right(operator, decay, tokens, 
             assert_close(name, a, b, 2e-3)
 
 
-def test_a_bonus_of_any_size_is_right():
-    for bonus in (-200.0, 30.0, 200.0):
-        w, _, k, v, _ = inputs(40, 3)
-        u = torch.full((3,), bonus).double()
-        got = bi_wkv(*(x.float() for x in (w, u, k, v)))
-        assert_close("y", got, bi_wkv_reference(w, u, k, v), 1e-5)
+@pytest.mark.parametrize("operator", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("decay", "bonus"), [(0.01, -200.0), (0.01, 30.0), (0.01, 200.0), (2.0, 0.1), (-2.0, 0.1)])
+def test_any_decay_and_bonus_per_token_is_right(operator, decay, bonus):
+    _, _, k, v, gy = inputs(200, 3)
+    w, u = torch.full((3,), decay).double(), torch.full((3,), bonus).double()
+    expected = outputs(bi_wkv_reference, torch.float64, w, u, k, v, gy)
+    got = outputs(operator, torch.float32, w, u, k, v, gy)
+    assert all(torch.isfinite(x).all() for x in got)
+    assert_close("y", got[0], expected[0], 1e-5)
+    assert_close("gv", got[4], expected[4], 1e-5)
 
 
 @pytest.mark.parametrize("operator", [re_wkv, re_wkv_portable])
@@ -142,7 +146,8 @@ def test_half_precision_is_accumulated_in_float32(dtype):
 
 
 def test_the_number_of_threads_does_not_change_the_result():
-    problem = [x.float() for x in inputs(3000, 48)]
+    # Threads are used from 65,536 elements each.
+    problem = [x.float() for x in inputs(7000, 48)]
     before = torch.get_num_threads()
     try:
         results = []
@@ -182,6 +187,11 @@ def test_gradcheck_passes():
 def test_opcheck_passes(column_major):
     w, u, k, v, _ = (x.float().requires_grad_() for x in inputs(12, 5))
     torch.library.opcheck(torch.ops.restore_rwkv.bi_wkv.default, (w, u, k, v, 3, 4, column_major))
+    arguments = (*(x.detach() for x in (w, u, k, v)), torch.randn_like(v), 3, 4, column_major)
+    # The backward operator has no gradient of its own, so there is no autograd to check.
+    torch.library.opcheck(
+        torch.ops.restore_rwkv.bi_wkv_backward.default, arguments, test_utils=("test_schema", "test_faketensor")
+    )
 
 
 def test_inputs_that_do_not_fit_are_refused_in_words():

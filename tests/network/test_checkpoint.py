@@ -8,8 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_restore_rwkv.errors import CheckpointError
+from napari_restore_rwkv.metrics import psnr
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.restoration.restore import restore_slice
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.tasks import TASKS
 
 
@@ -51,6 +56,15 @@ def test_the_authors_format_is_read_with_its_prefixes_and_wrappers(tiny_network,
     torch.testing.assert_close(load_checkpoint(path)(image), tiny_network(image), rtol=0, atol=1e-6)
 
 
+def test_wrappers_within_wrappers_and_capitals_in_the_suffix_are_read(tiny_network, weights_file, image, tmp_path):
+    torch.save({"model": {"state_dict": tiny_network.state_dict()}}, tmp_path / "nested.pth")
+    torch.testing.assert_close(load_checkpoint(tmp_path / "nested.pth")(image), tiny_network(image), rtol=0, atol=1e-6)
+    (tmp_path / "TINY.SAFETENSORS").write_bytes(weights_file.read_bytes())
+    torch.testing.assert_close(
+        load_checkpoint(tmp_path / "TINY.SAFETENSORS")(image), load_checkpoint(weights_file)(image)
+    )
+
+
 def test_a_full_checkpoint_of_the_authors_has_1114_keys_and_its_sizes_are_inferred(tmp_path):
     weights = {n: v for n, v in in_the_authors_format(RestoreRWKV.full()).items() if not n.endswith("dwconv.weight")}
     assert len(weights) == 1114
@@ -85,6 +99,12 @@ def test_weights_of_another_network_are_refused(weights_file, tmp_path):
         load_checkpoint(path)
     save_file(load_file(weights_file) | {"output.bias": torch.tensor([torch.nan])}, path)
     with pytest.raises(CheckpointError, match="values that are not numbers"):
+        load_checkpoint(path)
+    save_file(load_file(weights_file) | {"output.bias": torch.tensor([1])}, path)
+    with pytest.raises(CheckpointError, match=r"output.bias holds torch.int64, not real numbers"):
+        load_checkpoint(path)
+    save_file(load_file(weights_file) | {"latent.3000.ln1.weight": torch.zeros(32)}, path)
+    with pytest.raises(CheckpointError, match=r"latent.1.att.key.weight and \d+ more are missing"):
         load_checkpoint(path)
 
 
@@ -127,6 +147,16 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_checkpoint(tmp_path / "absent.pth")
 
 
+def test_weights_without_read_permission_are_named(weights_file, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    # An administrator may read every file, so the refusal is played.
+    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.load_file", refuse)
+    with pytest.raises(CheckpointError, match=r"tiny.safetensors may not be read by you; change its permissions"):
+        load_checkpoint(weights_file)
+
+
 def test_weights_that_differ_from_their_card_are_refused(weights_file):
     content = bytearray(weights_file.read_bytes())
     content[-1] ^= 1
@@ -151,6 +181,13 @@ def test_shipped_weights_have_a_card_with_data_recipe_and_measurement():
         assert card.intended_use
         assert card.limits
         assert {"training_scans", "validation_scans", "recipe", "curve", "measured"} <= card.details.keys()
+
+
+def test_the_shipped_ct_weights_beat_a_noisy_slice_of_an_unseen_subject_by_3_db():
+    noisy, clean = read_scan(sample_path("ct_abdomen_quarter_dose.nii.gz")), read_scan(sample_path("ct_abdomen_dicom"))
+    restored = restore_slice(noisy.voxels[9], load_checkpoint("ct-denoise"), choose_intensity(noisy))
+    before, after = (psnr(image, clean.voxels[9], window=(-160, 240)) for image in (noisy.voxels[9], restored))
+    assert after > before + 3
 
 
 def test_the_card_stored_is_the_card_given(tiny_network, tmp_path):

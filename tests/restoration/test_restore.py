@@ -164,6 +164,21 @@ def test_values_outside_the_window_nan_and_infinities_pass_through(small_scan):
     np.testing.assert_allclose(restored.voxels[rest], voxels[rest] - 40.96, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(np.int32, 16_777_217), (np.int64, 2**63 - 1), (np.uint64, 2**64 - 1), (np.int64, -(2**63))]
+)
+def test_integers_outside_the_window_keep_every_digit(dtype, value):
+    scan = Scan(np.full((1, 8, 8), value, dtype), modality="CT")
+    restored, _ = finished(restore(scan, Darker()))
+    assert (restored.voxels == value).all()
+
+
+def test_a_real_number_beyond_the_integers_becomes_the_nearest_one():
+    scan = Scan(np.full((1, 8, 8), 1e30, np.float32), modality="CT")
+    restored, _ = finished(restore(scan, Identity(), dtype=np.int64))
+    assert (restored.voxels > 9e18).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (1, 1, 40)])
 def test_tiny_images_are_restored(rng, tiny_network, shape):
     restored, _ = finished(restore(Scan(rng.random(shape, np.float32), modality="CT"), tiny_network))
