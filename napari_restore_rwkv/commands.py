@@ -192,7 +192,7 @@ def _check_space(scan: Scan, dtype: np.dtype, output: Path) -> None:
 
 
 def _read_frame(path: Path, time_index: int | None) -> Scan:
-    """Read a scan, and of a four-dimensional one the frame chosen: a result may have one where its reference has many."""
+    """Read a scan; of a four-dimensional one the frame chosen, as a result may have one and its reference many."""
     try:
         return read_scan(path)
     except SeveralFramesError:

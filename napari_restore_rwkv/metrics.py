@@ -32,7 +32,7 @@ class SliceScore:
     ----------
     psnr
         In dB; ``inf`` where the slices are identical, ``nan`` where the reference is constant and they are not.
-        Like all figures ``nan`` where a voxel is not finite and the slices differ.
+        Like ``rmse`` and ``nrmse`` also ``nan`` where a voxel is not finite.
     ssim
         At most 1; ``nan`` where the reference is constant and the slices differ, or a side is under 11 pixels.
     rmse
@@ -74,7 +74,7 @@ class Evaluation:
         return {name: _mean([getattr(score, name) for score in self.slices]) for name in NAMES}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain JSON values: an infinite one is ``"inf"`` or ``"-inf"``, an undefined one None."""
+        """Return the figures as plain JSON values: infinity is ``"inf"`` or ``"-inf"``, an undefined one None."""
         return {
             "window": None if self.window is None else list(self.window),
             "mean": {name: _json_number(value) for name, value in self.mean.items()},
@@ -198,7 +198,8 @@ def ssim(
         return 1.0
     if min(truth.shape) < WINDOW_WIDTH or not spread > 0:
         return math.nan
-    c1, c2 = (0.01 * spread) ** 2, (0.03 * spread) ** 2
+    # Python's own power raises where this overflows.
+    c1, c2 = 0.0001 * spread * spread, 0.0009 * spread * spread
     with np.errstate(invalid="ignore", over="ignore"):
         mean_x, mean_y = _smooth(shown), _smooth(truth)
         variance_x = _smooth(shown * shown) - mean_x**2

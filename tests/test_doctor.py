@@ -38,11 +38,20 @@ def test_doctor_fails_where_the_kernel_computes_something_else(run, monkeypatch)
 
 
 def test_doctor_names_what_is_missing_and_how_to_get_it(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zarr", None)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
     code, out, _ = run("doctor", "--device", "cpu")
     assert code == 1
-    assert "pip install --force-reinstall zarr" in out
+    assert "pip install --force-reinstall pydicom" in out
     assert "see what is marked failed" in out
+
+
+def test_doctor_needs_no_library_that_restoring_does_without(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    monkeypatch.setitem(sys.modules, "magicgui", None)
+    code, out, _ = run("doctor", "--device", "cpu")
+    assert code == 0
+    assert "zarr" not in out
+    assert "magicgui" not in out
 
 
 def test_doctor_reports_a_device_that_is_not_there(run, monkeypatch):

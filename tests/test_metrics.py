@@ -8,7 +8,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.metrics import evaluate, nrmse, psnr, rmse, ssim
+from napari_restore_rwkv.metrics import Evaluation, SliceScore, evaluate, nrmse, psnr, rmse, ssim
 
 
 @pytest.fixture
@@ -99,6 +99,29 @@ def test_nan_voxels_make_the_slice_undefined_not_an_error(pair):
     assert all(math.isnan(figure(image, reference)) for figure in (psnr, ssim, rmse, nrmse))
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e200])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_voxel_that_is_not_finite_or_overflows_makes_the_slice_undefined(pair, value, side):
+    arrays = [pair[0].copy(), pair[1].copy()]
+    arrays[side][3, 4] = value
+    assert all(math.isnan(figure(*arrays)) for figure in (psnr, rmse, nrmse))
+    sound = evaluate(*pair).mean
+    both = evaluate(np.stack([arrays[0], pair[0]]), np.stack([arrays[1], pair[1]])).mean
+    assert [both[name] for name in ("psnr", "rmse", "nrmse")] == [sound[name] for name in ("psnr", "rmse", "nrmse")]
+
+
+def test_an_identical_slice_does_not_make_the_mean_infinite(pair):
+    image, reference = pair
+    result = evaluate(np.stack([image, reference]), np.stack([reference, reference]))
+    assert result.slices[1].psnr == math.inf
+    assert result.mean["psnr"] == result.slices[0].psnr
+
+
+def test_the_mean_of_identical_scans_stays_infinite(pair):
+    _, reference = pair
+    assert evaluate(np.stack([reference] * 2), np.stack([reference] * 2)).mean["psnr"] == math.inf
+
+
 def test_slices_are_scored_one_by_one_and_averaged(pair):
     image, reference = pair
     restored = np.stack([image, reference + 2])
@@ -132,6 +155,12 @@ def test_the_figures_are_valid_json_even_where_infinite_or_undefined(pair):
     assert back["window"] == [-1024, 3072]
 
 
+def test_an_infinite_figure_keeps_its_sign_in_json():
+    score = SliceScore(psnr=-math.inf, ssim=1.0, rmse=0.0, nrmse=0.0, data_range=math.inf)
+    (figures,) = Evaluation((score,)).as_dict()["slices"]
+    assert (figures["psnr"], figures["data_range"]) == ("-inf", "inf")
+
+
 def test_scans_of_different_size_are_refused_with_both_sizes():
     with pytest.raises(ScanError, match=r"2 x 16 x 16 voxels and the reference 3 x 16 x 16: choose two"):
         evaluate(np.zeros((2, 16, 16)), np.zeros((3, 16, 16)))
@@ -143,6 +172,7 @@ def test_what_is_not_a_stack_of_slices_is_refused(shape):
         evaluate(np.zeros(shape), np.zeros(shape))
 
 
-def test_an_empty_window_is_refused():
-    with pytest.raises(ValueError, match="The window 240 to -160 is empty"):
-        evaluate(np.zeros((16, 16)), np.zeros((16, 16)), (240, -160))
+@pytest.mark.parametrize("window", [(240, -160), (0, math.inf), (-math.inf, 0), (math.nan, 1)])
+def test_a_window_that_is_empty_or_endless_is_refused(window):
+    with pytest.raises(ValueError, match=f"The window {window[0]:g} to {window[1]:g} is empty or has no finite ends"):
+        evaluate(np.zeros((16, 16)), np.zeros((16, 16)), window)

@@ -32,7 +32,8 @@ class IntensityRule:
     Attributes
     ----------
     name
-        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"``, ``"mr-robust"``, or ``"robust"`` for an unknown modality.
+        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"``, ``"mr-robust"``, or ``"robust"`` where the modality
+        is not known.
     low, high
         Values of the scan that become 0 and 1; ``low < high``.
     unit

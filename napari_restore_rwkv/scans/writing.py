@@ -224,8 +224,8 @@ def _move_into_place(folder: Path, path: Path, stale: Path | None) -> None:
     old = Path(tempfile.mkdtemp(dir=folder))
     try:
         if stale is not None:
-            undo.append((stale, old / stale.name))
             os.replace(stale, old / stale.name)
+            undo.append((stale, old / stale.name))
         for file in finished:
             target = path.parent / file.name
             if file.name != path.name:

@@ -1,7 +1,6 @@
 """What the person sees in the Restore panel, from the first click to the last."""
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -153,10 +152,8 @@ def test_cancel_keeps_finished_slices_and_restore_continues(viewer, ct_panel, qt
     ct_panel.restore()
     qtbot.waitUntil(lambda: restoration.order == [2])
     qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    start = time.monotonic()
     ct_panel.cancel()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
-    assert time.monotonic() - start < 0.5
     assert restoration.closed.is_set()
     assert ct_panel.message.text() == "1 of 5 slices kept; Restore continues."
     kept = viewer.layers[RESTORED]

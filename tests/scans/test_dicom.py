@@ -188,7 +188,7 @@ def test_a_localizer_within_the_series_is_named(tmp_path, pixels):
 def test_one_frame_of_several_at_each_position_is_chosen(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
     write_series(folder, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
-    with pytest.raises(ScanError, match=r"series holds 2 frames \(time points\); choose one with --time-index N"):
+    with pytest.raises(ScanError, match=r"series holds 2 frames \(time points\); choose one by its time index"):
         read_scan(folder)
     np.testing.assert_array_equal(read_scan(folder, time_index=1).voxels, pixels.astype(int) - 1023)
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -65,7 +66,7 @@ def test_pet_that_is_not_in_suv_is_scaled_by_its_brightest_values(rng):
 
 def test_an_unknown_modality_gets_a_robust_rule_and_a_given_one_its_own():
     scan = Scan(np.full((1, 2, 2), 2000, np.int16))
-    assert choose_intensity(scan).name == "mr-robust"
+    assert choose_intensity(scan).name == "robust"
     assert choose_intensity(scan, "MR").name == "mr-4095"
     assert choose_intensity(scan, "CT").name == "ct-hu"
 
@@ -77,6 +78,20 @@ def test_a_constant_scan_comes_back_constant(value):
     network = rule.to_network(scan.voxels)
     assert np.all((network >= 0) & (network <= 1))
     np.testing.assert_allclose(rule.from_network(network, scan.voxels), scan.voxels, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [1.5e308, -1.5e308])
+def test_values_beyond_float32_are_refused_in_words(value):
+    scan = Scan(np.full((2, 3, 5), value), modality="MR")
+    with pytest.raises(ScanError, match=r"as large as 1\.5e\+308, .* cannot be restored; divide its values"):
+        choose_intensity(scan)
+
+
+@pytest.mark.parametrize("value", [1e38, -1e38])
+def test_the_largest_values_that_are_taken_come_back(value):
+    values = np.array([[[0.0, value, value]]])
+    rule = choose_intensity(Scan(values, modality="MR"))
+    np.testing.assert_allclose(rule.from_network(rule.to_network(values), values), values, rtol=1e-5, atol=1e32)
 
 
 def test_at_most_16_slices_of_a_lazy_scan_are_read(rng):

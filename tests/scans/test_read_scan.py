@@ -101,7 +101,7 @@ def test_one_frame_of_four_dimensions_is_chosen(tmp_path, voxels, suffix):
     frames = sitk.JoinSeries([image_of(voxels + 100 * i, rotation()) for i in range(3)])
     path = tmp_path / f"scan{suffix}"
     sitk.WriteImage(frames, str(path))
-    with pytest.raises(ScanError, match=r"holds 3 frames \(time points\); choose one with --time-index N, from 0 to 2"):
+    with pytest.raises(ScanError, match=r"holds 3 frames \(time points\); choose one by its time index, from 0 to 2"):
         read_scan(path)
     with pytest.raises(ScanError, match="has no frame 3; it holds 3, numbered from 0 to 2"):
         read_scan(path, time_index=3)

@@ -25,7 +25,7 @@ def sha256_of(path):
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["ct_abdomen_dicom", "mr_t1_mni152.nii.gz"])
+@pytest.mark.parametrize("name", ["ct_abdomen_dicom", "mr_t1_mni152.nii.gz", "ct_abdomen_quarter_dose.nii.gz"])
 def test_sample_has_the_digest_in_its_readme(name):
     readme = sample_path("README.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{re.escape(name)}/?` .*$", readme, re.MULTILINE)

@@ -100,6 +100,61 @@ def test_provenance_is_written_beside_the_scan(tmp_path, scan):
     assert stored == {"task": "ct-denoise", "strength": 0.5, "intensity": {"low": -1024.0}}
 
 
+def test_a_record_that_describes_the_replaced_file_goes_with_it(tmp_path, scan):
+    restoration = {"software": "napari-restore-rwkv 1.0"}
+    write_scan(scan.with_voxels(scan.voxels, metadata={"restoration": restoration}), tmp_path / "scan.mha")
+    write_scan(scan, tmp_path / "scan.mha")
+    assert sorted(files_in(tmp_path)) == ["scan.mha"]
+
+
+@pytest.mark.parametrize("content", ['{"software": "another"}', '{"task": "rest"}', "[1]", "no JSON", ""])
+def test_a_json_file_of_another_program_is_kept(tmp_path, scan, content):
+    (tmp_path / "scan.mha.json").write_text(content)
+    write_scan(scan, tmp_path / "scan.mha")
+    assert (tmp_path / "scan.mha.json").read_text() == content
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failed_write_keeps_the_record_of_the_old_file(tmp_path, scan, monkeypatch, failing):
+    restoration = {"software": "napari-restore-rwkv 1.0"}
+    write_scan(scan.with_voxels(scan.voxels, metadata={"restoration": restoration}), tmp_path / "scan.nrrd")
+    before = files_in(tmp_path)
+    replace, moves = os.replace, []
+
+    def fails_once(source, target):
+        # Moves inside the working folder come before those that count.
+        moves.extend([target] if tmp_path in (source.parent, target.parent) else [])
+        if len(moves) == failing:
+            moves.append("failed")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", fails_once)
+    with pytest.raises(OutputError, match="no space is left"):
+        write_scan(scan, tmp_path / "scan.nrrd")
+    assert "failed" in moves
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"spacing_mm": (0.0, 1.0, 1.0)},
+        {"spacing_mm": (1.0, -1.0, 1.0)},
+        {"spacing_mm": (1.0, 1.0, np.nan)},
+        {"origin_mm": (0.0, np.inf, 0.0)},
+        {"origin_mm": (0.0, 0.0)},
+        {"direction": np.zeros((3, 3))},
+        {"direction": np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])},
+    ],
+)
+def test_a_geometry_that_no_file_holds_is_refused(tmp_path, suffix, geometry):
+    with pytest.raises(OutputError, match=rf"scan{suffix} cannot be written: a file cannot hold this geometry"):
+        write_scan(Scan(np.zeros((2, 3, 4), np.int16), **geometry), tmp_path / f"scan{suffix}")
+    assert files_in(tmp_path) == {}
+
+
 def test_nothing_else_is_left_behind(tmp_path, scan):
     write_scan(scan, tmp_path / "scan.mhd")
     assert sorted(files_in(tmp_path)) == ["scan.mhd", "scan.raw"]

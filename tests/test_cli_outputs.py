@@ -1,0 +1,165 @@
+"""Outputs that ``restore-rwkv restore`` refuses before it starts to work, and files that it never replaces."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.scan import Scan
+
+
+@pytest.fixture
+def scan_file(small_scan, tmp_path):
+    """A small CT scan on disk."""
+    path = tmp_path / "abdomen.nii.gz"
+    write_scan(small_scan, path)
+    return path
+
+
+def restore_words(scan_file, weights_file, tmp_path, *more):
+    return ["restore", scan_file, tmp_path / "restored.nii.gz", "--checkpoint", weights_file, *more]
+
+
+def assert_refused_before_work(outcome, words):
+    code, out, err = outcome
+    assert code == 1
+    assert out == ""
+    assert words in err
+    assert err.startswith("restore-rwkv: ")
+    assert "Traceback" not in err
+
+
+def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file, weights_file, tmp_path):
+    output = tmp_path / "restored.nii.gz"
+    output.write_bytes(b"precious")
+    words = restore_words(scan_file, weights_file, tmp_path)
+    assert_refused_before_work(run(*words), "exists already: give another name, or --overwrite to replace it")
+    assert output.read_bytes() == b"precious"
+    assert run(*words, "--overwrite")[0] == 0
+    assert output.read_bytes() != b"precious"
+
+
+def test_the_input_is_never_overwritten(run, scan_file, weights_file):
+    before = scan_file.read_bytes()
+    outcome = run("restore", scan_file, scan_file, "--checkpoint", weights_file, "--overwrite")
+    assert_refused_before_work(outcome, "is the scan to be restored: give the result another name")
+    assert scan_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere/restored.nii.gz", "does not exist: make it first, or choose another"),
+        ("restored.tif", ".tif would lose the position and direction of the scan; choose a name ending in .nii"),
+        ("restored", "restored cannot be written: choose a name ending in .nii"),
+    ],
+)
+def test_an_impossible_output_is_refused_before_the_scan_is_read(run, tmp_path, name, words):
+    assert_refused_before_work(run("restore", tmp_path / "never_read.nii", tmp_path / name), words)
+
+
+def test_a_folder_as_output_is_refused(run, tmp_path):
+    (tmp_path / "folder.nii").mkdir()
+    assert_refused_before_work(
+        run("restore", "never_read.nii", tmp_path / "folder.nii"), "is a folder: give the name of a"
+    )
+
+
+@contextlib.contextmanager
+def without_root_rights():
+    """A superuser may write anywhere, so act as nobody for a while."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no folder modes")
+def test_a_folder_without_write_permission_is_refused_before_the_scan_is_read(run):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        with without_root_rights():
+            outcome = run("restore", "never_read.nii", Path(folder) / "restored.nii.gz")
+        assert_refused_before_work(outcome, "(permission denied): choose another folder")
+
+
+def refuse_to_work(monkeypatch):
+    """Make any attempt to restore a failure."""
+
+    def restore(*_, **__):
+        raise AssertionError("the work was started")
+
+    monkeypatch.setattr("napari_restore_rwkv.restoration.restore.restore", restore)
+
+
+def test_a_json_file_where_the_record_would_go_is_kept(run, scan_file, weights_file, tmp_path):
+    record = tmp_path / "restored.nii.gz.json"
+    record.write_text("precious")
+    words = restore_words(scan_file, weights_file, tmp_path)
+    assert_refused_before_work(run(*words), "restored.nii.gz.json is there already and may belong to another scan")
+    assert record.read_text() == "precious"
+    assert run(*words, "--overwrite")[0] == 0
+    assert '"software"' in record.read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_the_voxel_file_of_another_scan_is_kept(run, tmp_path, more):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / "restored.nhdr"))
+    before = (tmp_path / "restored.raw").read_bytes()
+    outcome = run("restore", tmp_path / "never_read.nii", tmp_path / "restored.mhd", *more)
+    assert_refused_before_work(outcome, "restored.raw is there already and may belong to another scan")
+    assert (tmp_path / "restored.raw").read_bytes() == before
+
+
+def test_the_own_companions_of_an_output_are_replaced_with_it(run, scan_file, weights_file, tmp_path):
+    words = ["restore", scan_file, tmp_path / "restored.mhd", "--checkpoint", weights_file]
+    assert run(*words)[0] == 0
+    assert run(*words, "--overwrite")[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits whole paths")
+@pytest.mark.parametrize("length", [252, 300])
+def test_a_name_too_long_for_the_result_or_its_record_is_refused(run, tmp_path, length):
+    name = "r" * (length - len(".mha")) + ".mha"
+    assert_refused_before_work(run("restore", tmp_path / "never_read.nii", tmp_path / name), "too long")
+
+
+def test_a_result_that_does_not_fit_on_the_disk_is_refused(run, scan_file, weights_file, tmp_path, monkeypatch):
+    refuse_to_work(monkeypatch)
+    # 3 x 21 x 26 voxels of 4 bytes.
+    free = type("Usage", (), {"free": 3 * 21 * 26 * 4 - 1})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    outcome = run(*restore_words(scan_file, weights_file, tmp_path, "--dtype", "float32"))
+    assert_refused_before_work(outcome, "MB are free; free some space or choose another folder")
+    assert list(tmp_path.glob("restored*")) == []
+
+
+def test_a_voxel_type_that_cannot_hold_the_scan_is_refused(run, scan_file, weights_file, tmp_path, monkeypatch):
+    refuse_to_work(monkeypatch)
+    lowest, highest = read_scan(scan_file).voxels.min(), read_scan(scan_file).voxels.max()
+    outcome = run(*restore_words(scan_file, weights_file, tmp_path, "--dtype", "uint16"))
+    assert_refused_before_work(outcome, f"reach from {lowest} to {highest}, and uint16 holds 0 to 65535: choose")
+
+
+def test_values_that_are_no_numbers_do_not_stand_against_a_voxel_type(run, weights_file, tmp_path):
+    path = tmp_path / "scan.nii"
+    voxels = np.full((1, 16, 16), 40, np.float32)
+    voxels[0, :2, 0] = np.nan, np.inf
+    write_scan(Scan(voxels, modality="CT", unit="HU"), path)
+    assert run(*restore_words(path, weights_file, tmp_path, "--dtype", "uint16"))[0] == 0
+    assert read_scan(tmp_path / "restored.nii.gz").voxels.dtype == np.uint16
+
+
+def test_a_folder_as_weights_is_refused_before_the_scan_is_read(run, tmp_path):
+    outcome = run("restore", tmp_path / "never_read.nii", tmp_path / "restored.nii", "--checkpoint", ".")
+    assert_refused_before_work(outcome, ". is a folder: give a weights file")
