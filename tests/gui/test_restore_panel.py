@@ -109,7 +109,7 @@ def test_the_displayed_slice_comes_first_and_scrolling_moves_the_next_one_up(vie
     ct_panel.restore()
     qtbot.waitUntil(lambda: restoration.order == [2])
     viewer.dims.set_current_step(0, 4)
-    qtbot.waitUntil(lambda: restoration.shown[-1] == 4)
+    qtbot.waitUntil(lambda: restoration.shown[-1:] == [4])
     restoration.hold.set()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
     assert restoration.order == [2, 4, 0, 1, 3]
