@@ -3,7 +3,6 @@
 // instruction set has would be lowered through memory).
 #pragma once
 
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -78,37 +77,50 @@ inline Lanes<To> convert(const Lanes<From>& lanes) {
     }
 }
 
-// e^x, exactly 0 below float32's normal range and finite above it; at most 2 units in the last place elsewhere.
-inline Lanes<float> exp_of(const Lanes<float>& exponent) {
-    typedef Lanes<float>::Vector Vector;
-    typedef int Integers __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
-    const Vector lowest = Vector{} - 87.0f, highest = Vector{} + 88.0f;
-    return Lanes<float>::each([&](int i) {
+// What the exponential needs to know about a type. Adding 1.5 * 2^(mantissa bits) rounds to an integer, which then stands
+// in the low bits of the sum; ln 2 comes in two parts, the first with few bits, so that its product is exact.
+template <class Real>
+struct ExponentialOf;
+
+template <>
+struct ExponentialOf<float> {
+    typedef int Integer;
+    static constexpr float kRounder = 12582912.0f, kHigh = 0.693145752f, kLow = 1.42860677e-6f;
+    static constexpr float kLowest = -87.0f, kHighest = 88.0f;
+    static constexpr int kMantissaBits = 23, kTerms = 7;
+};
+
+template <>
+struct ExponentialOf<double> {
+    typedef long long Integer;
+    static constexpr double kRounder = 6755399441055744.0, kHigh = 0.69314718036912382, kLow = 1.9082149292705877e-10;
+    static constexpr double kLowest = -700.0, kHighest = 700.0;
+    static constexpr int kMantissaBits = 52, kTerms = 13;
+};
+
+constexpr double kInverseFactorials[] = {
+    1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+    1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+
+// e^x, exactly 0 below the normal range and finite above it; at most 2 units in the last place elsewhere: e^x = 2^n e^r
+// with |r| <= ln 2 / 2, and e^r from its series.
+template <class Real>
+inline Lanes<Real> exp_of(const Lanes<Real>& exponent) {
+    typedef ExponentialOf<Real> Constants;
+    typedef typename Lanes<Real>::Vector Vector;
+    typedef typename Constants::Integer Integers __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
+    const Vector lowest = Vector{} + Constants::kLowest, highest = Vector{} + Constants::kHighest;
+    return Lanes<Real>::each([&](int i) {
         Vector x = exponent.part[i] < lowest ? lowest : exponent.part[i];
         x = x > highest ? highest : x;
-        // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the sum.
-        const Vector shifted = x * 1.44269504f + 12582912.0f;
-        const Vector n = shifted - 12582912.0f;
-        // ln 2 in two parts: the first has few bits, so that its product is exact.
-        const Vector r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-        Vector p = Vector{} + 1.0f / 5040;
-        p = p * r + 1.0f / 720;
-        p = p * r + 1.0f / 120;
-        p = p * r + 1.0f / 24;
-        p = p * r + 1.0f / 6;
-        p = p * r + 0.5f;
-        p = p * r + 1.0f;
-        p = p * r + 1.0f;
-        const Vector power = (Vector)((Integers)p + ((Integers)shifted << 23));
+        const Vector shifted = x * Real(1.4426950408889634) + Constants::kRounder;
+        const Vector n = shifted - Constants::kRounder;
+        const Vector r = (x - n * Constants::kHigh) - n * Constants::kLow;
+        Vector p = Vector{} + Real(kInverseFactorials[Constants::kTerms]);
+        for (int k = Constants::kTerms - 1; k >= 0; --k) p = p * r + Real(kInverseFactorials[k]);
+        const Vector power = (Vector)((Integers)p + ((Integers)shifted << Constants::kMantissaBits));
         return exponent.part[i] < lowest ? Vector{} : power;
     });
-}
-
-inline Lanes<double> exp_of(const Lanes<double>& exponent) {
-    double values[kLanes];
-    store(exponent, values);
-    for (double& value : values) value = std::exp(value < 700.0 ? value : 700.0);
-    return load(values);
 }
 
 }  // namespace

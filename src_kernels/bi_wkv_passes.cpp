@@ -170,23 +170,28 @@ struct SumsTowardsBothEnds {
     }
 };
 
-// running <- running decayed by `tokens` tokens, plus `added`; relative to the larger exponent of the two.
-template <class Real>
-inline void combine(State<Real>& running, const Lanes<Real>& w, int tokens, const State<Real>& added) {
-    const Lanes<Real> decayed = load(running.m) - w * Real(tokens), added_m = load(added.m);
-    const Lanes<Real> m = larger(decayed, added_m);
-    const Lanes<Real> keep = exp_of(decayed - m), add = exp_of(added_m - m);
-    store(m, running.m);
-    store(load(running.a) * keep + load(added.a) * add, running.a);
-    store(load(running.b) * keep + load(added.b) * add, running.b);
-}
+// A state that is handed on from chunk to chunk, in double precision: over a thousand chunks the rounding of one decay,
+// always to the same side, would add up.
+struct RunningState {
+    Lanes<double> m = double(kEmpty), a, b;
 
-template <class Real>
-State<Real> empty_state() {
-    State<Real> state{};
-    store(Lanes<Real>(kEmpty), state.m);
-    return state;
-}
+    template <class Real>
+    void save(State<Real>& to) const {
+        store(convert<Real>(m), to.m);
+        store(convert<Real>(a), to.a);
+        store(convert<Real>(b), to.b);
+    }
+
+    // Decay by the tokens of a chunk and add what the chunk gives, relative to the larger exponent of the two.
+    template <class Real>
+    void pass_chunk(const Lanes<double>& w, int tokens, const State<Real>& own) {
+        const Lanes<double> decayed = m - w * double(tokens), own_m = convert<double>(load(own.m));
+        m = larger(decayed, own_m);
+        const Lanes<double> keep = exp_of(decayed - m), add = exp_of(own_m - m);
+        a = a * keep + convert<double>(load(own.a)) * add;
+        b = b * keep + convert<double>(load(own.b)) * add;
+    }
+};
 
 // Two sums that run side by side, for v and for 1 (or for the two parts of the gradient).
 template <class Work>
@@ -264,19 +269,15 @@ void summarise(const Block<Real>& block, int64_t index, States<Real>& own) {
 
 template <class Real>
 void carry(const Block<Real>& block, States<Real>* states) {
-    const Lanes<Real> w = load(block.w);
-    State<Real> running = empty_state<Real>();
-    for (int64_t i = 0; i < block.chunks; ++i) {
-        const State<Real> own = states[i].prefix;
-        states[i].prefix = running;
-        combine<Real>(running, w, Chunk<Real>(block, i).tokens, own);
-    }
-    running = empty_state<Real>();
-    for (int64_t i = block.chunks - 1; i >= 0; --i) {
-        const State<Real> own = states[i].suffix;
-        states[i].suffix = running;
-        combine<Real>(running, w, Chunk<Real>(block, i).tokens, own);
-    }
+    const Lanes<double> w = convert<double>(load(block.w));
+    const auto pass = [&](RunningState& running, int64_t i, State<Real>& state) {
+        const State<Real> own = state;
+        running.save(state);
+        running.pass_chunk(w, Chunk<Real>(block, i).tokens, own);
+    };
+    RunningState before, behind;
+    for (int64_t i = 0; i < block.chunks; ++i) pass(before, i, states[i].prefix);
+    for (int64_t i = block.chunks - 1; i >= 0; --i) pass(behind, i, states[i].suffix);
 }
 
 template <class Real>
