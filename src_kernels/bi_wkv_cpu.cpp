@@ -11,8 +11,6 @@
 #include <exception>
 #include <limits>
 #include <memory>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 namespace bi_wkv {
@@ -108,24 +106,14 @@ std::vector<Block<Real>> make_blocks(const Problem<Real>& p) {
     return blocks;
 }
 
-// Call work(i) for every i in [0, count), each thread on one contiguous range.
+// Call work(i) for every i in [0, count). OpenMP, because torch uses it too: the idle threads of a second pool would keep
+// the processor busy waiting just when the first one wants it.
 template <class Work>
-void in_parallel(int64_t count, int threads, Work work) {
-    const int64_t used = std::max<int64_t>(1, std::min<int64_t>(threads, count));
-    const auto range = [&](int64_t part) {
-        for (int64_t i = count * part / used; i < count * (part + 1) / used; ++i) work(i);
-    };
-    std::vector<std::thread> others;
-    others.reserve(used - 1);
-    int64_t started = 1;
-    try {
-        for (; started < used; ++started) others.emplace_back(range, started);
-    } catch (const std::system_error&) {
-        // The system grants no more threads: the caller's own does what is left.
-    }
-    for (int64_t part = started; part < used; ++part) range(part);
-    range(0);
-    for (auto& other : others) other.join();
+void in_parallel(int64_t count, [[maybe_unused]] int threads, Work work) {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(threads)
+#endif
+    for (int64_t i = 0; i < count; ++i) work(i);
 }
 
 template <class Real>
