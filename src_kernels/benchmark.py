@@ -23,6 +23,7 @@ from napari_restore_rwkv.network.bi_wkv import bi_wkv, kernel_in_use, re_wkv
 from napari_restore_rwkv.network.bi_wkv_portable import bi_wkv_portable, re_wkv_portable
 from napari_restore_rwkv.network.bi_wkv_reference import re_wkv_reference
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.restoration.memory import reused_buffers
 
 SIDE, CHANNELS = 256, 96
 RUNS = 15
@@ -93,7 +94,7 @@ def measure_network() -> dict[str, Any]:
     for network in networks.values():
         network.load_state_dict(networks["compiled operator"].state_dict())
         torch.nn.init.normal_(network.output.weight, std=0.01, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
+    with reused_buffers(), torch.inference_mode():
         torch.testing.assert_close(
             networks["compiled operator"](image), networks["portable operator"](image), rtol=0, atol=1e-5
         )
@@ -109,7 +110,8 @@ def measure_scaling() -> dict[str, Any]:
     """Time the light network from 128x128 to 1024x1024; ratios are costs per pixel."""
     network = RestoreRWKV(**LIGHT).fused()
     table: dict[str, Any] = {}
-    with torch.inference_mode():
+    # As in a restoration.
+    with reused_buffers(), torch.inference_mode():
         for side in (128, 256, 512, 1024):
             image = torch.rand(1, 1, side, side)
             [seconds] = _medians(

@@ -127,8 +127,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
-        x = x + self.gamma1 * self.att(self.ln1(x))
-        return x + self.gamma2 * self.ffn(self.ln2(x))
+        x = torch.addcmul(x, self.gamma1, self.att(self.ln1(x)))
+        return torch.addcmul(x, self.gamma2, self.ffn(self.ln2(x)))
 
 
 class Downsample(nn.Module):

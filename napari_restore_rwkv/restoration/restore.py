@@ -16,6 +16,7 @@ from ..errors import CheckpointError, DeviceError, ScanError
 from ..network.model import RestoreRWKV
 from ..progress import Progress, finish
 from ..scans.intensity import IntensityRule, choose_intensity
+from .memory import reused_buffers
 from .plan import choose_axis, nearest, region_of
 from .provenance import InputDigest, provenance
 
@@ -130,23 +131,24 @@ def restore(
 
     digest, done, total = InputDigest(), 0, len(remaining)
     displayed = 0 if first is None else first
-    while remaining:
-        index = nearest(remaining, displayed)
-        region = region_of(scan, along, index)
-        image = np.asarray(scan.voxels[region])
-        digest.add(index, image)
-        steps = _slice_steps(image.squeeze(along), network, intensity)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                restored = finished.value
-                break
-            displayed = _latest(displayed, (yield Progress(done, total, f"slice {done + 1} of {total}")))
-        output[region] = _as_dtype(np.expand_dims(restored, along), image, output.dtype)
-        remaining.remove(index)
-        done += 1
-        displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
+    with reused_buffers():
+        while remaining:
+            index = nearest(remaining, displayed)
+            region = region_of(scan, along, index)
+            image = np.asarray(scan.voxels[region])
+            digest.add(index, image)
+            steps = _slice_steps(image.squeeze(along), network, intensity)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as finished:
+                    restored = finished.value
+                    break
+                displayed = _latest(displayed, (yield Progress(done, total, f"slice {done + 1} of {total}")))
+            output[region] = _as_dtype(np.expand_dims(restored, along), image, output.dtype)
+            remaining.remove(index)
+            done += 1
+            displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
     record = provenance(network, intensity, "zyx"[along], total, digest)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
 
