@@ -11,6 +11,7 @@ import napari
 from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_restore_rwkv.errors import RestoreError
+from napari_restore_rwkv.scans.files import write_scan
 
 if TYPE_CHECKING:
     from napari_restore_rwkv.gui.restore_panel import RestorePanel
@@ -69,7 +70,7 @@ def leave_files(viewer: napari.Viewer, panel: RestorePanel, folder: Path) -> Non
     picture, restored = folder / "before_after_difference.png", folder / "restored.nii.gz"
     _let_napari_draw()
     viewer.screenshot(str(picture), canvas_only=False, flash=False)
-    panel.job.comparison.restored.save(str(restored), plugin=PLUGIN)
+    write_scan(panel.job.comparison.result.as_scan(), restored)
     print(picture)
     print(restored)
 

@@ -218,3 +218,10 @@ def test_a_wheel_holds_kernel_manifest_samples_and_weights_and_runs_alone(tmp_pa
     assert sample.startswith(place)
     assert (name, task) == ("napari-restore-rwkv", "ct-denoise")
     assert kernel.startswith("compiled CPU kernel")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "src_kernels/README.md", "sample_data/README.md"])
+def test_what_the_documents_link_to_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
