@@ -67,7 +67,7 @@ def measure_operator() -> dict[str, Any]:
     gradients = tuple(torch.empty_like(x) for x in (w, u, k, v))
 
     def kernel(name: str, column_major: bool, *more: Tensor) -> Callable[[], None]:
-        return lambda: bi_wkv_cpu._call(name, k, SIDE, SIDE, column_major, (w, u, k, v, *more))
+        return lambda: bi_wkv_cpu.call(name, k, SIDE, SIDE, column_major, (w, u, k, v, *more))
 
     seconds = _medians(
         {

@@ -69,6 +69,16 @@ def weights_file(tiny_network, tmp_path_factory):
 
 
 @pytest.fixture
+def scan_file(small_scan, tmp_path):
+    """A small CT scan on disk."""
+    from napari_restore_rwkv.scans.files import write_scan
+
+    path = tmp_path / "abdomen.nii.gz"
+    write_scan(small_scan, path)
+    return path
+
+
+@pytest.fixture
 def run(capfd):
     """Run restore-rwkv in this process; return exit code, stdout and stderr."""
     from napari_restore_rwkv import cli

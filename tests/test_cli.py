@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import assert_refused_before_work, restore_words
 from safetensors.numpy import load_file, save_file
 
 from napari_restore_rwkv import cli, commands
@@ -16,18 +17,6 @@ from napari_restore_rwkv.scans.scan import Scan
 
 COMMAND = [sys.executable, "-m", "napari_restore_rwkv"]
 SLOW_START = 120  # seconds; loading torch on a busy machine takes a while
-
-
-@pytest.fixture
-def scan_file(small_scan, tmp_path):
-    """A small CT scan on disk."""
-    path = tmp_path / "abdomen.nii.gz"
-    write_scan(small_scan, path)
-    return path
-
-
-def restore_words(scan_file, weights_file, tmp_path, *more):
-    return ["restore", scan_file, tmp_path / "restored.nii.gz", "--checkpoint", weights_file, *more]
 
 
 def test_restore_writes_a_scan_with_the_same_geometry_and_type(run, scan_file, weights_file, small_scan, tmp_path):
@@ -153,15 +142,6 @@ def test_the_version_is_shown(capfd):
         cli.main(["--version"])
     assert ended.value.code == 0
     assert capfd.readouterr().out == f"restore-rwkv {__version__}\n"
-
-
-def assert_refused_before_work(outcome, words):
-    code, out, err = outcome
-    assert code == 1
-    assert out == ""
-    assert words in err
-    assert err.startswith("restore-rwkv: ")
-    assert "Traceback" not in err
 
 
 def test_a_missing_scan_is_refused_in_words(run, weights_file, tmp_path):

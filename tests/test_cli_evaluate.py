@@ -10,14 +10,6 @@ from napari_restore_rwkv.scans.files import write_scan
 from napari_restore_rwkv.scans.scan import to_canonical
 
 
-@pytest.fixture
-def scan_file(small_scan, tmp_path):
-    """A small CT scan on disk."""
-    path = tmp_path / "abdomen.nii.gz"
-    write_scan(small_scan, path)
-    return path
-
-
 def test_evaluate_scores_two_files(run, scan_file, small_scan, tmp_path):
     noisy = tmp_path / "noisy.nrrd"
     write_scan(small_scan.with_voxels(np.asarray(small_scan.voxels) + np.int16(4)), noisy)

@@ -9,30 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from command_line import assert_refused_before_work, restore_words
 
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
-
-
-@pytest.fixture
-def scan_file(small_scan, tmp_path):
-    """A small CT scan on disk."""
-    path = tmp_path / "abdomen.nii.gz"
-    write_scan(small_scan, path)
-    return path
-
-
-def restore_words(scan_file, weights_file, tmp_path, *more):
-    return ["restore", scan_file, tmp_path / "restored.nii.gz", "--checkpoint", weights_file, *more]
-
-
-def assert_refused_before_work(outcome, words):
-    code, out, err = outcome
-    assert code == 1
-    assert out == ""
-    assert words in err
-    assert err.startswith("restore-rwkv: ")
-    assert "Traceback" not in err
 
 
 def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file, weights_file, tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ..errors import RestoreError, ScanError
+from ..scans.scan import AXES
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from .layers import layer_to_scan
 from .result import RestorationResult, restoration_steps
@@ -256,7 +257,7 @@ def _slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at:
         )
     if looked_at is None:
         raise ScanError(
-            f"Slices are restored along {'zyx'[result.axis]}, and the slider runs along another axis: choose the whole "
+            f"Slices are restored along {AXES[result.axis]}, and the slider runs along another axis: choose the whole "
             "volume, or turn the axes (Ctrl+E)."
         )
     if looked_at in result.finished:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CheckpointError
+from ..scans.scan import AXES
 from ..tasks import TASKS
 from .options import no_weights
 
@@ -214,7 +215,7 @@ def run_restore(
     return restore(
         result.scan,
         network,
-        axis="zyx"[result.axis],
+        axis=AXES[result.axis],
         indices=indices,
         first=first,
         output=result.restored,

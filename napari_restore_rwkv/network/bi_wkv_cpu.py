@@ -36,7 +36,7 @@ def instruction_set() -> str:
 def forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
     """Run the kernel on contiguous float32 or float64 tensors of one dtype, tokens in row-major order."""
     y = torch.empty_like(v)
-    _call("forward", k, height, width, column_major, (w, u, k, v, y))
+    call("forward", k, height, width, column_major, (w, u, k, v, y))
     return y
 
 
@@ -45,11 +45,12 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of w, u, k, v for the gradient gy of y."""
     gradients = (torch.empty_like(w), torch.empty_like(u), torch.empty_like(k), torch.empty_like(v))
-    _call("backward", k, height, width, column_major, (w, u, k, v, gy, *gradients))
+    call("backward", k, height, width, column_major, (w, u, k, v, gy, *gradients))
     return gradients
 
 
-def _call(name: str, k: Tensor, height: int, width: int, column_major: bool, arrays: tuple[Tensor, ...]) -> None:
+def call(name: str, k: Tensor, height: int, width: int, column_major: bool, arrays: tuple[Tensor, ...]) -> None:
+    """Run "forward" or "backward" on arrays in the order of its C declaration, outputs last; nothing is allocated."""
     sizes = [ctypes.c_int64(n) for n in (k.shape[0], height, width, k.shape[2])]
     pointers = [ctypes.c_void_p(array.data_ptr()) for array in arrays]
     run = getattr(library(), f"bi_wkv_{name}_{_C_TYPE[k.dtype]}")

@@ -16,6 +16,7 @@ from ..errors import CheckpointError, DeviceError, ScanError
 from ..network.model import RestoreRWKV
 from ..progress import Progress, finish
 from ..scans.intensity import IntensityRule, choose_intensity
+from ..scans.scan import AXES
 from .memory import reused_buffers
 from .plan import choose_axis, nearest, region_of
 from .provenance import InputDigest, provenance
@@ -149,7 +150,7 @@ def restore(
             remaining.remove(index)
             done += 1
             displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
-    record = provenance(network, intensity, "zyx"[along], total, digest)
+    record = provenance(network, intensity, AXES[along], total, digest)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
 
 

@@ -198,6 +198,17 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     assert re.fullmatch(r"5 slices restored in \d+ s\.", ct_panel.message.text())
 
 
+def assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end):
+    assert panel.form.about_task.text().startswith(refusal)
+    assert not panel.form.anyway.isHidden()
+    panel.restore()
+    assert panel.message.text().startswith(refusal)
+    assert restoration.asked == []
+    panel.form.anyway.setChecked(True)
+    run_to_the_end(panel)
+    assert len(restoration.asked) == 1
+
+
 def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
     viewer, make_panel, run_to_the_end, restoration
 ):
@@ -208,13 +219,7 @@ def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
     assert panel.form.anyway.isHidden()
     panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
     refusal = "CT denoising was made for CT, and this is a scan of modality MR"
-    assert panel.form.about_task.text().startswith(refusal)
-    assert not panel.form.anyway.isHidden()
-    panel.restore()
-    assert panel.message.text().startswith(refusal)
-    assert restoration.asked == []
-    panel.form.anyway.setChecked(True)
-    run_to_the_end(panel)
+    assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end)
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
 
@@ -227,14 +232,7 @@ def test_values_that_cannot_be_hu_are_not_taken_for_ct_unasked(viewer, make_pane
     )
     panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
     refusal = "CT denoising was made for CT, and the values of this scan are not in HU: choose another task"
-    assert panel.form.about_task.text().startswith(refusal)
-    assert not panel.form.anyway.isHidden()
-    panel.restore()
-    assert panel.message.text().startswith(refusal)
-    assert restoration.asked == []
-    panel.form.anyway.setChecked(True)
-    run_to_the_end(panel)
-    assert len(restoration.asked) == 1
+    assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end)
 
 
 def test_values_that_can_be_hu_are_proposed_for_ct(viewer, make_panel):

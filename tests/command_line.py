@@ -1,0 +1,14 @@
+"""What the tests of the command line say and expect."""
+
+
+def restore_words(scan_file, weights_file, tmp_path, *more):
+    return ["restore", scan_file, tmp_path / "restored.nii.gz", "--checkpoint", weights_file, *more]
+
+
+def assert_refused_before_work(outcome, words):
+    code, out, err = outcome
+    assert code == 1
+    assert out == ""
+    assert words in err
+    assert err.startswith("restore-rwkv: ")
+    assert "Traceback" not in err
