@@ -130,6 +130,20 @@ def test_a_token_far_away_changes_every_output():
     assert (difference[:, :2048] > 1e-3).all()
 
 
+def test_float32_does_not_drift_over_many_chunks():
+    tokens, channels = 96 * 96, 32
+    decay, bonus = torch.randn(2, channels) / tokens, torch.randn(2, channels) / tokens
+    k, v, gy = (torch.randn(1, tokens, channels) for _ in range(3))
+
+    def results(dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in (decay, bonus, k, v)]
+        y = re_wkv(*leaves, 96, 96)
+        return y, *torch.autograd.grad(y, leaves, gy.to(dtype))
+
+    # The same kernel in float64 was held against the equation above; the equation itself would take minutes here.
+    assert_all_close(results(torch.float32), results(torch.float64), 5e-6)
+
+
 def test_constant_values_come_back_constant():
     w, u, k, _, _ = (x.float() for x in inputs(300, 5))
     torch.testing.assert_close(bi_wkv(w, u, k, torch.full_like(k, 3.5)), torch.full_like(k, 3.5))
