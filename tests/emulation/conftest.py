@@ -1,0 +1,24 @@
+"""Emulators of the CUDA source, each compiled once."""
+
+import pytest
+
+from .emulated import compile_emulator
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """The library for this process."""
+    return compile_emulator(tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture(scope="session")
+def memory_watcher(tmp_path_factory):
+    """A program that ends at an access out of bounds and at undefined behaviour."""
+    options = ("-g", "-fsanitize=address,undefined", "-fsanitize-sections=shared_memory", "-fno-sanitize-recover=all")
+    return compile_emulator(tmp_path_factory.mktemp("memory"), program=True, options=options)
+
+
+@pytest.fixture(scope="session")
+def race_watcher(tmp_path_factory):
+    """A program that reports accesses that no barrier orders."""
+    return compile_emulator(tmp_path_factory.mktemp("race"), program=True, options=("-g", "-fsanitize=thread"))
