@@ -25,6 +25,7 @@ struct Carried {
 
 typedef Carried CarriedRuns[kCarryGroups][kCarryLanes];
 
+// e^x as e^whole times a factor near 1.
 struct CarriedPower {
     double whole, factor;
 
@@ -57,6 +58,7 @@ __device__ __forceinline__ void carry(CarriedRuns& runs, const float* w, float* 
     };
 
     Carried sum = {0., 0., kEmpty};
+#pragma unroll 4
     for (Index i = begin; i < end; ++i) sum.pass(over.whole, over.factor, load(i));
     runs[group][threadIdx.x] = sum;
     __syncthreads();
@@ -73,6 +75,7 @@ __device__ __forceinline__ void carry(CarriedRuns& runs, const float* w, float* 
     }
 
     Carried running = group ? runs[group - 1][threadIdx.x] : Carried{0., 0., kEmpty};
+#pragma unroll 4
     for (Index i = begin; i < end; ++i) {
         const Carried own = load(i);
         float* to = at(i);

@@ -13,14 +13,12 @@ constexpr float kMaxExponent = 24.f;
 
 __device__ __forceinline__ Ends ends_of(const float (&x)[kLength], const float (&y)[kLength], float m, float decay) {
     Ends ends = {{m, 0.f, 0.f}, {m, 0.f, 0.f}};
-    float power_of_decay = 1.f;
 #pragma unroll
     for (int t = 0; t < kLength; ++t) {
         ends.prefix.a = ends.prefix.a * decay + x[t];
         ends.prefix.b = ends.prefix.b * decay + y[t];
-        ends.suffix.a += power_of_decay * x[t];
-        ends.suffix.b += power_of_decay * y[t];
-        power_of_decay *= decay;
+        ends.suffix.a = ends.suffix.a * decay + x[kLength - 1 - t];
+        ends.suffix.b = ends.suffix.b * decay + y[kLength - 1 - t];
     }
     return ends;
 }
