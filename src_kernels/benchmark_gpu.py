@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,20 +72,21 @@ def measure_operator(
         x, y = torch.randn(elements, device=device).to(dtype), torch.empty(elements, device=device, dtype=dtype)
         return lambda: y.copy_(x)
 
+    captured = partial(Captured, pool=torch.cuda.graph_pool_handle())
     # A copy reads and writes each byte.
     work: dict[str, Callable[[], Any]] = {
-        f"copy of {arrays} arrays" + suffix: Captured(copy_of(arrays * k.numel() // share))
+        f"copy of {arrays} arrays" + suffix: captured(copy_of(arrays * k.numel() // share))
         for suffix, share in ((UNIT, 2), ("", 1))
         for arrays in (3, 5)
     }
     for name, column_major in (("rows", False), ("columns", True)):
         rest = (height, width, column_major)
-        work[f"forward, {name}"] = Captured(lambda rest=rest: bi_wkv_cuda.forward(kernels, w, u, k, v, *rest))
-        work[f"backward, {name}"] = Captured(lambda rest=rest: bi_wkv_cuda.backward(kernels, w, u, k, v, gy, *rest))
+        work[f"forward, {name}"] = captured(lambda rest=rest: bi_wkv_cuda.forward(kernels, w, u, k, v, *rest))
+        work[f"backward, {name}"] = captured(lambda rest=rest: bi_wkv_cuda.backward(kernels, w, u, k, v, gy, *rest))
     operator = torch.ops.restore_rwkv.bi_wkv
     work["forward, rows, launched from Python"] = lambda: operator(w, u, k, v, height, width, False)
     if dtype == torch.float32:
-        work["64 chunks a channel"] = Captured(_baseline(w, u, k, v))
+        work["64 chunks a channel"] = captured(_baseline(w, u, k, v))
         work["portable form, rows"] = lambda: bi_wkv_portable(w, u, k, v)
     timings = measured(work, runs)
     return {name: _row(name, timing, timings, k.numel() * k.element_size()) for name, timing in timings.items()}
@@ -104,13 +105,14 @@ def measure_network(device: torch.device, name: str, side: int, runs: int = NETW
         "without operator, float32": _network(device, name, _leave_out),
         "without operator, bfloat16": _network(device, name, _leave_out).bfloat16(),
     }
+    captured = partial(Captured, pool=torch.cuda.graph_pool_handle())
     table: Table = {}
     with torch.inference_mode():
         exact = networks["portable, float32"](image) - image
         work: dict[str, Callable[[], Any]] = {}
         for title, network in networks.items():
             run = lambda network=network: network(image)  # noqa: E731 - one of several that are captured alike
-            work[title] = run if title.startswith("portable") else Captured(run)
+            work[title] = run if title.startswith("portable") else captured(run)
             if title.startswith("compiled"):
                 work[f"{title}, launched from Python"] = run
                 error = (network(image) - image - exact).abs().max() / exact.abs().max()
@@ -127,9 +129,12 @@ def measure_network(device: torch.device, name: str, side: int, runs: int = NETW
 
 
 class Captured:
-    """The work of a function as a graph, which repeats it without Python; what it returned is dropped."""
+    """The work of a function as a graph, which repeats it without Python; what it returned is dropped.
 
-    def __init__(self, run: Callable[[], Any]) -> None:
+    Graphs of one pool work in the same memory, as they never run at the same time.
+    """
+
+    def __init__(self, run: Callable[[], Any], pool: Any) -> None:
         # The graph reads and writes the tensors that the function holds.
         self.run, self.graph = run, torch.cuda.CUDAGraph()
         side = torch.cuda.Stream()
@@ -139,8 +144,7 @@ class Captured:
             for _ in range(2):
                 run()
         torch.cuda.current_stream().wait_stream(side)
-        # Graphs that never run at the same time may work in the same memory.
-        with torch.cuda.graph(self.graph, pool=_pool()):
+        with torch.cuda.graph(self.graph, pool=pool):
             run()
 
     def __call__(self) -> None:
@@ -165,14 +169,9 @@ def measured(work: dict[str, Callable[[], Any]], runs: int) -> dict[str, Timing]
     return {name: Timing.of(values) for name, values in milliseconds.items()}
 
 
-@cache
-def _pool() -> Any:
-    return torch.cuda.graph_pool_handle()
-
-
 def _row(name: str, timing: Timing, timings: dict[str, Timing], array_bytes: int) -> Row:
     row: Row = {"ms": timing.median, "low": timing.low, "high": timing.high}
-    arrays = 5 if name.startswith("backward") or "5" in name else 3
+    arrays = 5 if name.startswith(("backward", "copy of 5")) else 3
     for unit in (f"copy of {arrays} arrays{UNIT}", f"copy of {arrays} arrays"):
         row[f"x {unit}"] = timing.median / timings[unit].median
     row["GB/s of what must move"] = arrays * array_bytes / timing.median / 1e6

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import napari_restore_rwkv
+from napari_restore_rwkv.network import cuda_compiler
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
@@ -182,7 +183,7 @@ def test_the_blocks_of_python_in_the_readme_run(tmp_path):
     run_python("\n".join(blocks), cwd=tmp_path)
 
 
-def test_a_wheel_holds_kernel_manifest_samples_and_weights_and_runs_alone(tmp_path):
+def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     # The scripts of cmake and ninja lie beside the interpreter, which need not be on the path.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -198,11 +199,13 @@ def test_a_wheel_holds_kernel_manifest_samples_and_weights_and_runs_alone(tmp_pa
         "import napari_restore_rwkv as package\n"
         "from napari_restore_rwkv import load_checkpoint\n"
         "from napari_restore_rwkv.network.bi_wkv import kernel_in_use\n"
+        "from napari_restore_rwkv.network.cuda_compiler import source\n"
         "from napari_restore_rwkv.scans.samples import sample_path\n"
         "from npe2 import PluginManifest\n"
         "manifest = PluginManifest.from_file(package.__path__[0] + '/napari.yaml')\n"
         "print(package.__path__[0], sample_path('ct_abdomen_dicom'), manifest.name, sep='\\n')\n"
-        "print(kernel_in_use('cpu').name, load_checkpoint('ct-denoise').card.task, sep='\\n')"
+        "print(kernel_in_use('cpu').name, load_checkpoint('ct-denoise').card.task, sep='\\n')\n"
+        "print(len(source()))"
     )
     # -S leaves the editable installation out, which hooks itself in when Python starts.
     folders = [str(tmp_path / "alone"), sysconfig.get_paths()["purelib"]]
@@ -213,11 +216,12 @@ def test_a_wheel_holds_kernel_manifest_samples_and_weights_and_runs_alone(tmp_pa
         text=True,
         cwd=tmp_path,
     )
-    place, sample, name, kernel, task = answer.stdout.split("\n")[:5]
+    place, sample, name, kernel, task, length = answer.stdout.split("\n")[:6]
     assert place == str(tmp_path / "alone" / "napari_restore_rwkv")
     assert sample.startswith(place)
     assert (name, task) == ("napari-restore-rwkv", "ct-denoise")
     assert kernel.startswith("compiled CPU kernel")
+    assert int(length) == len(cuda_compiler.source())
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "src_kernels/README.md", "sample_data/README.md"])

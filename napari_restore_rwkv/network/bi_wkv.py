@@ -2,16 +2,18 @@
 
     y_t = ( sum_{i != t} exp(k_i - (|t-i| - 1) w) v_i + exp(u + k_t) v_t ) / ( the same sum with v = 1 )
 
-Eq. 8 of arXiv 2407.11087. Three implementations of this one definition stand behind it: `bi_wkv_reference` (the
-equation), `bi_wkv_portable` (PyTorch operations, any device) and the compiled kernel for the CPU.
+Eq. 8 of arXiv 2407.11087. Four implementations of this one definition stand behind it: `bi_wkv_reference` (the
+equation), `bi_wkv_portable` (PyTorch operations, any device) and the compiled kernels for the CPU and for NVIDIA GPUs.
 """
 
+import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from . import bi_wkv_cpu
+from . import bi_wkv_cpu, bi_wkv_cuda, cuda_kernels
 from .bi_wkv_portable import bi_wkv_portable, in_column_order
 
 
@@ -76,6 +78,10 @@ class KernelStatus:
 def kernel_in_use(device: torch.device | str) -> KernelStatus:
     """Tell which implementation of the operator serves tensors on `device`."""
     device = torch.device(device)
+    if device.type == "cuda":
+        why = cuda_kernels.unavailable(device)
+        name = "portable PyTorch" if why else f"compiled CUDA kernel ({cuda_kernels.architecture(device)})"
+        return KernelStatus(name, why)
     if device.type != "cpu":
         return KernelStatus(
             "portable PyTorch", f"No compiled WKV kernel for {device.type} devices is part of this version."
@@ -120,8 +126,11 @@ torch.library.define(
 
 @torch.library.impl("restore_rwkv::bi_wkv", "default")
 def _forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int, column_major: bool) -> Tensor:
-    w_, u_, k_, v_ = _accumulated(w, u, k, v)
-    if _has_compiled_kernel(k):
+    kernels = _gpu_kernels(k)
+    w_, u_, k_, v_ = _for_gpu(w, u, k, v) if kernels else _accumulated(w, u, k, v)
+    if kernels:
+        y = bi_wkv_cuda.forward(kernels, w_, u_, k_, v_, height, width, column_major)
+    elif _has_cpu_kernel(k):
         y = bi_wkv_cpu.forward(w_, u_, k_, v_, height, width, column_major)
     else:
         y = _portable(w_, u_, k_, v_, height, width, column_major).contiguous()
@@ -132,9 +141,12 @@ def _forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int
 def _backward(
     w: Tensor, u: Tensor, k: Tensor, v: Tensor, gy: Tensor, height: int, width: int, column_major: bool
 ) -> tuple[Tensor, ...]:
-    w_, u_, k_, v_, gy_ = _accumulated(w, u, k, v, gy)
+    kernels = _gpu_kernels(k)
+    w_, u_, k_, v_, gy_ = _for_gpu(w, u, k, v, gy) if kernels else _accumulated(w, u, k, v, gy)
     gradients: tuple[Tensor, ...]
-    if _has_compiled_kernel(k):
+    if kernels:
+        gradients = bi_wkv_cuda.backward(kernels, w_, u_, k_, v_, gy_, height, width, column_major)
+    elif _has_cpu_kernel(k):
         gradients = bi_wkv_cpu.backward(w_, u_, k_, v_, gy_, height, width, column_major)
     else:
         for leaf in (w_, u_, k_, v_):
@@ -145,8 +157,28 @@ def _backward(
     return tuple(gradient.to(x.dtype) for gradient, x in zip(gradients, (w, u, k, v), strict=True))
 
 
-def _has_compiled_kernel(k: Tensor) -> bool:
+def _has_cpu_kernel(k: Tensor) -> bool:
     return k.device.type == "cpu" and bi_wkv_cpu.library() is not None
+
+
+def _gpu_kernels(k: Tensor) -> bi_wkv_cuda.Kernels | None:
+    if k.device.type != "cuda" or k.dtype not in bi_wkv_cuda.SUFFIX:
+        return None
+    if why := cuda_kernels.unavailable(k.device, k.dtype):
+        _warn_once(why)
+        return None
+    return cuda_kernels.kernels_for(k.device, k.dtype)
+
+
+@cache
+def _warn_once(why: str) -> None:
+    warnings.warn(f"The WKV operator runs in its portable form, which is many times slower. {why}", stacklevel=2)
+
+
+def _for_gpu(w: Tensor, u: Tensor, k: Tensor, *others: Tensor) -> list[Tensor]:
+    """Parameters in float32, maps in the dtype of k; contiguous, apart from any graph."""
+    parameters = [x.detach().float().contiguous() for x in (w, u)]
+    return parameters + [x.detach().to(k.dtype).contiguous() for x in (k, *others)]
 
 
 def _accumulated(*inputs: Tensor) -> list[Tensor]:

@@ -1,0 +1,171 @@
+"""The text of the CUDA kernels, compiled for one GPU by NVRTC: no toolkit, no host compiler, no header of CUDA.
+
+Compiled kernels are kept on disk under a digest of everything that made them, with a checksum of that digest and of
+themselves: a truncated file, or one that was made from something else, is compiled again, not trusted.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import napari_restore_rwkv
+
+from ..errors import DeviceError
+
+_SOURCE = "bi_wkv_cuda.cu"
+_INCLUDE = re.compile(r'#include "(\w+\.h)"')
+# The line that defines the kernels for one type of number.
+_DEFINITION = re.compile(r"BI_WKV_DEFINE\(.+, (\w+)\)")
+# ptxas reports registers and spills, which the tests read.
+_OPTIONS: dict[str, Any] = {"std": "c++17", "ftz": True, "ptxas_options": ["-v"]}
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+
+
+def source(number: str | None = None) -> str:
+    """The kernels and the headers of ours that they include, as one text.
+
+    Parameters
+    ----------
+    number
+        "float", "half" or "bfloat16": only the kernels for inputs of this type, in a third of the time. All by default.
+
+    Raises
+    ------
+    DeviceError
+        If the package was built without them.
+    """
+    # A checkout comes first, so that a change in it is compiled without another installation.
+    folders = [Path(__file__).parents[2] / "src_kernels"]
+    # An editable install keeps what CMake installs apart from the sources; the package's path names both places.
+    folders += [Path(folder) / "network" for folder in napari_restore_rwkv.__path__]
+    folder = next((folder for folder in folders if (folder / _SOURCE).is_file()), None)
+    if folder is None:
+        raise DeviceError(f"The package was built without {_SOURCE}: reinstall it.")
+    lines = _joined(folder, _SOURCE, set())
+    if number:
+        unwanted = (match and match[1] != number for match in map(_DEFINITION.fullmatch, lines))
+        lines = ["" if blank else line for blank, line in zip(unwanted, lines, strict=True)]
+    return "\n".join(lines)
+
+
+def compile_cubin(arch: str, text: str | None = None) -> tuple[bytes, str]:
+    """Compile for one architecture; works without a GPU.
+
+    Parameters
+    ----------
+    arch
+        The exact architecture, "sm_86" say.
+    text
+        CUDA C++ without includes; by default `source()`.
+
+    Returns
+    -------
+    tuple
+        The machine code, an ELF file that loads on GPUs of this architecture alone, and the log of the compiler.
+
+    Raises
+    ------
+    ImportError
+        If cuda-core or cuda-bindings is not installed.
+    DeviceError
+        If NVRTC refuses the text or the architecture.
+    """
+    from cuda.core import Program, ProgramOptions
+
+    log = io.StringIO()
+    options = ProgramOptions(arch=arch, name=_SOURCE, **_OPTIONS)
+    try:
+        program = Program(source() if text is None else text, "c++", options)
+        cubin = bytes(program.compile("cubin", logs=log).code)
+    # cuda-core says in its documentation which errors it raises only for some of them.
+    except Exception as error:
+        lines = str(error).splitlines()
+        reason = next((line for line in lines if "error:" in line), lines[0] if lines else type(error).__name__)
+        raise DeviceError(f"NVRTC could not compile the WKV kernel for {arch}: {reason.strip()}") from error
+    # NVRTC answers a virtual architecture with nothing, and with no error either.
+    if not cubin:
+        raise DeviceError(f"NVRTC compiled nothing for {arch}; it takes real architectures such as sm_86.")
+    return cubin, log.getvalue()
+
+
+def cached_cubin(arch: str, number: str) -> bytes:
+    """Machine code of the kernels for inputs of one type, kept on disk where that is possible.
+
+    Raises
+    ------
+    ImportError, DeviceError
+        As `compile_cubin`, and where NVRTC is not found.
+    """
+    text = source(number)
+    made_from = hashlib.sha256(repr((text, arch, nvrtc_version(), _OPTIONS)).encode()).digest()
+    path = None
+    # Where there is no home or no permission, each process compiles anew.
+    with contextlib.suppress(OSError, RuntimeError):
+        path = cache_folder() / f"bi_wkv_{number}_{arch}_{made_from.hex()[:32]}.cubin"
+        entry = path.read_bytes()
+        cubin = entry[_CHECKSUM_BYTES:]
+        if entry[:_CHECKSUM_BYTES] == _checksum(made_from, cubin):
+            return cubin
+    cubin, _ = compile_cubin(arch, text)
+    if path:
+        _write(path, _checksum(made_from, cubin) + cubin)
+    return cubin
+
+
+def nvrtc_version() -> tuple[int, int]:
+    """Major and minor version of the compiler, which are those of its CUDA release."""
+    from cuda.bindings import __version__, nvrtc
+
+    try:
+        error, major, minor = nvrtc.nvrtcVersion()
+    # Its loader raises one of several errors of its own.
+    except RuntimeError as reason:
+        release = __version__.split(".")[0]
+        wheel = "nvidia-cuda-nvrtc-cu12" if release == "12" else "nvidia-cuda-nvrtc"
+        text = f"NVRTC {release}, which compiles the WKV kernel, is not found: pip install {wheel}"
+        raise DeviceError(text) from reason
+    if error:
+        raise DeviceError(f"NVRTC, which compiles the WKV kernel, does not work: it answers {error.name}.")
+    return major, minor
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: RESTORE_RWKV_CACHE, or a folder of ours in the user's cache of the platform."""
+    if chosen := os.environ.get("RESTORE_RWKV_CACHE"):
+        return Path(chosen)
+    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "napari-restore-rwkv" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "napari-restore-rwkv"
+
+
+def _joined(folder: Path, name: str, included: set[str]) -> list[str]:
+    """Put each header in the place of its first include; the compiler still reports files and lines as they are."""
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate((folder / name).read_text(encoding="utf-8").splitlines(), start=1):
+        include = _INCLUDE.fullmatch(line)
+        if include and include[1] not in included:
+            included.add(include[1])
+            lines += [*_joined(folder, include[1], included), f'#line {number + 1} "{name}"']
+        else:
+            lines.append("" if include or line == "#pragma once" else line)
+    return lines
+
+
+def _checksum(made_from: bytes, cubin: bytes) -> bytes:
+    return hashlib.sha256(made_from + cubin).digest()
+
+
+def _write(path: Path, entry: bytes) -> None:
+    """Replace the file in one step: other processes read the old one or the new one. A full disk is no error."""
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(entry)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
