@@ -41,3 +41,14 @@ def describe(device: torch.device) -> str:
         threads = torch.get_num_threads()
         return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return device.type.upper()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a job may still take on a GPU; None for a device that does not tell.
+
+    What PyTorch keeps for reuse counts as free, for it is given to whoever asks next in this process.
+    """
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -8,20 +8,22 @@ checkpoints, so that weights travel both ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .bi_wkv import re_wkv
+from .strips import block_in_strips
 
 # Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
 SIDE_MULTIPLE = 8
 
-# Float32 values of a channel mix's hidden layer that are worked on together, 1 MiB.
-_HIDDEN_VALUES_AT_ONCE = 1 << 18
+# Values of a channel mix's hidden layer that a processor works on together: 1 MiB in float32, which its cache holds.
+_HIDDEN_VALUES_IN_CACHE = 1 << 18
 
 ReWKV = Callable[[Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
 
@@ -77,13 +79,20 @@ class SpatialMix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
-        height, width = x.shape[1:3]
+        shifted = _shift(self.omni_shift, x)
+        return self.gated(shifted, self.attend(self.key(shifted), self.value(shifted)))
+
+    def attend(self, k: Tensor, v: Tensor) -> Tensor:
+        """ReWKV of keys and values, (B, Y, X, C) to the same shape."""
+        height, width = k.shape[1:3]
         tokens = height * width
-        shifted = _shift(self.omni_shift, x).flatten(1, 2)  # B T C
-        k, v = self.key(shifted), self.value(shifted)
-        attended = self.operator(self.spatial_decay / tokens, self.spatial_first / tokens, k, v, height, width)
-        gate = torch.sigmoid(self.receptance(shifted))
-        return self.output(gate * attended).unflatten(1, (height, width))  # B Y X C
+        decay, bonus = self.spatial_decay / tokens, self.spatial_first / tokens
+        attended = self.operator(decay, bonus, k.flatten(1, 2), v.flatten(1, 2), height, width)  # B T C
+        return attended.unflatten(1, (height, width))  # B Y X C
+
+    def gated(self, shifted: Tensor, attended: Tensor) -> Tensor:
+        """W_o(sigmoid(W_r shifted) * attended), pixel by pixel."""
+        return self.output(torch.sigmoid(self.receptance(shifted)) * attended)
 
 
 class ChannelMix(nn.Module):
@@ -99,16 +108,18 @@ class ChannelMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
         shifted = _shift(self.omni_shift, x)
-        if torch.is_grad_enabled():
-            return self._mix(shifted)
+        # A GPU is fastest with one large product; many small ones would leave it waiting for the next.
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return self.mix(shifted)
         # A few rows at a time: the hidden layer stays in the cache, and never exists as a whole.
-        rows = max(1, _HIDDEN_VALUES_AT_ONCE // (x.shape[0] * x.shape[2] * 4 * x.shape[3]))
+        rows = max(1, _HIDDEN_VALUES_IN_CACHE // (x.shape[0] * x.shape[2] * 4 * x.shape[3]))
         mixed = torch.empty_like(shifted)
         for part, result in zip(shifted.split(rows, dim=1), mixed.split(rows, dim=1), strict=True):
-            result.copy_(self._mix(part))
+            result.copy_(self.mix(part))
         return mixed
 
-    def _mix(self, shifted: Tensor) -> Tensor:
+    def mix(self, shifted: Tensor) -> Tensor:
+        """sigmoid(W_r s) * W_v(relu(W_k s)^2), pixel by pixel."""
         hidden = torch.relu(self.key(shifted)).square()
         return torch.sigmoid(self.receptance(shifted)) * self.value(hidden)
 
@@ -222,40 +233,55 @@ class RestoreRWKV(nn.Module):
         Parameters
         ----------
         image
-            Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1].
+            Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1]. Weights of fewer digits than the
+            image's are allowed: what the network changes is added to the image as it came.
 
         Returns
         -------
         Tensor
             The restored images in the same shape.
         """
-        *_, restored = self.stages(image)
+        # All but the last are dropped at once, for they are as large as the maps.
+        for result in self.stages(image):
+            restored = result
         return restored
 
-    def stages(self, image: Tensor) -> Iterator[Tensor]:
+    def stages(self, image: Tensor, *, in_strips: bool = False) -> Iterator[Tensor]:
         """Run the network block by block, yielding each block's result and the restored image last.
 
-        So a caller can show progress, or stop, within one large image. The length is `number_of_stages`.
+        So a caller can show progress, or stop, within one large image. The length is `number_of_stages`. With
+        `in_strips` the maps inside a block exist in strips of rows only: slower, the same result, and less memory.
         """
+        run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         padded = _padded(image)
-        x = self.patch_embed(padded).permute(0, 2, 3, 1).contiguous()  # B Y X C
+        x = self.patch_embed(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
+        x = x.permute(0, 2, 3, 1).contiguous()  # B Y X C
 
-        x = yield from _through(self.encoder_level1, x)
-        skip1, x = x, self.down1_2(x)
-        x = yield from _through(self.encoder_level2, x)
-        skip2, x = x, self.down2_3(x)
-        x = yield from _through(self.encoder_level3, x)
-        skip3, x = x, self.down3_4(x)
-        x = yield from _through(self.latent, x)
-
-        x = _shift(self.reduce_chan_level3, torch.cat((self.up4_3(x), skip3), dim=3)).contiguous()
-        x = yield from _through(self.decoder_level3, x)
-        x = _shift(self.reduce_chan_level2, torch.cat((self.up3_2(x), skip2), dim=3)).contiguous()
-        x = yield from _through(self.decoder_level2, x)
-        x = torch.cat((self.up2_1(x), skip1), dim=3)
-        x = yield from _through(self.decoder_level1, x)
-        x = yield from _through(self.refinement, x)
+        # The list gives a map up where it is used, so that it does not lie beside the large maps of the last levels.
+        skips = []
+        for blocks, down in (
+            (self.encoder_level1, self.down1_2),
+            (self.encoder_level2, self.down2_3),
+            (self.encoder_level3, self.down3_4),
+        ):
+            for block in blocks:
+                x = run(block, x)
+                yield x
+            skips.append(x)
+            x = down(x)
+        for block in self.latent:
+            x = run(block, x)
+            yield x
+        for up, reduce, blocks in (
+            (self.up4_3, self.reduce_chan_level3, self.decoder_level3),
+            (self.up3_2, self.reduce_chan_level2, self.decoder_level2),
+            (self.up2_1, nn.Identity(), self.decoder_level1 + self.refinement),
+        ):
+            x = _shift(reduce, torch.cat((up(x), skips.pop()), dim=3)).contiguous()
+            for block in blocks:
+                x = run(block, x)
+                yield x
 
         restored = self.output(x.permute(0, 3, 1, 2)) + padded
         yield restored[:, :, :height, :width]
@@ -272,13 +298,6 @@ class RestoreRWKV(nn.Module):
             if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
                 module.omni_shift = module.omni_shift.folded()
         return network.requires_grad_(False).eval()
-
-
-def _through(blocks: nn.ModuleList, x: Tensor) -> Generator[Tensor, None, Tensor]:
-    for block in blocks:
-        x = block(x)
-        yield x
-    return x
 
 
 def _padded(image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
@@ -37,9 +38,9 @@ def choose_axis(scan: Scan, axis: str = "auto") -> int:
     return AXES.index(axis)
 
 
-def nearest(slices: Iterable[int], displayed: int) -> int:
-    """Pick the slice that comes next: the one nearest to the slice on screen, the lower one of two."""
-    return min(slices, key=lambda i: (abs(i - displayed), i))
+def nearest(slices: Iterable[int], displayed: int, count: int) -> list[int]:
+    """Pick the slices that come next: those nearest to the slice on screen, the lower one of two first."""
+    return heapq.nsmallest(count, slices, key=lambda i: (abs(i - displayed), i))
 
 
 def region_of(scan: Scan, axis: int, index: int) -> tuple[slice, slice, slice]:

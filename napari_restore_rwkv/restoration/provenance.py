@@ -35,7 +35,12 @@ class InputDigest:
 
 
 def provenance(
-    network: nn.Module, intensity: IntensityRule, axis: str, slices: int, digest: InputDigest
+    network: nn.Module,
+    intensity: IntensityRule,
+    axis: str,
+    slices: int,
+    digest: InputDigest,
+    **execution: Any,
 ) -> dict[str, Any]:
     """Describe a finished restoration.
 
@@ -47,6 +52,8 @@ def provenance(
         How many slices were restored.
     digest
         Of the input voxels of those slices.
+    **execution
+        How the work was done: precision, batches.
     """
     card = getattr(network, "card", None)
     device = next(network.parameters(), torch.empty(0)).device
@@ -60,7 +67,7 @@ def provenance(
         "device": str(device),
         "kernel": kernel_in_use(device).name,
         "torch": torch.__version__,
-        "precision": "float32",
+        **execution,
         "intensity": intensity.as_dict(),
         "slice_axis": axis,
         "slices": slices,

@@ -57,7 +57,7 @@ def test_strips_leave_the_input_alone():
     assert torch.equal(x, before)
 
 
-def test_five_maps_exist_at_a_time(monkeypatch):
+def test_the_attention_sees_the_whole_slice(monkeypatch):
     monkeypatch.setattr(strips, "HIDDEN_VALUES_OF_A_STRIP", 1)
     seen = []
 
@@ -67,4 +67,4 @@ def test_five_maps_exist_at_a_time(monkeypatch):
 
     with torch.inference_mode():
         block_in_strips(Block(4, operator), torch.randn(1, 6, 8, 4))
-    assert seen == [[(1, 48, 4), (1, 48, 4)]], "the attention itself sees the whole slice"
+    assert seen == [[(1, 48, 4), (1, 48, 4)]]

@@ -1,0 +1,82 @@
+"""How much memory a slice takes on its way through the network, and how many slices fit at once.
+
+The network is widest in its last levels: 2C channels for each pixel of the padded slice. With M the bytes of one such
+map, these are alive at its two peaks:
+
+    attention     the block's input, the same normalised and shifted, k, v, the result along rows      6 M
+                  and what the operator takes itself: at least the result along columns                1 M
+    channel mix   the block's input before and after attention, normalised and shifted                 4 M
+                  and the hidden layer, four times as wide, before and after it is squared             8 M
+
+In strips the first is the block's input, k, v and the result along rows, 4 M; the second needs no more. Besides, a map
+of the level before is still held, M / 4, and a few images of one channel. A test measures that this is so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..network.bi_wkv import kernel_in_use
+from ..network.model import SIDE_MULTIPLE
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..network.model import RestoreRWKV
+
+_FLOAT32 = 4
+# Of 2C channels, in float32: all that the portable operator holds at its peak. Measured; no test of ours is closer.
+_PORTABLE_MAPS = 16.25
+# Where the operator works in float32 only, it converts keys and values, and its result back.
+_CONVERTED_MAPS = 3
+_IMAGES = 8
+# Batches gain nothing beyond this many pixels, eight slices of 512 x 512, and the slice on screen would wait longer.
+_MOST_PIXELS = 1 << 21
+# Leaves room for what the estimate cannot know: other programs, a viewer's textures, fragments.
+_SHARE_OF_FREE = 0.8
+
+
+def bytes_per_slice(network: RestoreRWKV, height: int, width: int, *, in_strips: bool = False) -> int:
+    """Estimate the most memory that one slice takes besides the weights.
+
+    Parameters
+    ----------
+    network
+        On the device, and in the precision, in which it will run.
+    height, width
+        Of the slice in pixels, before padding.
+    in_strips
+        Whether the network is run in strips of rows; their own size, some 100 MiB, is not counted.
+    """
+    weight = network.output.weight
+    pixels = (height + -height % SIDE_MULTIPLE) * (width + -width % SIDE_MULTIPLE)
+    channels = 2 * network.patch_embed.out_channels
+    size = weight.element_size()
+    attention = (4 if in_strips else 6) * size + _operator_bytes(weight.device, size)
+    # A processor works on a few rows of the hidden layer at a time.
+    mix = 0 if in_strips or weight.device.type == "cpu" else 12 * size
+    return int(pixels * (channels * (max(attention, mix) + size / 4) + _IMAGES * _FLOAT32))
+
+
+def slices_at_once(free: int, per_slice: int, pixels: int, most: int | None) -> int:
+    """Choose the size of a batch, at least 1.
+
+    Parameters
+    ----------
+    free, per_slice
+        Bytes that may be taken, and that one slice takes.
+    pixels
+        Of one slice.
+    most
+        Upper limit that somebody asked for; None takes as many slices as a batch gains from.
+    """
+    wanted = most if most is not None else _MOST_PIXELS // pixels
+    return max(1, min(wanted, int(_SHARE_OF_FREE * free) // max(1, per_slice)))
+
+
+def _operator_bytes(device: torch.device, size: int) -> float:
+    """Bytes for each value of a map that the operator takes besides its inputs and the first result."""
+    converts = size != _FLOAT32
+    if kernel_in_use(device).name.startswith("portable"):
+        return _PORTABLE_MAPS * _FLOAT32 + (2 * _FLOAT32 if converts else 0)
+    return size + (_CONVERTED_MAPS * _FLOAT32 if converts and device.type == "cpu" else 0)

@@ -1,0 +1,74 @@
+"""What is refused, in words, before a restoration begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CheckpointError, DeviceError, ScanError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from ..scans.scan import Scan
+
+
+def check_voxels(voxels: Any, dimensions: int) -> None:
+    """Raise ScanError unless these are real numbers in so many dimensions; nothing is read."""
+    shape, dtype = tuple(voxels.shape), np.dtype(voxels.dtype)
+    if len(shape) != dimensions:
+        raise ScanError(
+            f"A {'slice' if dimensions == 2 else 'scan'} has {dimensions} dimensions; got shape {shape}. "
+            "Choose one time frame or channel."
+        )
+    if 0 in shape:
+        raise ScanError(f"The scan is empty: its shape is {shape}.")
+    if dtype.kind not in "iuf":
+        raise ScanError(f"Voxels must be integers or real numbers, got {dtype}; convert the scan first.")
+
+
+def card_modality(network: nn.Module) -> str | None:
+    """Return what the weights were made for, as far as their card says."""
+    return getattr(getattr(network, "card", None), "modality", None)
+
+
+def check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:
+    """Raise CheckpointError where the weights are known to be for another modality than the scan's."""
+    made_for = card_modality(network)
+    if any_modality or None in (made_for, scan.modality) or made_for == scan.modality:
+        return
+    raise CheckpointError(
+        f"These weights were made for {made_for}, but this scan is {scan.modality}; "
+        f"choose weights for {scan.modality}, or allow any modality."
+    )
+
+
+def checked_indices(indices: Iterable[int] | None, size: int) -> set[int]:
+    """Return the chosen slices, None meaning all; raises ScanError for none at all, and for one that is not there."""
+    chosen = set(range(size)) if indices is None else set(indices)
+    if not chosen:
+        raise ScanError("No slice was chosen; choose at least one.")
+    if min(chosen) < 0 or max(chosen) >= size:
+        raise ScanError(f"Slices run from 0 to {size - 1}; got {min(chosen)} to {max(chosen)}.")
+    return chosen
+
+
+def check_batch(batch: int | None) -> None:
+    """Raise DeviceError for a batch without slices."""
+    if batch is not None and batch < 1:
+        raise DeviceError(f"A batch holds at least one slice; got {batch}.")
+
+
+def check_finite(values: np.ndarray, precision: str) -> None:
+    """Raise CheckpointError where a network's result is not numbers."""
+    if np.isfinite(values).all():
+        return
+    remedy = (
+        "use other weights"
+        if precision == "float32"
+        else f"{precision} may be too narrow for these weights: use float32, or other weights"
+    )
+    raise CheckpointError(f"The network returned values that are not numbers, so nothing was changed; {remedy}.")
