@@ -10,12 +10,14 @@ checks (`src_kernels/gates_gpu.py`), in part under compute-sanitizer where that 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
 import re
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -31,17 +33,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src_kernels")]
 
 import benchmark_gpu  # noqa: E402 - found only now
 import gates_gpu  # noqa: E402
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from gates_gpu import Gate  # noqa: E402
 
 from napari_restore_rwkv.network import cuda_kernels  # noqa: E402
 from napari_restore_rwkv.network.bi_wkv import kernel_in_use  # noqa: E402
 from napari_restore_rwkv.network.cuda_compiler import nvrtc_version  # noqa: E402
+from napari_restore_rwkv.scans.scan import Scan  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+SAMPLE = ROOT / "sample_data" / "ct_abdomen_quarter_dose.nii.gz"
+# A product of matrices in float32 may add up in another order for another number of rows.
+SAME_HU = 0.05
+# cuBLAS keeps a work space of 32 MiB at most for a stream.
+LEFT_MIB = 64
 PACKAGES = ("torch", "cuda-core", "cuda-bindings", "numpy")
 
 # What a fresh process waits for before the kernel can run: the seconds of it, or why it cannot.
@@ -74,12 +83,15 @@ def main() -> int:
     results: dict[str, Any] = {"environment": environment(device)}
     print("\n".join(f"{name}: {value}" for name, value in results["environment"].items()), flush=True)
     gates = []
-    for gate in all_gates(device, options.quick):
+    inference = inference_on_sample(device)
+    for gate in (*all_gates(device, options.quick), *inference_gates(inference)):
         print(f"{'holds ' if gate.holds else 'FAILED'}  {gate.name}: {gate.found}", flush=True)
         gates.append(gate)
     results["checks"] = [asdict(gate) for gate in gates]
     holds = all(gate.holds for gate in gates)
     if holds:
+        if inference:
+            results["inference, sample CT, light network"] = inference_table(inference)
         for title, table in measurements(device, options.quick):
             results[title] = table
             print(as_text(title, table), flush=True)
@@ -147,6 +159,53 @@ def sanitizer() -> Iterator[Gate]:
 def sanitized(device: torch.device) -> int:
     """What runs under the sanitizer: a few problems, which must also come out right, in memory that nothing filled."""
     return 0 if all(gate.holds for gate in gates_gpu.parity(device, gates_gpu.WATCHED, poisoned=False)) else 1
+
+
+def inference_on_sample(device: torch.device) -> dict[str, Any]:
+    """Restore the sample CT with the shipped network in every way that there is; nothing where a library is missing."""
+    try:
+        from napari_restore_rwkv.network.checkpoint import load_checkpoint
+        from napari_restore_rwkv.restoration.verification import check_inference
+    except ImportError as error:
+        print(f"not checked  inference: {error}", flush=True)
+        return {}
+    return check_inference(load_checkpoint("ct-denoise"), sample_scan(), device)
+
+
+def sample_scan() -> Scan:
+    """Read the sample CT by hand, as SimpleITK need not be there: a NIfTI of int16, little-endian."""
+    content = gzip.decompress(SAMPLE.read_bytes())
+    x, y, z = struct.unpack_from("<3h", content, 42)
+    [voxels_at] = struct.unpack_from("<f", content, 108)
+    voxels = np.frombuffer(content, "<i2", x * y * z, int(voxels_at)).reshape(z, y, x)
+    return Scan(voxels, modality="CT", unit="HU")
+
+
+def inference_gates(found: dict[str, Any]) -> Iterator[Gate]:
+    """Batches and recordings give what single slices give, and memory comes back."""
+    if not found:
+        return
+    for name in ("together", "recorded"):
+        largest = found["runs"][name]["difference"]["largest"]
+        yield Gate(f"inference, {name}", largest <= SAME_HU, f"{largest:.1e} HU from alone (at most {SAME_HU:g})")
+    replays = found["runs"]["recorded"]["report"]["cuda_graph"]
+    yield Gate(
+        "inference, recorded passes", replays["replays"] > 0, replays["why_not"] or f"{replays['replays']} replays"
+    )
+    left = found["bytes_left"] / 2**20
+    yield Gate("inference, memory", left <= LEFT_MIB, f"{left:.0f} MiB left afterwards (at most {LEFT_MIB})")
+
+
+def inference_table(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """How far each way is from float32 one by one, and how long it takes from processor to processor."""
+    return {
+        name: {
+            "ms a slice": 1e3 * run["seconds_per_slice"],
+            "largest difference, HU": run["difference"]["largest"],
+            "rms difference, HU": run["difference"]["rms"],
+        }
+        for name, run in found["runs"].items()
+    }
 
 
 def measurements(device: torch.device, quick: bool) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:

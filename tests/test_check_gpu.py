@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from napari_restore_rwkv.network.bi_wkv_reference import bi_wkv_reference
 from napari_restore_rwkv.network.cuda_compiler import compile_cubin
+from napari_restore_rwkv.scans.files import read_scan
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -156,6 +158,7 @@ def pretended(script, monkeypatch, tmp_path):
             script, "environment", lambda device: {"device": "NVIDIA H100 80GB HBM3", "date": "2026-01-02"}
         )
         monkeypatch.setattr(script, "all_gates", lambda device, quick: iter(gates))
+        monkeypatch.setattr(script, "inference_on_sample", lambda device: {})
         monkeypatch.setattr(script, "measurements", measurements)
         code = script.main()
         path = tmp_path / "gpu_h100_80gb_hbm3.json"
@@ -258,3 +261,26 @@ def test_the_network_is_measured_with_its_error_and_the_operators_share(clockles
         assert 0 < row["relative error"] < error
         assert row["times faster"] == slowest / row["ms"]
         assert row["operator's share"] == 1 - table[f"without operator, {dtype}"]["ms"] / row["ms"]
+
+
+def test_inference_is_checked_on_the_sample_scan(script):
+    scan = script.sample_scan()
+    assert np.array_equal(scan.voxels, read_scan(script.SAMPLE).voxels)
+    run = {"difference": {"largest": 0.01, "rms": 0.001}, "seconds_per_slice": 0.02, "report": {}}
+    recorded = {**run, "report": {"cuda_graph": {"replays": 2, "why_not": ""}}}
+    found = {"runs": {"alone": run, "together": run, "recorded": recorded}, "bytes_left": 1 << 20}
+    assert [gate.holds for gate in script.inference_gates(found)] == [True] * 4
+    assert script.inference_table(found)["recorded"]["ms a slice"] == pytest.approx(20)
+    found["runs"]["together"] = {**run, "difference": {"largest": 1.0, "rms": 0.001}}
+    found["bytes_left"] = 1 << 30
+    assert [gate.holds for gate in script.inference_gates(found)] == [False, True, True, False]
+    assert [*script.inference_gates({})] == []
+
+
+def test_inference_runs_on_the_sample_scan(script, monkeypatch):
+    monkeypatch.setattr("napari_restore_rwkv.restoration.verification.SLICES", 1)
+    scan = script.sample_scan()
+    monkeypatch.setattr(script, "sample_scan", lambda: scan.with_voxels(scan.voxels[:, :64, :64]))
+    runs = script.inference_on_sample(CPU)["runs"]
+    assert runs["together"]["difference"]["largest"] == 0
+    assert runs["recorded, bfloat16"]["difference"]["largest"] > 0
