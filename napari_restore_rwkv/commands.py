@@ -1,10 +1,11 @@
-"""The work behind ``restore-rwkv restore`` and ``restore-rwkv evaluate``: files in, files and figures out.
+"""The work behind ``restore-rwkv restore``, ``evaluate`` and ``simulate``: files in, files and figures out.
 
 Each command returns (values, text, exit code): plain values for ``--json``, the same as text for a person.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -38,9 +39,9 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
     if arguments.checkpoint and arguments.checkpoint.is_dir():
         raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
     scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
-    dtype = _result_type(scan, arguments.dtype)
+    dtype = result_type(scan, arguments.dtype)
     _check_space(scan, dtype, arguments.output)
-    weights = arguments.checkpoint or arguments.task or _task_of(scan)
+    weights = arguments.checkpoint or arguments.task or task_of(scan)
 
     # Loaded this late because torch takes seconds, and a wrong name should be answered at once.
     import torch
@@ -55,7 +56,7 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
         torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
     device = choose_device(arguments.device)
     network = load_checkpoint(weights)
-    task = _agree_on_task(network, arguments, scan)
+    task = agree_on_task(network, arguments, scan)
     start = time.perf_counter()
     restored, slices = exhaust(
         restore(
@@ -65,6 +66,8 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
             dtype=dtype,
             device=device,
             any_modality=arguments.any_modality,
+            precision=arguments.precision,
+            batch=arguments.batch,
         )
     )
     seconds = time.perf_counter() - start
@@ -83,8 +86,23 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
     }
     return (
         values,
-        f"{arguments.output}: {slices} slices restored in {seconds:.1f} s ({task}, {describe(device)}, {kernel})",
+        f"{arguments.output}: {slices} slices restored in {seconds:.1f} s ({task}, {describe(device)}, {kernel})"
+        + precision_line(provenance),
         0,
+    )
+
+
+def precision_line(provenance: dict[str, Any]) -> str:
+    """Say what the result lost to numbers shorter than float32; "" for float32."""
+    error = provenance.get("precision_error")
+    if not error:
+        return ""
+    if "unknown" in error:
+        return f"\n{provenance['precision']}: how far it is from float32 could not be measured. {error['unknown']}"
+    unit = f" {error['unit']}" if error["unit"] else ""
+    return (
+        f"\n{provenance['precision']}: at most {error['largest']:.3g}{unit} from float32 on the first slice "
+        f"(RMS {error['rms']:.3g}{unit})"
     )
 
 
@@ -97,12 +115,32 @@ def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, 
     result = evaluate(restored, reference, arguments.window)
     aligned = same_geometry(restored, reference)
     if not aligned:
-        _note("the two scans differ in voxel size, position or orientation; they were compared voxel by voxel.")
+        note("the two scans differ in voxel size, position or orientation; they were compared voxel by voxel.")
     values = {**result.as_dict(), "unit": reference.unit, "same_geometry": aligned}
     return values, _table(result, reference.unit), 0
 
 
-def exhaust(steps: Generator[Progress, int | None, Scan]) -> tuple[Scan, int]:
+def simulate_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Make INPUT worse and write it to OUTPUT, with a JSON record of how beside it."""
+    check_output(arguments.output, arguments.input, arguments.overwrite)
+    scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
+
+    from .simulate.whole_scan import simulate
+
+    worse, slices = exhaust(simulate(scan, arguments.task, seed=arguments.seed, strength=arguments.strength))
+    record = worse.metadata["simulation"]
+    write_scan(worse, arguments.output)
+    beside = arguments.output.with_name(arguments.output.name + ".json")
+    beside.write_text(json.dumps({"simulation": record}, indent=2) + "\n", encoding="utf-8")
+    return (
+        {"output": str(arguments.output), "slices": slices, "simulation": record},
+        f"{arguments.output}: {slices} slices simulated ({record['task']}, strength {record['strength']:g}: "
+        f"{record['meaning']}; seed {record['seed']})",
+        0,
+    )
+
+
+def exhaust(steps: Generator[Progress, Any, Scan]) -> tuple[Scan, int]:
     """Run a restoration to its end; return the finished scan and the number of slices."""
     slices = 0
     with tqdm(unit="slice", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
@@ -163,7 +201,7 @@ def _check_beside(output: Path, names: list[str], overwrite: bool) -> None:
             )
 
 
-def _result_type(scan: Scan, chosen: str) -> np.dtype:
+def result_type(scan: Scan, chosen: str) -> np.dtype:
     """The voxel type of the result; ScanError where the chosen one cannot hold the values of the scan."""
     own = np.dtype(scan.voxels.dtype)
     if chosen == "auto":
@@ -211,17 +249,17 @@ def same_geometry(one: Scan, other: Scan) -> bool:
     return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
 
 
-def _task_of(scan: Scan) -> str:
+def task_of(scan: Scan) -> str:
     """The task made for the scan's modality."""
     for task in TASKS.values():
         if scan.modality is not None and task.modality == scan.modality:
-            _note(f"task {task.name}, because {scan.metadata['modality_reason']}.")
+            note(f"task {task.name}, because {scan.metadata['modality_reason']}.")
             return task.name
     reason = scan.metadata["modality_reason"]
     raise ScanError(f"Choose with --task or --modality: {reason}.")
 
 
-def _agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> str:
+def agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> str:
     """The task of the weights, which must be the one asked for; weights without a card take the latter."""
     card: Card = network.card
     if card.task and arguments.task and card.task != arguments.task:
@@ -231,9 +269,9 @@ def _agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> s
         )
     if card.task:
         if arguments.checkpoint and not arguments.task:
-            _note(f"task {card.task}, because the weights say so.")
+            note(f"task {card.task}, because the weights say so.")
         return card.task
-    task: str = arguments.task or _task_of(scan)
+    task: str = arguments.task or task_of(scan)
     network.card = replace(card, task=task, modality=TASKS[task].modality)
     return task
 
@@ -250,5 +288,6 @@ def _table(result: Evaluation, unit: str) -> str:
     return "\n".join(lines)
 
 
-def _note(words: str) -> None:
+def note(words: str) -> None:
+    """Tell the person at the terminal something that is neither the result nor an error."""
     print(f"restore-rwkv: {words}", file=sys.stderr)

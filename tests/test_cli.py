@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,28 @@ def test_restore_prints_one_json_object_and_nothing_else(scan_file, weights_file
     assert result["provenance"] == json.loads((tmp_path / "restored.nii.gz.json").read_text())
     # Not a terminal, so no progress bar; the one note says how the task was chosen.
     assert done.stderr == "restore-rwkv: task ct-denoise, because the weights say so.\n"
+
+
+def test_fewer_digits_are_computed_when_asked_for_and_their_price_is_told(run, scan_file, weights_file, tmp_path):
+    words = restore_words(scan_file, weights_file, tmp_path, "--precision", "bfloat16", "--batch", "2")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert re.search(r"\nbfloat16: at most [\d.e-]+ HU from float32 on the first slice \(RMS [\d.e-]+ HU\)\n$", out)
+    code, out, _ = run(*words, "--overwrite", "--json")
+    provenance = json.loads(out)["provenance"]
+    assert provenance["precision"] == "bfloat16"
+    assert provenance["precision_error"]["largest"] > 0
+
+
+def test_a_price_that_is_not_known_is_told_as_such():
+    line = commands.precision_line({"precision": "bfloat16", "precision_error": {"unknown": "No memory."}})
+    assert line == "\nbfloat16: how far it is from float32 could not be measured. No memory."
+
+
+@pytest.mark.parametrize("words", [("--precision", "float8"), ("--batch", "0")])
+def test_a_precision_or_batch_that_there_is_not_is_wrong_usage(run, scan_file, tmp_path, words):
+    with pytest.raises(SystemExit, match="2"):
+        run("restore", scan_file, tmp_path / "restored.nii.gz", *words)
 
 
 def test_the_task_follows_from_the_modality(run, small_scan, tmp_path, monkeypatch, tiny_network):

@@ -35,8 +35,10 @@ MAY_IMPORT = {
     "restoration": {"network", "scans", "device"},
     "training": {"network", "scans", "simulate", "metrics", "device"},
     "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
+    "job_commands": {"commands", "scans", "device", "network", "restoration"},
     "doctor": {"network", "scans", "metrics", "device"},
-    "cli": {"commands", "doctor"},
+    "finetune_command": {"scans", "training"},
+    "cli": {"commands", "doctor", "job_commands", "finetune_command"},
     "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
     "__main__": {"cli"},
     # The menu of public names: it imports a room only when a name is used.

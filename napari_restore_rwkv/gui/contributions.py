@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
+from napari.utils import progress
 
 from ..errors import ScanError
 from ..scans.scan import to_canonical
+from ..scans.zarr_read import is_zarr
 from .comparison import SIDE_BY_SIDE
 from .layers import image_to_scan, scan_to_layer
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from .restore_panel import RestorePanel
 
 PLUGIN, PANEL = "napari-restore-rwkv", "Restore"
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
+ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 PEEK_AT_FILES = 8
 SAMPLES = {
@@ -31,20 +34,34 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
-    """Return the reader if this looks like a scan: by its suffix, or by DICOM's magic in a file or folder."""
+    """Return the reader if this looks like a scan: by its suffix, DICOM's magic, or zarr's metadata."""
     if isinstance(path, list):
         return None
     file = Path(path)
     if file.is_dir():
-        return read if _looks_like_dicom_folder(file) else None
+        return read if is_zarr(file) or _looks_like_dicom_folder(file) else None
     return read if file.name.lower().endswith(SUFFIXES) or _is_dicom(file) else None
 
 
 def read(path: str) -> list[LayerData]:
-    """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left."""
-    from ..scans.files import read_scan
+    """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left.
 
-    return [scan_to_layer(to_canonical(read_scan(path)), _stem(Path(path)))]
+    Zarr folders, HDF5 and large files stay where they are, and are read slice by slice when they are looked at.
+    """
+    from ..scans.opening import opening
+
+    file = Path(path)
+    steps = opening(file)
+    # Only the unpacking of a large compressed file takes steps at all.
+    with progress(total=0, desc=f"unpacking {file.name}") as bar:
+        try:
+            while True:
+                step = next(steps)
+                bar.total = step.total
+                bar.update(step.done - bar.n)
+        except StopIteration as end:
+            scan = end.value
+    return [scan_to_layer(to_canonical(scan), _stem(file))]
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -107,7 +124,8 @@ def _open_sample(key: str) -> list[LayerData]:
 
 def _stem(path: Path) -> str:
     """Return the file's name without the suffix of its format, ``.nii.gz`` as a whole."""
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    endings = (*SUFFIXES, *ZARR_SUFFIXES)
+    ending = next((suffix for suffix in endings if path.name.lower().endswith(suffix)), "")
     return path.name[: -len(ending)] if ending else path.name
 
 

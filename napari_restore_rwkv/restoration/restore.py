@@ -18,7 +18,7 @@ from ..progress import Progress, finish
 from ..scans.intensity import choose_intensity
 from ..scans.scan import AXES
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
-from .consistency import in_units
+from .consistency import KEEPS_MEASURED, in_units, keeps_measured
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
@@ -188,7 +188,12 @@ def restore(
                     displayed = _latest(displayed, (yield Progress(done, total, "comparing with float32")))
                     error = {"slice": index, **found}
         execution = executor.report()
-    how = {"precision": precision, **({"precision_error": error} if error else {}), "execution": execution}
+    how = {
+        KEEPS_MEASURED: keeps_measured(network),
+        "precision": precision,
+        **({"precision_error": error} if error else {}),
+        "execution": execution,
+    }
     record = provenance(network, intensity, AXES[along], total, digest, **how)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
 

@@ -7,11 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import ScanError
 from .dicom import is_dicom, read_dicom
 from .modality import check_modality, given, kind_of_volume
+from .streaming import HDF5_SUFFIXES, is_hdf5
 from .volume_files import READERS, read_volume, volume_suffix
 from .writing import write_scan
+from .zarr_read import is_zarr
 
 if TYPE_CHECKING:
     from .scan import Scan
@@ -26,7 +30,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
     ----------
     path
         NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with the slices of one DICOM
-        series, or a single DICOM file, which becomes a scan of one slice.
+        series, or a single DICOM file, which becomes a scan of one slice. Also a zarr folder (OME-Zarr or plain), and
+        HDF5 (.h5, .hdf5) in ITK's layout; `open_scan` reads these, and large files, slice by slice.
     modality
         "CT", "MR" or "PET" if the file is wrong or silent about it; None takes what the file and its values tell.
     time_index
@@ -51,6 +56,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
     try:
         if not path.exists():
             raise ScanError(f"There is no file or folder {path}; check the name.")
+        if is_zarr(path) or is_hdf5(path):
+            return _all_of(path, modality, time_index)
         if path.is_dir() or is_dicom(path):
             scan, kind = read_dicom(path, time_index)
         elif volume_suffix(path):
@@ -69,7 +76,18 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
     return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
 
 
+def _all_of(path: Path, modality: str | None, time_index: int | None) -> Scan:
+    # It imports this module.
+    from .opening import open_scan
+
+    scan = open_scan(path, modality=modality, time_index=time_index)
+    return scan.with_voxels(np.asarray(scan.voxels))
+
+
 def _unknown_kind(path: Path) -> str:
     if path.suffix.lower() in {".dcm", ".ima"}:
         return f"{path.name} cannot be read: it is no DICOM file, or it is damaged; copy or export it again."
-    return f"{path.name} is of no kind that can be read; give a DICOM folder or a file ending in {', '.join(READERS)}."
+    return (
+        f"{path.name} is of no kind that can be read; give a DICOM or zarr folder, or a file ending in "
+        f"{', '.join([*READERS, *HDF5_SUFFIXES])}."
+    )

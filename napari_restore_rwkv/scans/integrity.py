@@ -11,7 +11,7 @@ from ..errors import ScanError
 
 _BLOCK = 1 << 20
 _LONGEST_TEXT_HEADER = 1 << 20
-_META_BYTES = {
+META_BYTES = {
     "CHAR": 1,
     "UCHAR": 1,
     "SHORT": 2,
@@ -42,7 +42,7 @@ def bad_geometry(path: Path, what: str) -> ScanError:
 
 def check_metaimage(path: Path) -> None:
     """Raise ScanError unless a MetaImage (.mha, .mhd) and its voxel file hold all of their voxels."""
-    fields, header_bytes = _text_header(path, "=", last="elementdatafile")
+    fields, header_bytes = text_header(path, "=", last="elementdatafile")
     if "dimsize" not in fields or "elementdatafile" not in fields:
         raise broken(path, "it has no MetaImage header, so it is another kind of file or cut off")
     sizes = [int(size) for size in fields["dimsize"].split() if size.isdigit()]
@@ -52,7 +52,7 @@ def check_metaimage(path: Path) -> None:
     _check_numbers(path, "voxel size", fields.get("elementspacing", fields.get("elementsize", "")), nonzero=True)
     for name in ("offset", "position", "origin", "transformmatrix", "rotation", "orientation"):
         _check_numbers(path, name, fields.get(name, ""))
-    voxel_bytes = _META_BYTES.get(fields.get("elementtype", "").removeprefix("MET_").removesuffix("_ARRAY"))
+    voxel_bytes = META_BYTES.get(fields.get("elementtype", "").removeprefix("MET_").removesuffix("_ARRAY"))
     text = fields.get("binarydata", "true").lower().startswith("f")
     listed = fields["elementdatafile"].upper().startswith("LIST") or "%" in fields["elementdatafile"]
     if voxel_bytes is None or text or listed:
@@ -61,7 +61,7 @@ def check_metaimage(path: Path) -> None:
             "save it as a plain .mha, .nrrd or .nii.gz file."
         )
     local = fields["elementdatafile"].upper() == "LOCAL"
-    data = path if local else _companion(path, fields["elementdatafile"])
+    data = path if local else companion(path, fields["elementdatafile"])
     start = header_bytes if local else int(fields.get("headersize", "0"))
     expected = math.prod(sizes) * int(fields.get("elementnumberofchannels", "1")) * voxel_bytes
     if fields.get("compresseddata", "").lower().startswith("t"):
@@ -74,7 +74,7 @@ def check_metaimage(path: Path) -> None:
 
 def check_nrrd(path: Path) -> None:
     """Raise ScanError unless this is NRRD and its gzip stream, if any, is whole; ITK itself counts raw voxels."""
-    fields, header_bytes = _text_header(path, ":", last="")
+    fields, header_bytes = text_header(path, ":", last="")
     if "nrrd" not in fields:
         raise broken(path, "it has no NRRD header, so it is another kind of file or cut off")
     sizes = fields.get("sizes", "").split()
@@ -91,7 +91,7 @@ def check_nrrd(path: Path) -> None:
     name = fields.get("data file", fields.get("datafile", ""))
     if name.upper().startswith("LIST") or "%" in name:
         return
-    data = _companion(path, name) if name else path
+    data = companion(path, name) if name else path
     if fields.get("encoding", "").lower() in {"gzip", "gz"} and "line skip" not in fields:
         _check_zlib(path, data, 0 if name else header_bytes, 0)
 
@@ -114,7 +114,7 @@ def vector(path: Path, count: int) -> ScanError:
     )
 
 
-def _text_header(path: Path, separator: str, last: str) -> tuple[dict[str, str], int]:
+def text_header(path: Path, separator: str, last: str) -> tuple[dict[str, str], int]:
     """Return the fields of a text header (names in lower case) and where it ends in the file."""
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
@@ -140,7 +140,8 @@ def _check_numbers(path: Path, what: str, text: str, *, nonzero: bool = False) -
     return values
 
 
-def _companion(path: Path, name: str) -> Path:
+def companion(path: Path, name: str) -> Path:
+    """Return the file of voxels that a header names; ScanError where it is not there."""
     data = path.parent / name
     if not data.is_file():
         raise ScanError(f"{path.name} keeps its voxels in {Path(name).name}, which is missing; put it beside it.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .lazy import LazyVoxels
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -84,7 +86,7 @@ def to_canonical(scan: Scan) -> Scan:
     Parameters
     ----------
     scan
-        A scan in any orientation.
+        A scan in any orientation; lazy voxels stay lazy.
 
     Returns
     -------
@@ -101,14 +103,33 @@ def to_canonical(scan: Scan) -> Scan:
     for row, source in enumerate(sources):
         if flipped[row]:
             first_voxel[2 - source] = scan.shape[2 - source] - 1
-    voxels = np.transpose(np.asarray(scan.voxels), [2 - source for source in reversed(sources)])
+    order = tuple(2 - source for source in reversed(sources))
+    mirrored = tuple(reversed(flipped))
     signs = np.where(flipped, -1.0, 1.0)
     x, y, z = position_mm(scan, (first_voxel[0], first_voxel[1], first_voxel[2]))
     spacing_xyz = [scan.spacing_mm[2 - source] for source in sources]
     return replace(
         scan,
-        voxels=voxels[tuple(slice(None, None, -1 if flip else 1) for flip in reversed(flipped))],
+        voxels=_turned(scan.voxels, order, mirrored),
         spacing_mm=(spacing_xyz[2], spacing_xyz[1], spacing_xyz[0]),
         origin_mm=(float(x), float(y), float(z)),
         direction=direction[:, list(sources)] * signs,
     )
+
+
+def _turned(voxels: Any, order: tuple[int, ...], mirrored: tuple[bool, ...]) -> Any:
+    """Permute array axes, then mirror some of them."""
+    steps = tuple(slice(None, None, -1 if mirror else 1) for mirror in mirrored)
+    if isinstance(voxels, np.ndarray):
+        return np.transpose(voxels, order)[steps]
+    shape = tuple(voxels.shape[axis] for axis in order)
+
+    def read(box: tuple[slice, slice, slice]) -> np.ndarray:
+        source = [slice(None)] * 3
+        for axis, span, size, mirror in zip(order, box, shape, mirrored, strict=True):
+            source[axis] = slice(size - span.stop, size - span.start) if mirror else span
+        return np.transpose(np.asarray(voxels[tuple(source)]), order)[steps]
+
+    turned = LazyVoxels(shape, voxels.dtype, read, source=getattr(voxels, "source", None))
+    turned.keep = voxels
+    return turned

@@ -113,28 +113,28 @@ def _read_nifti(path: Path, time_index: int | None) -> Volume:
     """Read the voxels ourselves and leave to ITK what the header says about their place."""
     header = nifti_header(path)
     if len(header.sizes) < 2:
-        raise _one_dimension(path)
+        raise one_dimension(path)
     frame = chosen_frame(path.name, header.frames, time_index)
     with tempfile.TemporaryDirectory() as folder:
         alone = Path(folder) / "header.nii"
         # The four bytes after the header say that no extension follows.
         alone.write_bytes(header.raw + bytes(4))
-        with _itk_errors(path):
-            reader = _opened(alone, READERS[".nii"])
-    scan = _scan_of(reader, nifti_voxels(path, header, frame), path)
-    return Volume(scan, _text_fields(reader))
+        with itk_errors(path):
+            reader = opened(alone, READERS[".nii"])
+    scan = scan_of(reader, nifti_voxels(path, header, frame), path)
+    return Volume(scan, text_fields(reader))
 
 
 def _read_with_itk(path: Path, time_index: int | None) -> Volume:
-    with _itk_errors(path):
-        reader = _opened(path, READERS[volume_suffix(path)])
-        _choose_frame(reader, path, time_index)
+    with itk_errors(path):
+        reader = opened(path, READERS[volume_suffix(path)])
+        choose_frame(reader, path, time_index)
         image = reader.Execute()
-    return Volume(_scan_of(image, sitk.GetArrayFromImage(image), path), _text_fields(reader))
+    return Volume(scan_of(image, sitk.GetArrayFromImage(image), path), text_fields(reader))
 
 
 @contextmanager
-def _itk_errors(path: Path) -> Iterator[None]:
+def itk_errors(path: Path) -> Iterator[None]:
     """Turn what ITK raises about a file into words."""
     try:
         with quiet_itk():
@@ -145,7 +145,7 @@ def _itk_errors(path: Path) -> Iterator[None]:
         raise integrity.broken(path, "it is damaged, cut off, or of a kind that ITK does not read") from error
 
 
-def _opened(path: Path, image_io: str) -> sitk.ImageFileReader:
+def opened(path: Path, image_io: str) -> sitk.ImageFileReader:
     """Return an ITK reader that has read the header."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -154,11 +154,12 @@ def _opened(path: Path, image_io: str) -> sitk.ImageFileReader:
     return reader
 
 
-def _text_fields(reader: sitk.ImageFileReader) -> dict[str, str]:
+def text_fields(reader: sitk.ImageFileReader) -> dict[str, str]:
+    """Return all that the header says in words."""
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
-def _choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | None) -> None:
+def choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | None) -> None:
     """Check what the header says and, in a four-dimensional file, set the reader to one frame."""
     sizes = list(reader.GetSize())
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
@@ -168,7 +169,7 @@ def _choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | N
     if min(sizes, default=0) < 1:
         raise ScanError(f"{shown.name} is empty.")
     if len(sizes) < 2:
-        raise _one_dimension(shown)
+        raise one_dimension(shown)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if len(sizes) > 4:
@@ -193,7 +194,7 @@ def chosen_frame(name: str, count: int, time_index: int | None) -> int:
     return time_index
 
 
-def _scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown: Path) -> Scan:
+def scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown: Path) -> Scan:
     """Return the scan of an array of shape (Y, X) or (Z, Y, X) whose geometry is that of `place`.
 
     A negative spacing of a NRRD or MetaImage file has become a flipped direction in ITK, in the same place.
@@ -219,7 +220,8 @@ def is_orthonormal(direction: np.ndarray) -> bool:
     return bool(np.allclose(direction.T @ direction, np.eye(3), atol=_ORTHONORMAL_TOLERANCE))
 
 
-def _one_dimension(path: Path) -> ScanError:
+def one_dimension(path: Path) -> ScanError:
+    """Return the error for a file with a single axis."""
     return ScanError(f"{path.name} has one dimension only; give a scan (three dimensions) or a slice (two).")
 
 

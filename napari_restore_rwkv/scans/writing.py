@@ -71,7 +71,7 @@ def write_scan(scan: Scan, path: str | Path) -> None:
                 (folder / f"{path.name}.json").write_text(text + "\n", encoding="utf-8")
                 stale = None
             else:
-                stale = _our_record(path)
+                stale = our_record(path)
             _move_into_place(folder, path, stale)
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
@@ -194,7 +194,7 @@ def _incomplete(path: Path, size: int) -> OutputError:
     )
 
 
-def _our_record(path: Path) -> Path | None:
+def our_record(path: Path) -> Path | None:
     """Return the record of a restoration beside `path`; None if there is none or another program wrote it."""
     beside = path.with_name(f"{path.name}.json")
     try:

@@ -11,8 +11,9 @@ from npe2 import PluginManager, PluginManifest
 import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
-from napari_restore_rwkv.gui.layers import RECORD
+from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
 
 MANIFEST = Path(napari_restore_rwkv.__file__).parent.parent / "napari.yaml"
 PLUGIN = "napari-restore-rwkv"
@@ -66,6 +67,25 @@ def test_reading_and_writing_through_napari_keeps_the_geometry(plugin, ct_scan, 
     assert np.allclose(scan.direction, ct_scan.direction, atol=1e-6)
     assert np.allclose(scan.origin_mm, ct_scan.origin_mm)
     assert scan.modality == "CT"
+
+
+def test_a_zarr_folder_opens_without_being_read(plugin, ct_scan, tmp_path):
+    folder = tmp_path / "large.ome.zarr"
+    layout = choose_layout(ct_scan.shape, ct_scan.voxels.dtype, 0, slab=1)
+    create_image(folder, ct_scan, layout)
+    for slab in range(layout.slabs):
+        write_slab(folder, layout, slab, ct_scan.voxels[slab : slab + 1])
+    # What is broken is not noticed before it is looked at.
+    (folder / layout.files(layout.slabs - 1)[0]).write_bytes(b"broken")
+    viewer = ViewerModel()
+    (layer,) = viewer.open(folder, plugin=PLUGIN)
+    assert layer.name == "large"
+    scan = layer_to_scan(layer)
+    assert np.array_equal(scan.voxels[0], ct_scan.voxels[0])
+    assert np.allclose(scan.direction, ct_scan.direction)
+    assert (scan.modality, scan.unit) == (ct_scan.modality, ct_scan.unit)
+    with pytest.raises(Exception, match=r"."):
+        scan.voxels[-1]
 
 
 def test_the_writer_refuses_a_colour_picture_in_words(tmp_path):

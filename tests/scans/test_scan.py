@@ -5,6 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.scan import Scan, position_mm, to_canonical
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
@@ -41,6 +42,24 @@ def test_canonical_order_leaves_every_voxel_where_it_was(direction, tilt):
 def test_canonical_order_is_a_view():
     scan = numbered_scan(np.diag([-1.0, -1.0, 1.0]))
     assert np.shares_memory(to_canonical(scan).voxels, scan.voxels)
+
+
+@pytest.mark.parametrize("direction", [*every_orientation()])
+def test_lazy_voxels_are_turned_when_they_are_read(direction):
+    scan = numbered_scan(direction)
+    boxes = []
+
+    def read(box):
+        boxes.append(box)
+        return scan.voxels[box]
+
+    turned = to_canonical(scan.with_voxels(LazyVoxels(scan.shape, scan.voxels.dtype, read))).voxels
+    assert boxes == []
+    expected = to_canonical(scan).voxels
+    assert turned.shape == expected.shape
+    for index in (np.s_[0], np.s_[:, 1:, ::-1], np.s_[-1, :, 1:2]):
+        np.testing.assert_array_equal(turned[index], expected[index])
+    assert all(np.prod([axis.stop - axis.start for axis in box]) < scan.voxels.size for box in boxes)
 
 
 def test_a_canonical_scan_stays_itself():

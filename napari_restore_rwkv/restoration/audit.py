@@ -1,0 +1,186 @@
+"""Whether a written result is what was written, and the mark that it is complete; neither needs a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError
+from ..progress import Progress
+from ..scans.durable import sha256_of, told_in_words
+from .digests import combined_digest
+from .ledger import Ledger
+from .lock import coordinating
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    from .ledger import UnitRecord
+
+RESUME = "give the same command with --resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` has found.
+
+    Attributes
+    ----------
+    units
+        How many units the result has.
+    missing
+        Units that were never finished.
+    bad
+        What is wrong with each unit that is not as it was written.
+    metadata
+        Metadata files that are not as they were written.
+    damaged_lines
+        Lines of the ledger that are not as they were written.
+    complete
+        Whether the result is marked complete.
+    """
+
+    units: int
+    missing: list[int] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+    metadata: list[str] = field(default_factory=list)
+    damaged_lines: int = 0
+    complete: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that should be there is there, as it was written."""
+        return self.complete and not (self.missing or self.bad or self.metadata or self.damaged_lines)
+
+
+def verify(path: str | Path) -> Generator[Progress, None, Report]:
+    """Read every file of a result and compare it with its digest; nothing is changed.
+
+    Yields
+    ------
+    Progress
+        In units.
+
+    Raises
+    ------
+    OutputError
+        This is no result of ours, or its record is damaged.
+    """
+    path = Path(path)
+    ledger = Ledger(path)
+    done = ledger.done()
+    units = range(ledger.layout.slabs)
+    bad = yield from check_units(ledger, [unit for unit in units if unit in done], done)
+    return Report(
+        units=len(units),
+        missing=[unit for unit in units if unit not in done],
+        bad=bad,
+        metadata=ledger.damaged_metadata(),
+        damaged_lines=ledger.damaged_lines(),
+        complete=ledger.is_complete(),
+    )
+
+
+def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
+    """Check a result whose parts were restored separately, and mark it complete.
+
+    Returns
+    -------
+    dict
+        The provenance, the value of StopIteration.
+
+    Raises
+    ------
+    OutputError
+        Units are missing or damaged, or a part is still at work.
+    """
+    path = Path(path)
+    ledger = Ledger(path)
+    with coordinating(ledger.folder, path.name), told_in_words(path.name, "finalize it again"):
+        done = ledger.done()
+        bad = yield from check_units(ledger, sorted(done), done)
+        lacking = sorted({*(unit for unit in range(ledger.layout.slabs) if unit not in done), *bad})
+        if lacking:
+            raise OutputError(
+                f"{path.name} is not finished: {len(lacking)} of {ledger.layout.slabs} units are missing or damaged "
+                f"({numbers(lacking)}); run the parts that they belong to again, or all of it with --resume."
+            )
+        ledger.clean()
+        ledger.mend_metadata()
+        return complete(ledger, done)
+
+
+def check_place(path: Path, resume: bool) -> None:
+    """Raise OutputError where a job cannot be begun, or continued, at this place."""
+    if path.is_dir() and any(path.iterdir()):
+        if resume:
+            return
+        try:
+            ledger = Ledger(path)
+        except OutputError as error:
+            raise OutputError(
+                f"{path.name} exists already and is no restoration of ours: give another name."
+            ) from error
+        if ledger.is_complete():
+            raise OutputError(f"{path.name} exists already and is complete: give another name.")
+        raise OutputError(
+            f"{path.name} exists already: it is a restoration with {len(ledger.done())} of {ledger.layout.slabs} units "
+            "done. Continue it with --resume, or give another name."
+        )
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path.name} is a file: give the name of a folder that is not there yet.")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist: make it first, or choose another.")
+
+
+def check_units(
+    ledger: Ledger, units: Iterable[int], done: Mapping[int, list[UnitRecord]]
+) -> Generator[Progress, None, dict[int, str]]:
+    """Compare the files of finished units with their digests; the value says what is wrong, by unit."""
+    wanted, bad = list(units), {}
+    for count, unit in enumerate(wanted):
+        yield Progress(count, len(wanted), f"checking unit {unit}")
+        # Of a unit that was done twice one record has to fit.
+        wrong = [_what_is_wrong(ledger.path, record) for record in done[unit]]
+        if all(wrong):
+            bad[unit] = wrong[-1]
+    return bad
+
+
+def complete(ledger: Ledger, done: Mapping[int, list[UnitRecord]]) -> dict[str, Any]:
+    """Mark a result complete whose units are all done and checked, and return its provenance."""
+    units = range(ledger.layout.slabs)
+    last = [done[unit][-1] for unit in units]
+    runs = ledger.runs()
+    record = {
+        **ledger.record,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input_sha256": combined_digest(digest for unit in last for digest in unit.slices),
+        "output_sha256": combined_digest(unit.files[name] for unit in last for name in sorted(unit.files)),
+        # As after a restoration in memory, unless there is more than one story to tell.
+        **(runs[0] if len(runs) == 1 else {"runs": runs}),
+    }
+    ledger.mark_complete(record)
+    return record
+
+
+def numbers(units: Iterable[int]) -> str:
+    """Return numbers in a few words, such as "3, 4, 5, 6, 7 and 12 more"."""
+    listed = list(units)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ", ".join(map(str, listed[:5])) + more
+
+
+def _what_is_wrong(path: Path, record: UnitRecord) -> str:
+    for name, digest in record.files.items():
+        file = path / name
+        try:
+            if sha256_of(file) != digest:
+                return f"{name} has changed"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return ""

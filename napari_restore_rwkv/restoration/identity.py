@@ -1,0 +1,145 @@
+"""What a result depends on, so that a job is continued only as what it was begun as."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..network.bi_wkv import kernel_in_use
+from ..progress import Progress
+from .consistency import KEEPS_MEASURED, keeps_measured
+from .digests import combined_digest, slice_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from torch import nn
+
+    from ..scans.intensity import IntensityRule
+    from ..scans.scan import Scan
+    from ..scans.zarr_write import ZarrLayout
+
+# Longer words, digests above all, are cut in a message.
+_SHOWN = 16
+
+
+def input_identity(scan: Scan, axis: int) -> dict[str, Any]:
+    """Describe the input.
+
+    Voxels in memory are digested; of lazy ones the files' number and size are noted, where there are files.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
+    voxels = scan.voxels
+    about: dict[str, Any] = {
+        "shape": list(scan.shape),
+        "dtype": str(np.dtype(voxels.dtype)),
+        "spacing_mm": [float(value) for value in scan.spacing_mm],
+        "origin_mm": [float(value) for value in scan.origin_mm],
+        "direction": np.asarray(scan.direction, float).tolist(),
+        "modality": scan.modality,
+        "unit": scan.unit,
+    }
+    if isinstance(voxels, np.ndarray):
+        slices = (voxels.take(index, axis) for index in range(voxels.shape[axis]))
+        return about | {"sha256": combined_digest(slice_digest(image) for image in slices)}
+    files = fingerprint_of(scan)
+    return about | ({"files": files["files"], "bytes": files["bytes"]} if files else {})
+
+
+def fingerprint_of(scan: Scan) -> dict[str, Any] | None:
+    """Return the state of the files that lazy voxels come from; None where that is not known."""
+    return scan.voxels.fingerprint() if hasattr(scan.voxels, "fingerprint") else None
+
+
+def model_identity(network: nn.Module) -> dict[str, Any]:
+    """Describe a network by a digest of the weights that it has, their number, and what its card changes in results."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {
+        "network": type(network).__name__,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "sha256": digest.hexdigest(),
+        KEEPS_MEASURED: keeps_measured(network),
+    }
+
+
+def job_identity(
+    scan: Scan,
+    network: nn.Module,
+    layout: ZarrLayout,
+    intensity: IntensityRule,
+    precision: str,
+) -> dict[str, Any]:
+    """Describe everything that the voxels of a result depend on, as plain values."""
+    return {
+        "input": input_identity(scan, layout.axis),
+        **computation_identity(network, precision),
+        "mode": "whole slices",
+        "intensity": intensity.as_dict(),
+        "axis": layout.axis,
+        "output": {"dtype": layout.dtype, "slices_per_unit": layout.slab, "levels": layout.levels},
+    }
+
+
+def computation_identity(network: nn.Module, precision: str) -> dict[str, Any]:
+    """Describe what computes: the weights, the kernel on the device that they are on, and the versions."""
+    device = next(network.parameters(), torch.empty(0)).device
+    return {
+        "model": model_identity(network),
+        "kernel": kernel_in_use(device).name,
+        "device": device.type,
+        "precision": precision,
+        "software": f"napari-restore-rwkv {version('napari-restore-rwkv')}, torch {torch.__version__}",
+    }
+
+
+def differences(begun: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Say in words in what two identities differ, such as "precision: float32, now bfloat16"."""
+    before, after = dict(_flat(begun)), dict(_flat(now))
+    return [
+        f"{name}: {_short(before.get(name, 'not known'))}, now {_short(after.get(name, 'not known'))}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def changed_units(scan: Scan, layout: ZarrLayout, slices: dict[int, tuple[str, ...]]) -> Generator[Progress, None, int]:
+    """Read the input of finished units again; the value is how many of them have other voxels than before.
+
+    Parameters
+    ----------
+    slices
+        Sha256 of each slice of these units, as they were written down.
+    """
+    changed = 0
+    for count, (unit, digests) in enumerate(slices.items()):
+        yield Progress(count, len(slices), f"comparing the input with unit {unit}")
+        chosen = layout.slices(unit)
+        region = [slice(None)] * 3
+        region[layout.axis] = slice(chosen.start, chosen.stop)
+        voxels = np.asarray(scan.voxels[tuple(region)])
+        changed += tuple(slice_digest(voxels.take(at, layout.axis)) for at in range(len(chosen))) != digests
+    return changed
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,362 @@
+"""A restoration into OME-Zarr that may be stopped at any moment, by anything, and continued.
+
+Unit by unit: the shards of a slab are written and synced to the disk, then the unit gets its line in the ledger, which
+is synced too. A crash costs the units under way. At the end every digest is checked, and only then the result is marked
+complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OutputError
+from ..progress import Progress
+from ..scans.durable import told_in_words
+from ..scans.intensity import IntensityRule, choose_intensity
+from ..scans.lazy import LazyVoxels
+from ..scans.scan import AXES, Scan
+from ..scans.zarr_write import choose_layout, remove_leftovers, write_slab
+from .audit import RESUME, check_place, check_units, complete, numbers
+from .checks import card_modality, check_batch, check_modality, check_voxels
+from .consistency import KEEPS_MEASURED, keeps_measured
+from .identity import changed_units, differences, fingerprint_of, job_identity
+from .ledger import Ledger, create_ledger
+from .lock import coordinating
+from .output import new_output
+from .plan import choose_axis
+from .precision import EXACT
+from .provenance import InputDigest, provenance
+from .restore import restore
+from .slabs import SlabQueue, units_of_part
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    import torch
+    from torch import nn
+
+# A disk that changes what is written twice in a row will do so again.
+_MOST_ATTEMPTS = 3
+# Where and how a process worked is told of each; what concerns the result as a whole is not its to tell.
+_EACH = {"device", "kernel"}
+_WHOLE = {"created", "slices", "input_sha256"}
+
+
+def restore_to_zarr(
+    scan: Scan, network: nn.Module, path: str | Path, **options: Any
+) -> Generator[Progress, int | None, Scan]:
+    """Restore a scan of any size into an OME-Zarr folder; the options are those of `ZarrJob`.
+
+    Iterate it for `Progress`; ``send(i)`` says that slice i is on screen now; closing it pauses, and the same call with
+    ``resume=True`` goes on. The value of StopIteration is the result, with lazy voxels.
+    """
+    return (yield from ZarrJob(scan, network, path, **options).run())
+
+
+class ZarrJob:
+    """A restoration into an OME-Zarr folder.
+
+    Parameters
+    ----------
+    scan
+        Voxels (Z, Y, X), lazy or not, read a slab at a time.
+    network
+        From `load_checkpoint`; moved to `device` if one is given.
+    path
+        The output, a folder that is not there yet, unless the job is resumed.
+    resume
+        Go on with an output that was begun with the same input, network and options; begin it if it is not there.
+    part
+        (i, n): do only every n-th unit from the i-th on, counted from 1. All parts together are the job, which
+        `finalize` marks complete. Implies `resume`, because any of the parts may come first.
+    axis, first, dtype, intensity, any_modality, precision, batch
+        As for `restore`.
+    slices_per_unit
+        How many slices are saved together; None takes at most 16, and 64 MiB.
+
+    Attributes
+    ----------
+    layout
+        How the output is cut into units.
+
+    Raises
+    ------
+    ScanError, CheckpointError, DeviceError
+        As `restore` does.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        network: nn.Module,
+        path: str | Path,
+        *,
+        resume: bool = False,
+        part: tuple[int, int] | None = None,
+        axis: str = "auto",
+        first: int | None = None,
+        dtype: Any = None,
+        device: torch.device | None = None,
+        intensity: IntensityRule | None = None,
+        any_modality: bool = False,
+        precision: str = EXACT,
+        batch: int | None = None,
+        slices_per_unit: int | None = None,
+    ) -> None:
+        check_batch(batch)
+        check_voxels(scan.voxels, dimensions=3)
+        check_modality(scan, network, any_modality)
+        check_part(part)
+        self.path = Path(path)
+        self._scan, self._network, self._resume, self._part = scan, network, resume or part is not None, part
+        self._precision, self._batch, self._displayed = precision, batch, first or 0
+        self._intensity = intensity or choose_intensity(
+            scan, None if any_modality else scan.modality or card_modality(network)
+        )
+        one = scan.with_voxels(np.empty((1, 1, 1), scan.voxels.dtype))
+        self.layout = choose_layout(
+            scan.shape, new_output(one, dtype, whole=True).dtype, choose_axis(scan, axis), slab=slices_per_unit
+        )
+        if device is not None:
+            network.to(device)
+        self._queue: SlabQueue | None = None
+
+    @property
+    def slices(self) -> int:
+        """Number of slices of all units of this job."""
+        return self._slices(units_of_part(self.layout.slabs, self._part))
+
+    def run(self) -> Generator[Progress, int | None, Scan]:
+        """Do what is left to be done.
+
+        Yields
+        ------
+        Progress
+            In slices. A region is that of a slice that has come back, or of a unit that was saved. Where the output is
+            being checked, in units.
+
+        Returns
+        -------
+        Scan
+            The value of StopIteration: the geometry of the scan, lazy voxels of the output, and, once all parts are
+            done, its provenance as ``metadata["restoration"]``.
+
+        Raises
+        ------
+        OutputError
+            The output exists already and is not to be resumed, or was begun as something else; another process is at
+            work on it; or it cannot be written, for want of space for one.
+        """
+        identity = self._identity()
+        with told_in_words(self.path.name, RESUME):
+            ledger = self._ledger(identity)
+        with coordinating(ledger.folder, self.path.name, self._part):
+            self._refuse_another_job(ledger, identity)
+            yield from self._refuse_changed_input(ledger)
+            units = units_of_part(self.layout.slabs, self._part)
+            with told_in_words(self.path.name, RESUME):
+                if self._part is None:
+                    ledger.clean()
+                remove_leftovers(self.path, self.layout, units)
+            yield from self._until_sound(ledger, units)
+            restoration = {}
+            if self._part is None:
+                with told_in_words(self.path.name, RESUME):
+                    if ledger.damaged_metadata():
+                        ledger.mend_metadata()
+                    if not ledger.is_complete():
+                        complete(ledger, ledger.done())
+                restoration = {"restoration": ledger.provenance()}
+        return self._scan.with_voxels(self.voxels, metadata={**self._scan.metadata, **restoration})
+
+    @property
+    def voxels(self) -> LazyVoxels:
+        """The output as far as it is there, with what has come back and is not saved yet; zeros elsewhere."""
+
+        def read(box: tuple[slice, slice, slice]) -> np.ndarray:
+            import zarr
+
+            array: Any = zarr.open_array(self.path / "0", mode="r")
+            voxels = np.asarray(array[box])
+            if self._queue is not None:
+                self._queue.overlay(box, voxels)
+            return voxels
+
+        return LazyVoxels(self.layout.shape, self.layout.dtype, read, source=self.path)
+
+    def _until_sound(self, ledger: Ledger, units: Sequence[int]) -> Generator[Progress, int | None, None]:
+        """Restore what has no record, check what has one, and do again what is not as it was written."""
+        done = ledger.done()
+        todo = [unit for unit in units if unit not in done]
+        for _ in range(_MOST_ATTEMPTS):
+            if todo:
+                if ledger.is_complete():
+                    ledger.mend_metadata()
+                yield from self._restore(ledger, units, todo)
+            done = ledger.done()
+            todo = sorted((yield from check_units(ledger, units, done)))
+            if not todo:
+                return
+        raise OutputError(
+            f"{self.path.name} comes back from the disk other than it was written (unit {numbers(todo)}): "
+            "the disk may be failing; start over on another one."
+        )
+
+    def _restore(
+        self, ledger: Ledger, units: Sequence[int], todo: Sequence[int]
+    ) -> Generator[Progress, int | None, None]:
+        """Restore units, here and one after the other; the count of slices is that of all units of this job."""
+        self._queue = SlabQueue(self._scan, self.layout, todo, self._displayed)
+        before, total = (self._slices(some) for some in (set(units) - set(todo), units))
+        name = "" if self._part is None else f"{self._part[0]}-of-{self._part[1]}"
+        steps = restore_units(ledger, self._scan, self._network, self._queue, name=name, batch=self._batch)
+        with contextlib.closing(steps):
+            for progress in steps:
+                sent = yield _counted(progress, before, total)
+                if sent is not None:
+                    self._displayed = sent
+                    self._queue.show(sent)
+
+    def _slices(self, units: Iterable[int]) -> int:
+        return sum(len(self.layout.slices(unit)) for unit in units)
+
+    def _identity(self) -> dict[str, Any]:
+        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision)
+
+    def _ledger(self, identity: dict[str, Any]) -> Ledger:
+        path = self.path
+        check_place(path, self._resume)
+        if path.is_dir() and any(path.iterdir()):
+            return Ledger(path)
+        size = self.layout.shape[self.layout.axis]
+        how = {KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
+        record = provenance(self._network, self._intensity, AXES[self.layout.axis], size, InputDigest(), **how)
+        files = fingerprint_of(self._scan)
+        changes = None if files is None else str(files["changes"])
+        return create_ledger(path, self._scan, self.layout, identity, record, changes)
+
+    def _refuse_another_job(self, ledger: Ledger, identity: dict[str, Any]) -> None:
+        found = differences(ledger.identity, identity)
+        if found:
+            raise OutputError(
+                f"{self.path.name} was begun as another job ({'; '.join(found)}): give what it was begun with, "
+                "or start over into a new output."
+            )
+
+    def _refuse_changed_input(self, ledger: Ledger) -> Generator[Progress, None, None]:
+        """Compare the input with what was restored already, unless a digest or untouched files have told."""
+        if "sha256" in ledger.identity["input"]:
+            return
+        files = fingerprint_of(self._scan)
+        if files is not None and files["changes"] == ledger.changes:
+            return
+        slices = {unit: records[-1].slices for unit, records in ledger.done().items()}
+        changed = yield from changed_units(self._scan, self.layout, slices)
+        if changed:
+            raise OutputError(
+                f"{self.path.name} was begun with another input ({changed} of {len(slices)} finished units had other "
+                "voxels): give the one that it was begun with, or start over into a new output."
+            )
+
+
+def restore_units(
+    ledger: Ledger,
+    scan: Scan,
+    network: nn.Module,
+    queue: SlabQueue,
+    *,
+    name: str = "",
+    batch: int | None = None,
+    tell: bool = True,
+) -> Generator[Progress, None, None]:
+    """Restore the units of a queue and save each with its line in the ledger.
+
+    Parameters
+    ----------
+    ledger
+        Of the output; says how to restore.
+    scan
+        The input.
+    network
+        On the device to be used.
+    queue
+        Of units that nobody else is at work on.
+    name
+        Of the ledger's file that this process appends to, and no other.
+    batch
+        As for `restore`.
+    tell
+        Write down in the end how the work was done.
+
+    Yields
+    ------
+    Progress
+        In slices of the queue.
+    """
+    writer = _writer(ledger, name)
+    axis = ledger.layout.axis
+    steps = restore(
+        scan.with_voxels(queue.incoming, metadata={}),
+        network,
+        axis=AXES[axis],
+        first=0,
+        output=queue.outgoing,
+        intensity=IntensityRule(**ledger.identity["intensity"]),
+        any_modality=True,
+        precision=ledger.identity["precision"],
+        batch=batch,
+    )
+    saved, total = 0, queue.incoming.shape[axis]
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                record = end.value.metadata["restoration"]
+                break
+            for slab in queue.take_finished():
+                with told_in_words(ledger.path.name, RESUME):
+                    files = write_slab(ledger.path, ledger.layout, slab.unit, slab.result)
+                    writer.add_unit(slab.unit, files, [slab.digests[index] for index in slab.slices])
+                saved += len(slab.slices)
+                region = [slice(0, size) for size in ledger.layout.shape]
+                region[axis] = slice(slab.slices.start, slab.slices.stop)
+                yield Progress(saved + queue.slices_there(), total, f"unit {slab.unit} saved", _three(region))
+            there = queue.region(progress.region[axis].start) if progress.region else None
+            yield Progress(saved + queue.slices_there(), total, progress.what, there)
+    finally:
+        steps.close()
+    if not tell:
+        return
+    with told_in_words(ledger.path.name, RESUME):
+        known = ledger.record
+        writer.add_run(
+            {key: value for key, value in record.items() if key in _EACH or key not in known.keys() | _WHOLE}
+        )
+
+
+def check_part(part: tuple[int, int] | None) -> None:
+    """Raise OutputError unless this is part i of n."""
+    if part is not None and not 1 <= part[0] <= part[1]:
+        raise OutputError(f"There is no part {part[0]} of {part[1]}; give 1/{part[1]} to {part[1]}/{part[1]}.")
+
+
+def _writer(ledger: Ledger, name: str) -> Any:
+    with told_in_words(ledger.path.name, RESUME):
+        return ledger.writer(name)
+
+
+def _counted(progress: Progress, before: int, total: int) -> Progress:
+    """Count the slices that were there before, too."""
+    done, what = before + progress.done, progress.what
+    if what.startswith("slice "):
+        what = f"slice {min(done + (progress.region is None), total)} of {total}"
+    return Progress(done, total, what, progress.region)
+
+
+def _three(region: list[slice]) -> tuple[slice, slice, slice]:
+    return region[0], region[1], region[2]

@@ -1,0 +1,92 @@
+"""Locks on files: they keep two coordinators off one output, and end with the process that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_WHOLE = "lock"
+# Parts hold the common lock for a moment only, while they look who else is there.
+_PATIENCE_S = 5.0
+_STEP_S = 0.02
+
+
+@contextlib.contextmanager
+def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -> Iterator[None]:
+    """Be the only coordinator of an output, or of one part of it, while this lasts.
+
+    Parameters
+    ----------
+    folder
+        Where the lock files are.
+    name
+        Of the output, for errors.
+    part
+        (i, n) for part i of n, counted from 1; None for all of it.
+
+    Raises
+    ------
+    OutputError
+        Another process is at work on the same units, or the file system has no locks.
+    """
+    with contextlib.ExitStack() as held:
+        if part is None:
+            _take(held, folder / _WHOLE, name)
+            others = [path for path in folder.glob(f"{_WHOLE}-*") if path.is_file()]
+            for path in others:
+                _take(held, path, name, patience=0)
+        else:
+            number, count = part
+            _take(held, folder / f"{_WHOLE}-{number}-of-{count}", name, patience=0)
+            # Who coordinates all of it holds this one as long as it runs.
+            with contextlib.ExitStack() as looking:
+                _take(looking, folder / _WHOLE, name)
+                for path in folder.glob(f"{_WHOLE}-*"):
+                    if re.fullmatch(rf"{_WHOLE}-\d+-of-{count}", path.name) is None:
+                        _take(looking, path, name, patience=0)
+        yield
+
+
+def _take(held: contextlib.ExitStack, path: Path, name: str, patience: float | None = None) -> None:
+    """Lock a file until `held` ends."""
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    held.callback(os.close, number)
+    until = time.monotonic() + (_PATIENCE_S if patience is None else patience)
+    while not _locked(number, name):
+        if time.monotonic() >= until:
+            raise OutputError(
+                f"{name} is being written by another process right now: wait until it has ended, or stop it first."
+            )
+        time.sleep(_STEP_S)
+
+
+def _locked(number: int, name: str) -> bool:
+    """Lock an open file unless another has locked it; closing it, or the end of the process, unlocks it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}:
+            return False
+        raise OutputError(
+            f"{name} lies on a file system without locks ({error.strerror}), and two jobs could write at once; "
+            "choose a folder on another one."
+        ) from error
+    return True

@@ -1,0 +1,94 @@
+"""Files that are on the disk when the call returns, whole, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTIAL = ".partial"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BLOCK = 1 << 20
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    # Writable, because Windows syncs no other files.
+    with path.open("r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk; where folders cannot be opened there is nothing to do."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def sync_written(root: Path, files: list[Path]) -> None:
+    """Wait for files and for the names of every folder from theirs up to `root`."""
+    folders = set()
+    for file in files:
+        sync_file(file)
+        folder = file.parent
+        while folder != root:
+            folders.add(folder)
+            folder = folder.parent
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        sync_folder(folder)
+    sync_folder(root)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a whole file, in place of an old one if there is one, so that either of them survives a crash."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file, read block by block."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def told_in_words(name: str, resume: str) -> Iterator[None]:
+    """Turn what the system says about writing into an OutputError; `resume` says how the work goes on later."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            cause = "no space is left on the disk"
+            remedy = f"free some space, then {resume}"
+        else:
+            cause = (error.strerror or str(error)).lower()
+            remedy = f"put that right, then {resume}"
+        raise OutputError(
+            f"{name} cannot be written any further: {cause}. What is finished is kept; {remedy}."
+        ) from error

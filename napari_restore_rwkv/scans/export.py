@@ -1,0 +1,144 @@
+"""Scans of any size into volume files, a few slices at a time.
+
+The header is ITK's, of the first slice alone; the number of slices is then put right, and the voxels are appended.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import OutputError, ScanError
+from ..progress import Progress
+from .durable import sync_file
+from .lazy import LARGE_BYTES
+from .nifti import nifti_header
+from .opening import opening
+from .volume_files import volume_suffix
+from .writing import our_record, write_scan
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from .scan import Scan
+
+_SLICES = 16
+# NIfTI-1 counts voxels along an axis in 16 bits.
+_MOST_NIFTI = 32767
+_SUFFIXES = (".nii", ".nii.gz", ".mha")
+
+
+def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generator[Progress, None, None]:
+    """Write a scan of any size; a small one as `write_scan` does, a large one slab by slab.
+
+    Iterate it for `Progress` in slices. An existing file is replaced only once the new one is complete and checked.
+
+    Parameters
+    ----------
+    scan
+        Voxels lazy or not.
+    path
+        As for `write_scan`; large scans go into .nii, .nii.gz and .mha.
+    large
+        Scans with more bytes of voxels than this are large.
+
+    Raises
+    ------
+    OutputError
+        As `write_scan` does, and where the format is not for large scans.
+    """
+    dtype = np.dtype(scan.voxels.dtype)
+    if int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize <= large:
+        write_scan(scan, path)
+        return
+    suffix = volume_suffix(path)
+    if suffix not in _SUFFIXES:
+        raise OutputError(f"{path.name} cannot be written: for scans of this size choose {', '.join(_SUFFIXES)}.")
+    if suffix != ".mha" and scan.shape[0] > _MOST_NIFTI:
+        raise OutputError(
+            f"{path.name} cannot be written: NIfTI holds {_MOST_NIFTI} slices, not {scan.shape[0]}; choose .mha."
+        )
+    try:
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as name:
+            folder = Path(name)
+            plain = suffix.removesuffix(".gz")
+            first = folder / f"first{plain}"
+            write_scan(scan.with_voxels(np.asarray(scan.voxels[:1])), first)
+            header = _header(first, plain, scan)
+            with _opened(folder / path.name) as stream:
+                stream.write(header)
+                for slices in _slabs(scan):
+                    stream.write(np.ascontiguousarray(scan.voxels[slices.start : slices.stop]).tobytes())
+                    yield Progress(slices.stop, 2 * scan.shape[0], f"writing slice {slices.stop} of {scan.shape[0]}")
+            with closing(_compared(scan, folder / path.name, folder)) as steps:
+                yield from steps
+            sync_file(folder / path.name)
+            record = first.with_name(f"{first.name}.json")
+            # As `write_scan` does: no record of ours may stay beside a file that it does not describe.
+            stale = our_record(path)
+            os.replace(folder / path.name, path)
+            if record.exists():
+                os.replace(record, path.with_name(f"{path.name}.json"))
+            elif stale is not None:
+                stale.unlink()
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OutputError(
+            f"{path.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are free); "
+            "free some space or choose another folder."
+        ) from error
+
+
+def _header(first: Path, suffix: str, scan: Scan) -> bytes:
+    """Return what precedes the voxels in a file of one slice, with the number of slices put right."""
+    content = first.read_bytes()
+    header = content[: len(content) - int(np.prod(scan.shape[1:])) * np.dtype(scan.voxels.dtype).itemsize]
+    if suffix == ".mha":
+        _, y, x = scan.shape
+        return header.replace(f"DimSize = {x} {y} 1\n".encode(), f"DimSize = {x} {y} {scan.shape[0]}\n".encode())
+    written = nifti_header(first)
+    sizes = bytearray(header)
+    # dim[0] is the number of dimensions, dim[3] that of slices.
+    sizes[40:42] = (3).to_bytes(2, "little")
+    sizes[46:48] = scan.shape[0].to_bytes(2, "little")
+    return bytes(sizes[: written.data_start])
+
+
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    if path.name.lower().endswith(".gz"):
+        # As fast as `write_scan`, for the same reason.
+        return gzip.open(path, "wb", compresslevel=3)
+    return path.open("wb")
+
+
+def _slabs(scan: Scan) -> Iterator[range]:
+    for start in range(0, scan.shape[0], _SLICES):
+        yield range(start, min(start + _SLICES, scan.shape[0]))
+
+
+def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None, None]:
+    """Read the file back; OutputError unless voxels and geometry are those of the scan."""
+    incomplete = OutputError(f"{path.name} cannot be written: it comes back as other than it was; try another disk.")
+    try:
+        written = yield from opening(path, modality=scan.modality, large=0, folder=folder)
+        for slices in _slabs(scan):
+            part = slice(slices.start, slices.stop)
+            if np.asarray(scan.voxels[part]).tobytes() != np.asarray(written.voxels[part]).tobytes():
+                raise incomplete
+            yield Progress(scan.shape[0] + slices.stop, 2 * scan.shape[0], f"checking slice {slices.stop}")
+    except ScanError as error:
+        raise incomplete from error
+    same = (
+        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
+        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
+        and np.allclose(written.direction, scan.direction, atol=1e-4)
+    )
+    if not same:
+        raise OutputError(f"{path.name} cannot be written: this format does not hold its geometry; choose .mha.")

@@ -1,0 +1,189 @@
+"""Uncompressed volume files as scans whose voxels are read when they are needed.
+
+ITK streams raw MetaImage and HDF5; the voxels of NIfTI are read by us, as everywhere here (see `nifti.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import integrity, volume_files
+from .lazy import LazyVoxels
+from .nifti import NiftiHeader, nifti_header
+from .volume_files import READERS, Volume, chosen_frame, quiet_itk, volume_suffix
+
+if TYPE_CHECKING:
+    from .lazy import Box
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_PACKED_NIFTI = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a volume file says about its voxels before any of them is read.
+
+    Attributes
+    ----------
+    volume
+        Scan and header; the scan's voxels have the right shape and type, and no values.
+    packed
+        Whether the voxels are compressed, or can be read as a whole only for another reason.
+    time_index
+        The frame that was asked for, None in a three-dimensional file.
+    """
+
+    volume: Volume
+    packed: bool
+    time_index: int | None
+
+    @property
+    def frame(self) -> int:
+        """The frame to read, from 0."""
+        return self.time_index or 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the voxels in memory."""
+        voxels = self.volume.scan.voxels
+        return math.prod(voxels.shape) * int(np.dtype(voxels.dtype).itemsize)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether the name of a file is that of an HDF5 file."""
+    return path.suffix.lower() in HDF5_SUFFIXES
+
+
+def look_at(path: Path, time_index: int | None = None) -> Layout:
+    """Read the header of a NIfTI, NRRD, MetaImage or HDF5 file, and no voxels.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, cut off, empty, or not a scan with one real value a voxel on a rectangular grid.
+    """
+    if path.stat().st_size == 0:
+        raise integrity.broken(path, "it is an empty file")
+    if volume_suffix(path).startswith(".nii"):
+        return _look_at_nifti(path, time_index)
+    packed = _is_packed(path)
+    if not packed and volume_suffix(path) in {".mha", ".mhd"}:
+        integrity.check_metaimage(path)
+    with volume_files.itk_errors(path):
+        reader = volume_files.opened(path, _image_io(path))
+        volume_files.choose_frame(reader, path, time_index)
+    dtype = _numpy_type(reader.GetPixelID())
+    placeholder = np.broadcast_to(np.zeros((), dtype), reader.GetSize()[2::-1])
+    scan = volume_files.scan_of(reader, placeholder, path)
+    return Layout(Volume(scan, volume_files.text_fields(reader)), packed, time_index)
+
+
+def stream(path: Path, layout: Layout) -> Volume:
+    """Return an uncompressed file as a scan with lazy voxels."""
+    if layout.packed:
+        raise ValueError(f"{path.name} is compressed.")
+    scan = layout.volume.scan
+    if volume_suffix(path).startswith(".nii"):
+        voxels = _nifti_voxels(path, nifti_header(path), layout.frame, scan.shape)
+    else:
+        voxels = _itk_voxels(path, layout)
+    return Volume(scan.with_voxels(voxels), layout.volume.header)
+
+
+def _look_at_nifti(path: Path, time_index: int | None) -> Layout:
+    header = nifti_header(path)
+    if len(header.sizes) < 2:
+        raise volume_files.one_dimension(path)
+    chosen_frame(path.name, header.frames, time_index)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "header.nii"
+        # The four bytes after the header say that no extension follows.
+        alone.write_bytes(header.raw + bytes(4))
+        with volume_files.itk_errors(path):
+            reader = volume_files.opened(alone, READERS[".nii"])
+    with path.open("rb") as file:
+        packed = file.read(2) == _PACKED_NIFTI
+    found = path.stat().st_size - header.data_start
+    if not packed and found < header.frames * header.frame_bytes:
+        raise integrity.cut_off(path, found, header.frames * header.frame_bytes)
+    shape = [*(1,) * (3 - len(header.sizes)), *header.sizes[2::-1]]
+    scan = volume_files.scan_of(reader, np.broadcast_to(np.zeros((), scaled_type(header)), shape), path)
+    return Layout(Volume(scan, volume_files.text_fields(reader)), packed, time_index)
+
+
+def scaled_type(header: NiftiHeader) -> np.dtype:
+    """Return the type of the values of a NIfTI file, once its scale is applied."""
+    stored = header.dtype.newbyteorder("=")
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return stored
+    return np.dtype(np.float64 if stored == np.float64 else np.float32)
+
+
+def scaled(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    """Apply the scale of a NIfTI file to stored values, as `nifti_voxels` does."""
+    stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return stored
+    return (stored * header.slope + header.intercept).astype(scaled_type(header))
+
+
+def _nifti_voxels(path: Path, header: NiftiHeader, frame: int, shape: tuple[int, int, int]) -> LazyVoxels:
+    start = header.data_start + frame * header.frame_bytes
+    row_bytes = shape[2] * header.dtype.itemsize
+
+    def read(box: Box) -> np.ndarray:
+        z, y, x = box
+        rows = y.stop - y.start
+        block = np.empty((z.stop - z.start, rows, shape[2]), header.dtype)
+        with path.open("rb", buffering=0) as file:
+            for at, index in enumerate(range(z.start, z.stop)):
+                file.seek(start + (index * shape[1] + y.start) * row_bytes)
+                if file.readinto(block[at].reshape(-1).view(np.uint8).data) != rows * row_bytes:
+                    raise integrity.broken(path, f"slice {index} is cut off")
+        return scaled(block[..., x], header)
+
+    return LazyVoxels(shape, scaled_type(header), read, source=path)
+
+
+def _itk_voxels(path: Path, layout: Layout) -> LazyVoxels:
+    shape = layout.volume.scan.shape
+
+    def read(box: Box) -> np.ndarray:
+        with volume_files.itk_errors(path):
+            reader = volume_files.opened(path, _image_io(path))
+            beyond = [0] * max(0, reader.GetDimension() - 3)
+            start = [part.start for part in reversed(box)][: reader.GetDimension()]
+            size = [part.stop - part.start for part in reversed(box)][: reader.GetDimension()]
+            reader.SetExtractIndex([*start, *([layout.frame, *beyond[1:]] if beyond else [])])
+            reader.SetExtractSize([*size, *beyond])
+            block = sitk.GetArrayFromImage(reader.Execute())
+        return block.reshape([part.stop - part.start for part in box])
+
+    return LazyVoxels(shape, layout.volume.scan.voxels.dtype, read, source=path)
+
+
+def _image_io(path: Path) -> str:
+    return "HDF5ImageIO" if is_hdf5(path) else READERS[volume_suffix(path)]
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether ITK could not read a part of the voxels without reading all of them."""
+    if is_hdf5(path):
+        return False
+    if volume_suffix(path) in {".nrrd", ".nhdr"}:
+        return True
+    fields, _ = integrity.text_header(path, "=", last="elementdatafile")
+    return fields.get("compresseddata", "").lower().startswith("t")
+
+
+def _numpy_type(pixel: int) -> np.dtype:
+    """Return the NumPy type of an ITK pixel type."""
+    with quiet_itk():
+        return np.dtype(sitk.GetArrayViewFromImage(sitk.Image([1, 1], pixel)).dtype)

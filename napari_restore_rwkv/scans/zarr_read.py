@@ -1,0 +1,273 @@
+"""Zarr folders as scans whose voxels are read when they are needed.
+
+OME-Zarr 0.4 and 0.5 tell axes, units, scale and translation; a plain array, or a group with one array, tells its shape.
+What they cannot say (direction, modality, unit of the values) is in the attributes of our own results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ScanError
+from .lazy import LazyVoxels
+from .scan import Scan
+from .volume_files import SeveralFramesError, is_orthonormal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .lazy import Box
+
+# The name of our attributes in the group.
+OURS = "restore_rwkv"
+_METADATA = ("zarr.json", ".zgroup", ".zarray")
+_MM = {
+    "meter": 1e3,
+    "decimeter": 1e2,
+    "centimeter": 10.0,
+    "millimeter": 1.0,
+    "micrometer": 1e-3,
+    "nanometer": 1e-6,
+    "picometer": 1e-9,
+    "angstrom": 1e-7,
+    "inch": 25.4,
+}
+_SPACE = ("z", "y", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an array is in a group, and what its axes are.
+
+    `scale` and `translation` are in the unit of each axis, in the order of the array.
+    """
+
+    path: str
+    axes: tuple[str, ...]
+    units: tuple[str, ...]
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr array or group, of version 2 or 3."""
+    return path.is_dir() and any((path / name).is_file() for name in _METADATA)
+
+
+def read_zarr(path: Path, *, time_index: int | None = None, channel: int | None = None) -> Scan:
+    """Read what a zarr folder says about itself; its voxels stay where they are.
+
+    Parameters
+    ----------
+    path
+        OME-Zarr 0.4 or 0.5 image, a group with one array, or an array, of zarr 2 or 3.
+    time_index, channel
+        Which of several time points and channels, from 0.
+
+    Returns
+    -------
+    Scan
+        Level 0. An axis that is not there counts as one voxel of 1 mm. Metadata: "restoration" if this is our result.
+
+    Raises
+    ------
+    SeveralFramesError
+        There are several time points or channels and none was chosen.
+    ScanError
+        The folder is damaged, unfinished, or holds something else than one image with real values.
+    """
+    import zarr
+
+    try:
+        node = zarr.open(path, mode="r")
+    except Exception as error:
+        raise _broken(path, "its metadata are missing or damaged") from error
+    attributes: dict[str, Any] = dict(node.attrs)
+    ours = attributes.get(OURS, {})
+    if isinstance(ours, Mapping) and ours.get("complete") is False:
+        raise ScanError(
+            f"{path.name} is an unfinished restoration; finish it first by the same restore command with --resume."
+        )
+    place = _ome_place(path, attributes) if isinstance(node, zarr.Group) else None
+    array = node if isinstance(node, zarr.Array) else _array_of(path, node, place)
+    if place is None:
+        place = _plain_place(path, array)
+    if len(place.axes) != array.ndim:
+        raise _broken(path, f"it names {len(place.axes)} axes, but its array has {array.ndim} dimensions")
+    voxels = _lazy(path, array, place, time_index, channel)
+    steps, origin = _geometry(path, place)
+    scan = Scan(voxels, spacing_mm=steps, origin_mm=(origin[2], origin[1], origin[0]))
+    return _with_ours(path, scan, ours) if ours else scan
+
+
+def _ome_place(path: Path, attributes: Mapping[str, Any]) -> _Place | None:
+    """Return where the full-size image is, or None if this is no OME-Zarr image."""
+    ome = attributes.get("ome", attributes)
+    try:
+        images = ome.get("multiscales")
+        if images is None:
+            if "plate" in ome or "well" in ome or "bioformats2raw.layout" in ome:
+                raise ScanError(f"{path.name} holds several images (a plate or a collection); give one of them.")
+            return None
+        if len(images) != 1:
+            raise ScanError(f"{path.name} holds {len(images)} images; save the one to be read in a folder of its own.")
+        [image] = images
+        axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image["axes"]]
+        dataset = image["datasets"][0]
+        scale, translation = np.ones(len(axes)), np.zeros(len(axes))
+        for step in [*dataset.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]:
+            if step["type"] == "scale":
+                scale, translation = scale * step["scale"], translation * step["scale"]
+            elif step["type"] == "translation":
+                translation = translation + step["translation"]
+            elif step["type"] != "identity":
+                raise ScanError(f"{path.name} has a transformation of kind {step['type']}, which is not known here.")
+        return _Place(
+            str(dataset["path"]),
+            tuple(str(axis["name"]) for axis in axes),
+            tuple(str(axis.get("unit", "")) for axis in axes),
+            tuple(float(value) for value in scale),
+            tuple(float(value) for value in translation),
+        )
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _broken(path, "its OME-Zarr metadata are incomplete") from error
+
+
+def _array_of(path: Path, group: Any, place: _Place | None) -> Any:
+    import zarr
+
+    if place is not None:
+        try:
+            array = group[place.path]
+        except Exception as error:
+            raise _broken(path, f"its array {place.path} is missing or damaged") from error
+        if not isinstance(array, zarr.Array):
+            raise _broken(path, f"{place.path} is no array")
+        return array
+    arrays = [name for name, _ in group.arrays()]
+    if len(arrays) != 1:
+        found = f"holds {len(arrays)} arrays ({', '.join(sorted(arrays)[:5])})" if arrays else "holds no array"
+        raise ScanError(f"{path.name} {found}; give the folder of one array, or an OME-Zarr image.")
+    return group[arrays[0]]
+
+
+def _plain_place(path: Path, array: Any) -> _Place:
+    """Take the last three axes for z, y, x unless the array names them."""
+    count = array.ndim
+    if not 2 <= count <= 5:
+        raise ScanError(f"{path.name} has {count} dimensions; give an array with two to five (t, c, z, y, x).")
+    names = tuple(getattr(array.metadata, "dimension_names", None) or ())
+    if sorted(set(names) & set(_SPACE)) != sorted(_SPACE[-min(count, 3) :]) or len(set(names)) != count:
+        names = ("t", "c", *_SPACE)[-count:] if count != 4 else ("t", *_SPACE)
+    return _Place("", names, ("",) * count, (1.0,) * count, (0.0,) * count)
+
+
+def _lazy(path: Path, array: Any, place: _Place, time_index: int | None, channel: int | None) -> LazyVoxels:
+    """Return (Z, Y, X) voxels in front of an array with its axes in any order, time and channels chosen."""
+    if array.dtype.kind not in "biuf":
+        raise ScanError(f"{path.name} holds {array.dtype} values; give an array of real numbers.")
+    if 0 in array.shape:
+        raise ScanError(f"{path.name} is empty: its shape is {tuple(array.shape)}.")
+    # An axis that is neither is taken like a channel, whatever its name.
+    fixed = {
+        at: _chosen(path, name, size, time_index if name == "t" else channel)
+        for at, (name, size) in enumerate(zip(place.axes, array.shape, strict=True))
+        if name not in _SPACE
+    }
+    if not {"y", "x"} <= set(place.axes):
+        raise ScanError(f"{path.name} has the axes {', '.join(place.axes)}; an image needs y and x at least.")
+    # For each of z, y, x its place in the array, None where it is not there.
+    where = [place.axes.index(name) if name in place.axes else None for name in _SPACE]
+    present = [at for at in where if at is not None]
+    order = [sorted(present).index(at) for at in present]
+
+    def read(box: Box) -> np.ndarray:
+        index: list[Any] = [fixed.get(at) for at in range(array.ndim)]
+        for at, part in zip(where, box, strict=True):
+            if at is not None:
+                index[at] = part
+        try:
+            block = np.asarray(array[tuple(index)]).astype(dtype, copy=False)
+        except Exception as error:
+            raise _broken(path, f"voxels of {_words(box)} are damaged or missing ({_first_line(error)})") from error
+        block = block.transpose(order)
+        return block if len(present) == 3 else block[np.newaxis]
+
+    dtype = array.dtype.newbyteorder("=")
+    shape = tuple(1 if at is None else array.shape[at] for at in where)
+    return LazyVoxels(shape, dtype, read, source=path)
+
+
+def _chosen(path: Path, axis: str, size: int, index: int | None) -> int:
+    what, option = ("time points", "time index") if axis == "t" else ("channels", "channel")
+    what = what if axis in {"t", "c"} else f"values along {axis}"
+    if index is None:
+        if size == 1:
+            return 0
+        raise SeveralFramesError(f"{path.name} holds {size} {what}; choose one by its {option}, from 0 to {size - 1}.")
+    if not 0 <= index < size:
+        raise ScanError(f"{path.name} holds {size} {what}, numbered from 0 to {size - 1}; there is none {index}.")
+    return index
+
+
+def _geometry(path: Path, place: _Place) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return spacing and origin in mm, both in the order z, y, x."""
+    steps, starts = [], []
+    for name in _SPACE:
+        if name not in place.axes:
+            steps.append(1.0)
+            starts.append(0.0)
+            continue
+        at = place.axes.index(name)
+        factor = _MM.get(place.units[at] or "millimeter")
+        if factor is None:
+            raise ScanError(
+                f"{path.name} measures {name} in {place.units[at]}, which is no length known here; "
+                f"give it in one of {', '.join(_MM)}."
+            )
+        steps.append(place.scale[at] * factor)
+        starts.append(place.translation[at] * factor)
+    if not (np.isfinite([*steps, *starts]).all() and min(steps) > 0):
+        raise ScanError(
+            f"{path.name} has voxels of {' x '.join(f'{step:g}' for step in steps)} mm; sizes must be above 0 and "
+            "positions finite, so correct its scale and translation."
+        )
+    return (steps[0], steps[1], steps[2]), (starts[0], starts[1], starts[2])
+
+
+def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
+    """Take from our attributes what OME-Zarr has no place for."""
+    try:
+        direction = np.asarray(ours["direction"], float).reshape(3, 3)
+        z, y, x = (float(value) for value in ours["spacing_mm"])
+        origin_x, origin_y, origin_z = (float(value) for value in ours["origin_mm"])
+        if not is_orthonormal(direction):
+            raise ValueError("not orthonormal")
+        record = ours.get("restoration")
+        return scan.with_voxels(
+            scan.voxels,
+            spacing_mm=(z, y, x),
+            origin_mm=(origin_x, origin_y, origin_z),
+            direction=direction,
+            modality=ours.get("modality"),
+            unit=str(ours.get("unit", "")),
+            metadata={"restoration": record} if record else {},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(path, f"its attributes {OURS} are damaged") from error
+
+
+def _broken(path: Path, why: str) -> ScanError:
+    return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
+
+
+def _words(box: Box) -> str:
+    return ", ".join(f"{name} {part.start} to {part.stop - 1}" for name, part in zip(_SPACE, box, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

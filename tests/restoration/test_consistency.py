@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.kspace import measured_extent
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.mri import low_resolution
+
+
+@pytest.fixture
+def low(rng):
+    """A zero-filled slice with something at every measured frequency, 64 x 64 pixels."""
+    return low_resolution(500 + 60 * rng.normal(0, 1, (64, 64)).clip(-3, 3), 2)
+
+
+@pytest.fixture
+def network(tiny_network):
+    tiny_network.card = replace(tiny_network.card, task="mri-sr", modality="MR", details={"keeps_measured": True})
+    return tiny_network
+
+
+def measured_change(restored, image):
+    """How far the measured frequencies of a result are from those of the slice, largest absolute difference."""
+    extent = measured_extent(image)
+    frequency = [np.abs(np.fft.fftfreq(size) * size) for size in image.shape]
+    inside = (frequency[0][:, None] <= extent[0]) & (frequency[1] <= extent[1])
+    return np.abs(np.fft.fft2(restored.astype(np.float64) - image))[inside].max()
+
+
+def restored_by(network, image, modality="MR"):
+    return restore_slice(image, network, choose_intensity(Scan(image[None], modality=modality)))
+
+
+def test_measured_frequencies_are_those_of_the_scan_and_others_are_added(network, low):
+    restored = restored_by(network, low)
+    assert measured_change(restored, low) < 0.1
+    assert np.abs(restored - low).max() > 1
+
+
+def test_weights_that_do_not_ask_for_it_may_change_all_frequencies(network, low):
+    network.card = replace(network.card, details={})
+    assert measured_change(restored_by(network, low), low) > 10
+
+
+def test_a_scan_of_another_modality_is_left_to_the_network(network, low):
+    assert measured_change(restored_by(network, low, "CT"), low) > 10
+
+
+def test_a_slice_that_was_measured_in_full_is_left_to_the_network(network, rng):
+    image = 500 + 60 * rng.normal(0, 1, (64, 64))
+    assert measured_extent(image) is None
+    assert np.abs(restored_by(network, image) - image).max() > 1
+
+
+def test_values_outside_the_window_stay_as_they_are(network, low):
+    low[5, 5] = 9000
+    rule = choose_intensity(Scan(np.minimum(low, 4000)[None], modality="MR"))
+    assert restore_slice(low, network, rule)[5, 5] == 9000
+
+
+def test_a_slice_with_values_that_are_not_numbers_is_restored_all_the_same(network, low):
+    low[3, 4] = np.nan
+    restored = restored_by(network, low)
+    assert np.isnan(restored[3, 4])
+    assert np.isfinite(restored).sum() == low.size - 1
+
+
+def test_every_slice_of_a_scan_is_treated_so(network, low):
+    scan = Scan(np.stack([low, low[::-1]]).astype(np.float32), modality="MR")
+    restored = finish(restore(scan, network))
+    assert restored.metadata["restoration"]["keeps_measured"] is True
+    for before, after in zip(scan.voxels, restored.voxels, strict=True):
+        assert measured_change(after, before) < 0.1

@@ -1,0 +1,264 @@
+"""The command line for long jobs and many scans, as a person or a job array meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command_line import assert_refused_before_work
+from scans.zarrs import ome
+
+from napari_restore_rwkv import cli, job_commands
+from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.opening import open_scan
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.scans.writing import _SUFFIXES
+
+COMMAND = [sys.executable, "-m", "napari_restore_rwkv"]
+
+
+@pytest.fixture
+def long_scan_file(rng, tmp_path):
+    """40 slices, which are three units."""
+    path = tmp_path / "long.nii.gz"
+    voxels = rng.integers(-1000, 1500, (40, 12, 14), dtype=np.int16)
+    write_scan(Scan(voxels, (5.0, 0.8, 0.8), (-12.5, 3.0, 7.0), modality="CT", unit="HU"), path)
+    return path
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "restored.ome.zarr"
+
+
+def test_an_ome_zarr_output_holds_what_a_file_would(run, long_scan_file, weights_file, output, tmp_path):
+    code, out, err = run("restore", long_scan_file, output, "--checkpoint", weights_file)
+    assert code == 0, err
+    assert "restored.ome.zarr: complete, 40 slices in" in out
+    code, _, err = run("restore", long_scan_file, tmp_path / "restored.nrrd", "--checkpoint", weights_file)
+    assert code == 0, err
+    assert np.array_equal(open_scan(output).voxels, read_scan(tmp_path / "restored.nrrd").voxels)
+
+
+def test_json_tells_units_and_provenance(run, long_scan_file, weights_file, output):
+    code, out, err = run("restore", long_scan_file, output, "--checkpoint", weights_file, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["slices"], result["units"], result["complete"], result["part"]) == (40, 3, True, None)
+    assert result["provenance"] == dict(open_scan(output).metadata["restoration"])
+
+
+def test_a_zarr_input_is_restored(run, weights_file, output, tmp_path, rng):
+    voxels = rng.integers(-1000, 1500, (2, 3, 12, 14), dtype=np.int16)
+    source = ome(tmp_path / "input.ome.zarr", voxels, "czyx")
+    words = ["restore", source, output, "--checkpoint", weights_file, "--modality", "CT"]
+    assert_refused_before_work(run(*words), "holds 2 channels; choose one by its channel, from 0 to 1")
+    code, _, err = run(*words, "--channel", "1")
+    assert code == 0, err
+    assert open_scan(output).shape == (3, 12, 14)
+
+
+def test_an_output_that_is_there_is_refused_before_torch_is_loaded_and_continued_with_resume(
+    run, long_scan_file, weights_file, output, monkeypatch
+):
+    words = ["restore", long_scan_file, output, "--checkpoint", weights_file]
+    assert run(*words, "--part", "1/2")[0] == 0
+    with monkeypatch.context() as context:
+        context.setattr(job_commands, "opening", lambda *_, **__: pytest.fail("the scan was read"))
+        outcome = run(*words)
+    assert_refused_before_work(
+        outcome, "a restoration with 2 of 3 units done. Continue it with --resume, or give another"
+    )
+    code, out, err = run(*words, "--resume")
+    assert code == 0, err
+    assert "complete" in out
+
+
+def test_parts_are_finalized_verified_and_exported(run, long_scan_file, weights_file, output, tmp_path):
+    words = ["restore", long_scan_file, output, "--checkpoint", weights_file]
+    code, out, err = run(*words, "--part", "2/2")
+    assert code == 0, err
+    assert "part 2 of 2 is done, 16 slices" in out
+    assert_refused_before_work(run("finalize", output), "2 of 3 units are missing or damaged (0, 2); run the parts")
+    code, out, _ = run("verify", output)
+    assert code == 1
+    assert "2 of 3 units are not there yet (0, 2)" in out
+    assert_refused_before_work(run("export", output, tmp_path / "early.nii.gz"), "is an unfinished restoration")
+    assert run(*words, "--part", "1/2")[0] == 0
+    code, out, _ = run("verify", output)
+    assert code == 1
+    assert "all units are there, but the result is not marked complete" in out
+    code, out, err = run("finalize", output)
+    assert code == 0, err
+    assert "restored.ome.zarr is complete" in out
+    code, out, _ = run("verify", output)
+    assert (code, out.strip()) == (0, f"{output}: all 3 units are as they were written")
+
+
+@pytest.mark.parametrize("suffix", _SUFFIXES)
+def test_export_keeps_voxels_geometry_and_provenance(run, long_scan_file, weights_file, output, tmp_path, suffix):
+    assert run("restore", long_scan_file, output, "--checkpoint", weights_file)[0] == 0
+    file = tmp_path / f"exported{suffix}"
+    code, out, err = run("export", output, file)
+    assert code == 0, err
+    assert "40 x 12 x 14 voxels written" in out
+    restored, exported = open_scan(output), read_scan(file)
+    assert np.array_equal(restored.voxels, exported.voxels)
+    assert np.allclose(exported.spacing_mm, restored.spacing_mm, rtol=1e-6)
+    assert np.allclose(exported.origin_mm, restored.origin_mm, rtol=1e-6)
+    assert json.loads(file.with_name(f"{file.name}.json").read_text()) == restored.metadata["restoration"]
+    assert_refused_before_work(run("export", output, file), "exists already: give another name, or --overwrite")
+
+
+def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output):
+    assert run("restore", long_scan_file, output, "--checkpoint", weights_file)[0] == 0
+    shard = output / "0" / "c" / "1" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    code, out, _ = run("verify", output)
+    assert code == 1
+    assert "unit 1: 0/c/1/0/0 has changed" in out
+    assert "give the restore command again with --resume" in out
+    code, out, _ = run("verify", output, "--json")
+    assert (code, json.loads(out)["bad"]) == (1, {"1": "0/c/1/0/0 has changed"})
+    code, _, err = run("restore", long_scan_file, output, "--checkpoint", weights_file, "--resume")
+    assert code == 0, err
+    assert run("verify", output)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "more", "words"),
+    [
+        ("a.nii.gz", ["--resume"], "--resume is for results in OME-Zarr and for folders of scans"),
+        ("a.nii.gz", ["--part", "1/2"], "give an OUTPUT ending in .ome.zarr"),
+        ("a.ome.zarr", ["--overwrite"], "--overwrite replaces files only: remove the OME-Zarr folder yourself"),
+        ("a.ome.zarr", ["--part", "1/2", "--scheduler", "tcp://x:1"], "are two ways to share the work"),
+        ("nowhere/a.ome.zarr", [], "does not exist: make it first, or choose another"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(run, long_scan_file, tmp_path, output, more, words):
+    assert_refused_before_work(run("restore", long_scan_file, tmp_path / output, *more), words)
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_a_part_that_is_none_is_wrong_usage(capsys, part):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["restore", "a.nii", "b.ome.zarr", "--part", part])
+    assert caught.value.code == 2
+    assert f'"{part}" is no part: give I/N' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["verify", "nothing.ome.zarr"], ["finalize", "nothing.ome.zarr"]])
+def test_what_is_not_there_is_said(run, command):
+    assert_refused_before_work(run(*command), "There is no nothing.ome.zarr; check the name.")
+
+
+def test_a_folder_that_is_no_result_is_said(run, tmp_path):
+    assert_refused_before_work(run("verify", tmp_path), "was not written by a restoration of ours")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
+    source = tmp_path / "long.nii.gz"
+    voxels = rng.integers(-1000, 1500, (400, 64, 64), dtype=np.int16)
+    write_scan(Scan(voxels, (5.0, 0.8, 0.8), modality="CT", unit="HU"), source)
+    words = [*COMMAND, "restore", source, output, "--checkpoint", weights_file]
+    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    ledger = output / "job" / "done.jsonl"
+    while not (ledger.exists() and ledger.read_text().count("\n")) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 25 units are done; go on with the same command and --resume." in err
+
+
+@pytest.fixture
+def archive(small_scan, tmp_path):
+    """Three good scans in three formats, a damaged one, and what is none."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    write_scan(small_scan, folder / "a.nii.gz")
+    (folder / "b.nrrd").write_bytes(b"NRRD0004\nnothing")
+    write_scan(small_scan, folder / "c.mha")
+    ome(folder / "d.ome.zarr", small_scan.voxels, "zyx")
+    (folder / "notes.txt").write_text("thick slices")
+    return folder
+
+
+def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weights_file, tmp_path):
+    results = tmp_path / "results"
+    words = ["restore", archive, results, "--checkpoint", weights_file, "--modality", "CT"]
+    code, out, _ = run(*words)
+    assert code == 1
+    assert "3 of 4 scans are there, 1 failed" in out
+    table = {line.split()[0]: line for line in out.splitlines()}
+    assert "b.nrrd cannot be read" in table["b.nrrd"]
+    assert "c.mha (restored)" in table["c.mha"]
+    assert {path.name for path in results.iterdir()} == {
+        "a.nii.gz",
+        "a.nii.gz.json",
+        "c.mha",
+        "c.mha.json",
+        "d.ome.zarr",
+    }
+    assert np.array_equal(read_scan(results / "a.nii.gz").voxels, open_scan(results / "d.ome.zarr").voxels)
+    code, out, _ = run(*words, "--resume", "--json")
+    states = {row["input"]: row["state"] for row in json.loads(out)["scans"]}
+    assert code == 1
+    assert states == {"a.nii.gz": "was there", "b.nrrd": "failed", "c.mha": "was there", "d.ome.zarr": "was there"}
+
+
+def test_ctrl_c_in_a_folder_tells_how_it_goes_on(run, archive, weights_file, tmp_path, monkeypatch):
+    restore_one = job_commands._restore_one
+
+    def stopped(arguments, source, output):
+        if source.name == "c.mha":
+            raise KeyboardInterrupt
+        return restore_one(arguments, source, output)
+
+    monkeypatch.setattr(job_commands, "_restore_one", stopped)
+    code, _, err = run("restore", archive, tmp_path / "results", "--checkpoint", weights_file)
+    assert code == 130
+    assert "stopped; 1 of 4 scans are there; go on with the same command and --resume." in err
+
+
+def test_a_folder_without_failures_ends_with_0_and_parts_share_it(run, archive, weights_file, tmp_path):
+    (archive / "b.nrrd").unlink()
+    results = tmp_path / "results"
+    words = ["restore", archive, results, "--checkpoint", weights_file, "--modality", "CT", "--format", ".nrrd"]
+    for part in ("1/2", "2/2"):
+        code, _, err = run(*words, "--part", part)
+        assert code == 0, err
+    assert {path.name for path in results.iterdir() if path.suffix != ".json"} == {"a.nrrd", "c.nrrd", "d.nrrd"}
+
+
+def test_two_scans_with_one_result_name_are_not_mixed_up(run, small_scan, weights_file, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    write_scan(small_scan, folder / "a.mha")
+    write_scan(small_scan, folder / "a.nrrd")
+    words = ["restore", folder, tmp_path / "results", "--checkpoint", weights_file, "--format", ".nii", "--overwrite"]
+    code, out, _ = run(*words)
+    assert code == 1
+    assert "a.mha has the same result name; rename one of the two" in out
+
+
+def test_a_folder_is_not_restored_into_itself(run, archive):
+    assert_refused_before_work(run("restore", archive, archive), "is not a folder for results: give one that is empty")
+
+
+def test_a_dicom_folder_is_one_scan(sample_dicom):
+    assert job_commands.scans_in(sample_dicom) == []
+    assert job_commands.scans_in(sample_dicom.parent)[0].name == sample_dicom.name
+
+
+@pytest.fixture
+def sample_dicom():
+    from napari_restore_rwkv.scans.samples import sample_path
+
+    return sample_path("ct_abdomen_dicom")
