@@ -64,13 +64,16 @@ def added_noise(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed:
     mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
     line_integrals = _binned_projection(mu, angles, pixel_mm)
 
-    counts = 1e5
+    counts, centre = 1e5, _centre_of(size)
     for attempt in range(_CALIBRATION_ROUNDS + 1):
         rng = np.random.default_rng((seed, attempt))
         error = _noisy(line_integrals, counts, rng) - line_integrals
-        noise = filtered_back_projection(error, angles, pixel_mm) * (1000 / MU_WATER_PER_MM)
-        measured = _central_deviation(noise)
-        if attempt < _CALIBRATION_ROUNDS:
+        last = attempt == _CALIBRATION_ROUNDS
+        # For its strength the centre is enough, a tenth of the work.
+        part = filtered_back_projection(error, angles, pixel_mm, slice(None) if last else centre)
+        noise = part * (1000 / MU_WATER_PER_MM)
+        measured = float((noise[centre, centre] if last else noise).std())
+        if not last:
             # The variance of a line integral falls as 1 / counts.
             counts *= (measured / noise_hu) ** 2
     return (noise * (noise_hu / measured)).numpy()
@@ -93,7 +96,5 @@ def _noisy(line_integrals: Tensor, counts: float, rng: np.random.Generator) -> T
     return torch.from_numpy(-np.log(np.maximum(detected, 0.5) / counts)).float()
 
 
-def _central_deviation(noise: Tensor) -> float:
-    size = noise.shape[0]
-    low, high = round(size * (0.5 - _CENTRE)), round(size * (0.5 + _CENTRE))
-    return float(noise[low:high, low:high].std())
+def _centre_of(size: int) -> slice:
+    return slice(round(size * (0.5 - _CENTRE)), round(size * (0.5 + _CENTRE)))

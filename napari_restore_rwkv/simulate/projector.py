@@ -1,7 +1,8 @@
-"""Parallel-beam projection and filtered back-projection, batched over views in PyTorch.
+"""Parallel-beam projection, its adjoint, and filtered back-projection, batched over views in PyTorch.
 
-Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; the axis of rotation
-passes through the centre of both. A view at angle a sees the coordinate t = x cos a + y sin a.
+Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; projection and its adjoint
+take more axes in front. The axis of rotation passes through the centre of both. A view at angle a sees the coordinate
+t = x cos a + y sin a.
 """
 
 import math
@@ -18,13 +19,13 @@ def view_angles(views: int) -> Tensor:
     return torch.arange(views) * (math.pi / views)
 
 
-def project(image: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
-    """Return line integrals of an image.
+def project(images: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
+    """Return line integrals of one image or of several.
 
     Parameters
     ----------
-    image
-        Attenuation per mm, shape (N, N); zero outside.
+    images
+        Attenuation per mm, or activity, shape (..., N, N); zero outside.
     angles
         View angles in radians, shape (views,).
     pixel_mm
@@ -33,21 +34,47 @@ def project(image: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (views, N), without a unit.
+        Shape (..., views, N), in the unit of the images times mm.
     """
-    size = image.shape[0]
-    along = torch.linspace(-1, 1, size) * (size - 1) / size
+    size = images.shape[-1]
+    stack = images.reshape(1, -1, size, size)
+    along = torch.linspace(-1, 1, size, dtype=images.dtype) * (size - 1) / size
     s, t = torch.meshgrid(along, along, indexing="ij")  # s runs along the ray, t along the detector
     rows = []
-    for part in angles.split(_VIEWS_AT_ONCE):
+    for part in angles.to(images.dtype).split(_VIEWS_AT_ONCE):
         cos, sin = part.cos()[:, None, None], part.sin()[:, None, None]
         grid = torch.stack((t * cos - s * sin, t * sin + s * cos), dim=-1)
-        rotated = functional.grid_sample(image.expand(len(part), 1, size, size), grid, align_corners=False)
-        rows.append(rotated[:, 0].sum(dim=1) * pixel_mm)
-    return torch.cat(rows)
+        rotated = functional.grid_sample(stack.expand(len(part), -1, size, size), grid, align_corners=False)
+        rows.append(rotated.sum(dim=2) * pixel_mm)
+    sinograms = torch.cat(rows).transpose(0, 1)
+    return sinograms.reshape(*images.shape[:-2], len(angles), size)
 
 
-def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
+def back_project(sinograms: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
+    """Return the adjoint of `project`: <project(x), y> = <x, back_project(y)> to rounding.
+
+    Projection is linear, so that its derivative, run in reverse, is its adjoint.
+
+    Parameters
+    ----------
+    sinograms
+        Shape (..., views, N).
+    angles, pixel_mm
+        As in `project`.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., N, N), in the unit of the sinograms times mm.
+    """
+    size = sinograms.shape[-1]
+    with torch.enable_grad():
+        images = torch.zeros(*sinograms.shape[:-2], size, size, dtype=sinograms.dtype, requires_grad=True)
+        (adjoint,) = torch.autograd.grad(project(images, angles, pixel_mm), images, sinograms)
+    return adjoint
+
+
+def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float, window: slice = slice(None)) -> Tensor:
     """Reconstruct an image with a ramp filter apodised by a Hann window.
 
     Parameters
@@ -58,21 +85,23 @@ def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float) 
         View angles in radians, shape (views,).
     pixel_mm
         Side of a pixel and of a detector in mm.
+    window
+        Rows and columns to reconstruct, the same for both; by default all.
 
     Returns
     -------
     Tensor
-        Attenuation per mm, shape (N, N); only the inscribed circle was seen by all views.
+        Attenuation per mm, shape (N, N) or that of the window; only the inscribed circle was seen by all views.
     """
     views, size = sinogram.shape
     padded = 2 ** math.ceil(math.log2(2 * size))
     frequency = torch.fft.rfftfreq(padded)  # cycles per detector
-    window = 0.5 + 0.5 * torch.cos(2 * math.pi * frequency)
-    spectrum = torch.fft.rfft(sinogram, n=padded) * (_ramp(padded) * window)
+    hann = 0.5 + 0.5 * torch.cos(2 * math.pi * frequency)
+    spectrum = torch.fft.rfft(sinogram, n=padded) * (_ramp(padded) * hann)
     filtered = torch.fft.irfft(spectrum, n=padded)[:, :size]
 
-    along = torch.arange(size) - (size - 1) / 2
-    image = torch.zeros(size, size)
+    along = (torch.arange(size) - (size - 1) / 2)[window]
+    image = torch.zeros(len(along), len(along))
     for row, angle in zip(filtered, angles, strict=True):
         t = along[None, :] * angle.cos() + along[:, None] * angle.sin() + (size - 1) / 2
         lower = t.floor().clamp(0, size - 2)

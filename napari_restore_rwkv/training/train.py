@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ..network.model import RestoreRWKV
 
-Batch = tuple[Tensor, Tensor]
+# Degraded and clean images, (B, 1, Y, X) each, and whatever else the loss wants to know of them.
+Batch = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +69,22 @@ class Trainer:
     network
         The network to train, changed in place.
     draw
-        Called with a random generator; returns degraded and clean images, (B, 1, Y, X) each, in network units.
+        Called with a random generator; returns a `Batch`, in network units.
     options
         See `TrainingOptions`.
+    loss
+        Called with restored, clean and degraded images and the rest of the batch; None takes the mean absolute error.
     """
 
     def __init__(
-        self, network: RestoreRWKV, draw: Callable[[np.random.Generator], Batch], options: TrainingOptions
+        self,
+        network: RestoreRWKV,
+        draw: Callable[[np.random.Generator], Batch],
+        options: TrainingOptions,
+        loss: Loss | None = None,
     ) -> None:
         self.network, self.draw, self.options = network, draw, options
+        self.loss = loss or _absolute_error
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
@@ -127,8 +137,10 @@ class Trainer:
         rate = _learning_rate(options, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        degraded, clean = self.draw(np.random.default_rng((options.seed, self.step)))
-        loss = functional.l1_loss(self.network(degraded), clean)
+        device = next(self.network.parameters()).device
+        batch = self.draw(np.random.default_rng((options.seed, self.step)))
+        degraded, clean, *rest = (images.to(device) for images in batch)
+        loss = self.loss(self.network(degraded), clean, degraded, *rest)
         self.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
@@ -139,6 +151,10 @@ class Trainer:
             self.average[name].lerp_(value, 1 - decay)
         self.step += 1
         return TrainingStep(self.step, loss.item(), rate)
+
+
+def _absolute_error(restored: Tensor, clean: Tensor, *_: Tensor) -> Tensor:
+    return functional.l1_loss(restored, clean)
 
 
 def _learning_rate(options: TrainingOptions, step: int) -> float:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from napari_restore_rwkv.network.bi_wkv_portable import re_wkv_portable
-from napari_restore_rwkv.network.model import OmniShift, RestoreRWKV
+from napari_restore_rwkv.network.model import ChannelMix, OmniShift, RestoreRWKV
 
 
 def parameters(network):
@@ -75,3 +75,18 @@ def test_stages_end_with_the_restored_image(tiny_network):
     stages = list(tiny_network.stages(image))
     assert len(stages) == tiny_network.number_of_stages
     assert torch.equal(stages[-1], tiny_network(image))
+
+
+@pytest.mark.parametrize(("device", "parts"), [("cpu", 4), ("meta", 1)])
+def test_only_a_processor_works_on_the_hidden_layer_in_parts(device, parts):
+    mixed = []
+
+    class Watched(ChannelMix):
+        def mix(self, shifted):
+            mixed.append(shifted.shape)
+            return super().mix(shifted)
+
+    # A hidden layer of 4 MiB, of which a cache holds one.
+    with torch.inference_mode():
+        Watched(16).to(device)(torch.empty(1, 128, 128, 16, device=device))
+    assert len(mixed) == parts

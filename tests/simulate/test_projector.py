@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
-from napari_restore_rwkv.simulate.projector import filtered_back_projection, project, view_angles
+from napari_restore_rwkv.simulate.projector import back_project, filtered_back_projection, project, view_angles
 
 PIXEL_MM = 0.8
 
@@ -38,3 +39,53 @@ def test_back_projection_undoes_projection():
     np.testing.assert_allclose(again[core], 0.02, rtol=0.02)
     around = (disk(128, 62) > 0) & (disk(128, 39, x=8, y=12) == 0)
     assert again[around].abs().max() < 0.001
+
+
+@pytest.mark.parametrize(("size", "views"), [(16, 5), (33, 40), (48, 17)])
+def test_back_projection_is_the_adjoint_of_projection(size, views):
+    angles = view_angles(views)
+    x = torch.randn(2, size, size, dtype=torch.float64)
+    y = torch.randn(2, views, size, dtype=torch.float64)
+    forward = (project(x, angles, PIXEL_MM) * y).sum()
+    backward = (x * back_project(y, angles, PIXEL_MM)).sum()
+    torch.testing.assert_close(forward, backward, rtol=1e-11, atol=1e-10)
+
+
+def test_several_images_are_projected_as_each_alone():
+    images, angles = torch.rand(2, 3, 20, 20), view_angles(18)
+    together = project(images, angles, PIXEL_MM)
+    assert together.shape == (2, 3, 18, 20)
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(together[i, j], project(images[i, j], angles, PIXEL_MM))
+
+
+def test_white_noise_in_the_views_comes_back_as_strong_as_theory_says():
+    """Variance = (pi / views / pixel)^2 * views * (2/3 r0 + 1/3 r1), r the autocorrelation of the filter.
+
+    The thirds are those of linear interpolation at a random place between two detectors.
+    """
+    views, size = 90, 96
+    angles = view_angles(views)
+    images = [filtered_back_projection(torch.randn(views, size), angles, PIXEL_MM) for _ in range(20)]
+    measured = torch.stack(images)[:, 28:68, 28:68].var()
+
+    f = torch.linspace(-0.5, 0.5, 20001, dtype=torch.float64)
+    power = (f * (0.5 + 0.5 * torch.cos(2 * torch.pi * f))) ** 2
+    r0, r1 = power.mean(), (power * torch.cos(2 * torch.pi * f)).mean()
+    expected = (torch.pi / views / PIXEL_MM) ** 2 * views * (2 / 3 * r0 + 1 / 3 * r1)
+    assert float(measured / expected) == pytest.approx(1, abs=0.05)
+
+
+def test_the_mean_of_noise_in_the_views_stays_zero():
+    angles = view_angles(60)
+    noise = torch.stack([filtered_back_projection(torch.randn(60, 64), angles, PIXEL_MM) for _ in range(20)])
+    inner = noise[:, 20:44, 20:44]
+    assert inner.mean().abs() < 0.05 * inner.std()
+
+
+def test_a_window_is_cut_out_of_the_whole_reconstruction():
+    angles, sinogram = view_angles(30), torch.randn(30, 40)
+    whole = filtered_back_projection(sinogram, angles, PIXEL_MM)
+    part = filtered_back_projection(sinogram, angles, PIXEL_MM, slice(11, 29))
+    torch.testing.assert_close(part, whole[11:29, 11:29], rtol=0, atol=1e-6)

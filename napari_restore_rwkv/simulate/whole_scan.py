@@ -1,0 +1,150 @@
+"""A whole scan made worse, slice by slice along z: for trying restoration out, and for measuring it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ScanError
+from ..progress import Progress
+from ..tasks import TASKS
+from .ct import QUARTER_DOSE_NOISE_HU, low_dose
+from .mri import low_resolution
+from .pet import DOSE_REDUCTION, FULL_COUNTS, Acquisition, low_count
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ..scans.scan import Scan
+
+_AIR_HU = -1024.0
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """What the strength of a task means, the usual one, and its ends (inclusive)."""
+
+    meaning: str
+    usual: float
+    least: float
+    most: float
+
+
+STRENGTHS = {
+    "ct-denoise": Strength("added noise relative to a quarter of the dose, which is 35 HU at the centre", 1.0, 0.05, 5),
+    "mri-sr": Strength("loss of resolution along y and x", 2.0, 1, 8),
+    "pet-low-count": Strength("one in this many counts is kept", DOSE_REDUCTION, 1, 1000),
+}
+
+
+def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None) -> Generator[Progress, None, Scan]:
+    """Make a scan worse in the way that a task puts right.
+
+    Parameters
+    ----------
+    scan
+        A good scan of the modality of the task, with square pixels for CT and PET; PET in any unit.
+    task
+        "ct-denoise", "mri-sr" or "pet-low-count".
+    seed
+        Seed of the noise; slice i draws from (seed, i).
+    strength
+        See `STRENGTHS`; None takes the usual one.
+
+    Yields
+    ------
+    Progress
+        After each slice. The worse scan is the value of StopIteration: same geometry, float32, or rounded where the
+        input holds integers of 16 bits and more; metadata["simulation"] says how it was made.
+
+    Raises
+    ------
+    ScanError
+        The task simulates nothing or is for another modality, the strength is out of range, or the scan has voxels
+        that the physics has no meaning for.
+    """
+    chosen = _checked_strength(task, strength)
+    _check_scan(scan, task)
+    own = np.dtype(scan.voxels.dtype)
+    output = np.empty(scan.shape, own if own.kind in "iu" and own.itemsize > 1 else np.float32)
+    brightest = _largest_sum(scan) if task == "pet-low-count" else 0.0
+    for z in range(scan.shape[0]):
+        image = np.asarray(scan.voxels[z], np.float32)
+        if not np.isfinite(image).all():
+            raise ScanError(f"Slice {z} holds values that are not numbers; fill them first.")
+        worse = _worse(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
+        output[z] = _as_type(worse, output.dtype)
+        region = (slice(z, z + 1), slice(0, scan.shape[1]), slice(0, scan.shape[2]))
+        yield Progress(z + 1, scan.shape[0], f"slice {z + 1} of {scan.shape[0]}", region)
+    record: dict[str, Any] = {"task": task, "strength": chosen, "meaning": STRENGTHS[task].meaning, "seed": seed}
+    return scan.with_voxels(output, metadata={**scan.metadata, "simulation": record})
+
+
+def _worse(
+    image: np.ndarray, task: str, strength: float, pixel_mm: float, seed: tuple[int, int], brightest: float
+) -> np.ndarray:
+    if task == "mri-sr":
+        return low_resolution(image, strength, seed=seed)
+    # Of a slice that is not square the missing part is air.
+    square, window = _square(image, _AIR_HU if task == "ct-denoise" else 0.0)
+    number = int(np.random.default_rng(seed).integers(2**31))
+    if task == "ct-denoise":
+        return low_dose(square, pixel_mm, strength * QUARTER_DOSE_NOISE_HU, seed=number)[window]
+    share = float(image.sum()) / brightest if brightest else 0.0
+    if share < 1e-4:
+        return image
+    # The scan is blurred and filtered already, once is enough.
+    scanner = Acquisition(counts=FULL_COUNTS * share, dose_reduction=strength, blur_mm=0.0)
+    return low_count(square, pixel_mm, scanner, seed=number)[0][window]
+
+
+def _checked_strength(task: str, strength: float | None) -> float:
+    if task not in STRENGTHS:
+        raise ScanError(f'Nothing is simulated for "{task}"; choose one of {", ".join(STRENGTHS)}.')
+    known = STRENGTHS[task]
+    chosen = known.usual if strength is None else float(strength)
+    if not (math.isfinite(chosen) and known.least <= chosen <= known.most):
+        raise ScanError(
+            f"The strength of {task} ({known.meaning}) lies from {known.least:g} to {known.most:g}; got {chosen:g}."
+        )
+    return chosen
+
+
+def _check_scan(scan: Scan, task: str) -> None:
+    modality = TASKS[task].modality
+    if scan.modality not in (None, modality):
+        raise ScanError(f"{task} is for {modality}, and this scan is {scan.modality}; choose another task.")
+    if task != "mri-sr" and not math.isclose(scan.spacing_mm[1], scan.spacing_mm[2], rel_tol=1e-3):
+        y, x = scan.spacing_mm[1:]
+        raise ScanError(f"The pixels must be square to be projected; they are {y:g} x {x:g} mm. Resample the scan.")
+    if task != "ct-denoise" and min(float(np.min(scan.voxels[z])) for z in range(scan.shape[0])) < 0:
+        raise ScanError(f"The values of {modality} must be 0 or more to be simulated; subtract the lowest first.")
+    if task == "mri-sr" and min(scan.shape[1:]) < 8:
+        raise ScanError(
+            f"A slice of {scan.shape[1]} x {scan.shape[2]} pixels is too small; it needs 8 along each side."
+        )
+
+
+def _largest_sum(scan: Scan) -> float:
+    return max(float(np.sum(scan.voxels[z], dtype=np.float64)) for z in range(scan.shape[0]))
+
+
+def _square(image: np.ndarray, outside: float) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Put an image into the middle of a square one; also return where it lies."""
+    height, width = image.shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    window = (slice(top, top + height), slice(left, left + width))
+    square = np.full((side, side), outside, np.float32)
+    square[window] = image
+    return square, window
+
+
+def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)

@@ -1,0 +1,76 @@
+"""One network for CT, MR and PET: batches of the three tasks in turn, as in the paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..train import Batch, TrainingOptions
+from . import ct_denoise, mri_sr, pet_low_count
+from .losses import unmeasured_error
+from .recipe import Draw, Recipe, Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import nn
+
+PARTS = {part.RECIPE.task: part.RECIPE for part in (ct_denoise, mri_sr, pet_low_count)}
+# Sharpening is learned slowest.
+ODDS = (0.3, 0.45, 0.25)
+
+
+def pack(scans: Path, folder: Path) -> None:
+    """Pack each task into a folder of its own."""
+    for task, recipe in PARTS.items():
+        (folder / task).mkdir(parents=True, exist_ok=True)
+        recipe.pack(scans, folder / task)
+
+
+def draw(folder: Path) -> Draw:
+    """Return what draws a batch of one of the tasks."""
+    draws = [recipe.draw(folder / task) for task, recipe in PARTS.items()]
+
+    def batch(rng: np.random.Generator) -> Batch:
+        return draws[rng.choice(len(draws), p=ODDS)](rng)
+
+    return batch
+
+
+def watch(folder: Path) -> Watch:
+    """The scores of the tasks, and their mean; that of CT is a PSNR, those of the others are gains."""
+    watches = {task: recipe.watch(folder / task) for task, recipe in PARTS.items()}
+
+    def score(network: nn.Module) -> dict[str, float]:
+        rows = {task: one(network) for task, one in watches.items()}
+        named = {f"{task}.{name}": value for task, row in rows.items() for name, value in row.items()}
+        return {"score": sum(row["score"] for row in rows.values()) / len(rows), **named}
+
+    return score
+
+
+def measure(folder: Path, network: nn.Module) -> list[dict[str, Any]]:
+    """The rows of all tasks."""
+    return [{"task": task, **row} for task, recipe in PARTS.items() for row in recipe.measure(folder / task, network)]
+
+
+RECIPE = Recipe(
+    task="all-in-one",
+    stage="all-in-one",
+    # The hardest of the three is where it starts.
+    start_from="mri-sr",
+    options=TrainingOptions(steps=2500),
+    training_scans={name: source for recipe in PARTS.values() for name, source in recipe.training_scans.items()},
+    validation_scans={name: source for recipe in PARTS.values() for name, source in recipe.validation_scans.items()},
+    pack=pack,
+    draw=draw,
+    watch=watch,
+    measure=measure,
+    what_is_measured=" | ".join(f"{task}: {recipe.what_is_measured}" for task, recipe in PARTS.items()),
+    intended_use="One network for noise in CT, resolution in MR and counts in PET, where one set of weights must do. "
+    "Research only.",
+    limits="As for the three tasks; each is done better by weights of its own.",
+    loss=unmeasured_error,
+    card_details={"keeps_measured": True},
+    details={"odds": dict(zip(PARTS, ODDS, strict=True))},
+)

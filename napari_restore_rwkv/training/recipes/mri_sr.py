@@ -1,0 +1,369 @@
+"""MRI super-resolution: sharp slices of any contrast, their resolution lowered anew at every step.
+
+Nothing but the sharp slices is packed. Each draw takes one, gives it another contrast, shading, sampling and sharpness
+(that is the target), and lowers its resolution (that is the input). Templates at 1 mm hold little fine detail, so most
+are drawn on a coarser grid, where what they hold reaches up to the highest frequencies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ...metrics import psnr, ssim
+from ...scans.files import read_scan
+from ...scans.intensity import choose_intensity
+from ...scans.kspace import measured_extent, with_measured
+from ...scans.scan import Scan
+from ...simulate.mri import kept_block, low_resolution, resampled
+from ..contrast import random_contrast, random_shading
+from ..train import Batch, TrainingOptions
+from .losses import root_error, unmeasured_error
+from .recipe import Draw, Recipe, Watch, load_slices, save_slices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+COLIN, HEAD, MACAQUE = "mr_t1_colin27_1mm.nii.gz", "mr_t1_head_e_1mm.nii.gz", "mr_t1_inia19_macaque_0p5mm.nii.gz"
+MNI, CHEST, THORAX = "mr_t1_mni152_nilearn_1mm.nii.gz", "ct_chest_a.nrrd", "ct_thorax_b_1p5mm.nii.gz"
+VALIDATION = "mr_t1gd_brain_d.nrrd"
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "coins", "brick", "gravel")
+
+# Odds of each group, and the range of grids that it is drawn on, coarser by this factor.
+GROUPS = {
+    "colin": (0.24, (1.1, 2.0)),
+    "head": (0.26, (0.85, 1.8)),
+    "macaque": (0.12, (0.9, 1.7)),
+    "mni": (0.08, (1.5, 2.2)),
+    "ct": (0.1, (0.9, 1.8)),
+    "photographs": (0.12, (1.0, 2.6)),
+    "shapes": (0.12, (0.8, 1.6)),
+}
+# Crop sides with the batch of each and their odds; the last is a whole field of view.
+CROPS = ((64, 8), (96, 4), (128, 2), (176, 1), (256, 1))
+CROP_ODDS = (0.34, 0.28, 0.2, 0.1, 0.08)
+FACTORS = (1.8, 4.3)
+MOST_NOISE = 0.02
+_RIM = 5
+CT_WINDOWS_HU = ((-160.0, 240.0), (-1000.0, 400.0), (-200.0, 1200.0))
+WATCHED_SLICES, MEASURED_SLICES = (5, 10, 15, 20), tuple(range(2, 24))
+MEASURED = ((2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (2.0, 0.01), (4.0, 0.01))
+
+
+def pack(scans: Path, folder: Path) -> None:
+    """Write slices.safetensors, sharp slices by group, and validation.safetensors, the validation subject."""
+    groups = {
+        "colin": _three_ways(read_scan(scans / COLIN).voxels, 4),
+        "head": _three_ways(read_scan(scans / HEAD).voxels, 5),
+        "macaque": _three_ways(_as_bytes(read_scan(scans / MACAQUE).voxels), 4),
+        "mni": _three_ways(read_scan(scans / MNI).voxels, 6),
+        "ct": _ct_slices(scans),
+        "photographs": [_photograph(name) for name in PHOTOGRAPHS],
+    }
+    save_slices(groups, folder / "slices.safetensors")
+    pack_validation(scans, folder)
+
+
+def pack_validation(scans: Path, folder: Path) -> None:
+    """Write the validation subject alone."""
+    save_slices({"slice": list(np.asarray(read_scan(scans / VALIDATION).voxels))}, folder / "validation.safetensors")
+
+
+def draw(folder: Path, apodised: float = 0.8) -> Draw:
+    """Return what draws a batch of low-resolution and sharp fields of view of all groups, and what was measured.
+
+    A share `apodised` of the sharp ones has its highest frequencies tapered, as most scanners do.
+    """
+    groups, names = load_slices(folder / "slices.safetensors"), list(GROUPS)
+    odds = np.array([GROUPS[name][0] for name in names])
+
+    def batch(rng: np.random.Generator) -> Batch:
+        side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
+        pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        while len(pieces) < count:
+            name = names[rng.choice(len(names), p=odds / odds.sum())]
+            image = groups[name][rng.integers(len(groups[name]))] if name in groups else random_shapes(rng)
+            sharp = _field_of_view(_sharp(image, GROUPS[name][1], side, rng, apodised), side, rng)
+            pieces.append((*_lowered(sharp, rng), sharp))
+        low, measured, clean = (torch.from_numpy(np.stack(images)[:, None]) for images in zip(*pieces, strict=True))
+        return low, clean, measured
+
+    return batch
+
+
+def _draw_half_apodised(folder: Path) -> Draw:
+    return draw(folder, apodised=0.5)
+
+
+def draw_shapes(folder: Path) -> Draw:
+    """Return what draws small fields of view of shapes alone."""
+
+    def batch(rng: np.random.Generator) -> Batch:
+        side, count = CROPS[0]
+        pieces = []
+        for _ in range(count):
+            sharp = _field_of_view(_sharp(random_shapes(rng), GROUPS["shapes"][1], side, rng, 0.5), side, rng)
+            pieces.append((*_lowered(sharp, rng), sharp))
+        low, measured, clean = (torch.from_numpy(np.stack(images)[:, None]) for images in zip(*pieces, strict=True))
+        return low, clean, measured
+
+    return batch
+
+
+def watch(folder: Path) -> Watch:
+    """Gain over zero-fill in dB on a few whole slices of the validation subject, at x2 and x4, and inverted at x2."""
+    slices = [load_slices(folder / "validation.safetensors")["slice"][i] for i in WATCHED_SLICES]
+
+    def score(network: nn.Module) -> dict[str, float]:
+        gains = {}
+        for name, factor, contrast in (("x2", 2.0, _as_it_is), ("x4", 4.0, _as_it_is), ("x2_inverted", 2.0, inverted)):
+            scored = [score_slice(network, contrast(image), factor, 0.0) for image in slices]
+            for what, key in (("", "psnr_after"), ("raw_", "psnr_of_network")):
+                gains[f"{what}gain_{name}"] = float(np.mean([one[key] - one["psnr_before"] for one in scored]))
+        return {"score": gains["gain_x2"] + gains["gain_x4"], **gains}
+
+    return score
+
+
+def measure(folder: Path, network: nn.Module) -> list[dict[str, Any]]:
+    """Rows of contrast, factor and noise with the figures of zero-fill and of what is restored."""
+    slices = load_slices(folder / "validation.safetensors")["slice"]
+    rows = []
+    for contrast in ("T1 with contrast agent", "inverted"):
+        for factor, noise in MEASURED:
+            chosen = [slices[i] for i in MEASURED_SLICES]
+            scored = [
+                score_slice(network, inverted(image) if contrast == "inverted" else image, factor, noise, seed=i)
+                for i, image in zip(MEASURED_SLICES, chosen, strict=True)
+            ]
+            means = {name: float(np.mean([one[name] for one in scored])) for name in scored[0]}
+            worst = min(one["psnr_after"] - one["psnr_before"] for one in scored)
+            rows.append({"contrast": contrast, "factor": factor, "noise": noise, **means, "worst_gain": worst})
+    return rows
+
+
+def score_slice(
+    network: nn.Module, image: np.ndarray, factor: float, noise: float, *, seed: int = 0
+) -> dict[str, float]:
+    """Score zero-fill and restored slice against the sharp one; the noise is a fraction of its 99.9th percentile."""
+    low = low_resolution(image, factor, noise * float(np.percentile(image, 99.9)), seed=seed)
+    rule = choose_intensity(Scan(low[None], modality="MR"))
+    with torch.no_grad():
+        restored = rule.from_network(network(torch.from_numpy(rule.to_network(low))[None, None])[0, 0].numpy(), low)
+    extent = measured_extent(low)
+    consistent = with_measured(restored, low, extent) if extent else restored
+    return {
+        "psnr_before": psnr(low, image),
+        "psnr_of_network": psnr(restored, image),
+        "psnr_after": psnr(consistent, image),
+        "ssim_before": ssim(low, image),
+        "ssim_after": ssim(consistent, image),
+    }
+
+
+def inverted(image: np.ndarray) -> np.ndarray:
+    """Another contrast of a T1 slice: air stays dark, and above it what was bright is dark."""
+    scale = max(float(np.percentile(image, 99.9)), 1.0)
+    values = image / scale
+    return (scale * np.interp(values, (0, 0.12, 1, 1.6), (0, 1, 0.15, 0.05))).astype(np.float32)
+
+
+def random_shapes(rng: np.random.Generator, size: int = 160) -> np.ndarray:
+    """Flat ellipses and boxes on black, uint8, shape (size, size): edges of every direction and contrast."""
+    y, x = np.mgrid[:size, :size] / size
+    image = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(4, 25)):
+        centre, turn = rng.uniform(0.1, 0.9, 2), rng.uniform(0, np.pi)
+        half = np.exp(rng.uniform(np.log(0.02), np.log(0.4), 2))
+        along = ((x - centre[1]) * np.cos(turn) + (y - centre[0]) * np.sin(turn)) / half[0]
+        across = ((y - centre[0]) * np.cos(turn) - (x - centre[1]) * np.sin(turn)) / half[1]
+        inside = np.maximum(abs(along), abs(across)) < 1 if rng.random() < 0.3 else along**2 + across**2 < 1
+        image[inside] = rng.integers(256)
+    return image
+
+
+def _as_it_is(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def _sharp(
+    image: np.ndarray, grids: tuple[float, float], side: int, rng: np.random.Generator, apodised: float
+) -> np.ndarray:
+    """A target: the slice in another contrast, shading, orientation, sampling, sharpness and brightness."""
+    unit = _unit_values(image, rng)
+    unit = random_contrast(unit, rng)
+    if rng.random() < 0.5:
+        unit = random_shading(unit, rng)
+    unit = unit[tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))]
+    unit = unit.T if rng.random() < 0.5 else unit
+    coarser = rng.uniform(*grids)
+    # Voxels need not be square, and a large crop needs enough of a slice to fill it.
+    stretch = np.exp(rng.uniform(-0.12, 0.12, 2))
+    shape = [
+        round(max(length / (coarser * by), min(0.8 * side, 1.3 * length)))
+        for length, by in zip(unit.shape, stretch, strict=True)
+    ]
+    sharp = resampled(unit, (shape[0], shape[1]))
+    if rng.random() < apodised:
+        sharp = _apodised(sharp, rng)
+    # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale lie anywhere.
+    level = 0.6 if rng.random() < 0.4 else np.exp(rng.uniform(np.log(0.12), np.log(0.9)))
+    brightest = max(float(np.percentile(sharp, 99.9)), 0.02)
+    return np.minimum(sharp * np.float32(level / brightest), 1)
+
+
+def _lowered(sharp: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The slice at a lower resolution, and which of its coefficients were measured."""
+    factors = [float(rng.choice((2, 3, 4))) if rng.random() < 0.4 else float(rng.uniform(*FACTORS)) for _ in range(2)]
+    if rng.random() < 0.8:
+        factors[1] = factors[0]
+    elif rng.random() < 0.3:
+        factors[int(rng.integers(2))] = 1.0
+    noise = 0.0 if rng.random() < 0.3 else rng.uniform(0, MOST_NOISE) * float(np.percentile(sharp, 99.9))
+    factor = (factors[0], factors[1])
+    measured = np.zeros(sharp.shape, bool)
+    measured[kept_block(sharp.shape, factor)] = True
+    return np.minimum(low_resolution(sharp, factor, noise, seed=rng), 1), measured
+
+
+def _field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut out a square, mirrored at its end where the slice is too small, that fades to black at its rim.
+
+    So its own Fourier transform, which takes the rims for neighbours, meets no edge there.
+    """
+    corners = [[int(rng.integers(max(0, length - side) + 1)) for length in sharp.shape] for _ in range(2)]
+    # The fuller of two places: there is nothing to be learned from air.
+    pieces = [sharp[y : y + side, x : x + side] for y, x in corners]
+    piece = max(pieces, key=lambda one: float(one.std()))
+    pads = [(0, side - length) for length in piece.shape]
+    rim = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    fade = (0.5 - 0.5 * np.cos(np.pi * (rim / _RIM).clip(0, 1))).astype(np.float32)
+    return np.pad(piece, pads, mode="symmetric") * fade[:, None] * fade
+
+
+def _unit_values(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """From 0 to 1; the steps of whole numbers are filled by noise, which another contrast would turn into contours."""
+    values = image + rng.uniform(-0.5, 0.5, image.shape).astype(np.float32)
+    low, high = CT_WINDOWS_HU[rng.choice(len(CT_WINDOWS_HU))] if image.dtype == np.int16 else (0.0, 255.0)
+    return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
+
+
+def _apodised(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Taper the highest frequencies along each axis, as many scanners do before they show an image."""
+    end = rng.uniform(0.36, 0.6)
+    start = end - rng.uniform(0.04, 0.25)
+    spectrum = np.fft.fft2(image)
+    for axis, size in enumerate(image.shape):
+        frequency = np.abs(np.fft.fftfreq(size))
+        taper = 0.5 + 0.5 * np.cos(np.pi * ((frequency - start) / (end - start)).clip(0, 1))
+        spectrum *= np.expand_dims(taper, 1 - axis)
+    return np.abs(np.fft.ifft2(spectrum)).astype(np.float32)
+
+
+def _three_ways(voxels: np.ndarray, step: int) -> list[np.ndarray]:
+    """Slices along all three axes, where they hold something, cut to what they hold and a margin."""
+    voxels = np.asarray(voxels)
+    slices = []
+    for axis in range(3):
+        for image in np.moveaxis(voxels, axis, 0)[step // 2 :: step]:
+            filled = image > 0.1 * 255
+            if filled.mean() < 0.08:
+                continue
+            rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+            bounds = [(max(0, where[0] - 6), where[-1] + 7) for where in (rows, columns)]
+            slices.append(image[bounds[0][0] : bounds[0][1], bounds[1][0] : bounds[1][1]])
+    return slices
+
+
+def _as_bytes(voxels: np.ndarray) -> np.ndarray:
+    voxels = np.asarray(voxels)
+    return np.rint((voxels * (255 / np.percentile(voxels, 99.95))).clip(0, 255)).astype(np.uint8)
+
+
+def _ct_slices(scans: Path) -> list[np.ndarray]:
+    chest, thorax = (np.asarray(read_scan(scans / name).voxels) for name in (CHEST, THORAX))
+    halved = chest.reshape(len(chest), 256, 2, 256, 2).mean(axis=(2, 4))
+    return [np.rint(image).astype(np.int16) for image in (*halved, *thorax[::3])]
+
+
+def _photograph(name: str) -> np.ndarray:
+    # Only who packs the training set needs scikit-image.
+    from skimage import color, data
+
+    image = getattr(data, name)()
+    grey = color.rgb2gray(image) * 255 if image.ndim == 3 else image
+    return np.rint(grey).astype(np.uint8)
+
+
+_PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz, BSD-2-Clause"
+
+RECIPE = Recipe(
+    task="mri-sr",
+    stage="mri-sr",
+    start_from="mri-sr-second",
+    options=TrainingOptions(steps=5000, learning_rate=4e-4),
+    training_scans={
+        COLIN: "Debian mricron-data, templates/ch2.nii.gz, BSD-3-Clause",
+        HEAD: _PYCORTEX,
+        MACAQUE: "Debian mricron-data, BSD-3-Clause",
+        MNI: "PyPI nilearn 0.14.1, datasets/data, BSD-3-Clause",
+        CHEST: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
+        THORAX: "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files/aorta_report, Apache-2.0",
+    },
+    validation_scans={VALIDATION: "PyPI pyradiomics 3.0.1 (sdist), data/brain1_image.nrrd, BSD-3-Clause"},
+    pack=pack,
+    draw=draw,
+    watch=watch,
+    measure=measure,
+    what_is_measured="PSNR in dB and SSIM, data range max - min of each sharp slice, mean over 22 whole slices of a "
+    "subject never trained on; before is zero-filled, after has the measured block of k-space put back; worst_gain is "
+    "that of the slice that gained least",
+    intended_use="Sharpening MR slices that were acquired at a half to a quarter of the resolution of their grid, "
+    "along both axes. Research only.",
+    limits="Trained on k-space cropping simulated from two human heads, two templates, a macaque, CT, photographs "
+    "and shapes in random contrasts; not tested on real accelerated acquisitions. "
+    "It cannot know detail that was not measured.",
+    loss=unmeasured_error,
+    card_details={"keeps_measured": True},
+    details={
+        "groups": {name: {"odds": odds, "coarser": grids} for name, (odds, grids) in GROUPS.items()},
+        "photographs": PHOTOGRAPHS,
+        "crops": CROPS,
+        "factors": FACTORS,
+        "most_noise": MOST_NOISE,
+        "loss": "root mean square error of the unmeasured frequencies, and a quarter of that of all",
+    },
+)
+
+# What the weights start from: shapes with sharp edges teach in minutes what slices of heads alone teach in hours; then
+# slices judged by all frequencies, then by those that were not measured.
+SHAPES_RECIPE = replace(
+    RECIPE,
+    stage="mri-sr-shapes",
+    start_from=None,
+    options=TrainingOptions(steps=400, final_learning_rate=5e-4),
+    pack=pack_validation,
+    draw=draw_shapes,
+    loss=root_error,
+)
+FIRST_RECIPE = replace(
+    RECIPE,
+    stage="mri-sr-first",
+    start_from="mri-sr-shapes",
+    options=TrainingOptions(steps=4000),
+    draw=_draw_half_apodised,
+    stop_after=1500,
+    loss=root_error,
+)
+SECOND_RECIPE = replace(
+    RECIPE,
+    stage="mri-sr-second",
+    start_from="mri-sr-first",
+    options=TrainingOptions(steps=2600, learning_rate=8e-4),
+    draw=_draw_half_apodised,
+)

@@ -1,0 +1,97 @@
+"""What every recipe has to say, whatever the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from ..train import Batch, Loss, TrainingOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Draw = Callable[[np.random.Generator], Batch]
+# Figures of a network on the validation subject, by name; a higher "score" is better.
+Watch = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the weights of one task are made.
+
+    Attributes
+    ----------
+    task
+        One of `napari_restore_rwkv.tasks.TASKS`.
+    stage
+        Name of its folder of packed data and state: that of the task, or another one for weights to start from.
+    start_from
+        The stage whose weights to start from; None starts from a new network, the identity.
+    options
+        The schedule.
+    training_scans, validation_scans
+        Scans by file name, each with the package that it comes from and that package's licence.
+    pack
+        Called with the folder of the scans and the folder to write the packed data into.
+    draw
+        Called with the folder of packed data; returns what draws a batch, in network units.
+    watch
+        Called with the same folder; returns what scores a network during training: few slices, ``"score"`` among the
+        figures.
+    measure
+        Called with the same folder and a fused network; returns the rows of the card's table.
+    what_is_measured
+        One sentence about those rows.
+    intended_use, limits
+        Sentences of the card.
+    loss
+        See `Trainer`.
+    stop_after
+        Steps after which a stage that others start from ends, before its schedule does; None for the whole schedule.
+    details
+        What else the card should say of the recipe.
+    card_details
+        What else the card should say of the weights, such as ``"keeps_measured"``.
+    """
+
+    task: str
+    stage: str
+    start_from: str | None
+    options: TrainingOptions
+    training_scans: Mapping[str, str]
+    validation_scans: Mapping[str, str]
+    pack: Callable[[Path, Path], None]
+    draw: Callable[[Path], Draw]
+    watch: Callable[[Path], Watch]
+    measure: Callable[[Path, nn.Module], list[dict[str, Any]]]
+    what_is_measured: str
+    intended_use: str
+    limits: str
+    loss: Loss | None = None
+    stop_after: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    card_details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_slices(groups: Mapping[str, list[np.ndarray]], path: Path) -> None:
+    """Pack slices of any shape and type, in named groups, into one safetensors file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{name}.{i:04d}": np.ascontiguousarray(image)
+        for name, images in groups.items()
+        for i, image in enumerate(images)
+    }
+    save_file(arrays, path)
+
+
+def load_slices(path: Path) -> dict[str, list[np.ndarray]]:
+    """Read a file that `save_slices` wrote."""
+    groups: dict[str, list[np.ndarray]] = {}
+    for key, image in sorted(load_file(path).items()):
+        groups.setdefault(key.rsplit(".", 1)[0], []).append(image)
+    return groups

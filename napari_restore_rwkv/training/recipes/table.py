@@ -1,0 +1,17 @@
+"""The recipes, by the name of their stage, which is that of the task but for stages that others start from."""
+
+from . import all_in_one, ct_denoise, mri_sr, pet_low_count
+
+RECIPES = {
+    recipe.stage: recipe
+    for recipe in (
+        ct_denoise.WHOLE_RECIPE,
+        ct_denoise.RECIPE,
+        mri_sr.SHAPES_RECIPE,
+        mri_sr.FIRST_RECIPE,
+        mri_sr.SECOND_RECIPE,
+        mri_sr.RECIPE,
+        pet_low_count.RECIPE,
+        all_in_one.RECIPE,
+    )
+}

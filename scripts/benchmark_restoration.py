@@ -1,0 +1,343 @@
+"""Measure every task at several strengths on the validation subjects, beside what else one could do.
+
+    python scripts/benchmark_restoration.py [--task TASK ...] [--slices N] [--without bm3d]
+
+Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, and pictures of the slices that
+gained least. The strengths of the classical filters are tuned on training subjects, for each task and strength anew.
+BM3D (non-commercial licence, only if installed) is given the spectrum of the noise. A U-Net takes part where
+train_unet.py has trained one. Times are those of a machine that may have other work to do.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, estimate_sigma
+from train_unet import UNet
+from train_weights import ROOT, STATES
+
+from napari_restore_rwkv.metrics import score_slice
+from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
+from napari_restore_rwkv.restoration.restore import restore_slice
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.ct import QUARTER_DOSE_NOISE_HU
+from napari_restore_rwkv.simulate.mri import low_resolution
+from napari_restore_rwkv.training.pairs import Pairs
+from napari_restore_rwkv.training.recipes import ct_denoise, mri_sr, pet_low_count
+from napari_restore_rwkv.training.recipes.recipe import load_slices
+
+OUTPUT = ROOT / "benchmarks"
+Filter = Callable[[np.ndarray], np.ndarray]
+Slices = list[tuple[np.ndarray, np.ndarray]]  # degraded and clean
+_TRIED = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0, 13.0)
+_WIDTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One task at one strength: degraded and clean slices to measure, others to tune on, and how to score."""
+
+    task: str
+    strength: str
+    modality: str
+    unit: str
+    window: tuple[float, float] | None
+    measured: Slices
+    tuning: Slices
+    # Power of the noise in every coefficient of the 2-D FFT of a slice of this shape, where it is known.
+    spectrum: Callable[[tuple[int, ...]], np.ndarray] | None = None
+
+
+def ct_cases(slices: int) -> list[Case]:
+    """CT at about half, a quarter and an eighth of the dose."""
+    folder = STATES / "ct-denoise"
+    validation, training = (Pairs.load(folder / f"{name}.safetensors") for name in ("validation", "pairs"))
+    chosen = [3, 15, len(training.clean) - 20]
+
+    def spectrum_at(strength: float) -> Callable[[tuple[int, ...]], np.ndarray]:
+        def power(shape: tuple[int, ...]) -> np.ndarray:
+            # That of the very noise that was added: nobody has it so well in practice.
+            own = [np.abs(np.fft.fft2(noise)) ** 2 for noise in validation.noise if noise.shape == shape]
+            return gaussian_filter(strength**2 * np.mean(own, axis=0), 2, mode="wrap")
+
+        return power
+
+    return [
+        Case(
+            "ct-denoise",
+            f"{strength * QUARTER_DOSE_NOISE_HU:g} HU",
+            "CT",
+            "HU",
+            ct_denoise.WINDOW_HU,
+            [(c + strength * n, c) for c, n in list(zip(validation.clean, validation.noise, strict=True))[:slices]],
+            [(training.clean[i] + strength * training.noise[i], training.clean[i]) for i in chosen],
+            spectrum_at(strength),
+        )
+        for strength in ct_denoise.MEASURED_STRENGTHS
+    ]
+
+
+def mri_cases(slices: int) -> list[Case]:
+    """MRI at x2, x3 and x4, without noise and with 1 % of it, and of another contrast."""
+    folder = STATES / "mri-sr"
+    volume = load_slices(folder / "validation.safetensors")["slice"]
+    groups = load_slices(folder / "slices.safetensors")
+    tuning = [groups["head"][10], groups["head"][60], groups["colin"][40]]
+    numbers = np.linspace(2, 23, slices).round().astype(int)
+    settings = [("T1 Gd", factor, noise) for factor, noise in mri_sr.MEASURED]
+    settings += [("inverted", 2.0, 0.0), ("inverted", 4.0, 0.0)]
+
+    def pairs(images: list[np.ndarray], contrast: str, factor: float, noise: float) -> Slices:
+        sharp = [mri_sr.inverted(image) if contrast == "inverted" else image.astype(np.float32) for image in images]
+        return [
+            (low_resolution(image, factor, noise * float(np.percentile(image, 99.9)), seed=i), image)
+            for i, image in enumerate(sharp)
+        ]
+
+    return [
+        Case(
+            "mri-sr",
+            f"{contrast}, x{factor:g}" + (f", noise {noise:.0%}" if noise else ""),
+            "MR",
+            "",
+            None,
+            pairs([volume[i] for i in numbers], contrast, factor, noise),
+            pairs(tuning, contrast, factor, noise),
+        )
+        for contrast, factor, noise in settings
+    ]
+
+
+def pet_cases(slices: int) -> list[Case]:
+    """Simulated PET at a quarter, a twelfth and a 24th of the counts."""
+    folder = STATES / "pet-low-count"
+    training = load_slices(folder / "pairs.safetensors")
+    suv = np.float32(1000)
+    cases = []
+    for reduction in pet_low_count.MEASURED_REDUCTIONS:
+        pairs = load_slices(folder / f"validation_{reduction:g}.safetensors")
+        numbers = np.linspace(0, len(pairs["low"]) - 1, slices).round().astype(int)
+        # Training slices were thinned at random; those whose noise is nearest to that of this strength are tuned on.
+        wanted = np.median([estimate_sigma(pairs["low"][i] / suv) for i in numbers])
+        near = np.argsort([abs(estimate_sigma(low / suv) - wanted) for low in training["low"]])[:5]
+        cases.append(
+            Case(
+                "pet-low-count",
+                f"1/{reduction:g} of the counts",
+                "PET",
+                "SUV",
+                None,
+                [(pairs["low"][i] / suv, pairs["full"][i] / suv) for i in numbers],
+                [(training["low"][i] / suv, training["full"][i] / suv) for i in near],
+            )
+        )
+    return cases
+
+
+CASES = {"ct-denoise": ct_cases, "mri-sr": mri_cases, "pet-low-count": pet_cases}
+
+
+def classical(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str]]:
+    """The classical filters, each with the strength that was best on the training slices."""
+
+    def means(strength: float) -> Filter:
+        return lambda image: denoise_nl_means(
+            image, patch_size=5, patch_distance=6, h=strength * _scale(case, image), fast_mode=True
+        )
+
+    def variation(strength: float) -> Filter:
+        return lambda image: denoise_tv_chambolle(image, weight=strength * _scale(case, image))
+
+    def blur(width: float) -> Filter:
+        return lambda image: gaussian_filter(image, width)
+
+    families = {"NLM, tuned": (means, _TRIED), "TV, tuned": (variation, _TRIED), "Gaussian, tuned": (blur, _WIDTHS)}
+    filters = {}
+    for name, (make, tried) in families.items():
+        best = max(tried, key=lambda value: _mean_psnr(case, make(value)))
+        filters[name] = (make(best), f"{best:g}")
+    if "bm3d" not in without and (bm3d := _bm3d(case)):
+        filters["BM3D, noise spectrum"] = (bm3d, "known noise")
+    return filters
+
+
+def learned(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str]]:
+    """Our shipped weights, the all-in-one network, and the U-Net, as far as they are there."""
+    rule = choose_intensity(Scan(np.stack([low for low, _ in case.measured]), modality=case.modality, unit=case.unit))
+    networks: dict[str, torch.nn.Module] = {}
+    unet = STATES / case.task / "unet" / "best.pt"
+    if unet.exists() and "unet" not in without:
+        network = UNet()
+        network.load_state_dict(torch.load(unet, weights_only=True, map_location="cpu")["average"])
+        # What our weights may do after the network, the U-Net may do as well.
+        if case.task in shipped_checkpoints():
+            network.card = load_checkpoint(case.task).card  # type: ignore[assignment]
+        networks["U-Net"] = network.eval()
+    for name, task in (("ours, all-in-one", "all-in-one"), ("ours, light", case.task)):
+        if task in shipped_checkpoints():
+            networks[name] = load_checkpoint(task)
+    return {
+        name: ((lambda image, network=network: restore_slice(image, network, rule)), "")
+        for name, network in networks.items()
+    }
+
+
+def measure(case: Case, without: tuple[str, ...]) -> tuple[list[dict[str, object]], Image.Image | None]:
+    """Rows of the table for one case, and a picture of the slice that gained least by ours."""
+    methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, "")}
+    methods |= classical(case, without) | learned(case, without)
+    rows: list[dict[str, object]] = []
+    results: dict[str, list[np.ndarray]] = {}
+    for name, (apply, setting) in methods.items():
+        _reset_peak()
+        before, start = _memory_kb("VmRSS"), time.perf_counter()
+        results[name] = [np.asarray(apply(low), np.float32) for low, _ in case.measured]
+        seconds = (time.perf_counter() - start) / len(case.measured)
+        scores = [
+            score_slice(restored, clean, case.window)
+            for restored, (_, clean) in zip(results[name], case.measured, strict=True)
+        ]
+        bias = [float(np.mean(a - b)) for a, (_, b) in zip(results[name], case.measured, strict=True)]
+        rows.append(
+            {
+                "task": case.task,
+                "strength": case.strength,
+                "method": name,
+                "setting": setting,
+                "psnr": float(np.mean([score.psnr for score in scores])),
+                "ssim": float(np.mean([score.ssim for score in scores])),
+                "rmse": float(np.mean([score.rmse for score in scores])),
+                "unit": case.unit,
+                "bias": float(np.mean(bias)),
+                "psnr_of_slices": [round(score.psnr, 3) for score in scores],
+                "seconds_per_slice": seconds,
+                "peak_memory_mb": max(0, _memory_kb("VmHWM") - before) / 1024,
+            }
+        )
+        print(f"{case.task} {case.strength}: {name} {setting} {rows[-1]['psnr']:.2f} dB, {seconds:.2f} s", flush=True)
+    return rows, _picture(case, results, rows)
+
+
+def table(rows: list[dict[str, object]], head: dict[str, object]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "# Restoration measured",
+        "",
+        f"{head['date']}, {head['machine']}, {head['threads']} thread(s). Validation subjects were never trained on; "
+        "PSNR in dB with the range max - min of each clean slice (CT: window [-160, 240] HU), mean over "
+        f"at most {head['slices']} slices; gain is over the input, and lowest that of the slice that gained least.",
+        "",
+        "| task | strength | method | PSNR | gain | lowest | SSIM | RMSE | s/slice | MB |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        same = [one for one in rows if (one["task"], one["strength"]) == (row["task"], row["strength"])]
+        [base] = [one for one in same if one["method"] == "input"]
+        gains = np.subtract(row["psnr_of_slices"], base["psnr_of_slices"])
+        lines.append(
+            f"| {row['task']} | {row['strength']} | {row['method']} | {row['psnr']:.2f} | {gains.mean():+.2f} | "
+            f"{gains.min():+.2f} | {row['ssim']:.4f} | {row['rmse']:.4g} {row['unit']} | "
+            f"{row['seconds_per_slice']:.2f} | {row['peak_memory_mb']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _scale(case: Case, image: np.ndarray) -> float:
+    """What filter strengths are multiples of: 10 HU, 0.1 SUV, or 1 % of the brightness of an MR slice."""
+    return {"CT": 10.0, "PET": 0.1}.get(case.modality) or 0.01 * float(np.percentile(image, 99.9))
+
+
+def _mean_psnr(case: Case, apply: Filter) -> float:
+    return float(np.mean([score_slice(apply(low), clean, case.window).psnr for low, clean in case.tuning]))
+
+
+def _bm3d(case: Case) -> Filter | None:
+    try:
+        import bm3d
+    except ImportError:
+        return None
+    # It asks NumPy 2 for a function by the name that NumPy 1 had for it.
+    setattr(np, "trapz", np.trapezoid)  # noqa: B010 - as an attribute it is unknown to checkers
+
+    def apply(image: np.ndarray) -> np.ndarray:
+        # Its matching of blocks is made for images from 0 to 1.
+        low, width = float(image.min()), float(np.ptp(image)) or 1.0
+        unit = (image - low) / width
+        noise = max(estimate_sigma(unit), 1e-4) if case.spectrum is None else case.spectrum(image.shape) / width**2
+        return bm3d.bm3d(unit, noise) * width + low
+
+    return apply
+
+
+def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[str, object]]) -> Image.Image | None:
+    """Input, best classical filter, ours, clean, and ours - clean of the slice that gained least, side by side."""
+    if "ours, light" not in results:
+        return None
+    figures = {row["method"]: np.array(row["psnr_of_slices"]) for row in rows}
+    worst = int((figures["ours, light"] - figures["input"]).argmin())
+    peers = [name for name in figures if name not in {"input", "ours, light", "ours, all-in-one", "U-Net"}]
+    best = max(peers, key=lambda name: figures[name].mean())
+    clean = case.measured[worst][1].astype(np.float32)
+    low, high = case.window or (0.0, float(np.percentile(clean, 99.8)))
+    shown = [results[name][worst] for name in ("input", best, "ours, light")] + [clean]
+    grey = [((image - low) / (high - low)).clip(0, 1) for image in shown]
+    difference = results["ours, light"][worst] - clean
+    limit = max(float(np.percentile(np.abs(difference), 99.5)), 1e-6)
+    grey.append((difference / (2 * limit) + 0.5).clip(0, 1))
+    return Image.fromarray((255 * np.concatenate(grey, axis=1)).astype(np.uint8))
+
+
+def _reset_peak() -> None:
+    """Let Linux count the peak memory of this process anew; elsewhere the figure stays 0."""
+    path = Path("/proc/self/clear_refs")
+    if path.exists():
+        path.write_text("5")
+
+
+def _memory_kb(name: str) -> int:
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def main() -> None:
+    """Measure what the command line asks for and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=tuple(CASES), nargs="+", default=list(CASES))
+    parser.add_argument("--slices", type=int, default=8, help="validation slices of each case, at most (8)")
+    parser.add_argument("--without", choices=("bm3d", "unet"), nargs="+", default=[])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    pictures = chosen.output / "restoration_failures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    for task in chosen.task:
+        for number, case in enumerate(CASES[task](chosen.slices)):
+            found, picture = measure(case, tuple(chosen.without))
+            rows += found
+            if picture:
+                picture.save(pictures / f"{task}_{number}.png")
+    head = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "threads": chosen.threads,
+        "slices": chosen.slices,
+    }
+    (chosen.output / "restoration.json").write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    (chosen.output / "restoration.md").write_text(table(rows, head))
+
+
+if __name__ == "__main__":
+    main()

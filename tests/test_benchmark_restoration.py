@@ -1,0 +1,53 @@
+"""The scripts behind the table of benchmarks/restoration.md: what can be checked without training."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+import benchmark_restoration
+import train_unet
+
+from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.training.recipes.table import RECIPES
+
+
+@pytest.fixture
+def case(rng):
+    clean = np.kron(rng.integers(0, 5, (6, 6)), np.ones((8, 8))) * 50.0
+    pairs = [(clean + rng.normal(0, 20, clean.shape), clean)]
+    return benchmark_restoration.Case("ct-denoise", "20 HU", "CT", "HU", None, pairs, pairs)
+
+
+def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():
+    network, image = train_unet.UNet(), torch.rand(2, 1, 21, 34)
+    assert torch.equal(network(image), image)
+    sizes = [sum(p.numel() for p in one.parameters()) for one in (network, RestoreRWKV.light().fused())]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+
+
+def test_the_budget_of_the_unet_is_that_of_all_stages_of_ours():
+    assert train_unet.budget(RECIPES["mri-sr"]) == 400 + 1500 + 2600 + RECIPES["mri-sr"].options.steps
+
+
+def test_tuned_filters_better_the_slices_that_they_are_tuned_on(case):
+    rows, _ = benchmark_restoration.measure(case, without=("bm3d", "unet"))
+    scores = {row["method"]: row["psnr"] for row in rows}
+    for name in ("NLM, tuned", "TV, tuned", "Gaussian, tuned"):
+        assert scores[name] > scores["input"]
+    assert "ours, light" in scores
+
+
+def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
+    common = {"task": "t", "strength": "s", "ssim": 1.0, "rmse": 1.0, "unit": "HU", "seconds_per_slice": 0.0}
+    common["peak_memory_mb"] = 0.0
+    rows = [
+        {**common, "method": "input", "psnr": 30.0, "psnr_of_slices": [29.0, 31.0]},
+        {**common, "method": "ours", "psnr": 32.0, "psnr_of_slices": [30.0, 34.0]},
+    ]
+    head = {"date": "2026-01-01", "machine": "m", "threads": 1, "slices": 2}
+    assert "| t | s | ours | 32.00 | +2.00 | +1.00 |" in benchmark_restoration.table(rows, head)

@@ -1,0 +1,189 @@
+"""The recipes of the shipped weights, on packed data small enough for a test."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.tasks import TASKS
+from napari_restore_rwkv.training.contrast import random_contrast, random_shading
+from napari_restore_rwkv.training.pairs import Pairs
+from napari_restore_rwkv.training.recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
+from napari_restore_rwkv.training.recipes.losses import root_error, unmeasured_error
+from napari_restore_rwkv.training.recipes.recipe import load_slices, save_slices
+from napari_restore_rwkv.training.recipes.table import RECIPES
+
+
+@pytest.fixture
+def mri_folder(rng, tmp_path):
+    y, x = np.mgrid[:150, :130]
+    head = (200 * ((y - 75) ** 2 / 60**2 + (x - 65) ** 2 / 50**2 < 1) + rng.integers(0, 20, (150, 130))).astype(
+        np.uint8
+    )
+    groups = {name: [head] for name in mri_sr.GROUPS if name not in {"ct", "shapes"}}
+    groups["ct"] = [(head.astype(np.int16) - 100) * 5]
+    save_slices(groups, tmp_path / "slices.safetensors")
+    save_slices({"slice": [head.astype(np.int16)] * 25}, tmp_path / "validation.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def pet_folder(rng, tmp_path):
+    full = rng.integers(0, 9000, (128, 128)).astype(np.uint16)
+    pairs = {"low": [full // 2], "full": [full], "lesions": [np.eye(128, dtype=np.int16)]}
+    save_slices(pairs, tmp_path / "pairs.safetensors")
+    for reduction in pet_low_count.MEASURED_REDUCTIONS:
+        many = {name: images * 2 for name, images in pairs.items()}
+        save_slices(many, tmp_path / f"validation_{reduction:g}.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def ct_folder(rng, tmp_path):
+    clean = rng.normal(0, 300, (70, 90)).clip(-1024, 3000)
+    pairs = Pairs([clean], [rng.normal(0, 900, clean.shape)])
+    pairs.save(tmp_path / "pairs.safetensors")
+    pairs.save(tmp_path / "validation.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def few_slices(monkeypatch):
+    """Measure on fewer slices than the cards do."""
+    monkeypatch.setattr(mri_sr, "MEASURED_SLICES", (2, 3))
+    monkeypatch.setattr(mri_sr, "WATCHED_SLICES", (1,))
+    monkeypatch.setattr(pet_low_count, "WATCHED_SLICES", (0,))
+
+
+def batches(draw, count=12):
+    return [draw(np.random.default_rng((3, i))) for i in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_another_contrast_stays_between_0_and_1_and_keeps_shape_and_type(rng, seed):
+    image = rng.random((30, 20)).astype(np.float32)
+    for change in (random_contrast, random_shading):
+        changed = change(image, np.random.default_rng(seed))
+        assert changed.shape == image.shape
+        assert changed.dtype == np.float32
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+
+
+def test_contrasts_differ_and_some_are_not_monotone():
+    ramp = np.linspace(0, 1, 400, dtype=np.float32)[None]
+    rises = [np.diff(random_contrast(ramp, np.random.default_rng(i))[0]) for i in range(40)]
+    falling = sum(bool((steps < -1e-4).any()) for steps in rises)
+    assert 3 <= falling <= 30
+
+
+def test_packed_slices_come_back_by_group_in_order(tmp_path):
+    groups = {"a": [np.full((2, 3), i, np.uint8) for i in range(12)], "b": [np.zeros((4, 4), np.int16)]}
+    save_slices(groups, tmp_path / "slices.safetensors")
+    loaded = load_slices(tmp_path / "slices.safetensors")
+    assert [int(image[0, 0]) for image in loaded["a"]] == list(range(12))
+    assert loaded["b"][0].dtype == np.int16
+
+
+@pytest.mark.parametrize("draw", [mri_sr.draw, mri_sr.draw_shapes])
+def test_mri_batches_are_low_and_sharp_images_of_the_same_thing(mri_folder, draw):
+    for low, sharp, measured in batches(draw(mri_folder)):
+        assert low.shape == sharp.shape == measured.shape
+        assert low.dtype == sharp.dtype == torch.float32
+        assert float(low.min()) >= 0
+        assert float(low.max()) <= 1
+        # What was measured is about the same in both; what was not is missing in one.
+        spectra = [torch.fft.fft2(images, norm="ortho") for images in (low, sharp)]
+        difference = (spectra[0] - spectra[1]).abs().square()
+        inside, missing = (difference * measured).sum(), (difference * ~measured).sum()
+        assert missing > 0
+        assert inside < 0.5 * (spectra[1].abs().square() * measured).sum()
+
+
+def test_mri_batches_have_the_sizes_that_will_be_used(mri_folder):
+    sizes = {tuple(batch[0].shape) for batch in batches(mri_sr.draw(mri_folder), 30)}
+    assert sizes <= {(count, 1, side, side) for side, count in mri_sr.CROPS}
+    assert len(sizes) >= 4
+
+
+def test_mri_batches_follow_from_the_generator(mri_folder):
+    draw = mri_sr.draw(mri_folder)
+    first, again = draw(np.random.default_rng(8)), draw(np.random.default_rng(8))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_noisy_ct_is_clipped_as_inference_clips_it(ct_folder):
+    noisy = torch.cat([batch[0].flatten() for batch in batches(ct_denoise.draw(ct_folder), 6)])
+    assert float(noisy.min()) == 0
+    unclipped = torch.cat([batch[0].flatten() for batch in batches(ct_denoise.WHOLE_RECIPE.draw(ct_folder), 6)])
+    assert float(unclipped.min()) < 0
+
+
+def test_pet_batches_are_the_same_place_at_the_same_scale(pet_folder):
+    for low, full in batches(pet_low_count.draw(pet_folder)):
+        inside = (full > 0.01) & (full < 1)
+        torch.testing.assert_close(low[inside] / full[inside], torch.full((int(inside.sum()),), 0.5), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "folder"),
+    [(ct_denoise.RECIPE, "ct_folder"), (mri_sr.RECIPE, "mri_folder"), (pet_low_count.RECIPE, "pet_folder")],
+)
+def test_a_network_that_changes_nothing_gains_nothing(few_slices, recipe, folder, request):
+    network = RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1).fused()
+    rows = recipe.measure(request.getfixturevalue(folder), network)
+    assert rows
+    for row in rows:
+        assert row["psnr_after"] == pytest.approx(row["psnr_before"], abs=0.05)
+        assert abs(row["worst_gain"]) < 0.1
+    assert "score" in recipe.watch(request.getfixturevalue(folder))(network)
+
+
+def test_the_lesions_of_pet_are_told_as_a_share_of_full_count(pet_folder):
+    network = RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1).fused()
+    [row, *_] = pet_low_count.measure(pet_folder, network)
+    assert row["lesions"] == 2
+    assert row["lesion_mean_before"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_an_inverted_slice_keeps_air_dark_and_turns_the_rest():
+    turned = mri_sr.inverted(np.array([[0.0, 200.0, 1000.0]] * 3))
+    assert turned[0, 0] == 0
+    assert turned[0, 1] > turned[0, 2] > 0
+
+
+def test_all_in_one_draws_from_every_task(mri_folder, pet_folder, ct_folder, tmp_path):
+    for task in all_in_one.PARTS:
+        (tmp_path / task).mkdir()
+    for path in tmp_path.glob("*.safetensors"):
+        for task in all_in_one.PARTS:
+            (tmp_path / task / path.name).write_bytes(path.read_bytes())
+    # All wrote into one folder: what the tasks read last under a name decides, so only MRI and CT are told apart here.
+    (tmp_path / "pet-low-count" / "pairs.safetensors").unlink()
+    full = np.full((128, 128), 3000, np.uint16)
+    save_slices({"low": [full], "full": [full], "lesions": [full]}, tmp_path / "pet-low-count" / "pairs.safetensors")
+    lengths = {len(batch) for batch in batches(all_in_one.draw(tmp_path), 20)}
+    assert lengths == {2, 3}
+
+
+def test_the_root_error_is_the_mean_of_roots():
+    clean = torch.zeros(2, 1, 4, 4)
+    restored = torch.stack([torch.full((1, 4, 4), 0.3), torch.full((1, 4, 4), 0.1)])
+    assert float(root_error(restored, clean)) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_errors_at_measured_frequencies_count_a_quarter():
+    clean, ripple = torch.zeros(1, 1, 8, 8), torch.cos(torch.arange(8) * np.pi / 2).expand(1, 1, 8, 8)
+    measured = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    unmeasured = float(unmeasured_error(ripple, clean, clean, measured))
+    measured[..., [2, 6]] = True
+    assert float(unmeasured_error(ripple, clean, clean, measured)) == pytest.approx(unmeasured / 5, rel=0.01)
+    assert float(unmeasured_error(ripple, clean)) == pytest.approx(unmeasured, rel=1e-4)
+
+
+def test_every_stage_starts_from_one_of_the_table_and_serves_a_task():
+    for stage, recipe in RECIPES.items():
+        assert recipe.task in TASKS
+        assert stage == recipe.stage
+        assert recipe.start_from is None or recipe.start_from in RECIPES
+    assert {recipe.task for recipe in RECIPES.values()} == set(TASKS)
