@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .restoration.restore import restore
     from .scans.files import read_scan, write_scan
     from .scans.scan import Scan
+    from .training.fine_tune import fine_tune
 
     __version__: str
 
@@ -21,6 +22,7 @@ __all__ = [
     "Scan",
     "__version__",
     "evaluate",
+    "fine_tune",
     "finish",
     "load_checkpoint",
     "read_scan",
@@ -32,6 +34,7 @@ _HOMES = {
     "RestoreRWKV": ".network.model",
     "Scan": ".scans.scan",
     "evaluate": ".metrics",
+    "fine_tune": ".training.fine_tune",
     "finish": ".progress",
     "load_checkpoint": ".network.checkpoint",
     "read_scan": ".scans.files",

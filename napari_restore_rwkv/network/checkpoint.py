@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..tasks import TASKS
+from .bundles import is_bundle, read_bundle, weights_in
 from .model import RestoreRWKV
 
 _SHIPPED = Path(__file__).parent / "weights"
@@ -93,7 +94,8 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     ----------
     path_or_task
         A task with shipped weights, such as "ct-denoise", or a file: .safetensors of ours, or a state_dict of the
-        authors' code (.pth, .pt, .ckpt). The network's sizes are inferred from the weights.
+        authors' code (.pth, .pt, .ckpt), or a bundle of fine-tuned weights (.restorerwkv), adapters merged. The
+        network's sizes are inferred from the weights.
     fused
         Fold each Omni-Shift into one convolution, for inference; False keeps the network trainable.
 
@@ -108,12 +110,16 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
         If there are no such weights, or the file is anything else.
     """
     path = _path_of(path_or_task)
-    weights = _without_leftovers(_read(path))
+    if is_bundle(path):
+        weights, stored = weights_in(read_bundle(path), shipped_checkpoints().values(), path.name)
+        card = card_from(stored, path.name)
+    else:
+        weights, card = _without_leftovers(_read(path)), _read_card(path)
     network = RestoreRWKV(**_sizes(weights, path.name))
     _fill(network, weights, path.name)
     if fused:
         network = network.fused()
-    network.card = _read_card(path)  # type: ignore[assignment]
+    network.card = card  # type: ignore[assignment]
     return network
 
 
@@ -248,16 +254,26 @@ def _read_card(path: Path) -> Card:
         return Card(title=path.stem, weights_sha256=digest)
     try:
         stored = json.loads(beside.read_text("utf-8"))
-        card = Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise CheckpointError(
-            f"The card {beside.name} cannot be read; get it anew, or move it away to use the weights bare."
-        ) from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(_unreadable_card(beside.name)) from error
+    card = card_from(stored, beside.name)
     if card.weights_sha256 != digest:
         raise CheckpointError(
             f"{path.name} is not the file that its card {beside.name} describes (sha256 differs); get both anew."
         )
     return card
+
+
+def card_from(stored: Any, file: str) -> Card:
+    """Make a card of its plain values; what later versions may add is left out."""
+    try:
+        return Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(_unreadable_card(file)) from error
+
+
+def _unreadable_card(file: str) -> str:
+    return f"The card {file} cannot be read; get it anew, or move it away to use the weights bare."
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,163 @@
+"""The work behind ``restore-rwkv finetune CONFIG.toml``.
+
+`cli.EXAMPLE` shows the file; `weights` and one scan are all that it needs. Names in it are relative to it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from .errors import OutputError, ScanError
+from .tasks import TASKS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator
+
+    from .training.material import Material
+    from .training.options import FineTuneOptions, FineTuneStep
+    from .training.outcome import FineTuned
+
+_TOP = {"weights", "output", "folder", "scans", "folders", "options"}
+_OF_SCAN = {"degraded", "target", "labels", "modality", "strength", "strength_like"}
+_OF_FOLDERS = {"degraded", "target", "modality"}
+
+
+def fine_tune_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Fine-tune as a TOML file says; return values for ``--json``, text, and the exit code."""
+    config, here = _read(arguments.config), arguments.config.parent
+    weights = _weights(config, here)
+    output = _path(config, "output", here)
+    if output and output.exists():
+        raise OutputError(f"{output.name} exists, and weights are never overwritten; give another output.")
+
+    # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
+    from .training.acceptance import table
+    from .training.fine_tune import fine_tune
+
+    options = _options(config, arguments.device)
+    material = _material(config, here, options)
+    outcome = _exhaust(fine_tune(weights, material, options, folder=_path(config, "folder", here)))
+    bundle = outcome.save(output) if outcome.accepted else None
+    values = {
+        "accepted": outcome.accepted,
+        "reason": outcome.verdict.reason,
+        "bundle": None if bundle is None else str(bundle),
+        "held_out": [row.as_dict() for row in outcome.rows],
+        "card": outcome.card.as_dict(),
+    }
+    lines = [table(outcome.rows)] if outcome.rows else []
+    return values, "\n".join([*lines, outcome.verdict.reason, *([f"Written to {bundle}"] if bundle else [])]), 0
+
+
+def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
+    told: set[str] = set()
+    with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        try:
+            while True:
+                step = next(steps)
+                for warning in step.warnings:
+                    if warning not in told:
+                        told.add(warning)
+                        print(f"restore-rwkv: {warning}", file=sys.stderr)
+                bar.total = step.total
+                bar.set_description(step.what, refresh=False)
+                if step.score and step.start:
+                    bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
+                bar.update(step.step - bar.n)
+        except StopIteration as end:
+            return end.value
+        finally:
+            steps.close()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
+    except ValueError as error:
+        raise ScanError(f"{path.name} is no TOML file: {error}; see restore-rwkv finetune --help.") from error
+    _only(config, _TOP, path.name)
+    for scan in config.get("scans", []):
+        _only(scan, _OF_SCAN, "[[scans]]")
+    for pair in config.get("folders", []):
+        _only(pair, _OF_FOLDERS, "[[folders]]")
+    if "weights" not in config or not (config.get("scans") or config.get("folders")):
+        raise ScanError(f"{path.name} must name weights, and scans in [[scans]] or [[folders]]; see --help.")
+    return config
+
+
+def _only(values: Any, known: set[str], where: str) -> None:
+    if not isinstance(values, dict):
+        raise ScanError(f"{where} must hold names with values; see restore-rwkv finetune --help.")
+    if unknown := sorted(values.keys() - known):
+        raise ScanError(f'{where} has "{unknown[0]}", which means nothing; there are {", ".join(sorted(known))}.')
+
+
+def _weights(config: dict[str, Any], here: Path) -> str | Path:
+    name = str(config["weights"])
+    return name if name in TASKS else here / name
+
+
+def _path(config: dict[str, Any], name: str, here: Path) -> Path | None:
+    return here / str(config[name]) if name in config else None
+
+
+def _options(config: dict[str, Any], device: str) -> FineTuneOptions:
+    from .training.options import FineTuneOptions
+
+    given = config.get("options", {})
+    _only(given, {field.name for field in fields(FineTuneOptions)} - {"crops"}, "[options]")
+    try:
+        return FineTuneOptions(**({"device": device} | given))
+    except TypeError as error:
+        raise ScanError(f"[options] has a value of the wrong kind: {error}; see finetune --help.") from error
+
+
+def _material(config: dict[str, Any], here: Path, options: FineTuneOptions) -> list[Material]:
+    from .scans.opening import open_scan
+    from .training.material import Material
+    from .training.noise import fit_strength
+
+    def scan(values: dict[str, Any], name: str) -> Any:
+        return open_scan(here / values[name], modality=values.get("modality")) if name in values else None
+
+    material = []
+    for values in [*config.get("scans", []), *_pairs(config, here)]:
+        degraded, target = scan(values, "degraded"), scan(values, "target")
+        labels = open_scan(here / values["labels"]).voxels if "labels" in values else None
+        strength = values.get("strength")
+        if "strength_like" in values and target is not None:
+            task = options.task or (str(config["weights"]) if config["weights"] in TASKS else "")
+            if not task:
+                raise ScanError("strength_like needs to know the task; give it in [options].")
+            like = open_scan(here / values["strength_like"], modality=values.get("modality"))
+            strength = fit_strength(target, like, task, seed=options.seed, axis=options.axis).strength
+        material.append(Material(degraded, target, labels, strength))
+    return material
+
+
+def _pairs(config: dict[str, Any], here: Path) -> list[dict[str, Any]]:
+    """Scans of folders as entries of their own; two folders must hold the same names."""
+    entries = []
+    for pair in config.get("folders", []):
+        sides = [side for side in ("degraded", "target") if side in pair]
+        try:
+            names = {side: sorted(file.name for file in (here / pair[side]).iterdir()) for side in sides}
+        except OSError as error:
+            raise ScanError(f"A folder in [[folders]] cannot be read: {error}; check its name.") from error
+        if len(sides) == 2 and names["degraded"] != names["target"]:
+            odd = sorted(set(names["degraded"]) ^ set(names["target"]))[0]
+            raise ScanError(f'"{odd}" is in only one of the two folders; give both the same file names.')
+        if not sides or not names[sides[0]]:
+            raise ScanError("[[folders]] must name a degraded or a target folder with scans in it.")
+        more = {"modality": pair["modality"]} if "modality" in pair else {}
+        entries += [{side: str(Path(pair[side]) / name) for side in sides} | more for name in names[sides[0]]]
+    return entries

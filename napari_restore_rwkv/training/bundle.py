@@ -1,0 +1,153 @@
+"""Writing bundles of fine-tuned weights, and finding those on this computer; `network.bundles` has the format."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save
+
+from ..errors import CheckpointError, OutputError
+from ..network.bundles import (
+    ADAPTERS,
+    BASE,
+    CARD,
+    FORMAT,
+    MANIFEST,
+    PICTURE,
+    SUFFIX,
+    WEIGHTS,
+    digest,
+    read_bundle,
+)
+from ..network.checkpoint import Card, card_from
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+FOLDER_VARIABLE = "RESTORE_RWKV_BUNDLES"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One bundle on this computer, for a list.
+
+    Attributes
+    ----------
+    path
+        What `load_checkpoint` takes.
+    card
+        Its card; one with a title only where it cannot be read.
+    problem
+        Why it cannot be used; "" where it can, as far as its card and list of files tell.
+    """
+
+    path: Path
+    card: Card
+    problem: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its held-out slices gained enough when it was made."""
+        return bool(self.card.details.get("verdict", {}).get("accepted"))
+
+
+def bundles_folder() -> Path:
+    """Where bundles of this user are: ``RESTORE_RWKV_BUNDLES``, or the platform's folder for data of programs."""
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen)
+    if os.name == "nt":
+        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return data / "napari-restore-rwkv" / "bundles"
+
+
+def available_bundles(folder: Path | None = None) -> list[Bundle]:
+    """List the bundles of a folder, by default `bundles_folder`, the newest first; their weights are not read."""
+    found = sorted((folder or bundles_folder()).glob(f"*{SUFFIX}"), key=lambda path: path.name)
+    bundles = [_look_at(path) for path in found]
+    return sorted(bundles, key=lambda bundle: bundle.card.details.get("created", bundle.card.created), reverse=True)
+
+
+def save_bundle(
+    path: Path,
+    card: Card,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+    adapters: Mapping[str, Tensor] | None = None,
+    base: Mapping[str, Tensor] | None = None,
+    picture: bytes | None = None,
+) -> Path:
+    """Write a bundle; the card gets the digest of the weights or adapters.
+
+    Parameters
+    ----------
+    path
+        A new file; the suffix is added where it is missing, and the folder made.
+    weights, adapters
+        Either all weights, or the adapters.
+    base
+        The weights that the adapters change, where these are not shipped with this package.
+    picture
+        PNG of a held-out slice.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    OutputError
+        If there is such a file already, or it cannot be written.
+    """
+    path = path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX)
+    name, values = (ADAPTERS, adapters) if adapters is not None else (WEIGHTS, weights)
+    assert values is not None
+    payload = safetensors_bytes(values)
+    contents = {
+        CARD: json.dumps(card.as_dict() | {"weights_sha256": digest(payload)}, indent=2).encode(),
+        name: payload,
+        **({BASE: safetensors_bytes(base)} if base is not None else {}),
+        **({PICTURE: picture} if picture is not None else {}),
+    }
+    manifest = {"format": FORMAT, "files": {file: digest(content) for file, content in contents.items()}}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Made first, and only if there is none: two writers cannot both have the name.
+        path.open("xb").close()
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for file, content in {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents}.items():
+                archive.writestr(zipfile.ZipInfo(file), content)
+        partial.replace(path)
+    except FileExistsError as error:
+        raise OutputError(f"{path.name} exists, and weights are never overwritten; give another name.") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
+    return path
+
+
+def safetensors_bytes(values: Mapping[str, Tensor]) -> bytes:
+    """Weights as they are stored in a bundle, and digested for its card."""
+    return save({name: value.detach().cpu().contiguous() for name, value in values.items()})
+
+
+def _look_at(path: Path) -> Bundle:
+    try:
+        stored: Any = json.loads(read_bundle(path, only=[CARD])[CARD])
+        return Bundle(path, card_from(stored, path.name))
+    except CheckpointError as error:
+        return Bundle(path, Card(title=path.stem), str(error))
+    except (KeyError, ValueError):
+        return Bundle(path, Card(title=path.stem), f"{path.name} has no card that can be read; get it anew.")

@@ -1,0 +1,260 @@
+"""Crops to learn from, drawn from the scans while the training runs; nothing is packed beforehand.
+
+A batch is a pair of tensors in network units: degraded crops (B, 1, Y, X), and (B, 2, Y, X) with the target and, in the
+second channel, the weight of each pixel's error. `loss_of` puts the two together:
+
+    loss = sum(weight * |restored - target|^p) / sum(weight),    p = 1, or 2 where the target is noisy itself
+
+Pixels of weight 0 add exactly nothing to it, nor to its gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..scans.intensity import IntensityRule, choose_intensity
+from ..simulate.whole_scan import STRENGTHS
+from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
+from .noise import box_mean, degraded
+from .pairs import CROPS
+from .slices import Slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .material import Checked
+
+    Batch = tuple[Tensor, Tensor]
+
+# Whole slices are rare: one costs as much as a dozen steps of small crops.
+_CROP_ODDS = (0.30, 0.28, 0.22, 0.14, 0.05, 0.01)
+# To simulate takes seconds for a large slice: some slices are degraded twice, with strengths around the chosen one.
+_REALISATIONS, _MOST_SIMULATED_SLICES = 2, 32
+_STRENGTH_SPREAD = 0.35
+# Where smoothed neighbouring slices differ by more than this many deviations, anatomy changes and nothing is learned.
+_LARGEST_CHANGE = 3.0
+
+Images = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """A slice that is scored before and after: (Y, X) each, in the unit of the scan.
+
+    Attributes
+    ----------
+    scan, index
+        Number of the scan, and of the slice in it.
+    degraded, target
+        What is restored, and what it should be: for noisy scans the mean of the neighbouring slices.
+    neighbours
+        For noisy scans the two neighbours themselves; else None.
+    counted
+        Where errors count.
+    rule
+        How values map to the network's range.
+    """
+
+    scan: int
+    index: int
+    degraded: np.ndarray
+    target: np.ndarray
+    neighbours: tuple[np.ndarray, np.ndarray] | None
+    counted: np.ndarray
+    rule: IntensityRule
+
+
+class Examples:
+    """Draws training batches from checked material, and reads its held-out slices.
+
+    Parameters
+    ----------
+    checked
+        The material with its split; its held-out slices are read by `held_out` only.
+    task
+        Whose degradation is simulated where only references are given.
+    seed
+        Of the simulated noise; a batch follows from the generator that it is drawn with.
+    crops
+        Sides (0 for a whole slice) and batch of each; see `pairs.CROPS`.
+    """
+
+    def __init__(self, checked: Checked, task: str, *, seed: int = 0, crops: Sequence[tuple[int, int]] = CROPS) -> None:
+        self.seed, self.crops, self.mode = seed, tuple(crops), checked.mode
+        known = {side: odds for (side, _), odds in zip(CROPS, _CROP_ODDS, strict=True)}
+        odds = np.array([known.get(side, 1.0) for side, _ in self.crops])
+        self._odds = odds / odds.sum()
+        everything = [labels for labels in checked.covered if labels]
+        only_marked = any(labels.slices[TRAIN] for labels in everything)
+        self._sources = [_Source(checked, n, task, seed, only_marked) for n in range(len(checked.material))]
+        self._training = [
+            (m, i)
+            for m, (split, labels) in enumerate(zip(checked.splits, checked.covered, strict=True))
+            for i in self._sources[m].usable(split.training)
+            if not only_marked or (labels and labels.slices_with(TRAIN, EMPHASISE, KEEP) & {i})
+        ]
+        self._held = [(m, i) for m, split in enumerate(checked.splits) for i in split.held_out]
+
+    @property
+    def training_slices(self) -> int:
+        """How many slices batches are drawn from."""
+        return len(self._training)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Draw a batch of crops of one size, each flipped at random."""
+        side, count = self.crops[rng.choice(len(self.crops), p=self._odds)]
+        pieces = [self._piece(rng, side) for _ in range(count)]
+        # Whole slices of several scans may have several shapes.
+        pieces = [piece for piece in pieces if piece[0].shape == pieces[0][0].shape]
+        given, target, weight = (np.stack(images) for images in zip(*pieces, strict=True))
+        return torch.from_numpy(given[:, None]), torch.from_numpy(np.stack((target, weight), axis=1))
+
+    def held_out(self, most: int | None = None) -> list[HeldOut]:
+        """Read the held-out slices, at most so many of them, evenly spread."""
+        count = len(self._held)
+        chosen = range(count) if most is None else np.linspace(0, count - 1, min(most, count)).round().astype(int)
+        return [self._sources[m].held_out(m, i) for m, i in (self._held[int(n)] for n in chosen)]
+
+    def whole(self, index: int) -> tuple[np.ndarray, IntensityRule]:
+        """The degraded slice of the first scan, as it is shown in a preview, and its intensity rule."""
+        source = self._sources[0]
+        return source.degraded(min(max(index, 0), len(source.given) - 1)), source.rule
+
+    def _piece(self, rng: np.random.Generator, side: int) -> Images:
+        m, i = self._training[int(rng.integers(len(self._training)))]
+        return self._sources[m].piece(i, side, rng)
+
+
+def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the loss for `Trainer`, called with restored, target with weight, and degraded."""
+
+    def loss(restored: Tensor, target_and_weight: Tensor, given: Tensor) -> Tensor:
+        target, weight = target_and_weight[:, :1], target_and_weight[:, 1:]
+        difference = torch.where(weight > 0, restored - target, 0)
+        # The mean of noisy targets is the truth, their median need not be.
+        error = difference.square() if mode == "noisy" else difference.abs()
+        return (weight * error).sum() / weight.sum().clamp_min(1)
+
+    return loss
+
+
+class _Source:
+    """One scan's worth of examples."""
+
+    def __init__(self, checked: Checked, number: int, task: str, seed: int, only_marked: bool) -> None:
+        self.one, self.axis, self.mode = checked.material[number], checked.axis, checked.mode
+        self.training, self.distance = checked.splits[number].training, checked.distances[number]
+        self.task, self.seed, self.only_marked = task, seed, only_marked
+        self.given = Slices(self.one.scan, self.axis)
+        self.reference = None if self.one.target is None else Slices(self.one.target, self.axis)
+        self.rule = choose_intensity(self.one.scan)
+        self._simulated: dict[tuple[int, int], np.ndarray] = {}
+        self._change: float | None = None
+
+    def usable(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Those of the training slices that can be had in good time: all, or some where they have to be simulated."""
+        if self.mode != "reference" or len(numbers) <= _MOST_SIMULATED_SLICES:
+            return numbers
+        return [numbers[int(i)] for i in np.linspace(0, len(numbers) - 1, _MOST_SIMULATED_SLICES).round()]
+
+    def degraded(self, index: int, realisation: int = 0) -> np.ndarray:
+        """The slice that goes into the network, whole, (Y, X)."""
+        return self.given.read(index) if self.mode != "reference" else self._simulate(index, realisation)
+
+    def piece(self, index: int, side: int, rng: np.random.Generator) -> Images:
+        """A crop in network units: degraded, target, weight."""
+        height, width = self.given.plane
+        rows, columns = (side, side) if side else (height, width)
+        labels = None if self.one.labels is None else labelled_slice(self.one.labels, index, self.axis)
+        y, x = self._corner(labels, rows, columns, rng)
+        box = (slice(y, y + rows), slice(x, x + columns))
+        given = self.degraded(index, int(rng.integers(_REALISATIONS)))[box]
+        marked = None if labels is None else labels[box]
+        weight = weights_of(marked, given.shape, self.only_marked)
+        target = self._target(index, box, weight)
+        if marked is not None:
+            target = np.where(marked == KEEP, given, target)
+        weight *= np.isfinite(given) & np.isfinite(target)
+        # A slice smaller than the crop is mirrored, so that all crops of a batch have one shape.
+        pads = [(0, rows - given.shape[0]), (0, columns - given.shape[1])]
+        flips = tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))
+        images = (self.rule.to_network(given), self.rule.to_network(target), weight)
+        given, target, weight = (np.ascontiguousarray(np.pad(im, pads, mode="symmetric")[flips]) for im in images)
+        return given, target, weight
+
+    def held_out(self, number: int, index: int) -> HeldOut:
+        whole = (slice(None), slice(None))
+        given = self.degraded(index)
+        weight = np.ones(given.shape, np.float32)
+        neighbours = None
+        if self.mode == "noisy":
+            before, _, after = self._around(index, whole)
+            neighbours = (before, after)
+        target = self._target(index, whole, weight)
+        if self.one.labels is not None:
+            labels = labelled_slice(self.one.labels, index, self.axis)
+            target = np.where(labels == KEEP, given, target)
+            weight *= labels != IGNORE
+        counted = (weight > 0) & np.isfinite(given) & np.isfinite(target)
+        return HeldOut(number, index, np.asarray(given), np.asarray(target), neighbours, counted, self.rule)
+
+    def _corner(self, labels: np.ndarray | None, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Upper left corner of a crop, which holds at least one pixel that counts, if the slice has one."""
+        height, width = self.given.plane
+        most_y, most_x = max(0, height - rows), max(0, width - columns)
+        places = np.flatnonzero(weights_of(labels, labels.shape, self.only_marked)) if labels is not None else ()
+        if not len(places):
+            return int(rng.integers(most_y + 1)), int(rng.integers(most_x + 1))
+        y, x = divmod(int(places[rng.integers(len(places))]), width)
+        y, x = y - int(rng.integers(rows)), x - int(rng.integers(columns))
+        return min(max(y, 0), most_y), min(max(x, 0), most_x)
+
+    def _target(self, index: int, box: tuple[slice, slice], weight: np.ndarray) -> np.ndarray:
+        """What the crop should become; where that is not known, its weight becomes 0."""
+        if self.mode != "noisy":
+            assert self.reference is not None
+            return self.reference.read(index)[box]
+        before, given, after = self._around(index, box)
+        target = (before + after) / 2
+        smooth = [box_mean(np.nan_to_num(image)) for image in (before, given, after)]
+        if self._change is None:
+            self._change = self._usual_change()
+        # Half the noise variance is in the mean of two, so that its difference from the middle one is less by that.
+        weight *= np.abs(smooth[2] - smooth[0]) <= _LARGEST_CHANGE * self._change
+        weight *= np.abs(smooth[1] - (smooth[0] + smooth[2]) / 2) <= _LARGEST_CHANGE * self._change * np.sqrt(0.75)
+        return target
+
+    def _around(self, index: int, box: tuple[slice, slice]) -> Images:
+        """A crop of a slice, between the same of the slices before and after it that have noise of their own."""
+        numbers = (index - self.distance, index, index + self.distance)
+        before, given, after = (self.given.read(i)[box].astype(np.float32) for i in numbers)
+        return before, given, after
+
+    def _usual_change(self) -> float:
+        """Robust deviation of the difference of smoothed neighbouring slices, in the unit of the scan."""
+        changes = []
+        for n in np.linspace(0, len(self.training) - 1, min(4, len(self.training))).round().astype(int):
+            before, _, after = self._around(self.training[n], (slice(None), slice(None)))
+            difference = np.abs(box_mean(np.nan_to_num(before)) - box_mean(np.nan_to_num(after)))
+            if difference.any():
+                changes.append(1.4826 * float(np.median(difference[difference > 0])))
+        return float(np.median(changes)) if changes else 0.0
+
+    def _simulate(self, index: int, realisation: int) -> np.ndarray:
+        key = (index, realisation)
+        if key not in self._simulated:
+            rng = np.random.default_rng((self.seed, index, realisation))
+            limits = STRENGTHS[self.task]
+            # The first realisation, which previews and scores take, has the very strength that was chosen.
+            spread = rng.uniform(-_STRENGTH_SPREAD, _STRENGTH_SPREAD) if realisation else 0.0
+            strength = (self.one.strength or limits.usual) * np.exp(spread)
+            strength = min(max(float(strength), limits.least), limits.most)
+            assert self.reference is not None
+            number = int(rng.integers(2**31))
+            self._simulated[key] = degraded(self.reference, index, self.task, strength, number)
+        return self._simulated[key]

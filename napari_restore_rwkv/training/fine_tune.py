@@ -1,0 +1,342 @@
+"""Fine-tuning on local data, and the decision whether its result is better than what there was.
+
+`fine_tune` is a generator; the viewer's process, the command line and the tests only iterate it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from copy import deepcopy
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..device import choose_device
+from ..errors import DeviceError, ScanError
+from ..network.bundles import merged
+from ..network.checkpoint import Card, load_checkpoint
+from ..simulate.whole_scan import STRENGTHS
+from ..tasks import TASKS
+from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
+from .adapters import adapters_in, add_adapters, without_adapters
+from .examples import Examples, loss_of
+from .material import check_material
+from .memory import available_memory, crops_that_fit
+from .options import STOP, FineTuneOptions, FineTuneStep, Preview
+from .outcome import FineTuned, describe, fingerprints
+from .pairs import CROPS
+from .resume import SECONDS_BETWEEN_SAVES, Record, WorkFolder
+from .slices import Slices
+from .train import Trainer, TrainingOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ..network.model import RestoreRWKV
+    from .examples import HeldOut
+    from .material import Checked, Material
+    from .train import TrainingStep
+
+    # What a generator in here yields and is sent, and what it returns.
+    Steps = Generator[FineTuneStep, int | str | None, Any]
+
+# Above this many parameters, adapters are learned rather than all weights.
+LARGEST_FOR_ALL_WEIGHTS = 5_000_000
+DEFAULT_RANK = 8
+LIGHT_RATE, ADAPTER_RATE, FULL_RATE = 2e-4, 2e-4, 3e-5
+# Held-out slices that the verdict is about, and those of them that are scored on the way.
+SCORED_SLICES, WATCHED_SLICES = 8, 3
+_SCORES, _FEWEST_STEPS_BETWEEN = 10, 20
+
+
+def fine_tune(
+    weights: str | Path,
+    material: Material | Sequence[Material],
+    options: FineTuneOptions | None = None,
+    *,
+    folder: Path | None = None,
+) -> Generator[FineTuneStep, int | str | None, FineTuned]:
+    """Fine-tune weights on local scans.
+
+    Iterate it for `FineTuneStep`; ``send(i)`` asks for a preview of slice i, which the next record holds;
+    ``send(STOP)`` ends the training with the best weights so far; closing it cancels. The `FineTuned` is the value of
+    StopIteration.
+
+    Parameters
+    ----------
+    weights
+        What `load_checkpoint` takes: a task with shipped weights, a weights file, a bundle.
+    material
+        One scan or several, all with a reference or all without; see `Material`.
+    options
+        See `FineTuneOptions`.
+    folder
+        Where to keep the state, so that the same call goes on after an interruption, with the same result as without
+        one on the same machine; None keeps nothing.
+
+    Yields
+    ------
+    FineTuneStep
+        After each step, and after each slice that is scored.
+
+    Raises
+    ------
+    ScanError
+        If the scans and labels do not fit together, or a pair is shifted by more than a pixel and not forced.
+    CheckpointError
+        If the weights cannot be read or are for another modality, or the folder holds another fine-tuning.
+    DeviceError
+        If the device is not there or has too little memory.
+    """
+    options = options or FineTuneOptions()
+    plain = load_checkpoint(weights, fused=False).eval()
+    card: Card = plain.card  # type: ignore[assignment]
+    card = replace(card, task=card.task or options.task)
+    card = replace(card, modality=card.modality or (TASKS[card.task].modality if card.task else None))
+    checked = check_material(material, card.modality, axis=options.axis, force=options.force)
+    _check_task(card.task, checked)
+    return (yield from _Run(plain, card, checked, options, folder).steps())
+
+
+class _Run:
+    """One fine-tuning, from checked material to its outcome."""
+
+    def __init__(
+        self, plain: RestoreRWKV, card: Card, checked: Checked, options: FineTuneOptions, folder: Path | None
+    ) -> None:
+        self.plain, self.card, self.checked, self.options, self.folder = plain, card, checked, options, folder
+        self.device = choose_device(options.device)
+        self.rank = _rank(plain, options)
+        self.window = window_of(checked.material[0].scan.modality)
+        self.old = {name: value.clone() for name, value in plain.state_dict().items()}
+        self.record = Record()
+        self.start: Score | None = None
+        self.examples: Examples | None = None
+        self.trainer: Trainer | None = None
+        self.wanted: int | None = None
+        self.stopped = False
+
+    def steps(self) -> Generator[FineTuneStep, int | str | None, FineTuned]:
+        if self.checked.useless:
+            return self._nothing_learned(self.checked.useless)
+        work = WorkFolder(self.folder, self._identity()) if self.folder else None
+        network = deepcopy(self.plain)
+        if self.rank:
+            add_adapters(network, self.rank, self.options.seed)
+        network = network.to(self.device).train()
+        crops = work.crops if work and work.crops else self._crops(network)
+        if work and not work.crops:
+            work.begin(crops)
+        examples = self.examples = Examples(self.checked, self.card.task, seed=self.options.seed, crops=crops)
+        if not examples.training_slices:
+            return self._nothing_learned("nothing is marked 1 (train here) in a slice that may be trained on")
+        held = examples.held_out(SCORED_SLICES)
+        watched = [int(i) for i in np.linspace(0, len(held) - 1, min(WATCHED_SLICES, len(held))).round()]
+        before = yield from self._scores(self._fused(self.old), held, "with the old weights")
+        if not math.isfinite(mean_score(before).psnr):
+            verdict = judge(before, before)
+            return self._outcome(verdict, [], None, None)
+        self.start = mean_score([before[i] for i in watched])
+
+        trainer = self.trainer = Trainer(
+            network, examples.draw, _training_options(self.options, self.rank, self.plain), loss_of(self.checked.mode)
+        )
+        if work:
+            self.record = work.resume(trainer)
+        yield from self._train(trainer, [held[i] for i in watched], work)
+        # Where nothing was better, the last weights are shown, so that the figures say how far they went astray.
+        state = self.record.best_state or _on_processor(trainer.average)
+        network = self._fused(self._plain_weights(state))
+        after = yield from self._scores(network, held, "with the new weights")
+        rows = [Row(one.scan, one.index, old, new) for one, old, new in zip(held, before, after, strict=True)]
+        one = held[len(held) // 2]
+        images = [restored(chosen, one.degraded, one.rule) for chosen in (self._fused(self.old), network)]
+        shown = picture([one.degraded, *images, one.target], self.window)
+        return self._outcome(self._verdict(before, after), rows, state, shown)
+
+    def _train(self, trainer: Trainer, watched: Sequence[HeldOut], work: WorkFolder | None) -> Steps:
+        first, begun, saved = trainer.step, time.monotonic(), time.monotonic()
+        every = self.options.score_every or max(_FEWEST_STEPS_BETWEEN, math.ceil(self.options.steps / _SCORES))
+        for step in self._guarded(trainer):
+            self.record.losses.append(step.loss)
+            if not math.isfinite(step.loss):
+                self.record.trouble = f"the loss of step {step.step} was not a number, so the training ended there"
+                return
+            score = None
+            if step.step % every == 0 or step.step == self.options.steps or self.stopped:
+                score = yield from self._watch(trainer, watched)
+            if work and (score or time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
+                work.save(trainer, self.record)
+                saved = time.monotonic()
+            seconds = (time.monotonic() - begun) / (step.step - first) * (self.options.steps - step.step)
+            progress = replace(
+                self._progress(f"step {step.step} of {self.options.steps}"),
+                loss=step.loss,
+                learning_rate=step.learning_rate,
+                score=score,
+                seconds_left=seconds,
+            )
+            try:
+                yield from self._tell(progress)
+            except GeneratorExit:
+                if work:
+                    work.save(trainer, self.record)
+                raise
+            if self.stopped and score:
+                return
+
+    def _guarded(self, trainer: Trainer) -> Iterator[TrainingStep]:
+        try:
+            yield from trainer.run()
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.device} ran out of memory while training; close other programs, or choose the CPU."
+            ) from error
+
+    def _watch(self, trainer: Trainer, watched: Sequence[HeldOut]) -> Steps:
+        """Score the averaged weights, and keep them if they are the best; return the score."""
+        assert self.start is not None
+        state = _on_processor(trainer.average)
+        scores = yield from self._scores(self._fused(self._plain_weights(state)), watched, "so far")
+        score = mean_score(scores)
+        self.record.add(trainer.step, score, self.start, state)
+        return score
+
+    def _scores(self, network: RestoreRWKV, held: Sequence[HeldOut], whose: str) -> Steps:
+        scores = []
+        for n, one in enumerate(held):
+            scores.append(score_one(restored(network, one.degraded, one.rule), one, self.window))
+            yield from self._tell(self._progress(f"held-out slice {n + 1} of {len(held)} {whose}"))
+        return scores
+
+    def _tell(self, progress: FineTuneStep) -> Steps:
+        """Yield a record, with the preview that was asked for, and take the next request."""
+        if self.wanted is not None and self.examples and self.trainer:
+            index, self.wanted = self.wanted, None
+            image, rule = self.examples.whole(index)
+            network = self._fused(self._plain_weights(_on_processor(self.trainer.average)))
+            progress = replace(progress, preview=Preview(index, np.asarray(image), restored(network, image, rule)))
+        request = yield progress
+        if request == STOP:
+            self.stopped = True
+        elif request is not None:
+            self.wanted = int(request)
+
+    def _progress(self, what: str) -> FineTuneStep:
+        return FineTuneStep(
+            step=self.trainer.step if self.trainer else 0,
+            total=self.options.steps,
+            what=what,
+            start=self.start,
+            best_step=self.record.best_step,
+            warnings=self.checked.warnings,
+        )
+
+    def _verdict(self, before: Sequence[Score], after: Sequence[Score]) -> Verdict:
+        verdict = judge(before, after)
+        if self.record.best_step:
+            return verdict
+        assert self.start is not None
+        reason = self.record.trouble
+        if self.record.curve:
+            best = max(entry["psnr"] for entry in self.record.curve)
+            reason = (
+                "at no step did the held-out slices score better with SSIM no worse "
+                f"(PSNR was {self.start.psnr:.2f} dB with the old weights, and {best:.2f} dB at most)"
+            )
+        return replace(verdict, accepted=False, reason=kept(reason))
+
+    def _nothing_learned(self, reason: str) -> FineTuned:
+        unknown = Score(math.nan, math.nan)
+        return self._outcome(Verdict(False, kept(reason), unknown, unknown), [], None, None)
+
+    def _outcome(
+        self, verdict: Verdict, rows: Sequence[Row], state: Mapping[str, Tensor] | None, shown: bytes | None
+    ) -> FineTuned:
+        card = describe(
+            self.checked,
+            self.card,
+            self.options,
+            rank=self.rank,
+            record=self.record,
+            verdict=verdict,
+            rows=rows,
+            window=self.window,
+        )
+        return FineTuned(
+            verdict=verdict,
+            rows=tuple(rows),
+            card=card,
+            picture=shown,
+            old=self.old,
+            new=None if state is None else self._plain_weights(state),
+            adapters=adapters_in(state) if state is not None and self.rank else None,
+            curve=tuple(self.record.curve),
+            plain=self.plain,
+        )
+
+    def _plain_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A trainer's state as weights of the plain network, adapters merged as they are when a bundle is read."""
+        return merged(without_adapters(state), adapters_in(state)) if self.rank else dict(state)
+
+    def _fused(self, weights: Mapping[str, Tensor]) -> RestoreRWKV:
+        network = deepcopy(self.plain)
+        network.load_state_dict(weights)
+        return network.fused().to(self.device)
+
+    def _crops(self, network: RestoreRWKV) -> tuple[tuple[int, int], ...]:
+        plane = Slices(self.checked.material[0].scan, self.checked.axis).plane
+        return crops_that_fit(network, self.options.crops or CROPS, plane, available_memory(self.device))
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes two runs the same, as plain values."""
+        options = {name: value for name, value in asdict(self.options).items() if name not in ("device", "title")}
+        return {
+            "weights": self.card.weights_sha256,
+            "options": options,
+            "mode": self.checked.mode,
+            "split": [asdict(split) for split in self.checked.splits],
+            "scans": fingerprints(self.checked),
+        }
+
+
+def _rank(network: RestoreRWKV, options: FineTuneOptions) -> int:
+    if options.adapter_rank is not None:
+        return options.adapter_rank
+    large = sum(parameter.numel() for parameter in network.parameters()) > LARGEST_FOR_ALL_WEIGHTS
+    return DEFAULT_RANK if large else 0
+
+
+def _training_options(options: FineTuneOptions, rank: int, network: RestoreRWKV) -> TrainingOptions:
+    large = _rank(network, replace(options, adapter_rank=None)) > 0
+    usual = ADAPTER_RATE if rank else FULL_RATE if large else LIGHT_RATE
+    rate = usual if options.learning_rate is None else options.learning_rate
+    return TrainingOptions(
+        steps=options.steps,
+        learning_rate=rate,
+        final_learning_rate=rate / 100,
+        warm_up_steps=max(1, min(50, options.steps // 10)),
+        # The average reaches back over about a twentieth of the training.
+        average_decay=min(0.998, max(0.9, 1 - 20 / options.steps)),
+        seed=options.seed,
+    )
+
+
+def _check_task(task: str, checked: Checked) -> None:
+    """Raise ScanError where a degradation has to be simulated and it is not known how."""
+    if checked.mode != "reference" or task in STRENGTHS:
+        return
+    raise ScanError(
+        f"To learn from reference scans alone, their degradation is simulated, and {task or 'nothing'} says not how; "
+        f"choose one of {', '.join(STRENGTHS)} as the task, or give degraded scans as well."
+    )
+
+
+def _on_processor(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,0 +1,121 @@
+"""What can be chosen for a fine-tuning, and what it says while it runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ScanError
+from ..tasks import TASKS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .acceptance import Score
+
+# Sent to the generator, ends the training with the best weights so far.
+STOP = "stop"
+MOST_RANK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneOptions:
+    """How to fine-tune.
+
+    Attributes
+    ----------
+    steps
+        Steps of training; a light network needs some 300 to 2000.
+    learning_rate
+        None takes 2e-4 for a light network and for adapters, 3e-5 for all weights of a large one.
+    adapter_rank
+        Rank of the adapters, 1 to 64; 0 trains all weights; None takes 0 for up to 5 million parameters, else 8.
+    score_every
+        Steps between two scores of the held-out slices; None for a tenth of `steps`, at least 20.
+    seed
+        Seed of every random choice.
+    task
+        One of `tasks.TASKS`, for weights that do not say what they are for.
+    axis
+        Axis across the slices: "z", "y", "x", or "auto" for the one with the largest spacing.
+    force
+        Go on with a pair that is shifted by more than a pixel, or with noise that neighbouring slices share.
+    device
+        "auto", "cpu", "cuda".
+    title
+        Name of the result; None makes one from the weights and the date.
+    crops
+        Sides (0 for whole slices) and batch of each; None takes `pairs.CROPS` as far as they fit into memory.
+    """
+
+    steps: int = 500
+    learning_rate: float | None = None
+    adapter_rank: int | None = None
+    score_every: int | None = None
+    seed: int = 0
+    task: str = ""
+    axis: str = "auto"
+    force: bool = False
+    device: str = "auto"
+    title: str | None = None
+    crops: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        rate, rank = self.learning_rate, self.adapter_rank
+        if self.steps < 1 or (self.score_every is not None and self.score_every < 1):
+            raise ScanError(f"Fine-tuning takes 1 step or more; got {min(self.steps, self.score_every or 1)}.")
+        if rate is not None and not 0 < rate <= 0.01:
+            raise ScanError(f"The learning rate lies above 0 and up to 0.01; got {rate:g}. Usual is 2e-4.")
+        if rank is not None and not 0 <= rank <= MOST_RANK:
+            raise ScanError(f"The rank of adapters lies from 1 to {MOST_RANK}, or is 0 for all weights; got {rank}.")
+        if self.task and self.task not in TASKS:
+            raise ScanError(f'There is no task "{self.task}"; choose one of {", ".join(TASKS)}.')
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """Slice `index` of the first scan, (Y, X) in its unit: as the network sees it, and restored so far."""
+
+    index: int
+    degraded: np.ndarray
+    restored: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneStep:
+    """What is known after a step, or while the held-out slices are scored.
+
+    Attributes
+    ----------
+    step, total
+        Steps done and asked for.
+    what
+        In words, such as ``"step 7 of 500"``.
+    loss, learning_rate
+        Of this step; nan before the first.
+    score
+        Mean of the watched held-out slices, where they were scored at this step; else None.
+    start
+        Their score with the old weights.
+    best_step
+        Step of the weights that would be kept now; 0 for the old ones.
+    seconds_left
+        Estimated; None at the beginning.
+    warnings
+        Sentences for the person, the same in every record.
+    preview
+        Where one was asked for with ``send(index)``.
+    """
+
+    step: int
+    total: int
+    what: str
+    loss: float = math.nan
+    learning_rate: float = math.nan
+    score: Score | None = None
+    start: Score | None = None
+    best_step: int = 0
+    seconds_left: float | None = None
+    warnings: tuple[str, ...] = ()
+    preview: Preview | None = None

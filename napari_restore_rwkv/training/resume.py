@@ -1,0 +1,132 @@
+"""The state of a fine-tuning on disk, from which a killed one goes on to the same result.
+
+    settings.json   what makes two runs the same, and the crops that were chosen for the memory of the first
+    record.pt       curve, losses, and the best weights so far
+    state.pt        the trainer: weights, optimiser, average, step
+
+The record is written before the state, so that after a kill between the two it is ahead of it: what it knows of steps
+that will be repeated is forgotten, or found again to be the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from .acceptance import Score
+    from .train import Trainer
+
+SECONDS_BETWEEN_SAVES = 20.0
+_SETTINGS, _RECORD, _STATE = "settings.json", "record.pt", "state.pt"
+
+
+@dataclass(slots=True)
+class Record:
+    """What a training has learned about itself.
+
+    Attributes
+    ----------
+    losses
+        Of each step.
+    curve
+        For each score of held-out slices: step, psnr, ssim, and the mean loss since the last one.
+    best_step, best_psnr, best_state
+        The trainer's averaged weights with the best score; step 0 and None for the old weights.
+    trouble
+        Why the training ended early; "" where it did not.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    best_psnr: float = float("-inf")
+    best_state: dict[str, Tensor] | None = None
+    trouble: str = ""
+
+    def add(self, step: int, score: Score, start: Score, state: dict[str, Tensor]) -> None:
+        """Note a score; the state becomes the best if PSNR is higher than ever, and SSIM no worse than at the start."""
+        since = int(self.curve[-1]["step"]) if self.curve else 0
+        recent = self.losses[since:step]
+        loss = sum(recent) / max(1, len(recent))
+        self.curve.append({"step": step, "psnr": score.psnr, "ssim": score.ssim, "loss": loss})
+        if score.psnr > max(self.best_psnr, start.psnr) and not score.ssim < start.ssim:
+            self.best_step, self.best_psnr, self.best_state = step, score.psnr, state
+
+
+class WorkFolder:
+    """A folder for the state of one fine-tuning.
+
+    Parameters
+    ----------
+    folder
+        Made if it is missing.
+    identity
+        What makes two runs the same, as plain values.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder holds the state of another fine-tuning.
+    OutputError
+        If it cannot be written into.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.crops: tuple[tuple[int, int], ...] = ()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            settings = json.loads((folder / _SETTINGS).read_text("utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            raise CheckpointError(f"The state in {folder} is damaged; give another folder.") from error
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be used: {error.strerror or error}; give another folder.") from error
+        if different := sorted(key for key in self.identity if self.identity[key] != settings["identity"].get(key)):
+            raise CheckpointError(
+                f"{folder} holds another fine-tuning, which differs in {', '.join(different)}; give another folder, or "
+                "repeat that one."
+            )
+        self.crops = tuple((int(side), int(count)) for side, count in settings["crops"])
+
+    def begin(self, crops: tuple[tuple[int, int], ...]) -> None:
+        """Note what was chosen for this run."""
+        self.crops = crops
+        partial = self.folder / f"{_SETTINGS}.partial"
+        partial.write_text(json.dumps({"identity": self.identity, "crops": crops}, indent=2) + "\n", "utf-8")
+        partial.replace(self.folder / _SETTINGS)
+
+    def save(self, trainer: Trainer, record: Record) -> None:
+        """Write the state, atomically."""
+        partial = self.folder / f"{_RECORD}.partial"
+        stored = {name: getattr(record, name) for name in ("losses", "curve", "best_step", "best_psnr", "best_state")}
+        torch.save(stored, partial)
+        partial.replace(self.folder / _RECORD)
+        trainer.save(self.folder / _STATE)
+
+    def resume(self, trainer: Trainer) -> Record:
+        """Bring a new trainer to where the state is, if there is one, and return its record."""
+        if not (self.folder / _STATE).is_file():
+            return Record()
+        device = next(trainer.network.parameters()).device
+        trainer.resume(self.folder / _STATE)
+        trainer.average = {name: value.to(device) for name, value in trainer.average.items()}
+        record = Record(**torch.load(self.folder / _RECORD, map_location="cpu", weights_only=True))
+        record.losses = record.losses[: trainer.step]
+        record.curve = [entry for entry in record.curve if entry["step"] <= trainer.step]
+        if record.best_step > trainer.step:
+            # The weights were the best of all so far, so that they will be found again.
+            record.best_step, record.best_psnr, record.best_state = 0, float("-inf"), None
+        return record

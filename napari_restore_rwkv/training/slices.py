@@ -1,0 +1,58 @@
+"""Reading the slices of a scan, lazy or not, along any axis."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ScanError
+from ..scans.scan import AXES
+
+if TYPE_CHECKING:
+    from ..scans.scan import Scan
+
+# Decoded slices that are kept of voxels which are read from a file.
+_KEPT_BYTES = 256 << 20
+
+
+class Slices:
+    """The slices of a scan along one axis, read when they are asked for; those of lazy voxels are kept for a while."""
+
+    def __init__(self, scan: Scan, axis: int) -> None:
+        self.scan, self.axis = scan, axis
+        rows, columns = (i for i in range(3) if i != axis)
+        self.plane = (scan.shape[rows], scan.shape[columns])
+        self.spacing_mm = (scan.spacing_mm[axis], scan.spacing_mm[rows], scan.spacing_mm[columns])
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.scan.shape[self.axis]
+
+    def read(self, index: int) -> np.ndarray:
+        """One slice, (Y, X), in the type of the scan."""
+        box = tuple(slice(index, index + 1) if i == self.axis else slice(None) for i in range(3))
+        if isinstance(self.scan.voxels, np.ndarray):
+            return self.scan.voxels[box].squeeze(self.axis)
+        if index not in self._kept:
+            image = np.asarray(self.scan.voxels[box]).squeeze(self.axis)
+            while self._kept and (len(self._kept) + 1) * image.nbytes > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+            self._kept[index] = image
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+    def alone(self, index: int) -> Scan:
+        """One slice as a scan of its own, float32, its slices along z."""
+        image = self.read(index).astype(np.float32)
+        return self.scan.with_voxels(image[np.newaxis], spacing_mm=self.spacing_mm)
+
+
+def slice_axis(scan: Scan, axis: str) -> int:
+    """The array axis across the slices; "auto" takes the one with the largest spacing, as a restoration does."""
+    if axis == "auto":
+        return max(range(3), key=lambda i: (round(scan.spacing_mm[i], 3), -i))
+    if axis not in AXES:
+        raise ScanError(f"The slice axis must be auto, z, y or x; got {axis!r}.")
+    return AXES.index(axis)
