@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator
 
+    import torch
+
     from .network.checkpoint import Card
     from .progress import Progress
 
@@ -36,27 +38,17 @@ if TYPE_CHECKING:
 def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Restore INPUT into OUTPUT; what can be refused is refused before the work starts."""
     check_output(arguments.output, arguments.input, arguments.overwrite)
-    if arguments.checkpoint and arguments.checkpoint.is_dir():
-        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
+    check_weights(arguments)
     scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
     dtype = result_type(scan, arguments.dtype)
     _check_space(scan, dtype, arguments.output)
-    weights = arguments.checkpoint or arguments.task or task_of(scan)
 
-    # Loaded this late because torch takes seconds, and a wrong name should be answered at once.
-    import torch
-
-    from .device import choose_device, describe
+    # Imported this late because torch takes seconds, and a wrong name should be answered at once.
+    from .device import describe
     from .network.bi_wkv import kernel_in_use
-    from .network.checkpoint import load_checkpoint
     from .restoration.restore import restore
 
-    if arguments.threads:
-        # Far more threads than processors end the process.
-        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
-    device = choose_device(arguments.device)
-    network = load_checkpoint(weights)
-    task = agree_on_task(network, arguments, scan)
+    device, network, task = prepare(arguments, scan)
     start = time.perf_counter()
     restored, slices = exhaust(
         restore(
@@ -90,6 +82,29 @@ def restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
         + precision_line(provenance),
         0,
     )
+
+
+def check_weights(arguments: argparse.Namespace) -> None:
+    """Refuse a folder given as weights."""
+    if arguments.checkpoint and arguments.checkpoint.is_dir():
+        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
+
+
+def prepare(arguments: argparse.Namespace, scan: Scan) -> tuple[torch.device, Any, str]:
+    """Choose the device and load the network; return both with the name of the task."""
+    weights = arguments.checkpoint or arguments.task or task_of(scan)
+
+    import torch
+
+    from .device import choose_device
+    from .network.checkpoint import load_checkpoint
+
+    if arguments.threads:
+        # Far more threads than processors end the process.
+        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
+    device = choose_device(arguments.device)
+    network = load_checkpoint(weights)
+    return device, network, agree_on_task(network, arguments, scan)
 
 
 def precision_line(provenance: dict[str, Any]) -> str:

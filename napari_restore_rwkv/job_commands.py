@@ -6,7 +6,6 @@ As in `commands`, each returns (values, text, exit code).
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from .commands import agree_on_task, check_output, note, precision_line, restore_file, result_type, task_of
-from .errors import CheckpointError, OutputError, RestoreError, ScanError
+from .commands import check_output, check_weights, note, precision_line, prepare, restore_file, result_type
+from .errors import OutputError, RestoreError, ScanError
 from .restoration.audit import check_place, finalize, numbers, verify
 from .restoration.ledger import Ledger
 from .scans.dicom import is_dicom
@@ -133,27 +132,17 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
     if arguments.scheduler and arguments.part:
         raise OutputError("--scheduler and --part are two ways to share the work: give one of them.")
     check_place(arguments.output, resume)
-    if arguments.checkpoint and arguments.checkpoint.is_dir():
-        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
+    check_weights(arguments)
     options = {"modality": arguments.modality, "time_index": arguments.time_index, "channel": arguments.channel}
     scan = watch(opening(arguments.input, **options), "slice")
     dtype = _dtype(scan, arguments.dtype)
-    weights = arguments.checkpoint or arguments.task or task_of(scan)
 
-    # Loaded this late because torch takes seconds, and a wrong name should be answered at once.
-    import torch
-
-    from .device import choose_device, describe
+    # Imported this late because torch takes seconds, and a wrong name should be answered at once.
+    from .device import describe
     from .network.bi_wkv import kernel_in_use
-    from .network.checkpoint import load_checkpoint
     from .restoration.job import ZarrJob
 
-    if arguments.threads:
-        # Far more threads than processors end the process.
-        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
-    device = choose_device(arguments.device)
-    network = load_checkpoint(weights)
-    task = agree_on_task(network, arguments, scan)
+    device, network, task = prepare(arguments, scan)
     how = {
         "resume": resume,
         "axis": arguments.axis,
@@ -168,7 +157,7 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
 
         source = Source(
             str(arguments.input.resolve()),
-            str(arguments.checkpoint.resolve() if arguments.checkpoint else weights),
+            str(arguments.checkpoint.resolve() if arguments.checkpoint else task),
             device=arguments.device,
             batch=arguments.batch,
             **options,

@@ -80,6 +80,20 @@ __device__ __forceinline__ Ends gradient_sum(const Segment& s, bool careful, flo
     return ends_of(g, h, s.tokens ? -walk.scale : kEmpty, walk.decay);
 }
 
+// What both gradient passes begin with: the forward sums, then g and h, published. Returns what reaches the segment.
+template <class Number>
+__device__ __forceinline__ Ends reach_gradient_terms(const Segment& s, Published& own, Published& own_gradient,
+                                                     bool careful, float w, float u, const Number* k, const Number* v,
+                                                     const Number* gy, const float* states, Walk& walk,
+                                                     float (&g)[kLength], float (&h)[kLength]) {
+    publish(read_and_sum(s, careful, w, k, v, walk), own);
+    __syncthreads();
+    const Ends reach = reaching(s, states, own, power(-w * kLength));
+    publish(gradient_sum(s, careful, w, u, k, v, gy, reach, walk, g, h), own_gradient);
+    __syncthreads();
+    return reach;
+}
+
 template <class Number>
 __device__ __forceinline__ void summarise_gradient(const Map& map, Published& own, Published& own_gradient,
                                                    const float* w_, const float* u_, const Number* k, const Number* v,
@@ -89,12 +103,8 @@ __device__ __forceinline__ void summarise_gradient(const Map& map, Published& ow
     const Power over = power(-w * kLength);
     const bool careful = wants_care(w, u);
     Walk walk(w, u);
-    publish(read_and_sum(s, careful, w, k, v, walk), own);
-    __syncthreads();
-    const Ends reach = reaching(s, states, own, over);
     float g[kLength], h[kLength];
-    publish(gradient_sum(s, careful, w, u, k, v, gy, reach, walk, g, h), own_gradient);
-    __syncthreads();
+    reach_gradient_terms(s, own, own_gradient, careful, w, u, k, v, gy, states, walk, g, h);
     store_chunk(s, own_gradient, over, gradient_states);
 }
 
@@ -148,12 +158,8 @@ __device__ __forceinline__ void write_gradients(const Map& map, Published& own, 
     const Power over = power(-w * kLength);
     const bool careful = wants_care(w, u);
     Walk walk(w, u);
-    publish(read_and_sum(s, careful, w, k, v, walk), own);
-    __syncthreads();
-    const Ends reach = reaching(s, states, own, over);
     float g[kLength], h[kLength];
-    publish(gradient_sum(s, careful, w, u, k, v, gy, reach, walk, g, h), own_gradient);
-    __syncthreads();
+    const Ends reach = reach_gradient_terms(s, own, own_gradient, careful, w, u, k, v, gy, states, walk, g, h);
     const Ends reach_gradient = reaching(s, gradient_states, own_gradient, over);
     // Where terms far apart in size meet, e^k Q is moderate while its factors leave float32's range.
     const float meeting = walk.scale + fmaxf(reach_gradient.prefix.m, reach_gradient.suffix.m);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,17 +28,9 @@ if TYPE_CHECKING:
 _SAMPLED_SLICES = 5
 
 
-def open_scan(
-    path: str | Path,
-    *,
-    modality: str | None = None,
-    time_index: int | None = None,
-    channel: int | None = None,
-    large: int = LARGE_BYTES,
-    folder: Path | None = None,
-) -> Scan:
-    """Open a scan of any size, waiting where a compressed file has to be unpacked; see `opening`."""
-    return finish(opening(path, modality=modality, time_index=time_index, channel=channel, large=large, folder=folder))
+def open_scan(path: str | Path, **options: Any) -> Scan:
+    """Open a scan of any size, waiting where a compressed one is unpacked; options as for `opening`."""
+    return finish(opening(path, **options))
 
 
 def opening(

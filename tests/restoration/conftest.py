@@ -1,0 +1,18 @@
+"""Where a small job leaves its result, and what it gives when nothing disturbs it."""
+
+import pytest
+from jobs import do
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A name for an output that is not there."""
+    return tmp_path / "restored.ome.zarr"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """The finished output of a job that was never stopped; not to be written to."""
+    path = tmp_path_factory.mktemp("undisturbed") / "restored.ome.zarr"
+    do(path)
+    return path
