@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,14 @@ def read(path: str) -> list[LayerData]:
 
     file = Path(path)
     steps = opening(file)
-    # Only the unpacking of a large compressed file takes steps at all.
-    with progress(total=0, desc=f"unpacking {file.name}") as bar:
+    with ExitStack() as stack:
+        bar = None
         try:
             while True:
                 step = next(steps)
-                bar.total = step.total
+                # Only the unpacking of a large compressed file takes steps at all.
+                if bar is None:
+                    bar = stack.enter_context(progress(total=step.total, desc=f"unpacking {file.name}"))
                 bar.update(step.done - bar.n)
         except StopIteration as end:
             scan = end.value
