@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from .commands import check_output, check_weights, note, precision_line, prepare, restore_file, result_type
 from .errors import OutputError, RestoreError, ScanError
-from .restoration.audit import check_place, finalize, numbers, verify
-from .restoration.ledger import Ledger
+from .jobs.audit import check_place, finalize, numbers, verify
+from .jobs.ledger import Ledger
 from .scans.dicom import is_dicom
 from .scans.export import export_scan
 from .scans.opening import opening
@@ -139,8 +139,8 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
 
     # Imported this late because torch takes seconds, and a wrong name should be answered at once.
     from .device import describe
+    from .jobs.job import ZarrJob
     from .network.bi_wkv import kernel_in_use
-    from .restoration.job import ZarrJob
 
     device, network, task = prepare(arguments, scan)
     how = {
@@ -153,7 +153,7 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
         "batch": arguments.batch,
     }
     if arguments.scheduler:
-        from .restoration.cluster import ClusterJob, Source
+        from .jobs.cluster import ClusterJob, Source
 
         source = Source(
             str(arguments.input.resolve()),

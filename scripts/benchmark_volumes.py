@@ -81,9 +81,9 @@ def _send(pipe: Any, measure: Any, folder: Path, threads: int, options: tuple[An
 
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
     """Compare a job of one unit with the same slices in memory, and add up what the job does besides the network."""
+    from napari_restore_rwkv.jobs import audit, job, ledger, slabs
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
-    from napari_restore_rwkv.restoration import audit, job, ledger, slabs
     from napari_restore_rwkv.restoration.restore import restore
     from napari_restore_rwkv.scans.opening import open_scan
 
@@ -130,8 +130,8 @@ def overhead(folder: Path, repeats: int) -> dict[str, Any]:
 
 def opening(folder: Path) -> dict[str, Any]:
     """Time from opening a zarr of 100 GiB until its middle slice has come back, beyond the network's own time."""
+    from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
-    from napari_restore_rwkv.restoration.job import ZarrJob
     from napari_restore_rwkv.restoration.restore import restore_slice
     from napari_restore_rwkv.scans.intensity import IntensityRule
     from napari_restore_rwkv.scans.opening import open_scan
@@ -182,8 +182,8 @@ def memory(folder: Path, slices: int, cheap: bool) -> dict[str, Any]:
     """Peak memory after each unit of a volume of 4 GiB, of which the first slices are restored."""
     import torch
 
+    from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
-    from napari_restore_rwkv.restoration.job import ZarrJob
     from napari_restore_rwkv.scans.opening import open_scan
 
     path = noise_zarr(folder / f"four_{slices}.zarr", 4 * GIB // (SIDE * SIDE * 2), slices)

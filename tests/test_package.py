@@ -33,16 +33,17 @@ MAY_IMPORT = {
     "scans": set(),
     "simulate": {"scans"},
     "restoration": {"network", "scans", "device"},
+    "jobs": {"restoration", "network", "scans", "device"},
     "training": {"network", "scans", "simulate", "metrics", "device"},
     "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
-    "job_commands": {"commands", "scans", "device", "network", "restoration"},
+    "job_commands": {"commands", "scans", "device", "network", "restoration", "jobs"},
     "doctor": {"network", "scans", "metrics", "device"},
     "finetune_command": {"scans", "training"},
     "cli": {"commands", "doctor", "job_commands", "finetune_command"},
-    "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
+    "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "training"},
     "__main__": {"cli"},
     # The menu of public names: it imports a room only when a name is used.
-    "__init__": {"network", "scans", "metrics", "restoration", "training"},
+    "__init__": {"network", "scans", "metrics", "restoration", "jobs", "training"},
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}

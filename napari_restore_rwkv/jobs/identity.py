@@ -11,7 +11,7 @@ import torch
 
 from ..network.bi_wkv import kernel_in_use
 from ..progress import Progress
-from .consistency import KEEPS_MEASURED, keeps_measured
+from ..restoration.consistency import KEEPS_MEASURED, keeps_measured
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import LONG, lines, run_to_end, shards, small_ct
+from small_jobs import LONG, lines, run_to_end, shards, small_ct
 
+from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.audit import verify
 from napari_restore_rwkv.scans.opening import open_scan
 
 KILLS = 30

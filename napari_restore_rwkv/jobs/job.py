@@ -15,22 +15,22 @@ import numpy as np
 
 from ..errors import OutputError
 from ..progress import Progress
+from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
+from ..restoration.consistency import KEEPS_MEASURED, keeps_measured
+from ..restoration.output import new_output
+from ..restoration.plan import choose_axis
+from ..restoration.precision import EXACT
+from ..restoration.provenance import InputDigest, provenance
+from ..restoration.restore import restore
 from ..scans.durable import told_in_words
 from ..scans.intensity import IntensityRule, choose_intensity
 from ..scans.lazy import LazyVoxels
 from ..scans.scan import AXES, Scan
 from ..scans.zarr_write import choose_layout, remove_leftovers, write_slab
 from .audit import RESUME, check_place, check_units, complete, numbers
-from .checks import card_modality, check_batch, check_modality, check_voxels
-from .consistency import KEEPS_MEASURED, keeps_measured
 from .identity import changed_units, differences, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger
 from .lock import coordinating
-from .output import new_output
-from .plan import choose_axis
-from .precision import EXACT
-from .provenance import InputDigest, provenance
-from .restore import restore
 from .slabs import SlabQueue, units_of_part
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Where a small job leaves its result, and what it gives when nothing disturbs it."""
 
 import pytest
-from jobs import do
+from small_jobs import do
 
 
 @pytest.fixture

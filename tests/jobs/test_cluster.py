@@ -6,17 +6,17 @@ import sys
 
 import pytest
 from distributed import LocalCluster
-from jobs import lines, shards, small_ct
+from small_jobs import lines, shards, small_ct
 
 from napari_restore_rwkv.errors import DeviceError, OutputError
+from napari_restore_rwkv.jobs import cluster as cluster_module
+from napari_restore_rwkv.jobs import lock
+from napari_restore_rwkv.jobs.audit import verify
+from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_unit
+from napari_restore_rwkv.jobs.job import restore_to_zarr
+from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration import cluster as cluster_module
-from napari_restore_rwkv.restoration import lock
-from napari_restore_rwkv.restoration.audit import verify
-from napari_restore_rwkv.restoration.cluster import ClusterJob, Source, restore_unit
-from napari_restore_rwkv.restoration.job import restore_to_zarr
-from napari_restore_rwkv.restoration.ledger import Ledger
 from napari_restore_rwkv.scans.files import write_scan
 from napari_restore_rwkv.scans.opening import open_scan
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import zarr  # noqa: F401 - so that no attempt has to import it
-from jobs import LONG, lines, run_to_end
+from small_jobs import LONG, lines, run_to_end
 
 
 def attempt(path):

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import Card
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.job import restore_to_zarr
 from napari_restore_rwkv.scans.scan import Scan
 
 SLICES, PER_UNIT = 14, 4

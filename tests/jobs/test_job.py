@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import yaozarrs
 import zarr
-from jobs import PER_UNIT, SLICES, UNITS, begin, do, lines, shards, small_ct, small_network, stop_after
+from small_jobs import PER_UNIT, SLICES, UNITS, begin, do, lines, shards, small_ct, small_network, stop_after
 
 from napari_restore_rwkv.errors import CheckpointError, OutputError
+from napari_restore_rwkv.jobs import job as job_module
+from napari_restore_rwkv.jobs.audit import verify
+from napari_restore_rwkv.jobs.job import ZarrJob
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration import job as job_module
-from napari_restore_rwkv.restoration.audit import verify
-from napari_restore_rwkv.restoration.job import ZarrJob
 from napari_restore_rwkv.restoration.restore import restore
 from napari_restore_rwkv.scans.lazy import LazyVoxels, fingerprint
 from napari_restore_rwkv.scans.opening import open_scan

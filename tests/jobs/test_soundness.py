@@ -7,13 +7,13 @@ import resource
 
 import numpy as np
 import pytest
-from jobs import UNITS, begin, do, shards, small_ct, small_network, stop_after
+from small_jobs import UNITS, begin, do, shards, small_ct, small_network, stop_after
 
 from napari_restore_rwkv.errors import OutputError
+from napari_restore_rwkv.jobs import ledger as ledger_module
+from napari_restore_rwkv.jobs.audit import verify
+from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration import ledger as ledger_module
-from napari_restore_rwkv.restoration.audit import verify
-from napari_restore_rwkv.restoration.ledger import Ledger
 from napari_restore_rwkv.restoration.restore import restore
 
 

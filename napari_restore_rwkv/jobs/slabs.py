@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..restoration.plan import nearest, region_of
 from .digests import slice_digest
-from .plan import nearest, region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

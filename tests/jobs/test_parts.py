@@ -1,14 +1,14 @@
 """Several at work on one output: parts that add up, and others that are refused."""
 
 import pytest
-from jobs import UNITS, begin, do, shards, stop_after
+from small_jobs import UNITS, begin, do, shards, stop_after
 
 from napari_restore_rwkv.errors import OutputError
+from napari_restore_rwkv.jobs import ledger as ledger_module
+from napari_restore_rwkv.jobs import lock
+from napari_restore_rwkv.jobs.audit import finalize, verify
+from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration import ledger as ledger_module
-from napari_restore_rwkv.restoration import lock
-from napari_restore_rwkv.restoration.audit import finalize, verify
-from napari_restore_rwkv.restoration.ledger import Ledger
 from napari_restore_rwkv.scans.opening import open_scan
 
 
