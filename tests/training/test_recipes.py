@@ -9,7 +9,7 @@ from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.training.contrast import random_contrast, random_shading
 from napari_restore_rwkv.training.pairs import Pairs
 from napari_restore_rwkv.training.recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
-from napari_restore_rwkv.training.recipes.losses import root_error, unmeasured_error
+from napari_restore_rwkv.training.recipes.losses import lesion_error, root_error, unmeasured_error
 from napari_restore_rwkv.training.recipes.recipe import load_slices, save_slices
 from napari_restore_rwkv.training.recipes.table import RECIPES
 
@@ -120,7 +120,7 @@ def test_noisy_ct_is_clipped_as_inference_clips_it(ct_folder):
 
 
 def test_pet_batches_are_the_same_place_at_the_same_scale(pet_folder):
-    for low, full in batches(pet_low_count.draw(pet_folder)):
+    for low, full, _ in batches(pet_low_count.draw(pet_folder)):
         inside = (full > 0.01) & (full < 1)
         torch.testing.assert_close(low[inside] / full[inside], torch.full((int(inside.sum()),), 0.5), rtol=0.02, atol=0)
 
@@ -162,8 +162,34 @@ def test_all_in_one_draws_from_every_task(mri_folder, pet_folder, ct_folder, tmp
     (tmp_path / "pet-low-count" / "pairs.safetensors").unlink()
     full = np.full((128, 128), 3000, np.uint16)
     save_slices({"low": [full], "full": [full], "lesions": [full]}, tmp_path / "pet-low-count" / "pairs.safetensors")
-    lengths = {len(batch) for batch in batches(all_in_one.draw(tmp_path), 20)}
-    assert lengths == {2, 3}
+    drawn = batches(all_in_one.draw(tmp_path), 20)
+    assert {int(batch[-1]) for batch in drawn} == {0, 1, 2}
+    assert {len(batch) for batch in drawn if batch[-1] == 0} == {3}
+
+
+def test_all_in_one_judges_every_task_as_its_own_recipe_does():
+    clean = torch.full((1, 1, 8, 8), 0.5)
+    restored, mask = clean + 0.1, torch.zeros(1, 1, 8, 8, dtype=torch.int16)
+    mask[..., :2, :2] = 1
+    judged = [
+        float(all_in_one.error_of_task(restored, clean, clean, *rest, torch.tensor(task)))
+        for task, rest in enumerate(((), (mask.bool(),), (mask,)))
+    ]
+    expected = [root_error(restored, clean), unmeasured_error(restored, clean, clean, mask.bool())]
+    assert judged == pytest.approx([*map(float, expected), float(lesion_error(restored, clean, clean, mask))])
+    assert len(set(judged)) == 3
+
+
+def test_a_lesion_that_fades_costs_a_tenth_of_its_share():
+    clean = torch.zeros(2, 1, 8, 8)
+    clean[..., 2:4, 2:4] = 0.5
+    lesions = (clean > 0).short()
+    faded = clean * 0.8
+    expected = float(root_error(faded, clean)) + 0.1 * 0.2
+    assert float(lesion_error(faded, clean, clean, lesions)) == pytest.approx(expected, rel=1e-4)
+    # Noise that leaves the mean of the lesion as it is costs nothing more.
+    noisy = clean + (torch.arange(8) % 2 * 2 - 1) * 0.1
+    assert float(lesion_error(noisy, clean, clean, lesions)) == pytest.approx(float(root_error(noisy, clean)))
 
 
 def test_the_root_error_is_the_mean_of_roots():

@@ -11,6 +11,7 @@ RECIPES = {
         mri_sr.FIRST_RECIPE,
         mri_sr.SECOND_RECIPE,
         mri_sr.RECIPE,
+        pet_low_count.FIRST_RECIPE,
         pet_low_count.RECIPE,
         all_in_one.RECIPE,
     )
