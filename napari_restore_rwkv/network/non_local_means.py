@@ -1,0 +1,70 @@
+"""Non-local means, the classical filter, in the place of a network: for tasks whose weights have not earned theirs.
+
+Every pixel becomes the mean of those around it, each weighted by how alike the patches around the two are (Buades,
+Coll and Morel, CVPR 2005). How strong the filter is follows from the noise of the slice.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_PATCH, _REACH = 5, 6
+# The standard deviation of a normal distribution is so many times its median absolute value.
+_NORMAL = 1.4826
+_LEAST_NOISE = 1e-6
+
+
+class NonLocalMeans(nn.Module):
+    """The filter as a module that maps (B, 1, Y, X) to the same shape.
+
+    Parameters
+    ----------
+    strength
+        The filter parameter h, as a multiple of the noise that `fine_noise` finds.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        # Not to be learned, but part of what a result depends on, and on the device that it shall run on.
+        self.strength = nn.Parameter(torch.tensor(float(strength)), requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Filter each slice in float32; search window 13 x 13, uniform patches of 5 x 5."""
+        image = image.float()
+        variance = fine_noise(image) ** 2
+        height, width = image.shape[2:]
+        margin = _PATCH // 2
+        padded = functional.pad(image, [_REACH + margin] * 4, mode="replicate")
+
+        def shifted(down: int, right: int, extra: int) -> Tensor:
+            top, left = _REACH + margin - extra + down, _REACH + margin - extra + right
+            return padded[:, :, top : top + height + 2 * extra, left : left + width + 2 * extra]
+
+        centre = shifted(0, 0, margin)
+        total, weights = torch.zeros_like(image), torch.zeros_like(image)
+        for down in range(-_REACH, _REACH + 1):
+            for right in range(-_REACH, _REACH + 1):
+                squares = (shifted(down, right, margin) - centre).square_()
+                # What noise alone makes of equal patches does not count.
+                unlike = (functional.avg_pool2d(squares, _PATCH, stride=1) - 2 * variance).clamp_(min=0)
+                weight = unlike.div_(-variance * self.strength.float() ** 2).exp_()
+                total.addcmul_(weight, shifted(down, right, 0))
+                weights += weight
+        return total / weights
+
+
+def fine_noise(image: Tensor) -> Tensor:
+    """Estimate the noise of slices at their finest scale, (B, 1, Y, X) -> (B, 1, 1, 1).
+
+    The median of the differences across 2 x 2 pixels (the diagonal of a Haar wavelet; Donoho and Johnstone 1994), where
+    a slice is at least half as bright as its mean: background is often empty. For white noise it is the standard
+    deviation, for the smooth noise of a reconstruction a fraction of it.
+    """
+    corners = image[:, :, :-1, :-1] - image[:, :, :-1, 1:] - image[:, :, 1:, :-1] + image[:, :, 1:, 1:]
+    noise = []
+    for one, detail in zip(image, corners, strict=True):
+        object_ = one[:, :-1, :-1] >= one.mean() / 2
+        noise.append(_NORMAL * (detail[object_] / 2).abs().median() if object_.any() else one.new_zeros(()))
+    return torch.stack(noise).clamp(min=_LEAST_NOISE).view(-1, 1, 1, 1)
