@@ -2,9 +2,10 @@
 
     python scripts/benchmark_restoration.py [--task TASK ...] [--slices N] [--without bm3d]
 
-Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, and pictures of the slices that
-gained least. The strengths of the classical filters are tuned on training subjects, for each task and strength anew.
-BM3D (non-commercial licence, only if installed) is given the spectrum of the noise. A U-Net takes part where
+Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, where tasks that are not named
+keep their rows, and pictures of the slices that gained least. The strengths of the classical filters are tuned on
+training subjects, for each task and strength anew; "as offered" is the filter of the package, which knows the slice
+alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise. A U-Net takes part where
 train_unet.py has trained one. Times are those of a machine that may have other work to do.
 """
 
@@ -19,14 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import unet
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, estimate_sigma
-from train_unet import UNet
 from train_weights import ROOT, STATES
 
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
+from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.restoration.restore import restore_slice
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
@@ -39,6 +41,7 @@ from napari_restore_rwkv.training.recipes.recipe import load_slices
 OUTPUT = ROOT / "benchmarks"
 Filter = Callable[[np.ndarray], np.ndarray]
 Slices = list[tuple[np.ndarray, np.ndarray]]  # degraded and clean
+OURS, ALL_IN_ONE, OFFERED = "ours, light", "ours, all-in-one", "NLM, as offered"
 _TRIED = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0, 13.0)
 _WIDTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
 
@@ -175,17 +178,15 @@ def learned(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str
     """Our shipped weights, the all-in-one network, and the U-Net, as far as they are there."""
     rule = choose_intensity(Scan(np.stack([low for low, _ in case.measured]), modality=case.modality, unit=case.unit))
     networks: dict[str, torch.nn.Module] = {}
-    unet = STATES / case.task / "unet" / "best.pt"
-    if unet.exists() and "unet" not in without:
-        network = UNet()
-        network.load_state_dict(torch.load(unet, weights_only=True, map_location="cpu")["average"])
+    if "unet" not in without and (network := unet.trained(STATES / case.task)) is not None:
         # What our weights may do after the network, the U-Net may do as well.
         if case.task in shipped_checkpoints():
             network.card = load_checkpoint(case.task).card  # type: ignore[assignment]
-        networks["U-Net"] = network.eval()
-    for name, task in (("ours, all-in-one", "all-in-one"), ("ours, light", case.task)):
+        networks["U-Net"] = network
+    for name, task in ((ALL_IN_ONE, "all-in-one"), (OURS, case.task)):
         if task in shipped_checkpoints():
             networks[name] = load_checkpoint(task)
+    networks[OFFERED] = load_restorer(CLASSICAL[case.task])
     return {
         name: ((lambda image, network=network: restore_slice(image, network, rule)), "")
         for name, network in networks.items()
@@ -281,17 +282,17 @@ def _bm3d(case: Case) -> Filter | None:
 
 def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[str, object]]) -> Image.Image | None:
     """Input, best classical filter, ours, clean, and ours - clean of the slice that gained least, side by side."""
-    if "ours, light" not in results:
+    if OURS not in results:
         return None
     figures = {row["method"]: np.array(row["psnr_of_slices"]) for row in rows}
-    worst = int((figures["ours, light"] - figures["input"]).argmin())
-    peers = [name for name in figures if name not in {"input", "ours, light", "ours, all-in-one", "U-Net"}]
+    worst = int((figures[OURS] - figures["input"]).argmin())
+    peers = [name for name in figures if name not in {"input", OURS, ALL_IN_ONE, "U-Net"}]
     best = max(peers, key=lambda name: figures[name].mean())
     clean = case.measured[worst][1].astype(np.float32)
     low, high = case.window or (0.0, float(np.percentile(clean, 99.8)))
-    shown = [results[name][worst] for name in ("input", best, "ours, light")] + [clean]
+    shown = [results[name][worst] for name in ("input", best, OURS)] + [clean]
     grey = [((image - low) / (high - low)).clip(0, 1) for image in shown]
-    difference = results["ours, light"][worst] - clean
+    difference = results[OURS][worst] - clean
     limit = max(float(np.percentile(np.abs(difference), 99.5)), 1e-6)
     grey.append((difference / (2 * limit) + 0.5).clip(0, 1))
     return Image.fromarray((255 * np.concatenate(grey, axis=1)).astype(np.uint8))
@@ -322,7 +323,10 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     pictures = chosen.output / "restoration_failures"
     pictures.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
+    report = chosen.output / "restoration.json"
+    # Tasks that are not measured now keep what was measured of them.
+    known = json.loads(report.read_text())["rows"] if report.exists() else []
+    rows: list[dict[str, object]] = [row for row in known if row["task"] not in chosen.task]
     for task in chosen.task:
         for number, case in enumerate(CASES[task](chosen.slices)):
             found, picture = measure(case, tuple(chosen.without))
@@ -335,7 +339,8 @@ def main() -> None:
         "threads": chosen.threads,
         "slices": chosen.slices,
     }
-    (chosen.output / "restoration.json").write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    rows.sort(key=lambda row: list(CASES).index(str(row["task"])))
+    report.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
     (chosen.output / "restoration.md").write_text(table(rows, head))
 
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import benchmark_restoration
 import train_unet
+import unet
 
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.training.recipes.table import RECIPES
@@ -24,7 +25,7 @@ def case(rng):
 
 
 def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():
-    network, image = train_unet.UNet(), torch.rand(2, 1, 21, 34)
+    network, image = unet.UNet(), torch.rand(2, 1, 21, 34)
     assert torch.equal(network(image), image)
     sizes = [sum(p.numel() for p in one.parameters()) for one in (network, RestoreRWKV.light().fused())]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)

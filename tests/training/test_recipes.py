@@ -187,6 +187,8 @@ def test_a_lesion_that_fades_costs_a_tenth_of_its_share():
     faded = clean * 0.8
     expected = float(root_error(faded, clean)) + 0.1 * 0.2
     assert float(lesion_error(faded, clean, clean, lesions)) == pytest.approx(expected, rel=1e-4)
+    # What lies beyond the field of view has no uptake to be off from.
+    assert float(lesion_error(clean * 0 + 0.001, clean * 0, clean, lesions)) == pytest.approx(1.4e-3, rel=0.1)
     # Noise that leaves the mean of the lesion as it is costs nothing more.
     noisy = clean + (torch.arange(8) % 2 * 2 - 1) * 0.1
     assert float(lesion_error(noisy, clean, clean, lesions)) == pytest.approx(float(root_error(noisy, clean)))
@@ -213,3 +215,27 @@ def test_every_stage_starts_from_one_of_the_table_and_serves_a_task():
         assert stage == recipe.stage
         assert recipe.start_from is None or recipe.start_from in RECIPES
     assert {recipe.task for recipe in RECIPES.values()} == set(TASKS)
+
+
+def test_weights_that_miss_what_they_must_reach_say_by_how_much():
+    row = {"contrast": "T1 with contrast agent", "factor": 2.0, "noise": 0.0, "psnr_before": 30.0}
+    good = {**row, "psnr_after": 31.2, "worst_gain": 0.1}
+    assert mri_sr.falls_short([good]) == ""
+    missed = mri_sr.falls_short([{**good, "psnr_after": 30.4}, {**good, "contrast": "inverted", "worst_gain": -0.2}])
+    assert "mean gain in dB at x2, T1 with contrast agent is 0.4, not 1" in missed
+    assert "worst slice at x2, inverted is -0.2, not 0" in missed
+    # A contrast that is not T1 must only not become worse; a noisy row is not judged.
+    assert mri_sr.falls_short([{**good, "contrast": "inverted", "psnr_after": 30.1}, missed_row(row)]) == ""
+
+    lesions = {"dose_reduction": 24.0, "psnr_before": 27.0, "psnr_after": 33.0, "lesion_mean_after": 0.86}
+    assert "lesions, as a share, at 1/24 of the counts is 0.86, not 0.9" in pet_low_count.falls_short([lesions])
+    assert pet_low_count.falls_short([{**lesions, "lesion_mean_after": 1.04}]) == ""
+
+    biased = {"noise_hu": 35.0, "worst_gain": 5.0, "mean_residual_hu": -1.4}
+    assert "mean residual in HU" in ct_denoise.falls_short([biased])
+    assert ct_denoise.falls_short([{**biased, "mean_residual_hu": 0.4}]) == ""
+    assert all_in_one.falls_short([{"task": "ct-denoise", **biased}]).startswith("ct-denoise: ")
+
+
+def missed_row(row):
+    return {**row, "noise": 0.01, "psnr_after": 20.0, "worst_gain": -10.0}

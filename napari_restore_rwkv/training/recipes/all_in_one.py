@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..train import Batch, TrainingOptions
 from . import ct_denoise, mri_sr, pet_low_count
 from .losses import root_error
-from .recipe import Draw, Recipe, Watch
+from .recipe import Draw, Recipe, Rows, Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +59,15 @@ def watch(folder: Path) -> Watch:
     return score
 
 
-def measure(folder: Path, network: nn.Module) -> list[dict[str, Any]]:
+def measure(folder: Path, network: nn.Module) -> Rows:
     """The rows of all tasks."""
     return [{"task": task, **row} for task, recipe in PARTS.items() for row in recipe.measure(folder / task, network)]
+
+
+def falls_short(rows: Rows) -> str:
+    """What the parts have to say."""
+    told = ((task, part.falls_short([row for row in rows if row["task"] == task])) for task, part in PARTS.items())
+    return "; ".join(f"{task}: {words}" for task, words in told if words)
 
 
 RECIPE = Recipe(
@@ -76,6 +82,7 @@ RECIPE = Recipe(
     draw=draw,
     watch=watch,
     measure=measure,
+    falls_short=falls_short,
     what_is_measured=" | ".join(f"{task}: {recipe.what_is_measured}" for task, recipe in PARTS.items()),
     intended_use="One network for noise in CT, resolution in MR and counts in PET, where one set of weights must do. "
     "Research only.",

@@ -5,6 +5,8 @@ from torch import Tensor
 
 _ALL_FREQUENCIES = 0.25
 _LESIONS = 0.1
+# Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
+_HOT = 0.02
 
 
 def root_error(restored: Tensor, clean: Tensor, *_: Tensor) -> Tensor:
@@ -53,10 +55,12 @@ def lesion_error(
     off = []
     for number in range(1, int(lesions.max()) + 1):
         inside = lesions == number
-        there = inside.flatten(1).any(dim=1)
-        sums = [(image * inside).flatten(1).sum(dim=1)[there] for image in (restored - clean, clean)]
-        off.append(sums[0].abs() / sums[1].clamp(min=1e-3))
-    return error + _LESIONS * torch.cat(off).mean()
+        pixels = inside.flatten(1).sum(dim=1).clamp(min=1)
+        means = [(image * inside).flatten(1).sum(dim=1) / pixels for image in (restored - clean, clean)]
+        hot = means[1] > _HOT
+        off.append(means[0][hot].abs() / means[1][hot])
+    shares = torch.cat(off)
+    return error + _LESIONS * shares.mean() if shares.numel() else error
 
 
 def _root(squares: Tensor) -> Tensor:

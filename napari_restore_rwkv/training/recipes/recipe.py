@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Draw = Callable[[np.random.Generator], Batch]
 # Figures of a network on the validation subject, by name; a higher "score" is better.
 Watch = Callable[[nn.Module], dict[str, float]]
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,17 @@ class Recipe:
         Called with the same folder and a fused network; returns the rows of the card's table.
     what_is_measured
         One sentence about those rows.
+    falls_short
+        Called with those rows; says by how much the weights miss what they must reach, "" where they reach it. Weights
+        that fall short are experimental, and the classical filter is offered first.
     intended_use, limits
         Sentences of the card.
     loss
         See `Trainer`.
     stop_after
         Steps after which a stage that others start from ends, before its schedule does; None for the whole schedule.
+    experimental
+        Whether the weights are experimental whatever they measure, as where nothing but simulation can be measured.
     details
         What else the card should say of the recipe.
     card_details
@@ -68,14 +74,29 @@ class Recipe:
     pack: Callable[[Path, Path], None]
     draw: Callable[[Path], Draw]
     watch: Callable[[Path], Watch]
-    measure: Callable[[Path, nn.Module], list[dict[str, Any]]]
+    measure: Callable[[Path, nn.Module], Rows]
     what_is_measured: str
+    falls_short: Callable[[Rows], str]
     intended_use: str
     limits: str
     loss: Loss | None = None
     stop_after: int | None = None
+    experimental: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     card_details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shortfall(figures: Mapping[str, tuple[float, float]]) -> str:
+    """Say which figures are below what they must reach, such as "gain at x2 is 0.55, not 1"; "" if none is.
+
+    Parameters
+    ----------
+    figures
+        For each thing measured, what it is and the least that it must be.
+    """
+    return "; ".join(
+        f"{name} is {value:.3g}, not {least:g}" for name, (value, least) in figures.items() if value < least
+    )
 
 
 def save_slices(groups: Mapping[str, list[np.ndarray]], path: Path) -> None:
