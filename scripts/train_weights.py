@@ -21,7 +21,7 @@ import torch
 import unet
 
 from napari_restore_rwkv.device import choose_device
-from napari_restore_rwkv.network.checkpoint import Card, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import TURNS, Card, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
@@ -90,7 +90,9 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
     state = torch.load(folder / "best.pt", weights_only=True, map_location="cpu")
     network = RestoreRWKV.light()
     network.load_state_dict(state["average"])
-    measured = {"what": recipe.what_is_measured, "rows": recipe.measure(folder, network.fused())}
+    inferring = network.fused()
+    inferring.turns = recipe.card_details.get(TURNS, 1)
+    measured = {"what": recipe.what_is_measured, "rows": recipe.measure(folder, inferring)}
     if (peer := unet.trained(folder)) is not None:
         measured["rows_of_a_unet_of_equal_steps"] = recipe.measure(folder, peer)
     short = recipe.falls_short(measured["rows"])

@@ -29,6 +29,9 @@ from .bundles import is_bundle, read_bundle, weights_in
 from .model import RestoreRWKV
 
 _SHIPPED = Path(__file__).parent / "weights"
+# In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
+# over how many quarter turns they are averaged when they restore. Weights made from others inherit both.
+KEEPS_MEASURED, TURNS = "keeps_measured", "turns"
 _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
@@ -119,6 +122,7 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     _fill(network, weights, path.name)
     if fused:
         network = network.fused()
+        network.turns = int(card.details.get(TURNS, 1))
     network.card = card  # type: ignore[assignment]
     return network
 

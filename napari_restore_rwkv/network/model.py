@@ -8,7 +8,7 @@ checkpoints, so that weights travel both ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -181,7 +181,15 @@ class RestoreRWKV(nn.Module):
         Blocks behind the decoder, at 2C channels.
     operator
         The recurrent WKV attention; another one of the same definition may stand in for the compiled one.
+
+    Attributes
+    ----------
+    turns
+        Over how many quarter turns of the image the result is averaged, 1 to 4. The scans through an image run along
+        its axes, and what they make of it turned is another estimate of the same.
     """
+
+    turns = 1
 
     def __init__(
         self,
@@ -252,6 +260,14 @@ class RestoreRWKV(nn.Module):
         So a caller can show progress, or stop, within one large image. The length is `number_of_stages`. With
         `in_strips` the maps inside a block exist in strips of rows only: slower, the same result, and less memory.
         """
+        restored = yield from self._blocks(image, in_strips)
+        for turn in range(1, self.turns):
+            turned = yield from self._blocks(image.rot90(turn, (2, 3)), in_strips)
+            restored = restored + turned.rot90(-turn, (2, 3))
+        yield restored / self.turns if self.turns > 1 else restored
+
+    def _blocks(self, image: Tensor, in_strips: bool) -> Generator[Tensor, None, Tensor]:
+        """Run the network once, yielding each block's result and returning the restored image."""
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         padded = _padded(image)
@@ -284,12 +300,12 @@ class RestoreRWKV(nn.Module):
                 yield x
 
         restored = self.output(x.permute(0, 3, 1, 2)) + padded
-        yield restored[:, :, :height, :width]
+        return restored[:, :, :height, :width]
 
     @property
     def number_of_stages(self) -> int:
         """How many results `stages` yields."""
-        return sum(isinstance(module, Block) for module in self.modules()) + 1
+        return self.turns * sum(isinstance(module, Block) for module in self.modules()) + 1
 
     def fused(self) -> RestoreRWKV:
         """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients."""

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..network.checkpoint import KEEPS_MEASURED
 from ..scans.kspace import measured_extent, with_measured
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..scans.intensity import IntensityRule
-
-# In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan.
-KEEPS_MEASURED = "keeps_measured"
 
 
 def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, network: nn.Module) -> np.ndarray:

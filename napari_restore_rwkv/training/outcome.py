@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..network.bundles import digest
-from ..network.checkpoint import Card, load_checkpoint, shipped_checkpoints
+from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, load_checkpoint, shipped_checkpoints
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle
@@ -143,6 +143,7 @@ def describe(
     mode = checked.mode
     details = {
         "created": now.isoformat(timespec="seconds"),
+        **{name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details},
         "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256},
         "trained": f"adapters of rank {rank}" if rank else "all weights",
         "mode": mode,
@@ -202,6 +203,29 @@ def blended_network(old: str | Path, bundle: Path, amount: float) -> RestoreRWKV
     CheckpointError
         If the bundle was made from other weights.
     """
+    network, old_card, new_card = _blended(old, bundle, amount)
+    fused = network.fused()
+    fused.card = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
+    return fused
+
+
+def save_blend(old: str | Path, bundle: Path, amount: float, path: Path) -> Path:
+    """Write a bundle between old weights and those of a bundle, named after its file; return the file.
+
+    Raises
+    ------
+    CheckpointError
+        If the bundle was made from other weights.
+    OutputError
+        If there is such a file already, or it cannot be written.
+    """
+    network, _, card = _blended(old, bundle, amount)
+    details = {**card.details, "blend": amount}
+    blended = replace(card, title=path.stem, details=details)
+    return save_bundle(path, blended, weights=network.state_dict())
+
+
+def _blended(old: str | Path, bundle: Path, amount: float) -> tuple[RestoreRWKV, Card, Card]:
     first, second = load_checkpoint(old, fused=False), load_checkpoint(bundle, fused=False)
     old_card, new_card = first.card, second.card
     assert isinstance(old_card, Card)
@@ -209,6 +233,4 @@ def blended_network(old: str | Path, bundle: Path, amount: float) -> RestoreRWKV
     if new_card.details.get("base", {}).get("weights_sha256") != old_card.weights_sha256:
         raise CheckpointError(f"{bundle.name} was made from other weights than these; blend it with its own base.")
     first.load_state_dict(blend(first.state_dict(), second.state_dict(), amount))
-    network = first.fused()
-    network.card = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
-    return network
+    return first, old_card, new_card

@@ -196,3 +196,12 @@ def test_the_card_stored_is_the_card_given(tiny_network, tmp_path):
     stored = json.loads((tmp_path / "t.json").read_text())
     assert stored["weights_sha256"]
     assert stored | {"weights_sha256": ""} == card.as_dict()
+
+
+def test_weights_turn_the_slices_as_their_card_says(tmp_path, tiny_network):
+    for turns, details in ((1, {}), (4, {"turns": 4})):
+        path = tmp_path / f"{turns}.safetensors"
+        save_checkpoint(tiny_network, Card(title="t", details=details), path)
+        assert load_checkpoint(path).turns == turns
+        # Training sees every slice once.
+        assert load_checkpoint(path, fused=False).turns == 1

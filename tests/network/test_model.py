@@ -77,6 +77,19 @@ def test_stages_end_with_the_restored_image(tiny_network):
     assert torch.equal(stages[-1], tiny_network(image))
 
 
+@pytest.mark.parametrize("in_strips", [False, True])
+def test_quarter_turns_are_averaged(tiny_network, in_strips):
+    image = torch.rand(2, 1, 24, 17)
+    with torch.no_grad():
+        expected = sum(tiny_network(image.rot90(k, (2, 3))).rot90(-k, (2, 3)) for k in range(4)) / 4
+        tiny_network.turns = 4
+        *_, averaged = stages = list(tiny_network.stages(image, in_strips=in_strips))
+    assert len(stages) == tiny_network.number_of_stages
+    torch.testing.assert_close(averaged, expected)
+    turned = tiny_network.fused()(image.rot90(1, (2, 3))).rot90(-1, (2, 3))
+    torch.testing.assert_close(averaged, turned)
+
+
 @pytest.mark.parametrize(("device", "parts"), [("cpu", 4), ("meta", 1)])
 def test_only_a_processor_works_on_the_hidden_layer_in_parts(device, parts):
     mixed = []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...network.checkpoint import KEEPS_MEASURED
 from ..train import Batch, TrainingOptions
 from . import ct_denoise, mri_sr, pet_low_count
 from .losses import root_error
@@ -88,6 +89,6 @@ RECIPE = Recipe(
     "Research only.",
     limits="As for the three tasks; each is done better by weights of its own.",
     loss=error_of_task,
-    card_details={"keeps_measured": True},
+    card_details={KEEPS_MEASURED: True},
     details={"odds": dict(zip(PARTS, ODDS, strict=True))},
 )

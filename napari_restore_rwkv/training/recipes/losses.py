@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 _ALL_FREQUENCIES = 0.25
-_LESIONS = 0.1
+_LESIONS = 0.03
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
 
@@ -39,7 +39,7 @@ def unmeasured_error(
 def lesion_error(
     restored: Tensor, clean: Tensor, degraded: Tensor | None = None, lesions: Tensor | None = None
 ) -> Tensor:
-    """`root_error`, and a tenth of how far the mean of each hot lesion is off, relative to its true mean.
+    """`root_error`, and 0.03 times how far the mean of each hot lesion is off, relative to its true mean.
 
     Whatever makes small errors on average makes small hot lesions fainter; this is what it may not do.
 

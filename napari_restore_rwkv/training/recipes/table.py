@@ -10,6 +10,7 @@ RECIPES = {
         mri_sr.SHAPES_RECIPE,
         mri_sr.FIRST_RECIPE,
         mri_sr.SECOND_RECIPE,
+        mri_sr.THIRD_RECIPE,
         mri_sr.RECIPE,
         pet_low_count.FIRST_RECIPE,
         pet_low_count.RECIPE,
