@@ -339,6 +339,9 @@ RECIPE = Recipe(
     draw=draw,
     watch=watch,
     measure=measure,
+    what_is_measured="PSNR in dB and SSIM, data range max - min of each sharp slice, mean over 22 whole slices of a "
+    "subject never trained on; before is zero-filled, after is the mean over four quarter turns with the measured "
+    "block of k-space put back; worst_gain is that of the slice that gained least",
     falls_short=falls_short,
     intended_use="Sharpening MR slices that were acquired at a half to a quarter of the resolution of their grid, "
     "along both axes. Research only.",
