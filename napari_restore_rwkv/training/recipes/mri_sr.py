@@ -19,10 +19,10 @@ from ...scans.files import read_scan
 from ...scans.intensity import choose_intensity
 from ...scans.kspace import measured_extent, with_measured
 from ...scans.scan import Scan
-from ...simulate.mri import kept_block, low_resolution, resampled
-from ..contrast import random_contrast, random_shading
+from ...simulate.mri import low_resolution
 from ..train import Batch, TrainingOptions
 from .losses import root_error, unmeasured_error
+from .mri_slices import FACTORS, MOST_NOISE, field_of_view, lowered, random_shapes, sharp_slice
 from .recipe import Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ GROUPS = {
 # Crop sides with the batch of each and their odds; the last is a whole field of view.
 CROPS = ((64, 8), (96, 4), (128, 2), (176, 1), (256, 1))
 CROP_ODDS = (0.34, 0.28, 0.2, 0.1, 0.08)
-FACTORS = (1.8, 4.3)
-MOST_NOISE = 0.02
-_RIM = 5
-CT_WINDOWS_HU = ((-160.0, 240.0), (-1000.0, 400.0), (-200.0, 1200.0))
 WATCHED_SLICES, MEASURED_SLICES = (5, 10, 15, 20), tuple(range(2, 24))
 MEASURED = ((2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (2.0, 0.01), (4.0, 0.01))
+
+
+Piece = tuple[np.ndarray, np.ndarray, np.ndarray]  # low resolution, which coefficients were measured, sharp
 
 
 def pack(scans: Path, folder: Path) -> None:
@@ -86,14 +85,13 @@ def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
-        pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        pieces: list[Piece] = []
         while len(pieces) < count:
             name = names[rng.choice(len(names), p=odds / odds.sum())]
             image = groups[name][rng.integers(len(groups[name]))] if name in groups else random_shapes(rng)
-            sharp = _field_of_view(_sharp(image, GROUPS[name][1], side, rng, apodised), side, rng)
-            pieces.append((*_lowered(sharp, rng, usual), sharp))
-        low, measured, clean = (torch.from_numpy(np.stack(images)[:, None]) for images in zip(*pieces, strict=True))
-        return low, clean, measured
+            sharp = field_of_view(sharp_slice(image, GROUPS[name][1], side, rng, apodised), side, rng)
+            pieces.append((*lowered(sharp, rng, usual), sharp))
+        return _stacked(pieces)
 
     return batch
 
@@ -111,14 +109,18 @@ def draw_shapes(folder: Path) -> Draw:
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[0]
-        pieces = []
+        pieces: list[Piece] = []
         for _ in range(count):
-            sharp = _field_of_view(_sharp(random_shapes(rng), GROUPS["shapes"][1], side, rng, 0.5), side, rng)
-            pieces.append((*_lowered(sharp, rng, usual=0.4), sharp))
-        low, measured, clean = (torch.from_numpy(np.stack(images)[:, None]) for images in zip(*pieces, strict=True))
-        return low, clean, measured
+            sharp = field_of_view(sharp_slice(random_shapes(rng), GROUPS["shapes"][1], side, rng, 0.5), side, rng)
+            pieces.append((*lowered(sharp, rng, usual=0.4), sharp))
+        return _stacked(pieces)
 
     return batch
+
+
+def _stacked(pieces: list[Piece]) -> Batch:
+    low, measured, clean = (torch.from_numpy(np.stack(images)[:, None]) for images in zip(*pieces, strict=True))
+    return low, clean, measured
 
 
 def watch(folder: Path) -> Watch:
@@ -192,96 +194,8 @@ def inverted(image: np.ndarray) -> np.ndarray:
     return (scale * np.interp(values, (0, 0.12, 1, 1.6), (0, 1, 0.15, 0.05))).astype(np.float32)
 
 
-def random_shapes(rng: np.random.Generator, size: int = 160) -> np.ndarray:
-    """Flat ellipses and boxes on black, uint8, shape (size, size): edges of every direction and contrast."""
-    y, x = np.mgrid[:size, :size] / size
-    image = np.zeros((size, size), np.uint8)
-    for _ in range(rng.integers(4, 25)):
-        centre, turn = rng.uniform(0.1, 0.9, 2), rng.uniform(0, np.pi)
-        half = np.exp(rng.uniform(np.log(0.02), np.log(0.4), 2))
-        along = ((x - centre[1]) * np.cos(turn) + (y - centre[0]) * np.sin(turn)) / half[0]
-        across = ((y - centre[0]) * np.cos(turn) - (x - centre[1]) * np.sin(turn)) / half[1]
-        inside = np.maximum(abs(along), abs(across)) < 1 if rng.random() < 0.3 else along**2 + across**2 < 1
-        image[inside] = rng.integers(256)
-    return image
-
-
 def _as_it_is(image: np.ndarray) -> np.ndarray:
     return image
-
-
-def _sharp(
-    image: np.ndarray, grids: tuple[float, float], side: int, rng: np.random.Generator, apodised: float
-) -> np.ndarray:
-    """A target: the slice in another contrast, shading, orientation, sampling, sharpness and brightness."""
-    unit = _unit_values(image, rng)
-    unit = random_contrast(unit, rng)
-    if rng.random() < 0.5:
-        unit = random_shading(unit, rng)
-    unit = unit[tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))]
-    unit = unit.T if rng.random() < 0.5 else unit
-    coarser = rng.uniform(*grids)
-    # Voxels need not be square, and a large crop needs enough of a slice to fill it.
-    stretch = np.exp(rng.uniform(-0.12, 0.12, 2))
-    shape = [
-        round(max(length / (coarser * by), min(0.8 * side, 1.3 * length)))
-        for length, by in zip(unit.shape, stretch, strict=True)
-    ]
-    sharp = resampled(unit, (shape[0], shape[1]))
-    if rng.random() < apodised:
-        sharp = _apodised(sharp, rng)
-    # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale lie anywhere.
-    level = 0.6 if rng.random() < 0.4 else np.exp(rng.uniform(np.log(0.12), np.log(0.9)))
-    brightest = max(float(np.percentile(sharp, 99.9)), 0.02)
-    return np.minimum(sharp * np.float32(level / brightest), 1)
-
-
-def _lowered(sharp: np.ndarray, rng: np.random.Generator, usual: float) -> tuple[np.ndarray, np.ndarray]:
-    """The slice at a lower resolution, and which of its coefficients were measured."""
-    factors = [float(rng.choice((2, 3, 4))) if rng.random() < usual else float(rng.uniform(*FACTORS)) for _ in range(2)]
-    if rng.random() < 0.8:
-        factors[1] = factors[0]
-    elif rng.random() < 0.3:
-        factors[int(rng.integers(2))] = 1.0
-    noise = 0.0 if rng.random() < 0.3 else rng.uniform(0, MOST_NOISE) * float(np.percentile(sharp, 99.9))
-    factor = (factors[0], factors[1])
-    measured = np.zeros(sharp.shape, bool)
-    measured[kept_block(sharp.shape, factor)] = True
-    return np.minimum(low_resolution(sharp, factor, noise, seed=rng), 1), measured
-
-
-def _field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut out a square, mirrored at its end where the slice is too small, that fades to black at its rim.
-
-    So its own Fourier transform, which takes the rims for neighbours, meets no edge there.
-    """
-    corners = [[int(rng.integers(max(0, length - side) + 1)) for length in sharp.shape] for _ in range(2)]
-    # The fuller of two places: there is nothing to be learned from air.
-    pieces = [sharp[y : y + side, x : x + side] for y, x in corners]
-    piece = max(pieces, key=lambda one: float(one.std()))
-    pads = [(0, side - length) for length in piece.shape]
-    rim = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
-    fade = (0.5 - 0.5 * np.cos(np.pi * (rim / _RIM).clip(0, 1))).astype(np.float32)
-    return np.pad(piece, pads, mode="symmetric") * fade[:, None] * fade
-
-
-def _unit_values(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From 0 to 1; the steps of whole numbers are filled by noise, which another contrast would turn into contours."""
-    values = image + rng.uniform(-0.5, 0.5, image.shape).astype(np.float32)
-    low, high = CT_WINDOWS_HU[rng.choice(len(CT_WINDOWS_HU))] if image.dtype == np.int16 else (0.0, 255.0)
-    return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
-
-
-def _apodised(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Taper the highest frequencies along each axis, as many scanners do before they show an image."""
-    end = rng.uniform(0.36, 0.6)
-    start = end - rng.uniform(0.04, 0.25)
-    spectrum = np.fft.fft2(image)
-    for axis, size in enumerate(image.shape):
-        frequency = np.abs(np.fft.fftfreq(size))
-        taper = 0.5 + 0.5 * np.cos(np.pi * ((frequency - start) / (end - start)).clip(0, 1))
-        spectrum *= np.expand_dims(taper, 1 - axis)
-    return np.abs(np.fft.ifft2(spectrum)).astype(np.float32)
 
 
 def _three_ways(voxels: np.ndarray, step: int) -> list[np.ndarray]:

@@ -1,0 +1,101 @@
+"""What MR super-resolution is taught on: slices in another contrast and sampling, and these at a lower resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...simulate.mri import kept_block, low_resolution, resampled
+from ..contrast import random_contrast, random_shading
+
+FACTORS = (1.8, 4.3)
+MOST_NOISE = 0.02
+_RIM = 5
+CT_WINDOWS_HU = ((-160.0, 240.0), (-1000.0, 400.0), (-200.0, 1200.0))
+
+
+def random_shapes(rng: np.random.Generator, size: int = 160) -> np.ndarray:
+    """Flat ellipses and boxes on black, uint8, shape (size, size): edges of every direction and contrast."""
+    y, x = np.mgrid[:size, :size] / size
+    image = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(4, 25)):
+        centre, turn = rng.uniform(0.1, 0.9, 2), rng.uniform(0, np.pi)
+        half = np.exp(rng.uniform(np.log(0.02), np.log(0.4), 2))
+        along = ((x - centre[1]) * np.cos(turn) + (y - centre[0]) * np.sin(turn)) / half[0]
+        across = ((y - centre[0]) * np.cos(turn) - (x - centre[1]) * np.sin(turn)) / half[1]
+        inside = np.maximum(abs(along), abs(across)) < 1 if rng.random() < 0.3 else along**2 + across**2 < 1
+        image[inside] = rng.integers(256)
+    return image
+
+
+def sharp_slice(
+    image: np.ndarray, grids: tuple[float, float], side: int, rng: np.random.Generator, apodised: float
+) -> np.ndarray:
+    """A target: the slice in another contrast, shading, orientation, sampling, sharpness and brightness."""
+    unit = _unit_values(image, rng)
+    unit = random_contrast(unit, rng)
+    if rng.random() < 0.5:
+        unit = random_shading(unit, rng)
+    unit = unit[tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))]
+    unit = unit.T if rng.random() < 0.5 else unit
+    coarser = rng.uniform(*grids)
+    # Voxels need not be square, and a large crop needs enough of a slice to fill it.
+    stretch = np.exp(rng.uniform(-0.12, 0.12, 2))
+    shape = [
+        round(max(length / (coarser * by), min(0.8 * side, 1.3 * length)))
+        for length, by in zip(unit.shape, stretch, strict=True)
+    ]
+    sharp = resampled(unit, (shape[0], shape[1]))
+    if rng.random() < apodised:
+        sharp = _apodised(sharp, rng)
+    # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale lie anywhere.
+    level = 0.6 if rng.random() < 0.4 else np.exp(rng.uniform(np.log(0.12), np.log(0.9)))
+    brightest = max(float(np.percentile(sharp, 99.9)), 0.02)
+    return np.minimum(sharp * np.float32(level / brightest), 1)
+
+
+def lowered(sharp: np.ndarray, rng: np.random.Generator, usual: float) -> tuple[np.ndarray, np.ndarray]:
+    """The slice at a lower resolution, and which of its coefficients were measured."""
+    factors = [float(rng.choice((2, 3, 4))) if rng.random() < usual else float(rng.uniform(*FACTORS)) for _ in range(2)]
+    if rng.random() < 0.8:
+        factors[1] = factors[0]
+    elif rng.random() < 0.3:
+        factors[int(rng.integers(2))] = 1.0
+    noise = 0.0 if rng.random() < 0.3 else rng.uniform(0, MOST_NOISE) * float(np.percentile(sharp, 99.9))
+    factor = (factors[0], factors[1])
+    measured = np.zeros(sharp.shape, bool)
+    measured[kept_block(sharp.shape, factor)] = True
+    return np.minimum(low_resolution(sharp, factor, noise, seed=rng), 1), measured
+
+
+def field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut out a square, mirrored at its end where the slice is too small, that fades to black at its rim.
+
+    So its own Fourier transform, which takes the rims for neighbours, meets no edge there.
+    """
+    corners = [[int(rng.integers(max(0, length - side) + 1)) for length in sharp.shape] for _ in range(2)]
+    # The fuller of two places: there is nothing to be learned from air.
+    pieces = [sharp[y : y + side, x : x + side] for y, x in corners]
+    piece = max(pieces, key=lambda one: float(one.std()))
+    pads = [(0, side - length) for length in piece.shape]
+    rim = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    fade = (0.5 - 0.5 * np.cos(np.pi * (rim / _RIM).clip(0, 1))).astype(np.float32)
+    return np.pad(piece, pads, mode="symmetric") * fade[:, None] * fade
+
+
+def _unit_values(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """From 0 to 1; the steps of whole numbers are filled by noise, which another contrast would turn into contours."""
+    values = image + rng.uniform(-0.5, 0.5, image.shape).astype(np.float32)
+    low, high = CT_WINDOWS_HU[rng.choice(len(CT_WINDOWS_HU))] if image.dtype == np.int16 else (0.0, 255.0)
+    return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
+
+
+def _apodised(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Taper the highest frequencies along each axis, as many scanners do before they show an image."""
+    end = rng.uniform(0.36, 0.6)
+    start = end - rng.uniform(0.04, 0.25)
+    spectrum = np.fft.fft2(image)
+    for axis, size in enumerate(image.shape):
+        frequency = np.abs(np.fft.fftfreq(size))
+        taper = 0.5 + 0.5 * np.cos(np.pi * ((frequency - start) / (end - start)).clip(0, 1))
+        spectrum *= np.expand_dims(taper, 1 - axis)
+    return np.abs(np.fft.ifft2(spectrum)).astype(np.float32)
