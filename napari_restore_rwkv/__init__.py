@@ -6,12 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .jobs.job import restore_to_zarr
     from .metrics import evaluate
     from .network.checkpoint import load_checkpoint
     from .network.model import RestoreRWKV
     from .progress import finish
     from .restoration.restore import restore
+    from .restoration.tiles import Tile
     from .scans.files import read_scan, write_scan
+    from .scans.opening import open_scan
     from .scans.scan import Scan
     from .training.fine_tune import fine_tune
 
@@ -20,25 +23,31 @@ if TYPE_CHECKING:
 __all__ = [
     "RestoreRWKV",
     "Scan",
+    "Tile",
     "__version__",
     "evaluate",
     "fine_tune",
     "finish",
     "load_checkpoint",
+    "open_scan",
     "read_scan",
     "restore",
+    "restore_to_zarr",
     "write_scan",
 ]
 
 _HOMES = {
     "RestoreRWKV": ".network.model",
     "Scan": ".scans.scan",
+    "Tile": ".restoration.tiles",
     "evaluate": ".metrics",
     "fine_tune": ".training.fine_tune",
     "finish": ".progress",
     "load_checkpoint": ".network.checkpoint",
+    "open_scan": ".scans.opening",
     "read_scan": ".scans.files",
     "restore": ".restoration.restore",
+    "restore_to_zarr": ".jobs.job",
     "write_scan": ".scans.files",
 }
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from .errors import DeviceError
+
+_MEMINFO = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -44,11 +50,38 @@ def describe(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a job may still take on a GPU; None for a device that does not tell.
+    """Bytes that a job may still take; None for a device, or a system, that does not tell.
 
-    What PyTorch keeps for reuse counts as free, for it is given to whoever asks next in this process.
+    What PyTorch keeps for reuse on a GPU counts as free, for it is given to whoever asks next in this process.
     """
+    if device.type == "cpu":
+        known = [size for size in (_free_in_machine(), _free_in_container()) if size is not None]
+        return min(known, default=None)
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _free_in_machine() -> int | None:
+    """Memory, and space for swapping, that the system could hand out."""
+    try:
+        sizes = dict(line.split(":") for line in _MEMINFO.read_text("ascii").splitlines())
+        return sum(int(sizes[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _free_in_container() -> int | None:
+    """Memory that is left to a container (control group, version 2) that was given a limit."""
+    try:
+        most, used = ((_CONTAINER / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
+        state = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text("ascii").splitlines())
+        # Pages of files that nobody has open are given up where memory is short.
+        return int(most) - int(used) + int(state["inactive_file"])
+    except (OSError, KeyError, ValueError):
+        return None

@@ -1,6 +1,6 @@
 """The work behind ``restore-rwkv finetune CONFIG.toml``.
 
-`cli.EXAMPLE` shows the file; `weights` and one scan are all that it needs. Names in it are relative to it.
+`parser.EXAMPLE` shows the file; `weights` and one scan are all that it needs. Names in it are relative to it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _send(pipe: Any, measure: Any, folder: Path, threads: int, options: tuple[An
 
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
     """Compare a job of one unit with the same slices in memory, and add up what the job does besides the network."""
-    from napari_restore_rwkv.jobs import audit, job, ledger, slabs
+    from napari_restore_rwkv.jobs import audit, job, ledger, slabs, units
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
     from napari_restore_rwkv.restoration.restore import restore
@@ -93,7 +93,7 @@ def overhead(folder: Path, repeats: int) -> dict[str, Any]:
     finish(restore(in_memory, network, indices=[0], output=np.empty(in_memory.shape, np.int16)))
     besides = Stopwatch()
     for place, name in (
-        (job, "write_slab"),
+        (units, "write_slab"),
         (ledger.LedgerWriter, "add_unit"),
         (ledger.LedgerWriter, "add_run"),
         (slabs.SlabQueue, "_opened"),

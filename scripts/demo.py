@@ -14,7 +14,7 @@ from napari_restore_rwkv.errors import RestoreError
 from napari_restore_rwkv.scans.files import write_scan
 
 if TYPE_CHECKING:
-    from napari_restore_rwkv.gui.restore_panel import RestorePanel
+    from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 PLUGIN = "napari-restore-rwkv"
 SAMPLE = "ct_abdomen_quarter_dose"

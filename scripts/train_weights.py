@@ -21,7 +21,7 @@ import torch
 import unet
 
 from napari_restore_rwkv.device import choose_device
-from napari_restore_rwkv.network.checkpoint import TURNS, Card, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
@@ -113,7 +113,7 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
             "curve": _rows(folder / "curve.jsonl"),
             **recipe.card_details,
             "measured": measured,
-            "falls_short": short,
+            FALLS_SHORT: short,
         },
     )
     save_checkpoint(network, card, WEIGHTS / f"{recipe.task}.safetensors")

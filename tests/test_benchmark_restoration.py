@@ -32,7 +32,7 @@ def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():
 
 
 def test_the_budget_of_the_unet_is_that_of_all_stages_of_ours():
-    assert train_unet.budget(RECIPES["mri-sr"]) == 400 + 1500 + 2600 + 1875 + RECIPES["mri-sr"].options.steps
+    assert train_unet.budget(RECIPES["mri-sr"]) == 400 + 1500 + 2600 + 1875 + 750 + RECIPES["mri-sr"].options.steps
 
 
 def test_tuned_filters_better_the_slices_that_they_are_tuned_on(case):

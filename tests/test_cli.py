@@ -12,9 +12,12 @@ import pytest
 from command_line import assert_refused_before_work, restore_words
 from safetensors.numpy import load_file, save_file
 
-from napari_restore_rwkv import cli, commands
+from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import restore as restore_module
+from napari_restore_rwkv.commands.preparing import precision_line
+from napari_restore_rwkv.commands.terminal import watch
 from napari_restore_rwkv.scans.files import read_scan, write_scan
-from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.scans.scan import Scan, same_geometry
 
 COMMAND = [sys.executable, "-m", "napari_restore_rwkv"]
 SLOW_START = 120  # seconds; loading torch on a busy machine takes a while
@@ -26,7 +29,7 @@ def test_restore_writes_a_scan_with_the_same_geometry_and_type(run, scan_file, w
     assert f"{small_scan.shape[0]} slices restored in" in out
     restored = read_scan(tmp_path / "restored.nii.gz")
     original = read_scan(scan_file)
-    assert commands.same_geometry(restored, original)
+    assert same_geometry(restored, original)
     assert restored.voxels.dtype == original.voxels.dtype == np.int16
     assert restored.shape == original.shape
 
@@ -60,7 +63,7 @@ def test_fewer_digits_are_computed_when_asked_for_and_their_price_is_told(run, s
 
 
 def test_a_price_that_is_not_known_is_told_as_such():
-    line = commands.precision_line({"precision": "bfloat16", "precision_error": {"unknown": "No memory."}})
+    line = precision_line({"precision": "bfloat16", "precision_error": {"unknown": "No memory."}})
     assert line == "\nbfloat16: how far it is from float32 could not be measured. No memory."
 
 
@@ -265,13 +268,14 @@ def test_what_a_library_prints_does_not_spoil_the_json(run, monkeypatch):
 # Sends itself Ctrl-C where the first progress would be shown.
 STOPPED_IN_THE_FIRST_SLICE = """
 import os, signal, sys
-from napari_restore_rwkv import cli, commands
+from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import terminal
 
-class Bar(commands.tqdm):
+class Bar(terminal.tqdm):
     def update(self, n=1):
         os.kill(os.getpid(), signal.SIGINT)
 
-commands.tqdm = Bar
+terminal.tqdm = Bar
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -297,7 +301,7 @@ def test_a_result_that_was_complete_when_stopped_is_not_denied(run, monkeypatch,
             path.write_bytes(b"complete")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "write_scan", write_then_stop)
+    monkeypatch.setattr(restore_module, "write_scan", write_then_stop)
     code, _, err = run(*restore_words(scan_file, weights_file, tmp_path))
     assert code == 130
     assert err.endswith("restored.nii.gz is complete.\n")
@@ -306,12 +310,11 @@ def test_a_result_that_was_complete_when_stopped_is_not_denied(run, monkeypatch,
 def test_a_progress_bar_appears_on_a_terminal_only(monkeypatch, capfd, small_scan, tiny_network):
     from napari_restore_rwkv.restoration.restore import restore
 
-    scan, slices = commands.exhaust(restore(small_scan, tiny_network))
-    assert slices == small_scan.shape[0]
+    scan = watch(restore(small_scan, tiny_network))
     assert scan.shape == small_scan.shape
     assert capfd.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    commands.exhaust(restore(small_scan, tiny_network))
+    watch(restore(small_scan, tiny_network))
     captured = capfd.readouterr()
-    assert f"{slices}/{slices}" in captured.err
+    assert "3/3" in captured.err
     assert captured.out == ""

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import assert_refused_before_work
 from scans.zarrs import ome
 
-from napari_restore_rwkv import cli, job_commands
+from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import preparing, restore_folder
+from napari_restore_rwkv.commands import restore as restore_module
+from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
-from napari_restore_rwkv.scans.opening import open_scan
-from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.scans.opening import open_scan, opening
+from napari_restore_rwkv.scans.scan import Scan, same_geometry
 from napari_restore_rwkv.scans.writing import _SUFFIXES
 
 COMMAND = [sys.executable, "-m", "napari_restore_rwkv"]
@@ -68,7 +73,7 @@ def test_an_output_that_is_there_is_refused_before_torch_is_loaded_and_continued
     words = ["restore", long_scan_file, output, "--checkpoint", weights_file]
     assert run(*words, "--part", "1/2")[0] == 0
     with monkeypatch.context() as context:
-        context.setattr(job_commands, "opening", lambda *_, **__: pytest.fail("the scan was read"))
+        context.setattr(preparing, "opening", lambda *_, **__: pytest.fail("the scan was read"))
         outcome = run(*words)
     assert_refused_before_work(
         outcome, "a restoration with 2 of 3 units done. Continue it with --resume, or give another"
@@ -143,6 +148,91 @@ def test_what_does_not_go_together_is_refused(run, long_scan_file, tmp_path, out
     assert_refused_before_work(run("restore", long_scan_file, tmp_path / output, *more), words)
 
 
+def test_tiles_are_made_when_asked_for_and_the_answer_calls_them_approximate(run, weights_file, tmp_path, rng):
+    source = tmp_path / "wide.nii"
+    write_scan(Scan(rng.integers(-1000, 1500, (2, 70, 150), dtype=np.int16), (5.0, 0.8, 0.8), modality="CT"), source)
+    words = ["--checkpoint", weights_file, "--tile"]
+    code, out, err = run("restore", source, tmp_path / "file.nii", *words, "64,16")
+    assert code == 0, err
+    assert out.endswith("\napproximate tiles of 64 x 64, overlap 16\n")
+    code, out, err = run("restore", source, tmp_path / "job.ome.zarr", *words, "64,16")
+    assert code == 0, err
+    assert out.endswith("\napproximate tiles of 64 x 64, overlap 16\n")
+    assert np.array_equal(open_scan(tmp_path / "job.ome.zarr").voxels, read_scan(tmp_path / "file.nii").voxels)
+    code, out, _ = run("restore", source, tmp_path / "fits.nii", *words, "160")
+    assert (code, "approximate" in out) == (0, False)
+    outcome = run("restore", source, tmp_path / "no.nii", *words, "32")
+    assert_refused_before_work(outcome, "A tile has at least 64 pixels along a side; got 32")
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch):
+    """Scans of this test's size are beyond what is restored in memory."""
+    for place in ("commands.preparing", "scans.export"):
+        monkeypatch.setattr(f"napari_restore_rwkv.{place}.LARGE_BYTES", 1000)
+    monkeypatch.setattr(preparing, "opening", partial(opening, large=1000))
+    monkeypatch.setattr(restore_module, "export_scan", partial(export_scan, large=1000))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
+def test_a_scan_larger_than_memory_becomes_a_file_that_is_the_same_as_of_a_small_one(
+    run, long_scan_file, weights_file, tmp_path, suffix, request
+):
+    source = tmp_path / "long.mha"
+    write_scan(read_scan(long_scan_file), source)
+    small, large = tmp_path / f"small{suffix}", tmp_path / f"large{suffix}"
+    code, _, err = run("restore", source, small, "--checkpoint", weights_file)
+    assert code == 0, err
+    request.getfixturevalue("everything_is_large")
+    with request.getfixturevalue("monkeypatch").context() as context:
+        context.setattr("napari_restore_rwkv.restoration.restore.new_output", small_outputs_only)
+        code, out, err = run("restore", source, large, "--checkpoint", weights_file)
+    assert code == 0, err
+    assert "40 slices restored in" in out
+    assert np.array_equal(read_scan(large).voxels, read_scan(small).voxels)
+    assert same_geometry(read_scan(large), read_scan(small))
+    record = json.loads(large.with_name(f"{large.name}.json").read_text())
+    assert record["input_sha256"] == json.loads(small.with_name(f"{small.name}.json").read_text())["input_sha256"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def small_outputs_only(scan, dtype, *, whole):
+    pytest.fail("the whole result was made in memory")
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_what_cannot_be_written_of_a_large_scan_is_refused_before_the_work(run, long_scan_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(restore_module, "prepare", lambda *_: pytest.fail("the network was loaded"))
+    outcome = run("restore", long_scan_file, tmp_path / "a.nrrd")
+    assert_refused_before_work(outcome, "a.nrrd cannot be written: for scans of this size choose .nii, .nii.gz, .mha")
+    size = 40 * 12 * 14 * 2
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * size - 1))
+    outcome = run("restore", long_scan_file.rename(tmp_path / "b.nii.gz"), tmp_path / "a.nii")
+    assert_refused_before_work(outcome, "a.nii cannot be written: the result has")
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_ctrl_c_during_a_large_scan_leaves_nothing_and_names_the_way_to_continue(
+    run, long_scan_file, weights_file, tmp_path, monkeypatch
+):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_restore_rwkv.jobs.units.write_slab", stopped)
+    code, _, err = run("restore", long_scan_file, tmp_path / "a.nii", "--checkpoint", weights_file)
+    assert code == 130
+    assert "stopped; nothing was written; a job with an OUTPUT ending in .ome.zarr can be continued." in err
+    assert [path.name for path in tmp_path.iterdir()] == [long_scan_file.name]
+
+
+@pytest.mark.parametrize("tile", ["x", "64,", ",8", "64,x", "-64", "64x64"])
+def test_a_tile_that_is_none_is_wrong_usage(capsys, tile):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["restore", "a.nii", "b.nii", f"--tile={tile}"])
+    assert caught.value.code == 2
+    assert f'"{tile}" is no tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
 def test_a_part_that_is_none_is_wrong_usage(capsys, part):
     with pytest.raises(SystemExit) as caught:
@@ -214,14 +304,14 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
 
 
 def test_ctrl_c_in_a_folder_tells_how_it_goes_on(run, archive, weights_file, tmp_path, monkeypatch):
-    restore_one = job_commands._restore_one
+    restore_one = restore_folder._restore_one
 
-    def stopped(arguments, source, output):
+    def stopped(arguments, source, output, restore):
         if source.name == "c.mha":
             raise KeyboardInterrupt
-        return restore_one(arguments, source, output)
+        return restore_one(arguments, source, output, restore)
 
-    monkeypatch.setattr(job_commands, "_restore_one", stopped)
+    monkeypatch.setattr(restore_folder, "_restore_one", stopped)
     code, _, err = run("restore", archive, tmp_path / "results", "--checkpoint", weights_file)
     assert code == 130
     assert "stopped; 1 of 4 scans are there; go on with the same command and --resume." in err
@@ -253,8 +343,8 @@ def test_a_folder_is_not_restored_into_itself(run, archive):
 
 
 def test_a_dicom_folder_is_one_scan(sample_dicom):
-    assert job_commands.scans_in(sample_dicom) == []
-    assert job_commands.scans_in(sample_dicom.parent)[0].name == sample_dicom.name
+    assert restore_folder.scans_in(sample_dicom) == []
+    assert restore_folder.scans_in(sample_dicom.parent)[0].name == sample_dicom.name
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from napari_restore_rwkv import device
 from napari_restore_rwkv.device import choose_device, describe, free_memory
 from napari_restore_rwkv.errors import DeviceError
 
@@ -17,8 +18,28 @@ def test_a_device_that_is_not_there_is_refused_in_words(name):
         choose_device(name)
 
 
-def test_a_processor_does_not_tell_its_free_memory():
-    assert free_memory(torch.device("cpu")) is None
+def meminfo(path, available, swap):
+    path.write_text(f"MemTotal: 900000 kB\nMemAvailable:   {available} kB\nSwapFree:  {swap} kB\n")
+    return path
+
+
+def test_free_for_a_processor_is_what_the_system_could_hand_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "_MEMINFO", meminfo(tmp_path / "meminfo", 1000, 24))
+    monkeypatch.setattr(device, "_CONTAINER", tmp_path / "none")
+    assert free_memory(torch.device("cpu")) == 1 << 20
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("700000", 700000 - 500000 + 300000), ("max", 1 << 20)])
+def test_a_container_with_a_limit_has_no_more_than_that(tmp_path, monkeypatch, limit, expected):
+    monkeypatch.setattr(device, "_MEMINFO", meminfo(tmp_path / "meminfo", 1000, 24))
+    monkeypatch.setattr(device, "_CONTAINER", tmp_path)
+    for name, content in (("max", limit), ("current", "500000"), ("stat", "anon 1\ninactive_file 300000\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert free_memory(torch.device("cpu")) == expected
+
+
+def test_other_devices_do_not_tell():
+    assert free_memory(torch.device("meta")) is None
 
 
 def test_free_on_a_gpu_is_what_nobody_has_and_what_pytorch_keeps_for_reuse(monkeypatch):

@@ -20,13 +20,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 README = ROOT / "README.md"
 
-EVERYBODY = {"errors", "progress", "tasks"}
+EVERYBODY = {"errors", "progress", "tasks", "user_folder"}
 
 # Room -> the rooms of ours that it may import, beside its own and those for everybody.
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "tasks": set(),
+    "user_folder": set(),
     "device": set(),
     "metrics": set(),
     "network": set(),
@@ -35,11 +36,11 @@ MAY_IMPORT = {
     "restoration": {"network", "scans", "device"},
     "jobs": {"restoration", "network", "scans", "device"},
     "training": {"network", "scans", "simulate", "metrics", "device"},
-    "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "training"},
-    "job_commands": {"commands", "scans", "device", "network", "restoration", "jobs"},
+    "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs"},
     "doctor": {"network", "scans", "metrics", "device"},
     "finetune_command": {"scans", "training"},
-    "cli": {"commands", "doctor", "job_commands", "finetune_command"},
+    "parser": {"commands", "doctor", "finetune_command"},
+    "cli": {"parser"},
     "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "training"},
     "__main__": {"cli"},
     # The menu of public names: it imports a room only when a name is used.
@@ -47,7 +48,7 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {"errors", "progress", "tasks", "metrics", "scans"}
+WITHOUT_TORCH = {"errors", "progress", "tasks", "user_folder", "metrics", "scans"}
 
 
 def room_of(path):
@@ -158,7 +159,7 @@ def test_the_core_works_where_there_is_no_viewer():
         "for name in ('napari', 'qtpy', 'magicgui', 'superqt', 'pyqtgraph', 'PyQt6'): sys.modules[name] = None\n"
         "import napari_restore_rwkv as package\n"
         "for name in package.__all__: getattr(package, name)\n"
-        "import napari_restore_rwkv.commands, napari_restore_rwkv.doctor\n"
+        "import napari_restore_rwkv.commands.restore, napari_restore_rwkv.doctor\n"
         "import numpy as np\n"
         "image = np.arange(400.0).reshape(20, 20)\n"
         "print(package.evaluate(image, image).slices[0].ssim)"
@@ -227,7 +228,9 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
     assert int(length) == len(cuda_compiler.source())
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "src_kernels/README.md", "sample_data/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/scale_out.md", "src_kernels/README.md", "sample_data/README.md"]
+)
 def test_what_the_documents_link_to_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#:]+)\)", text)

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
+import numpy as np
 from napari.utils import progress
 
 from ..errors import ScanError
+from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
-from .comparison import SIDE_BY_SIDE
 from .layers import image_to_scan, scan_to_layer
+from .restore.comparison import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .restore_panel import RestorePanel
+    from napari.layers import Layer
 
-PLUGIN, PANEL = "napari-restore-rwkv", "Restore"
+    from .restore.panel import RestorePanel
+
+PLUGIN, PANEL, FINE_TUNE_PANEL = "napari-restore-rwkv", "Restore", "Fine-tune"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
@@ -64,15 +68,20 @@ def read(path: str) -> list[LayerData]:
                 bar.update(step.done - bar.n)
         except StopIteration as end:
             scan = end.value
-    return [scan_to_layer(to_canonical(scan), _stem(file))]
+    return [scan_to_layer(to_canonical(scan), stem(file))]
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write an image layer with its geometry, and how it was restored beside it."""
+    from ..scans.export import export_scan
     from ..scans.files import write_scan
 
     scan = image_to_scan(data, attributes)
-    write_scan(scan, path)
+    if isinstance(scan.voxels, np.ndarray):
+        write_scan(scan, path)
+    else:
+        # What is read slice by slice need not fit into memory.
+        finish(export_scan(scan, Path(path)))
     beside = [f"{path}.json"] if "restoration" in scan.metadata else []
     return [path, *beside]
 
@@ -106,13 +115,48 @@ def compare_result() -> None:
     panel.compare.choose_mode(SIDE_BY_SIDE)
 
 
+def annotate_for_fine_tuning() -> None:
+    """Open the Fine-tune panel with an empty Labels layer on the selected scan."""
+    viewer = _viewer()
+    chosen = viewer.layers.selection.active
+    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, FINE_TUNE_PANEL, tabify=True)
+    _bring_to_front(dock)
+    panel.annotate(chosen)
+
+
+def use_weights(path: Path, task: str, layer: Layer | None) -> None:
+    """Choose a bundle for its task, and a scan if one is given, in the Restore panel, which is opened if it is not."""
+    dock, panel = _viewer().window.add_plugin_dock_widget(PLUGIN, PANEL, tabify=True)
+    _bring_to_front(dock)
+    if layer is not None:
+        panel.choose_layer(layer)
+    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData(task))
+    panel.form.use_file(path)
+
+
+def back_to_proposed_weights() -> None:
+    """Choose what is proposed for the task in the Restore panel, which is opened if it is not."""
+    _, panel = _viewer().window.add_plugin_dock_widget(PLUGIN, PANEL, tabify=True)
+    panel.form.models.use_proposed()
+
+
 def _open_panel() -> tuple[napari.Viewer, RestorePanel]:
-    viewer = napari.current_viewer()
-    if viewer is None:
-        raise ScanError("The Restore panel needs an open napari window.")
+    viewer = _viewer()
     dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, PANEL)
     dock.show()
     return viewer, panel
+
+
+def _bring_to_front(dock: Any) -> None:
+    dock.show()
+    dock.raise_()
+
+
+def _viewer() -> napari.Viewer:
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ScanError("The Restore panel needs an open napari window.")
+    return viewer
 
 
 def _open_sample(key: str) -> list[LayerData]:
@@ -125,7 +169,7 @@ def _open_sample(key: str) -> list[LayerData]:
     return [scan_to_layer(to_canonical(scan.with_voxels(scan.voxels, metadata=known)), name)]
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
     """Return the file's name without the suffix of its format, ``.nii.gz`` as a whole."""
     endings = (*SUFFIXES, *ZARR_SUFFIXES)
     ending = next((suffix for suffix in endings if path.name.lower().endswith(suffix)), "")

@@ -7,6 +7,7 @@ the file said are kept in ``layer.metadata[RECORD]``, and come back as long as t
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,18 @@ def geometry_record(
         "unit": scan.unit,
         "metadata": dict(scan.metadata),
     }
+
+
+def source_of(layer: Layer) -> Path | None:
+    """Return the file or folder that a layer was read from; None where that is not known."""
+    named = layer.metadata.get(RECORD, {}).get("path") or layer.source.path
+    path = Path(named) if named else getattr(layer.data, "source", None)
+    return path.absolute() if path is not None and path.exists() else None
+
+
+def frame_of(layer: Layer) -> int | None:
+    """Return which frame of its file a layer holds, where it was opened as one of several."""
+    return layer.metadata.get(RECORD, {}).get("frame")
 
 
 def window_of(scan: Scan) -> tuple[float, float]:

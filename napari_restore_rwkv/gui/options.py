@@ -37,13 +37,15 @@ class RestoreOptions:
     layer, time_index
         The image layer, and its frame if it has four dimensions.
     weights
-        Name of the task whose shipped weights are used, or the path of a weights file.
+        Name of the task whose shipped weights are used, or of a classical filter, or the path of a weights file.
     region
         The displayed slice or the whole volume.
     device
         "auto", "cpu" or "cuda".
     any_modality
         Restore although the network was made for another modality.
+    output
+        The OME-Zarr folder that a whole volume is saved to while it is restored; None keeps it in memory.
     """
 
     layer: Image
@@ -52,10 +54,15 @@ class RestoreOptions:
     region: Literal["slice", "volume"] = "slice"
     device: str = "auto"
     any_modality: bool = False
+    output: Path | None = None
 
     def continues(self, other: RestoreOptions | None) -> bool:
-        """Whether slices restored with the other options are part of what these ask for."""
-        return other is not None and replace(self, region="volume") == replace(other, region="volume")
+        """Whether slices restored with the other options are part of what these ask for, wherever they are kept."""
+
+        def choices(options: RestoreOptions) -> RestoreOptions:
+            return replace(options, region="volume", output=None)
+
+        return other is not None and choices(self) == choices(other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,31 @@ class DeviceChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """Something to restore with, as it is listed.
+
+    Attributes
+    ----------
+    weights
+        What `RestoreOptions.weights` takes.
+    title
+        A line such as ``"light, 2026-12"``.
+    card
+        All that is known, in words.
+    modality
+        What it was made for; None where it takes any, or where that is not known.
+    learned
+        Whether it is a network, which can be fine-tuned.
+    """
+
+    weights: str | Path
+    title: str
+    card: str
+    modality: str | None = None
+    learned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is there to restore with.
 
@@ -86,28 +118,19 @@ class Surroundings:
     ----------
     devices
         The devices, the one that would be chosen first.
-    shipped
-        For each task with shipped weights, a line on them such as ``"light, 2026-12"``.
-    cards
-        For the same tasks, the whole card in words.
+    models
+        What comes with the plugin for each task, the proposed one first; a task without any is left out.
     """
 
     devices: tuple[DeviceChoice, ...]
-    shipped: dict[str, str]
-    cards: dict[str, str]
+    models: dict[str, tuple[ModelEntry, ...]]
 
 
 @cache
 def look_around() -> Surroundings:
     """Find devices and shipped weights; this imports torch and takes a second or two: off the GUI thread."""
-    from ..network.checkpoint import shipped_checkpoints
-
-    cards = {task: _read_card(task) for task in shipped_checkpoints()}
-    return Surroundings(
-        devices=_devices(),
-        shipped={task: _card_line(card) for task, card in cards.items()},
-        cards={task: _card_text(card) for task, card in cards.items()},
-    )
+    models = {task: _models(task) for task in TASKS}
+    return Surroundings(devices=_devices(), models={task: entries for task, entries in models.items() if entries})
 
 
 def could_be_hu(scan: Scan) -> bool:
@@ -174,10 +197,20 @@ def _devices() -> tuple[DeviceChoice, ...]:
     return tuple(found)
 
 
-def _read_card(task: str) -> Any:
-    from ..network.checkpoint import load_checkpoint
+def _models(task: str) -> tuple[ModelEntry, ...]:
+    """The shipped weights and the classical filter; that one first where the weights miss what they should reach."""
+    from ..network.checkpoint import FALLS_SHORT, shipped_checkpoints
+    from ..network.classical import CLASSICAL, load_restorer
 
-    return load_checkpoint(task).card
+    offered = [task] if task in shipped_checkpoints() else []
+    offered += [CLASSICAL[task]] if task in CLASSICAL else []
+    cards: dict[str, Any] = {name: load_restorer(name).card for name in offered}
+    offered.sort(key=lambda name: bool(cards[name].details.get(FALLS_SHORT)))
+    return tuple(_entry(name, cards[name], learned=name == task) for name in offered)
+
+
+def _entry(name: str, card: Any, learned: bool) -> ModelEntry:
+    return ModelEntry(name, _card_line(card), _card_text(card), card.modality, learned)
 
 
 def _card_line(card: Any) -> str:
@@ -185,4 +218,8 @@ def _card_line(card: Any) -> str:
 
 
 def _card_text(card: Any) -> str:
-    return " ".join(part for part in (f"{card.title}.", card.intended_use, card.limits) if part)
+    from ..network.checkpoint import FALLS_SHORT
+
+    short = card.details.get(FALLS_SHORT)
+    missed = f"Experimental, because on a subject never trained on {short}." if short else ""
+    return " ".join(part for part in (f"{card.title}.", card.intended_use, missed, card.limits) if part)

@@ -29,6 +29,7 @@ class StepsSignals(WorkerBaseSignals):
     """What a `StepsWorker` says, besides started, returned, errored and finished."""
 
     progressed = Signal(object)
+    paused = Signal()
 
 
 class StepsWorker(WorkerBase):
@@ -47,7 +48,7 @@ class StepsWorker(WorkerBase):
         The slice the person looks at; any thread may set it. It is sent to the generator, which takes it next.
     """
 
-    def __init__(self, steps: Generator[Progress, int | None, Any], *, in_turn: bool = False) -> None:
+    def __init__(self, steps: Generator[Progress, Any, Any], *, in_turn: bool = False) -> None:
         super().__init__(SignalsClass=StepsSignals)
         self.displayed: int | None = None
         self._steps = steps
@@ -55,6 +56,8 @@ class StepsWorker(WorkerBase):
         self._shown = threading.Event()
         if not in_turn:
             self._shown.set()
+        self._going = threading.Event()
+        self._going.set()
 
     def work(self) -> Any:
         """Exhaust the generator and return its value; None after `quit`."""
@@ -68,9 +71,12 @@ class StepsWorker(WorkerBase):
                 return None
             progress = next(self._steps)
             self.progressed.emit(progress)
-            while not (self._shown.wait(LISTEN_EVERY_S) or self.abort_requested):
-                pass
+            self._wait_for(self._shown)
             while not self.abort_requested:
+                if not self._going.is_set():
+                    self.paused.emit()
+                    self._wait_for(self._going)
+                    continue
                 progress = self._steps.send(self.displayed)
                 self.progressed.emit(progress)
             return None
@@ -84,11 +90,23 @@ class StepsWorker(WorkerBase):
         """Continue after the first step."""
         self._shown.set()
 
+    def pause(self) -> None:
+        """Stand still after the step under way; nothing is lost, and the processor is free."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._going.set()
+
     def join(self, seconds: float) -> bool:
         """Ask the work to stop and wait for it; return whether it has ended."""
         self.quit()
         # One that has not begun yet will look at `quit` first, and there may be no event loop left to begin it.
         return not self.is_running or self._ended.wait(seconds)
+
+    def _wait_for(self, event: threading.Event) -> None:
+        while not (event.wait(LISTEN_EVERY_S) or self.abort_requested):
+            pass
 
 
 def _let_the_window_go_first() -> None:

@@ -23,9 +23,10 @@ from ..progress import Progress, finish
 from ..scans.opening import open_scan
 from ..scans.zarr_write import remove_leftovers
 from .identity import computation_identity, differences
-from .job import ZarrJob, restore_units
+from .job import ZarrJob
 from .ledger import Ledger
 from .slabs import SlabQueue, nearest_unit
+from .units import restore_units
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ..network.bi_wkv import kernel_in_use
+from ..network.checkpoint import KEEPS_MEASURED, TURNS
 from ..progress import Progress
-from ..restoration.consistency import KEEPS_MEASURED, keeps_measured
+from ..restoration.consistency import keeps_measured
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
+        TURNS: getattr(network, TURNS, 1),
     }
 
 
@@ -79,12 +81,13 @@ def job_identity(
     layout: ZarrLayout,
     intensity: IntensityRule,
     precision: str,
+    mode: str,
 ) -> dict[str, Any]:
     """Describe everything that the voxels of a result depend on, as plain values."""
     return {
         "input": input_identity(scan, layout.axis),
         **computation_identity(network, precision),
-        "mode": "whole slices",
+        "mode": mode,
         "intensity": intensity.as_dict(),
         "axis": layout.axis,
         "output": {"dtype": layout.dtype, "slices_per_unit": layout.slab, "levels": layout.levels},
@@ -142,4 +145,4 @@ def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= 3 * _SHOWN else f"{text[:_SHOWN]}..."

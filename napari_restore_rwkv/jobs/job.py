@@ -14,24 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OutputError
+from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
-from ..restoration.consistency import KEEPS_MEASURED, keeps_measured
+from ..restoration.consistency import keeps_measured
 from ..restoration.output import new_output
 from ..restoration.plan import choose_axis
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
-from ..restoration.restore import restore
+from ..restoration.tiles import told_mode
 from ..scans.durable import told_in_words
-from ..scans.intensity import IntensityRule, choose_intensity
+from ..scans.intensity import choose_intensity
 from ..scans.lazy import LazyVoxels
-from ..scans.scan import AXES, Scan
-from ..scans.zarr_write import choose_layout, remove_leftovers, write_slab
+from ..scans.scan import AXES
+from ..scans.zarr_write import choose_layout, remove_leftovers
 from .audit import RESUME, check_place, check_units, complete, numbers
 from .identity import changed_units, differences, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger
 from .lock import coordinating
 from .slabs import SlabQueue, units_of_part
+from .units import restore_units
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..restoration.tiles import Tile
+    from ..scans.intensity import IntensityRule
+    from ..scans.scan import Scan
+
 # A disk that changes what is written twice in a row will do so again.
 _MOST_ATTEMPTS = 3
-# Where and how a process worked is told of each; what concerns the result as a whole is not its to tell.
-_EACH = {"device", "kernel"}
-_WHOLE = {"created", "slices", "input_sha256"}
 
 
 def restore_to_zarr(
@@ -73,7 +76,7 @@ class ZarrJob:
     part
         (i, n): do only every n-th unit from the i-th on, counted from 1. All parts together are the job, which
         `finalize` marks complete. Implies `resume`, because any of the parts may come first.
-    axis, first, dtype, intensity, any_modality, precision, batch
+    axis, first, dtype, intensity, any_modality, precision, batch, tile
         As for `restore`.
     slices_per_unit
         How many slices are saved together; None takes at most 16, and 64 MiB.
@@ -105,6 +108,7 @@ class ZarrJob:
         any_modality: bool = False,
         precision: str = EXACT,
         batch: int | None = None,
+        tile: Tile | None = None,
         slices_per_unit: int | None = None,
     ) -> None:
         check_batch(batch)
@@ -121,6 +125,8 @@ class ZarrJob:
         self.layout = choose_layout(
             scan.shape, new_output(one, dtype, whole=True).dtype, choose_axis(scan, axis), slab=slices_per_unit
         )
+        height, width = (size for at, size in enumerate(scan.shape) if at != self.layout.axis)
+        self._mode = told_mode(tile, height, width)
         if device is not None:
             network.to(device)
         self._queue: SlabQueue | None = None
@@ -182,11 +188,20 @@ class ZarrJob:
 
             array: Any = zarr.open_array(self.path / "0", mode="r")
             voxels = np.asarray(array[box])
-            if self._queue is not None:
-                self._queue.overlay(box, voxels)
+            self._overlay(box, voxels)
             return voxels
 
         return LazyVoxels(self.layout.shape, self.layout.dtype, read, source=self.path)
+
+    def unsaved(self, region: tuple[slice, slice, slice]) -> np.ndarray:
+        """Return the voxels of a region that have come back and are not saved yet, zeros elsewhere; reads no file."""
+        voxels = np.zeros([along.stop - along.start for along in region], self.layout.dtype)
+        self._overlay(region, voxels)
+        return voxels
+
+    def _overlay(self, box: tuple[slice, ...], voxels: np.ndarray) -> None:
+        if self._queue is not None:
+            self._queue.overlay(box, voxels)
 
     def _until_sound(self, ledger: Ledger, units: Sequence[int]) -> Generator[Progress, int | None, None]:
         """Restore what has no record, check what has one, and do again what is not as it was written."""
@@ -225,7 +240,8 @@ class ZarrJob:
         return sum(len(self.layout.slices(unit)) for unit in units)
 
     def _identity(self) -> dict[str, Any]:
-        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision)
+        mode = self._mode["mode"]
+        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision, mode)
 
     def _ledger(self, identity: dict[str, Any]) -> Ledger:
         path = self.path
@@ -233,7 +249,7 @@ class ZarrJob:
         if path.is_dir() and any(path.iterdir()):
             return Ledger(path)
         size = self.layout.shape[self.layout.axis]
-        how = {KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
+        how = {**self._mode, KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
         record = provenance(self._network, self._intensity, AXES[self.layout.axis], size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])
@@ -263,91 +279,10 @@ class ZarrJob:
             )
 
 
-def restore_units(
-    ledger: Ledger,
-    scan: Scan,
-    network: nn.Module,
-    queue: SlabQueue,
-    *,
-    name: str = "",
-    batch: int | None = None,
-    tell: bool = True,
-) -> Generator[Progress, None, None]:
-    """Restore the units of a queue and save each with its line in the ledger.
-
-    Parameters
-    ----------
-    ledger
-        Of the output; says how to restore.
-    scan
-        The input.
-    network
-        On the device to be used.
-    queue
-        Of units that nobody else is at work on.
-    name
-        Of the ledger's file that this process appends to, and no other.
-    batch
-        As for `restore`.
-    tell
-        Write down in the end how the work was done.
-
-    Yields
-    ------
-    Progress
-        In slices of the queue.
-    """
-    writer = _writer(ledger, name)
-    axis = ledger.layout.axis
-    steps = restore(
-        scan.with_voxels(queue.incoming, metadata={}),
-        network,
-        axis=AXES[axis],
-        first=0,
-        output=queue.outgoing,
-        intensity=IntensityRule(**ledger.identity["intensity"]),
-        any_modality=True,
-        precision=ledger.identity["precision"],
-        batch=batch,
-    )
-    saved, total = 0, queue.incoming.shape[axis]
-    try:
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                record = end.value.metadata["restoration"]
-                break
-            for slab in queue.take_finished():
-                with told_in_words(ledger.path.name, RESUME):
-                    files = write_slab(ledger.path, ledger.layout, slab.unit, slab.result)
-                    writer.add_unit(slab.unit, files, [slab.digests[index] for index in slab.slices])
-                saved += len(slab.slices)
-                region = [slice(0, size) for size in ledger.layout.shape]
-                region[axis] = slice(slab.slices.start, slab.slices.stop)
-                yield Progress(saved + queue.slices_there(), total, f"unit {slab.unit} saved", _three(region))
-            there = queue.region(progress.region[axis].start) if progress.region else None
-            yield Progress(saved + queue.slices_there(), total, progress.what, there)
-    finally:
-        steps.close()
-    if not tell:
-        return
-    with told_in_words(ledger.path.name, RESUME):
-        known = ledger.record
-        writer.add_run(
-            {key: value for key, value in record.items() if key in _EACH or key not in known.keys() | _WHOLE}
-        )
-
-
 def check_part(part: tuple[int, int] | None) -> None:
     """Raise OutputError unless this is part i of n."""
     if part is not None and not 1 <= part[0] <= part[1]:
         raise OutputError(f"There is no part {part[0]} of {part[1]}; give 1/{part[1]} to {part[1]}/{part[1]}.")
-
-
-def _writer(ledger: Ledger, name: str) -> Any:
-    with told_in_words(ledger.path.name, RESUME):
-        return ledger.writer(name)
 
 
 def _counted(progress: Progress, before: int, total: int) -> Progress:
@@ -356,7 +291,3 @@ def _counted(progress: Progress, before: int, total: int) -> Progress:
     if what.startswith("slice "):
         what = f"slice {min(done + (progress.region is None), total)} of {total}"
     return Progress(done, total, what, progress.region)
-
-
-def _three(region: list[slice]) -> tuple[slice, slice, slice]:
-    return region[0], region[1], region[2]

@@ -58,6 +58,17 @@ def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -
         yield
 
 
+def at_work(folder: Path, name: str) -> bool:
+    """Whether a process coordinates an output, or a part of it, right now; parameters as for `coordinating`."""
+    try:
+        with contextlib.ExitStack() as held:
+            for path in folder.glob(f"{_WHOLE}*"):
+                _take(held, path, name, patience=0)
+    except OutputError:
+        return True
+    return False
+
+
 def _take(held: contextlib.ExitStack, path: Path, name: str, patience: float | None = None) -> None:
     """Lock a file until `held` ends."""
     number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

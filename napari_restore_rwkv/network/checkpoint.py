@@ -32,6 +32,8 @@ _SHIPPED = Path(__file__).parent / "weights"
 # In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
 # over how many quarter turns they are averaged when they restore. Weights made from others inherit both.
 KEEPS_MEASURED, TURNS = "keeps_measured", "turns"
+# In the details of a shipped card: by how much the weights miss what they should reach, in words; "" where they do not.
+FALLS_SHORT = "falls_short"
 _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.

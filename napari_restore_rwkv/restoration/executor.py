@@ -17,6 +17,7 @@ from ..network.model import RestoreRWKV
 from .budget import bytes_per_slice, slices_at_once
 from .recorder import Recorder
 from .slots import Slot, Streams
+from .tiles import in_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .machine import Machine
+    from .tiles import Tile
 
 # How the libraries below PyTorch say that memory is short; they have no error class for it.
 _SHORT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
@@ -43,6 +45,8 @@ class Executor:
         Images in a batch, at most; None leaves it to the machine.
     record
         Allow passes to be recorded where the machine can.
+    tile
+        Cut larger images into tiles of this size, for an approximate result; None takes them whole.
 
     Attributes
     ----------
@@ -50,9 +54,17 @@ class Executor:
         Images that `submit` should be given next: 1 at first, then as many as fit.
     """
 
-    def __init__(self, network: nn.Module, machine: Machine, most: int | None = None, *, record: bool = True) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        machine: Machine,
+        most: int | None = None,
+        *,
+        record: bool = True,
+        tile: Tile | None = None,
+    ) -> None:
         self.batch = 1
-        self._network, self._machine, self._most = network, machine, most
+        self._network, self._machine, self._most, self._tile = network, machine, most, tile
         self._streams = Streams(machine)
         self._free = [Slot(machine, self._streams) for _ in range(machine.in_flight)]
         self._flying: deque[Slot | np.ndarray] = deque()
@@ -61,6 +73,8 @@ class Executor:
         self._notes: list[str] = []
         if not (record and machine.can_record and isinstance(network, RestoreRWKV)):
             self._recorder.stop("not for this device and network")
+        elif tile is not None:
+            self._recorder.stop("slices in tiles are not recorded")
         elif kernel_in_use(machine.device).name.startswith("portable"):
             self._recorder.stop("the portable form of the operator waits for the GPU")
 
@@ -97,6 +111,8 @@ class Executor:
             If there is not enough memory for one image, even in strips of rows.
         """
         waiting = list(images)
+        if not self._largest and (note := self._look_for_room(*waiting[0].shape)):
+            yield note
         while waiting:
             some = waiting[: self.batch]
             slot = self._free_slot()
@@ -153,10 +169,42 @@ class Executor:
         replayed = self._recorder.replay(batch, self._network)
         if replayed is not None:
             yield replayed
-        elif isinstance(self._network, RestoreRWKV):
+        elif self._tile is not None:
+            yield from in_tiles(batch, self._tile, self._run)
+        else:
+            yield from self._run(batch)
+
+    def _run(self, batch: Tensor) -> Iterator[Tensor]:
+        if isinstance(self._network, RestoreRWKV):
             yield from self._network.stages(batch, in_strips=self._in_strips)
         else:
             yield self._network(batch.to(next(self._network.parameters(), batch).dtype))
+
+    def _bytes_per_slice(self, height: int, width: int, *, in_strips: bool = False) -> int:
+        """Estimate what one slice takes; 0 for a network that we know nothing of."""
+        if not isinstance(self._network, RestoreRWKV):
+            return 0
+        sides = (height, width) if self._tile is None else self._tile.fitted(height, width)
+        return bytes_per_slice(self._network, *sides, in_strips=in_strips)
+
+    def _look_for_room(self, height: int, width: int) -> str:
+        """Go into strips before a slice is begun that would not fit as a whole; return that in words.
+
+        A processor's memory does not fail like that of a GPU: the system ends the process that takes too much. Later
+        slices fit where the first one has; what it took is kept for them, and is not free any more.
+        """
+        if self._in_strips or self._machine.has_room(self._bytes_per_slice(height, width)):
+            return ""
+        if not self._machine.has_room(self._bytes_per_slice(height, width, in_strips=True), all_of_it=True):
+            raise self._out_of_memory(height, width)
+        return self._go_into_strips()
+
+    def _go_into_strips(self) -> str:
+        note = "memory is short: one slice at a time, in strips of rows"
+        self._recorder.stop(note)
+        self._in_strips = True
+        self._notes.append(note)
+        return note
 
     def _make_do(self, size: int, shape: tuple[int, ...], cause: Exception) -> str:
         """Decide how to go on after a batch of this size did not fit; return it in words."""
@@ -164,24 +212,22 @@ class Executor:
             self._recorder.drop()
             self.batch = size // 2
             note = f"memory is short: {self.batch} slice{'s' if self.batch > 1 else ''} at a time"
+            self._notes.append(note)
         elif isinstance(self._network, RestoreRWKV) and not self._in_strips:
-            note = "memory is short: one slice at a time, in strips of rows"
-            self._recorder.stop(note)
-            self._in_strips = True
+            note = self._go_into_strips()
         else:
             raise self._out_of_memory(*shape) from cause
         self._machine.give_back()
-        self._notes.append(note)
         return note
 
     def _out_of_memory(self, height: int, width: int) -> DeviceError:
         needs = ""
         if isinstance(self._network, RestoreRWKV):
-            gigabytes = bytes_per_slice(self._network, height, width, in_strips=True) / 1e9
+            gigabytes = self._bytes_per_slice(height, width, in_strips=True) / 1e9
             needs = f", which takes about {gigabytes:.2g} GB even in strips of rows"
         return DeviceError(
             f"There is not enough memory on {self._machine.device.type} for a slice of {height} x {width}{needs}; "
-            "close other programs, or use the light network or a smaller slice."
+            "close other programs, or use the light network, a smaller slice, or --tile on the command line."
         )
 
     def _affordable(self, height: int, width: int) -> int:
@@ -189,9 +235,7 @@ class Executor:
         free = self._machine.free_memory()
         if free is None or self._in_strips:
             return 1
-        per_slice = self._machine.peak_memory()
-        if isinstance(self._network, RestoreRWKV):
-            per_slice = max(per_slice, bytes_per_slice(self._network, height, width))
+        per_slice = max(self._machine.peak_memory(), self._bytes_per_slice(height, width))
         return slices_at_once(free, per_slice, height * width, self._most)
 
     def _free_slot(self) -> Slot:

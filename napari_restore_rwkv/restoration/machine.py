@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+# The heap, told to keep what is freed, grows beyond what is in use at a time: by half at 2048 x 2048, less below.
+_HEAP = 1.5
 # Streams of jobs that are over, for the next ones: cuBLAS keeps a work space for every stream that it has ever run on.
 _idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 
@@ -69,8 +71,13 @@ class Machine:
         raise NotImplementedError
 
     def free_memory(self) -> int | None:
-        """Bytes that a job may still take; None where that is not known."""
+        """Bytes that batches of several slices may be made for; None where several gain nothing."""
         return None
+
+    def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
+        """Whether buffers of so many bytes fit comfortably, or just so with `all_of_it`; True if nobody knows."""
+        free = free_memory(self.device)
+        return free is None or size * (1.0 if all_of_it else _HEAP) <= free
 
     def peak_memory(self) -> int:
         """Most bytes in use since this object was made, beyond what was in use then; 0 where that is not known."""
@@ -150,6 +157,10 @@ class CudaMachine(Machine):
     def free_memory(self) -> int | None:
         """Bytes that a job may still take."""
         return free_memory(self.device)
+
+    def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
+        """Return True: where a GPU has no room it says so, and one may try."""
+        return True
 
     def peak_memory(self) -> int:
         """Most bytes in use since this object was made, beyond what was in use then."""

@@ -1,8 +1,8 @@
 """Restoring one slice, or a scan slice by slice.
 
-The network is two-dimensional and attends over a whole slice, so slices are exact on their own: nothing is tiled,
-nothing overlaps. On a GPU several go through the network together. The viewer, the command line and the tests only
-iterate `restore`.
+The network is two-dimensional and attends over a whole slice, so slices are exact on their own: nothing is tiled and
+nothing overlaps unless it is asked for (see `tiles`). On a GPU several go through the network together. The viewer, the
+command line and the tests only iterate `restore`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from ..errors import DeviceError, ScanError
+from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress, finish
 from ..scans.intensity import choose_intensity
 from ..scans.scan import AXES
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
-from .consistency import KEEPS_MEASURED, in_units, keeps_measured
+from .consistency import in_units, keeps_measured
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
@@ -26,6 +27,7 @@ from .output import as_dtype, new_output
 from .plan import choose_axis, nearest, region_of
 from .precision import EXACT, converted, deviation
 from .provenance import InputDigest, provenance
+from .tiles import told_mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from ..scans.intensity import IntensityRule
     from ..scans.scan import Scan
+    from .tiles import Tile
 
 
 def restore_slice(
@@ -95,6 +98,7 @@ def restore(
     any_modality: bool = False,
     precision: str = EXACT,
     batch: int | None = None,
+    tile: Tile | None = None,
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan, slice by slice.
 
@@ -128,6 +132,9 @@ def restore(
     batch
         Slices that a GPU works on together, at most; None leaves it to the size of the slices and the free memory. The
         first slice goes alone, and a processor takes one at a time.
+    tile
+        Restore slices that are larger in tiles of this size: an approximate result, and so it is called in the
+        provenance. None restores whole slices, which is exact.
 
     Yields
     ------
@@ -164,7 +171,7 @@ def restore(
     displayed = 0 if first is None else first
     read: deque[tuple[int, np.ndarray]] = deque()
     error: dict[str, Any] = {}
-    with reused_buffers(), _executor(network, precision, batch) as executor:
+    with reused_buffers(), _executor(network, precision, batch, tile) as executor:
         while remaining or read:
             if remaining and executor.wants_more:
                 chosen = nearest(remaining, displayed, executor.batch)
@@ -184,11 +191,12 @@ def restore(
                 done += 1
                 displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
             if precision != EXACT and not error:
-                for found in _errors(image, restored, network, intensity):
+                for found in _errors(image, restored, network, intensity, tile):
                     displayed = _latest(displayed, (yield Progress(done, total, "comparing with float32")))
                     error = {"slice": index, **found}
         execution = executor.report()
     how = {
+        **told_mode(tile, *image.shape),
         KEEPS_MEASURED: keeps_measured(network),
         "precision": precision,
         **({"precision_error": error} if error else {}),
@@ -198,17 +206,17 @@ def restore(
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
 
 
-def _executor(network: nn.Module, precision: str, batch: int | None = None) -> Executor:
+def _executor(network: nn.Module, precision: str, batch: int | None = None, tile: Tile | None = None) -> Executor:
     device = next(network.parameters(), torch.empty(0)).device
-    return Executor(converted(network, precision), machine_for(device), batch)
+    return Executor(converted(network, precision), machine_for(device), batch, tile=tile)
 
 
 def _errors(
-    image: np.ndarray, restored: np.ndarray, network: nn.Module, rule: IntensityRule
+    image: np.ndarray, restored: np.ndarray, network: nn.Module, rule: IntensityRule, tile: Tile | None
 ) -> Iterator[dict[str, Any]]:
     """Restore the (Y, X) image in float32, stopping as `Executor.submit` does; the last value is how far it is off."""
     try:
-        with _executor(network, EXACT) as executor:
+        with _executor(network, EXACT, tile=tile) as executor:
             for _ in executor.submit([rule.to_network(image)]):
                 yield {}
             [values] = executor.collect()

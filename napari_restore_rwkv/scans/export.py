@@ -58,13 +58,7 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
     if int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize <= large:
         write_scan(scan, path)
         return
-    suffix = volume_suffix(path)
-    if suffix not in _SUFFIXES:
-        raise OutputError(f"{path.name} cannot be written: for scans of this size choose {', '.join(_SUFFIXES)}.")
-    if suffix != ".mha" and scan.shape[0] > _MOST_NIFTI:
-        raise OutputError(
-            f"{path.name} cannot be written: NIfTI holds {_MOST_NIFTI} slices, not {scan.shape[0]}; choose .mha."
-        )
+    suffix = check_large(scan.shape, path)
     try:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as name:
             folder = Path(name)
@@ -74,7 +68,7 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
             header = _header(first, plain, scan)
             with _opened(folder / path.name) as stream:
                 stream.write(header)
-                for slices in _slabs(scan):
+                for slices in slabs_of(scan):
                     stream.write(np.ascontiguousarray(scan.voxels[slices.start : slices.stop]).tobytes())
                     yield Progress(slices.stop, 2 * scan.shape[0], f"writing slice {slices.stop} of {scan.shape[0]}")
             with closing(_compared(scan, folder / path.name, folder)) as steps:
@@ -94,6 +88,18 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
             f"{path.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are free); "
             "free some space or choose another folder."
         ) from error
+
+
+def check_large(shape: tuple[int, int, int], path: Path) -> str:
+    """Return the suffix of a file for a large scan; OutputError where its format is not for such, or not so many."""
+    suffix = volume_suffix(path)
+    if suffix not in _SUFFIXES:
+        raise OutputError(f"{path.name} cannot be written: for scans of this size choose {', '.join(_SUFFIXES)}.")
+    if suffix != ".mha" and shape[0] > _MOST_NIFTI:
+        raise OutputError(
+            f"{path.name} cannot be written: NIfTI holds {_MOST_NIFTI} slices, not {shape[0]}; choose .mha."
+        )
+    return suffix
 
 
 def _header(first: Path, suffix: str, scan: Scan) -> bytes:
@@ -118,7 +124,8 @@ def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return path.open("wb")
 
 
-def _slabs(scan: Scan) -> Iterator[range]:
+def slabs_of(scan: Scan) -> Iterator[range]:
+    """Yield the indices of a few slices at a time."""
     for start in range(0, scan.shape[0], _SLICES):
         yield range(start, min(start + _SLICES, scan.shape[0]))
 
@@ -128,7 +135,7 @@ def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None,
     incomplete = OutputError(f"{path.name} cannot be written: it comes back as other than it was; try another disk.")
     try:
         written = yield from opening(path, modality=scan.modality, large=0, folder=folder)
-        for slices in _slabs(scan):
+        for slices in slabs_of(scan):
             part = slice(slices.start, slices.stop)
             if np.asarray(scan.voxels[part]).tobytes() != np.asarray(written.voxels[part]).tobytes():
                 raise incomplete

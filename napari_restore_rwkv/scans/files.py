@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ScanError
-from .dicom import is_dicom, read_dicom
+from .dicom import read_dicom
+from .dicom_series import is_dicom
 from .modality import check_modality, given, kind_of_volume
 from .streaming import HDF5_SUFFIXES, is_hdf5
 from .volume_files import READERS, read_volume, volume_suffix

@@ -78,6 +78,16 @@ def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(scan.origin_mm) + np.asarray(scan.direction) @ steps_xyz
 
 
+def same_geometry(one: Scan, other: Scan) -> bool:
+    """Whether two scans have the same spacing, origin (within 0.001 mm) and direction."""
+    pairs = (
+        (one.spacing_mm, other.spacing_mm),
+        (one.origin_mm, other.origin_mm),
+        (one.direction, other.direction),
+    )
+    return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
+
+
 def to_canonical(scan: Scan) -> Scan:
     """Permute and flip the array axes so that they run nearest to superior, posterior and left.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..network.bundles import (
     read_bundle,
 )
 from ..network.checkpoint import Card, card_from
+from ..user_folder import user_data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,13 +64,7 @@ def bundles_folder() -> Path:
     """Where bundles of this user are: ``RESTORE_RWKV_BUNDLES``, or the platform's folder for data of programs."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen)
-    if os.name == "nt":
-        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
-    else:
-        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "napari-restore-rwkv" / "bundles"
+    return user_data_folder() / "bundles"
 
 
 def available_bundles(folder: Path | None = None) -> list[Bundle]:
@@ -136,6 +131,29 @@ def save_bundle(
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
     return path
+
+
+def copy_bundle(source: Path, target: Path) -> Path:
+    """Copy a bundle that is whole, to share it or to list it here; return the new file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no bundle, is damaged or was changed.
+    OutputError
+        If there is such a file already, or it cannot be written.
+    """
+    read_bundle(source)
+    target = target if target.suffix.lower() == SUFFIX else target.with_name(target.name + SUFFIX)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as given, target.open("xb") as copy:
+            shutil.copyfileobj(given, copy)
+    except FileExistsError as error:
+        raise OutputError(f"{target.name} exists, and weights are never overwritten; give another name.") from error
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}; choose another folder.") from error
+    return target
 
 
 def safetensors_bytes(values: Mapping[str, Tensor]) -> bytes:

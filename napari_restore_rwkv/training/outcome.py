@@ -205,7 +205,8 @@ def blended_network(old: str | Path, bundle: Path, amount: float) -> RestoreRWKV
     """
     network, old_card, new_card = _blended(old, bundle, amount)
     fused = network.fused()
-    fused.card = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
+    card: Any = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
+    fused.card = card
     return fused
 
 

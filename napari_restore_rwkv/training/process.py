@@ -23,6 +23,7 @@ import queue
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -90,6 +91,11 @@ class FineTuneProcess:
             last = json.loads(line)
             yield last
         code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            # What could not be told any more is told to nobody.
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
         if last.get("kind") not in ("done", "error"):
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             text = f"The training process ended unexpectedly ({how}); start it again to go on from its last saved step."

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
+from phantom import QUICK, clean_scan, noisy_scan
 
 from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui import options as options_module
-from napari_restore_rwkv.gui import restore_job, restore_panel
-from napari_restore_rwkv.gui import result as result_module
+from napari_restore_rwkv.gui.fine_tune import panel as fine_tune_panel
+from napari_restore_rwkv.gui.restore import job as restore_job
+from napari_restore_rwkv.gui.restore import panel as restore_panel
+from napari_restore_rwkv.gui.restore import steps as steps_module
 from napari_restore_rwkv.progress import Progress
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -68,21 +71,36 @@ class PlainRestoration:
                 region = tuple(
                     slice(index, index + 1) if a == result.axis else slice(0, n) for a, n in enumerate(scan.shape)
                 )
-                result.restored[region] = np.asarray(scan.voxels[region], np.float32) - CHANGE
+                result.target[region] = np.asarray(scan.voxels[region], np.float32) - CHANGE
                 self.order.append(index)
                 done += 1
                 self.shown.append((yield Progress(done, total, f"slice {done} of {total}", region)))
-            return scan.with_voxels(result.restored, metadata={"restoration": {"kernel": "none", "version": "test"}})
+            return scan.with_voxels(result.target, metadata={"restoration": {"kernel": "none", "version": "test"}})
         finally:
             self.closed.set()
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(monkeypatch, tmp_path):
+    """Keep the list of begun jobs out of the user's own folder."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "user"))
+    (tmp_path / "user").mkdir()
+
+
+@pytest.fixture(autouse=True)
+def bundles(monkeypatch, tmp_path):
+    """The folder of fine-tuned weights: an empty one."""
+    monkeypatch.setenv("RESTORE_RWKV_BUNDLES", str(tmp_path / "bundles"))
+    return tmp_path / "bundles"
 
 
 @pytest.fixture
 def restoration(monkeypatch):
     """The stand-in, put in the place of network and restore."""
     plain = PlainRestoration()
-    monkeypatch.setattr(result_module, "load_network", plain.load_network)
-    monkeypatch.setattr(result_module, "run_restore", plain.run)
+    monkeypatch.setattr(steps_module, "load_network", plain.load_network)
+    monkeypatch.setattr(steps_module, "run_restore", plain.run)
     monkeypatch.setattr(restore_job, "restoration_axis", lambda scan: int(np.argmax(scan.spacing_mm)))
     monkeypatch.setattr(restore_panel, "look_around", surroundings)
     return plain
@@ -96,8 +114,11 @@ def surroundings():
                 "cpu", "CPU, compiled kernel", "CPU, 2 threads, compiled CPU kernel (AVX2)", "There is no GPU."
             ),
         ),
-        shipped={"ct-denoise": "light, shipped 2026-12"},
-        cards={"ct-denoise": "trained on three subjects"},
+        models={
+            "ct-denoise": (
+                options_module.ModelEntry("ct-denoise", "light, shipped 2026-12", "trained on three subjects", "CT"),
+            )
+        },
     )
 
 
@@ -120,6 +141,25 @@ def ct_layer(ct_scan):
 def viewer():
     """A viewer without a window."""
     return ViewerModel()
+
+
+@pytest.fixture
+def make_file_panel(qtbot, monkeypatch):
+    """Make the panel with the real network and jobs, on a machine that is known at once; it is shut down at the end."""
+    monkeypatch.setattr(restore_panel, "look_around", surroundings)
+    panels = []
+
+    def make(viewer):
+        panel = restore_panel.RestorePanel(viewer)
+        panels.append(panel)
+        qtbot.waitUntil(lambda: panel.form.devices.count() == 1 and panel.form.devices.currentData() == "cpu")
+        return panel
+
+    yield make
+    for panel in panels:
+        panel.shut_down()
+        panel.deleteLater()
+    qtbot.wait(20)
 
 
 @pytest.fixture
@@ -172,3 +212,38 @@ def run_to_the_end(qtbot):
         qtbot.waitUntil(lambda: not panel.job.running, timeout=10_000)
 
     return run
+
+
+@pytest.fixture
+def pair_layers():
+    """The napari layer data tuples of a noisy CT scan and its reference, 16 slices of 32 x 32."""
+    clean = clean_scan()
+    return layers_module.scan_to_layer(noisy_scan(clean), "low dose"), layers_module.scan_to_layer(clean, "full dose")
+
+
+@pytest.fixture
+def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
+    """Make the Fine-tune panel with small weights and a quick recipe; it is shut down and deleted at the end."""
+    monkeypatch.setattr(restore_panel, "look_around", surroundings)
+    monkeypatch.setattr(fine_tune_panel, "look_around", surroundings)
+    panels = []
+
+    def make(viewer, *layers):
+        for layer in layers:
+            viewer.add_layer(Layer.create(*layer))
+        panel = fine_tune_panel.FineTunePanel(viewer)
+        panels.append(panel)
+        panel.recipe = QUICK
+        qtbot.waitUntil(lambda: panel.form.devices.currentData() == "cpu", timeout=20_000)
+        panel.form.models.use_file(weights_file)
+        panel.form.steps.setValue(QUICK.steps)
+        qtbot.waitUntil(lambda: not panel._checks.busy, timeout=20_000)
+        return panel
+
+    yield make
+    for panel in panels:
+        panel.shut_down()
+        if panel.job._thread is not None:
+            panel.job._thread.join(20)
+        panel.deleteLater()
+    qtbot.wait(20)

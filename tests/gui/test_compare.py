@@ -6,7 +6,7 @@ from napari.layers import Labels
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
-from napari_restore_rwkv.gui.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
+from napari_restore_rwkv.gui.restore.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
 from napari_restore_rwkv.scans.files import read_scan
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"

@@ -6,13 +6,16 @@ import napari
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Layer
 from npe2 import PluginManager, PluginManifest
 
 import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
-from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
+from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, scan_to_layer
+from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
 
 MANIFEST = Path(napari_restore_rwkv.__file__).parent.parent / "napari.yaml"
@@ -129,3 +132,22 @@ def test_menu_entries_need_a_window():
     assert napari.current_viewer() is None
     with pytest.raises(ScanError, match="needs an open napari window"):
         contributions.restore_selected_layer()
+
+
+def test_a_layer_that_is_read_slice_by_slice_is_written_without_being_read_as_a_whole(
+    plugin, ct_scan, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(export_scan.__kwdefaults__, "large", 100)
+    monkeypatch.setattr("napari_restore_rwkv.scans.export._SLICES", 2)
+    read = []
+
+    def box_of(box):
+        read.append(box[0].stop - box[0].start)
+        return ct_scan.voxels[box]
+
+    lazy = ct_scan.with_voxels(LazyVoxels(ct_scan.shape, np.int16, box_of))
+    layer = Layer.create(*scan_to_layer(lazy, "large"))
+    read.clear()
+    layer.save(str(tmp_path / "large.mha"), plugin=PLUGIN)
+    assert max(read) <= 2
+    assert np.array_equal(read_scan(tmp_path / "large.mha").voxels, ct_scan.voxels)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from napari.layers import Layer
 
-from napari_restore_rwkv.gui import options, restore_panel
+from napari_restore_rwkv.gui import options
 from napari_restore_rwkv.gui.layers import scan_to_layer
+from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.restore import restore_slice

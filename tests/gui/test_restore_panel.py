@@ -19,7 +19,7 @@ def test_with_one_scan_open_everything_is_chosen(ct_panel):
     assert form.scans.currentText() == CT
     assert form.about_scan.text() == "5 x 24 x 32 · 2.0 x 0.98 x 0.97 mm · HU"
     assert form.tasks.currentText() == "CT denoising"
-    assert form.models.currentText() == "light, shipped 2026-12"
+    assert form.models.combo.currentText() == "light, shipped 2026-12"
     assert form.this_slice.isChecked()
     assert form.devices.currentText() == "CPU, compiled kernel"
     assert form.devices.toolTip() == "CPU, 2 threads, compiled CPU kernel (AVX2)"
@@ -39,7 +39,7 @@ def test_tasks_without_weights_say_so(ct_panel):
     titles = [form.tasks.itemText(row) for row in range(form.tasks.count())]
     assert titles[:2] == ["CT denoising", "MRI super-resolution (no weights yet)"]
     form.tasks.setCurrentIndex(1)
-    assert [form.models.itemText(row) for row in range(form.models.count())] == [
+    assert [form.models.combo.itemText(row) for row in range(form.models.combo.count())] == [
         "no weights yet: choose a file",
         "choose a file ...",
     ]

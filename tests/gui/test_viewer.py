@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 
-from napari_restore_rwkv.gui import contributions, restore_panel
-from napari_restore_rwkv.gui.restore_panel import RestorePanel
+from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.restore import panel as restore_panel
+from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
 

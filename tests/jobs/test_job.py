@@ -12,11 +12,12 @@ import zarr
 from small_jobs import PER_UNIT, SLICES, UNITS, begin, do, lines, shards, small_ct, small_network, stop_after
 
 from napari_restore_rwkv.errors import CheckpointError, OutputError
-from napari_restore_rwkv.jobs import job as job_module
+from napari_restore_rwkv.jobs import units as units_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.job import ZarrJob
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.tiles import Tile
 from napari_restore_rwkv.scans.lazy import LazyVoxels, fingerprint
 from napari_restore_rwkv.scans.opening import open_scan
 
@@ -104,7 +105,7 @@ def test_at_most_three_slabs_are_half_done(path):
 
 
 def test_a_saved_slab_is_let_go(path, monkeypatch):
-    saved, write = [], job_module.write_slab
+    saved, write = [], units_module.write_slab
 
     def noted(output, layout, unit, voxels):
         # While one is written, all that were written before are gone.
@@ -112,7 +113,7 @@ def test_a_saved_slab_is_let_go(path, monkeypatch):
         saved.append(weakref.ref(voxels))
         return write(output, layout, unit, voxels)
 
-    monkeypatch.setattr(job_module, "write_slab", noted)
+    monkeypatch.setattr(units_module, "write_slab", noted)
     do(path)
     assert len(saved) == UNITS
 
@@ -270,3 +271,46 @@ def test_a_dask_array_is_taken_as_it_is(path, undisturbed):
     other = scan.with_voxels(array + 1)
     with pytest.raises(OutputError, match=r"begun with another input \(4 of 4 finished units had other voxels\)"):
         do(path, scan=other, resume=True)
+
+
+def test_tiles_give_what_they_give_in_memory_and_the_result_says_so(path):
+    scan, tile = small_ct(slices=5, side=70), Tile(64, 16)
+    result = do(path, scan=scan, tile=tile)
+    in_memory = finish(restore(scan, small_network(), tile=tile))
+    assert np.array_equal(result.voxels, in_memory.voxels)
+    assert not np.array_equal(result.voxels, finish(restore(scan, small_network())).voxels)
+    for record in (result.metadata["restoration"], in_memory.metadata["restoration"]):
+        assert record["mode"] == "approximate tiles of 64 x 64, overlap 16"
+        assert record["tile"] == {"size": 64, "overlap": 16}
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "words"),
+    [
+        (Tile(64), None, "mode: approximate tiles of 64 x 64, overlap 8, now whole slices"),
+        (None, Tile(64), "mode: whole slices, now approximate tiles of 64 x 64, overlap 8"),
+        (Tile(64), Tile(64, 16), "overlap 8, now approximate tiles of 64 x 64, overlap 16"),
+    ],
+)
+def test_a_job_is_continued_with_the_same_tiles_only(path, begun, now, words):
+    scan = small_ct(slices=5, side=70)
+    stop_after(begin(path, scan=scan, tile=begun), 1)
+    with pytest.raises(OutputError, match=words):
+        do(path, scan=scan, tile=now, resume=True)
+    do(path, scan=scan, tile=begun, resume=True)
+
+
+def test_slices_that_are_smaller_than_a_tile_are_whole_and_called_so(path, undisturbed):
+    do(path, tile=Tile(64))
+    assert shards(path) == shards(undisturbed)
+    assert open_scan(path).metadata["restoration"]["mode"] == "whole slices"
+
+
+def test_a_job_in_strips_is_the_job_as_it_is_in_whole_slices(path, undisturbed, monkeypatch):
+    stop_after(begin(path), 1)
+    monkeypatch.setattr(
+        "napari_restore_rwkv.restoration.machine.Machine.has_room", lambda self, size, all_of_it=False: all_of_it
+    )
+    result = do(path, resume=True)
+    assert shards(path) == shards(undisturbed)
+    assert result.metadata["restoration"]["execution"]["in_strips"]

@@ -76,7 +76,7 @@ RECIPE = Recipe(
     stage="all-in-one",
     # Sharpening takes longest to learn, so that it starts from there.
     start_from="mri-sr-second",
-    options=TrainingOptions(steps=2500),
+    options=TrainingOptions(steps=1500),
     training_scans={name: source for recipe in PARTS.values() for name, source in recipe.training_scans.items()},
     validation_scans={name: source for recipe in PARTS.values() for name, source in recipe.validation_scans.items()},
     pack=pack,

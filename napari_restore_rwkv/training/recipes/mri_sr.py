@@ -238,8 +238,8 @@ _PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz
 RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
-    start_from="mri-sr-third",
-    options=TrainingOptions(steps=3500, learning_rate=5e-4),
+    start_from="mri-sr-fourth",
+    options=TrainingOptions(steps=1500, learning_rate=3.5e-4),
     training_scans={
         COLIN: "Debian mricron-data, templates/ch2.nii.gz, BSD-3-Clause",
         HEAD: _PYCORTEX,
@@ -308,4 +308,11 @@ THIRD_RECIPE = replace(
     options=TrainingOptions(steps=5000, learning_rate=4e-4),
     draw=_draw_many_factors,
     stop_after=1875,
+)
+FOURTH_RECIPE = replace(
+    RECIPE,
+    stage="mri-sr-fourth",
+    start_from="mri-sr-third",
+    options=TrainingOptions(steps=3500, learning_rate=5e-4),
+    stop_after=750,
 )

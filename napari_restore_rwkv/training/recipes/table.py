@@ -11,6 +11,7 @@ RECIPES = {
         mri_sr.FIRST_RECIPE,
         mri_sr.SECOND_RECIPE,
         mri_sr.THIRD_RECIPE,
+        mri_sr.FOURTH_RECIPE,
         mri_sr.RECIPE,
         pet_low_count.FIRST_RECIPE,
         pet_low_count.RECIPE,

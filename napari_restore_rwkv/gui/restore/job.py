@@ -1,50 +1,33 @@
-"""One restoration at a time: started, shown slice by slice, cancelled, continued."""
+"""One restoration at a time: started, shown slice by slice, paused, cancelled, continued."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from ..errors import RestoreError, ScanError
-from ..scans.scan import AXES
+from ...errors import ScanError
+from ..layers import layer_to_scan
+from ..worker import StepsWorker
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
-from .layers import layer_to_scan
-from .result import RestorationResult, restoration_steps
-from .worker import StepsWorker
+from .result import RestorationResult, ResultInMemory
+from .room import does_not_fit, why_a_file
+from .run import Run, slices_to_do
+from .steps import CHECKING, COMPARING, restoration_steps
+from .stored_result import StoredResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
 
-    from ..progress import Progress
-    from ..scans.scan import Scan
-    from .options import RestoreOptions
+    from ...progress import Progress
+    from ...scans.scan import Scan
+    from ..options import RestoreOptions
 
 REFRESH_EVERY_MS = 250
 WAIT_AT_CLOSING_S = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """One press of Restore: what was asked for, and how far it is."""
-
-    options: RestoreOptions
-    result: RestorationResult
-    worker: StepsWorker
-    voxels: Any
-    already: int
-    started: float = field(default_factory=time.monotonic)
-    unseen: list[tuple[slice, slice, slice]] = field(default_factory=list)
-    told: int | None = None
-    over: bool = False
-    deleted: str = ""
-    error: Exception | None = None
-
-    @property
-    def asked(self) -> int:
-        return 1 if self.options.region == "slice" else self.result.slices
 
 
 class RestoreJob(QObject):
@@ -54,6 +37,8 @@ class RestoreJob(QObject):
     -------
     progressed(done, total, text)
         Slices finished and asked for, and a line such as ``"slice 7 of 20 · 14 s left"``.
+    paused()
+        The job stands still.
     shown(comparison)
         The layers of a new result are in the viewer.
     ended(sentence)
@@ -63,6 +48,7 @@ class RestoreJob(QObject):
     """
 
     progressed = Signal(int, int, str)
+    paused = Signal()
     shown = Signal(object)
     ended = Signal(str)
     failed = Signal(object)
@@ -71,9 +57,9 @@ class RestoreJob(QObject):
         super().__init__(parent)
         self.comparison: Comparison | None = None
         self._viewer = viewer
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._closed = False
-        self._last_refresh = 0.0
+        self._last_refresh = self._last_told = 0.0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_EVERY_MS)
         self._timer.timeout.connect(self._refresh_if_due)
@@ -84,6 +70,26 @@ class RestoreJob(QObject):
     def running(self) -> bool:
         """Whether a restoration is under way."""
         return self._run is not None and not self._run.over
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether Pause was pressed, and Resume not yet."""
+        return self._run is not None and not self._run.over and self._run.paused
+
+    @property
+    def where(self) -> str:
+        """Which slice is worked on, such as ``"slice 7 of 20"``."""
+        return self._run.where() if self._run is not None else ""
+
+    @property
+    def output(self) -> Path | None:
+        """The folder of the result that is shown, and that Restore goes on with; None where there is none."""
+        return self._run.result.output if self._run is not None and self._is_shown() else None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the result that is shown is complete in its folder."""
+        return self.output is not None and self._run is not None and not self._run.result.remaining
 
     @property
     def rest_remains(self) -> bool:
@@ -103,26 +109,40 @@ class RestoreJob(QObject):
         Raises
         ------
         ScanError
-            The layer holds no scan, or nothing is left to do.
+            The layer holds no scan, its result does not fit into memory, or nothing is left to do.
         """
-        scan = layer_to_scan(options.layer, options.time_index)
-        result = self._continued(options)
-        if result is None:
-            result = RestorationResult(scan, restoration_axis(scan))
+        before = self._before(options)
+        goes_on = before is not None and _goes_on(before[0].result, options)
+        result = before[0].result if before is not None and goes_on else self._new_result(options)
         bring_into_view(self._viewer, options.layer)
         looked_at = displayed_slice(self._viewer, options.layer, result.axis, result.slices)
-        indices = _slices_to_do(options, result, looked_at)
-        if self._run is None or result is not self._run.result:
-            self.comparison = None
+        indices = slices_to_do(options, result, looked_at)
         worker = StepsWorker(restoration_steps(options, result, indices, looked_at), in_turn=True)
         worker.displayed = looked_at
         worker.progressed.connect(self._on_progress)
+        worker.paused.connect(self.paused)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
-        already = 0 if options.region == "slice" else len(result.finished)
-        self._run = _Run(options, result, worker, options.layer.data, already)
+        run = Run(options, result, worker, options.layer.data)
+        if not goes_on:
+            if before is not None and before[0].result.output is None:
+                run.replaces = before
+                if isinstance(result, StoredResult):
+                    result.adopt(before[0].result)
+            self.comparison = None
+        self._run = run
         worker.start()
         self._timer.start()
+
+    def pause(self) -> None:
+        """Stand still soon, and keep everything."""
+        if self._run is not None and not self._run.paused:
+            self._run.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self._run is not None:
+            self._run.resume()
 
     def cancel(self) -> None:
         """Stop soon; finished slices stay."""
@@ -141,34 +161,66 @@ class RestoreJob(QObject):
             self._run.over = True
             self._run.worker.join(WAIT_AT_CLOSING_S)
 
-    def _continued(self, options: RestoreOptions) -> RestorationResult | None:
-        """Return the result that the same choices began, as long as its layer is there and the scan is the same."""
+    def _is_shown(self) -> bool:
+        """Whether the result of the last run is in the viewer, and its scan is the same."""
         run = self._run
         if run is None or self.comparison is None or self.comparison.restored not in self._viewer.layers:
+            return False
+        return run.voxels is run.options.layer.data
+
+    def _before(self, options: RestoreOptions) -> tuple[Run, Comparison] | None:
+        """Return what the same choices gave before, wherever it is kept, as long as it is in the viewer."""
+        run, comparison = self._run, self.comparison
+        if run is None or comparison is None or not self._is_shown() or not options.continues(run.options):
             return None
-        same = options.continues(run.options) and run.voxels is options.layer.data
-        return run.result if same else None
+        return run, comparison
+
+    def _new_result(self, options: RestoreOptions) -> RestorationResult:
+        scan = layer_to_scan(options.layer, options.time_index)
+        if options.region == "slice":
+            kind = StoredResult if why_a_file(scan) else ResultInMemory
+        elif options.output is not None:
+            kind = StoredResult
+        elif too_large := does_not_fit(scan):
+            raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file at Save to.")
+        else:
+            kind = ResultInMemory
+        return kind(scan, restoration_axis(scan))
 
     def _on_progress(self, progress: Progress) -> None:
         run = self._run
-        if run is None or run.over or (self.comparison is None and not self._show(run)):
+        if run is None or run.over:
+            return
+        if self.comparison is None and run.result.ready and not self._show(run):
             return
         # When what was just shown has been drawn.
         QTimer.singleShot(0, run.worker.go_on)
         if progress.region is not None:
             run.unseen.append(progress.region)
             self._refresh_if_due()
+        run.already = run.asked - progress.total
+        checks = progress.what.startswith((CHECKING, COMPARING))
         # Not at every step: each new word has the whole window drawn, and the time left is known per slice only.
-        if progress.done != run.told:
-            run.told = progress.done
-            self.progressed.emit(run.already + progress.done, run.asked, _progress_line(run, progress.done))
+        told = progress.done, progress.what if checks and self._is_time_for_words() else ""
+        if told != run.told and (not checks or told[1]):
+            run.told = told
+            self._last_told = time.monotonic()
+            self.progressed.emit(run.already + progress.done, run.asked, run.line(progress, checks))
 
-    def _show(self, run: _Run) -> bool:
+    def _is_time_for_words(self) -> bool:
+        return time.monotonic() - self._last_told >= REFRESH_EVERY_MS / 1000
+
+    def _show(self, run: Run) -> bool:
         layer = run.options.layer
         if layer not in self._viewer.layers:
             return False
-        name = f"{layer.name} frame {run.options.time_index}" if layer.ndim == 4 else layer.name
-        self.comparison = add_result_layers(self._viewer, layer, run.result, name)
+        if run.replaces is not None and run.replaces[1].restored in self._viewer.layers:
+            self.comparison = run.replaces[1].with_result(run.result)
+        else:
+            name = f"{layer.name} frame {run.options.time_index}" if layer.ndim == 4 else layer.name
+            self.comparison = add_result_layers(self._viewer, layer, run.result, name)
+        # Of a job that goes on there is something to see already.
+        self.comparison.fit_limits()
         self.shown.emit(self.comparison)
         return True
 
@@ -178,7 +230,7 @@ class RestoreJob(QObject):
         if run is not None and due and any(self._is_looked_at(run, region) for region in run.unseen):
             self._refresh(run)
 
-    def _is_looked_at(self, run: _Run, region: tuple[slice, slice, slice]) -> bool:
+    def _is_looked_at(self, run: Run, region: tuple[slice, slice, slice]) -> bool:
         layer = run.options.layer
         if layer.ndim == 2 or self._viewer.dims.ndisplay == 3:
             return True
@@ -188,7 +240,7 @@ class RestoreJob(QObject):
                 return False
         return True
 
-    def _refresh(self, run: _Run, thumbnail: bool = False) -> None:
+    def _refresh(self, run: Run, thumbnail: bool = False) -> None:
         if self.comparison is None:
             return
         run.unseen.clear()
@@ -230,68 +282,19 @@ class RestoreJob(QObject):
         if run.error is not None:
             self.failed.emit(run.error)
         else:
-            self.ended.emit(_last_words(run))
+            self.ended.emit(run.last_words())
+        if self.comparison is None and run.replaces is not None:
+            # It came to nothing, and Restore goes on with what is still shown.
+            self._run, self.comparison = run.replaces
+
+
+def _goes_on(result: RestorationResult, options: RestoreOptions) -> bool:
+    """Whether a result takes more slices of the same choices, or has all of them."""
+    return options.region == "slice" or not result.remaining or result.goes_to(options.output)
 
 
 def restoration_axis(scan: Scan) -> int:
     """Return the array axis that the scan's slices were acquired along."""
-    from ..restoration.plan import choose_axis
+    from ...restoration.plan import choose_axis
 
     return choose_axis(scan)
-
-
-def sentence_of(error: Exception) -> str:
-    """Return what the person reads of an error: our own words as they are, others with what they are."""
-    if isinstance(error, RestoreError):
-        return str(error)
-    words = " ".join(str(error).split()) or "no further words"
-    return f"The restoration stopped with an unexpected {type(error).__name__}: {words}"
-
-
-def _slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: int | None) -> list[int]:
-    if options.region == "volume":
-        if result.remaining:
-            return result.remaining
-        raise ScanError(
-            f"All {result.slices} slices are restored with these choices; delete the restored layer to do them again."
-        )
-    if looked_at is None:
-        raise ScanError(
-            f"Slices are restored along {AXES[result.axis]}, and the slider runs along another axis: choose the whole "
-            "volume, or turn the axes (Ctrl+E)."
-        )
-    if looked_at in result.finished:
-        raise ScanError(
-            f"Slice {looked_at + 1} of {result.slices} is restored with these choices already: scroll on, or choose "
-            "the whole volume."
-        )
-    return [looked_at]
-
-
-def _progress_line(run: _Run, done_now: int) -> str:
-    if run.options.region == "slice":
-        return "this slice ..."
-    done = run.already + done_now
-    text = f"slice {min(done + 1, run.asked)} of {run.asked}"
-    if not done_now:
-        return text
-    return f"{text} · {_duration((time.monotonic() - run.started) / done_now * (run.asked - done))} left"
-
-
-def _last_words(run: _Run) -> str:
-    done, slices = len(run.result.finished), run.result.slices
-    if run.deleted:
-        return f"Stopped, because the {run.deleted} was deleted."
-    if run.worker.abort_requested:
-        kept = f"{done} of {slices} slices kept; Restore continues."
-        return kept if done else "Cancelled; no slice was finished yet."
-    seconds = _duration(time.monotonic() - run.started)
-    if run.options.region == "slice":
-        return f"This slice is restored ({seconds})."
-    return f"{slices} slices restored in {seconds}."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari.experimental import link_layers
 from napari.layers import Image
 from napari.utils import Colormap
 
-from ..scans.scan import AXES
-from .layers import RECORD, difference_name, geometry_record, restored_name
+from ...scans.scan import AXES
+from ..layers import RECORD, difference_name, geometry_record, restored_name
 from .result import Mixture, RestorationResult
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class Comparison:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
 
+    def with_result(self, result: RestorationResult) -> Comparison:
+        """Show another result of the same scan in the same layers, and return that comparison."""
+        for layer, voxels in ((self.restored, result.restored), (self.difference, result.difference)):
+            layer.data = _as_dimensional_as(layer, voxels)
+        return replace(self, result=result)
+
     def label(self, panel_width: float) -> None:
         """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
         longest = max(len(layer.name) for layer in self.layers)
@@ -79,7 +85,7 @@ class Comparison:
         """Show ``input + strength * (restored - input)``, and in the difference what that changes."""
         for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
             shown = voxels if strength == 1.0 else Mixture(voxels, self.result.difference, strength)
-            layer.data = shown[0] if layer.ndim == 2 else shown
+            layer.data = _as_dimensional_as(layer, shown)
         self.tell_provenance(strength)
 
     def tell_provenance(self, strength: float = 1.0) -> None:

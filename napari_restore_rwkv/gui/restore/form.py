@@ -1,15 +1,13 @@
-"""The form of the Restore panel: which scan, which task and weights, how much of it, and where to compute."""
+"""The form of the Restore panel: which scan, which task and weights, how much of it, where to and where to compute."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QLabel,
     QRadioButton,
@@ -17,28 +15,26 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..errors import CheckpointError, ScanError
-from ..tasks import TASKS, Task
+from ...errors import CheckpointError, ScanError
+from ...tasks import TASKS, Task
+from ..form_parts import beside, choice, hint, small_button
+from ..layers import describe, layer_to_scan
+from ..model_choice import ModelChoice
+from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .comparison import is_result
-from .form_parts import beside, choice, hint, small_button
-from .layers import describe, layer_to_scan
-from .options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
+from .save_choice import SaveChoice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from ..scans.scan import Scan
-
-SHIPPED = "shipped"
-CHOOSE = "choose"
-CHOOSE_A_FILE = "choose a file ..."
-NO_WEIGHTS = "no weights yet: choose a file"
-FILE_FILTER = "Weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)"
+    from ...scans.scan import Scan
 
 
 class RestoreForm(QWidget):
-    """Scan, Task, Model, Region, Run on. It follows the viewer's layers, and everything is chosen once there is a scan.
+    """Scan, Task, Model, Region, Save to, Run on; all of it is chosen once there is a scan, whose layers it follows.
 
     Signals
     -------
@@ -55,14 +51,12 @@ class RestoreForm(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._layers: list[Image] = []
-        self._files: list[Path] = []
         self._watched: Image | None = None
         self._surroundings: Surroundings | None = None
         self._reason = ""
         self._hu = False
         self._build()
         self._fill_tasks()
-        self._fill_models()
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(viewer.layers.events, event).connect(self._follow_layers)
         self._connect()
@@ -96,19 +90,38 @@ class RestoreForm(QWidget):
         """Return what is filled in; `ScanError` or `CheckpointError` where something is missing."""
         self.scan()
         refusal = self._mismatch()
-        weights = self._weights()
-        if weights is None:
+        model = self.models.entry
+        if model is None:
             raise CheckpointError(no_weights(self.task))
         if refusal and not self.anyway.isChecked():
             raise CheckpointError(refusal)
         return RestoreOptions(
             layer=self.layer,
-            weights=weights,
+            weights=model.weights,
             time_index=self.time_index,
             region="slice" if self.this_slice.isChecked() else "volume",
             device=self.devices.currentData(),
             any_modality=self.anyway.isChecked(),
+            output=self.save.path if self.whole_volume.isChecked() else None,
         )
+
+    def fill_in(self, options: RestoreOptions) -> None:
+        """Choose what these options say."""
+        self.choose(options.layer)
+        if options.time_index is not None:
+            self.frame.setValue(options.time_index)
+        if isinstance(options.weights, str):
+            # A classical filter has its task after a colon.
+            self.tasks.setCurrentIndex(max(self.tasks.findData(options.weights.rpartition(":")[2]), 0))
+            self.models.use_proposed()
+        else:
+            self.use_file(options.weights)
+        self.anyway.setVisible(self.anyway.isVisibleTo(self) or options.any_modality)
+        self.anyway.setChecked(options.any_modality)
+        self.devices.setCurrentIndex(max(self.devices.findData(options.device), 0))
+        (self.this_slice if options.region == "slice" else self.whole_volume).setChecked(True)
+        if options.output is not None:
+            self.save.use(options.output)
 
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer, or say why it cannot be restored."""
@@ -138,7 +151,7 @@ class RestoreForm(QWidget):
             self.devices.addItem(device.title, device.name)
         self.devices.setCurrentIndex(max(chosen, 0))
         self._fill_tasks()
-        self._fill_models()
+        self.models.tell_models(surroundings.models)
         self._explain_device()
 
     def let_go(self) -> None:
@@ -158,10 +171,11 @@ class RestoreForm(QWidget):
         self.anyway = QCheckBox("restore anyway")
         self.anyway.setToolTip("Use these weights although they were made for another modality")
         self.anyway.hide()
-        self.models = choice("The weights of the network")
-        self.card = small_button("i", "What these weights were trained on, and what they gain")
+        self.models = ModelChoice()
         self.this_slice, self.whole_volume = QRadioButton("this slice"), QRadioButton("whole volume")
         self.this_slice.setChecked(True)
+        self.save = SaveChoice()
+        self.save.setEnabled(False)
         self.devices, self.why = choice("Where to compute"), small_button("?", "Why not the GPU?")
         self.devices.addItem("the fastest there is", "auto")
         rows.addRow("Scan", self.scans)
@@ -170,18 +184,22 @@ class RestoreForm(QWidget):
         rows.addRow("Task", self.tasks)
         rows.addRow(self.about_task)
         rows.addRow("", self.anyway)
-        rows.addRow("Model", beside(self.models, self.card))
+        rows.addRow("Model", self.models)
         rows.addRow("Region", beside(self.this_slice, self.whole_volume))
+        rows.addRow("Save to", self.save)
         rows.addRow("Run on", beside(self.devices, self.why))
 
     def _connect(self) -> None:
         self.scans.currentIndexChanged.connect(self._on_scan)
         self.frame.valueChanged.connect(self._describe)
         self.tasks.currentIndexChanged.connect(self._on_task)
-        self.models.activated.connect(self._on_model)
+        self.models.changed.connect(self._on_choice)
+        self.models.asked.connect(self.asked)
         self.this_slice.toggled.connect(self.changed)
+        # One slice is kept in memory.
+        self.whole_volume.toggled.connect(self.save.setEnabled)
+        self.save.changed.connect(self.changed)
         self.devices.currentIndexChanged.connect(self._explain_device)
-        self.card.clicked.connect(lambda: self.asked.emit(self._card()))
         self.why.clicked.connect(lambda: self.asked.emit(self.why.toolTip()))
 
     def _follow_layers(self, event: Any = None) -> None:
@@ -226,6 +244,7 @@ class RestoreForm(QWidget):
         name, reason = propose_task(scan, self._hu)
         self.tasks.setCurrentIndex(self.tasks.findData(name))
         self._reason = reason
+        self.save.propose(layer, scan)
         self.this_slice.setChecked(True)
         self.whole_volume.setEnabled(layer is not None and layer.ndim > 2)
         self._on_choice()
@@ -238,12 +257,7 @@ class RestoreForm(QWidget):
 
     def _on_task(self) -> None:
         self._reason = f"made for {self.task.modality} scans" if self.task.modality else "made for CT, MR and PET"
-        self._fill_models()
-        self._on_choice()
-
-    def _on_model(self, index: int) -> None:
-        if self.models.itemData(index) == CHOOSE:
-            self._ask_for_a_file()
+        self.models.set_task(self.task)
         self._on_choice()
 
     def _on_choice(self) -> None:
@@ -255,62 +269,27 @@ class RestoreForm(QWidget):
         self.changed.emit()
 
     def _mismatch(self) -> str:
-        if self.models.currentData() != SHIPPED:
+        model = self.models.entry
+        if model is None or model.modality is None:
             return ""
         try:
             return mismatch(self.task, self.scan(), self._hu)
         except ScanError:
             return ""
 
-    def _weights(self) -> str | Path | None:
-        data = self.models.currentData()
-        return self.task.name if data == SHIPPED else Path(data) if data and data != CHOOSE else None
-
     def _fill_tasks(self) -> None:
         chosen = max(self.tasks.currentIndex(), 0)
         self.tasks.blockSignals(True)
         self.tasks.clear()
         for task in TASKS.values():
-            known = self._surroundings is None or task.name in self._surroundings.shipped
+            known = self._surroundings is None or task.name in self._surroundings.models
             self.tasks.addItem(task.title if known else f"{task.title} (no weights yet)", task.name)
         self.tasks.setCurrentIndex(chosen)
         self.tasks.blockSignals(False)
 
-    def _fill_models(self) -> None:
-        chosen = self.models.currentData()
-        self.models.clear()
-        if self._surroundings is None:
-            self.models.addItem("shipped weights", SHIPPED)
-        elif self.task.name in self._surroundings.shipped:
-            self.models.addItem(self._surroundings.shipped[self.task.name], SHIPPED)
-        elif not self._files:
-            self.models.addItem(NO_WEIGHTS, None)
-        for file in self._files:
-            self.models.addItem(file.name, str(file))
-        self.models.addItem(CHOOSE_A_FILE, CHOOSE)
-        if chosen not in (None, CHOOSE):
-            self.models.setCurrentIndex(max(self.models.findData(chosen), 0))
-        self.card.setToolTip(self._card())
-
-    def _ask_for_a_file(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Weights of a Restore-RWKV network", "", FILE_FILTER)
-        if name:
-            self.use_file(Path(name))
-        else:
-            self.models.setCurrentIndex(0)
-
     def use_file(self, path: Path) -> None:
-        """Choose a weights file."""
-        if path not in self._files:
-            self._files.append(path)
-        self._fill_models()
-        self.models.setCurrentIndex(self.models.findData(str(path)))
-        self._on_choice()
-
-    def _card(self) -> str:
-        if self._surroundings is None or self.models.currentData() != SHIPPED:
-            return "The card is read when the weights are used; it is kept with the result."
-        return self._surroundings.cards[self.task.name]
+        """Choose a weights file or a bundle."""
+        self.models.use_file(path)
 
     def _explain_device(self) -> None:
         devices = self._surroundings.devices if self._surroundings else ()

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import FunctionWorker
+import numpy as np
 from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
 
-from ..errors import OutputError
+from ...errors import OutputError
+from ..form_parts import beside
+from ..worker import StepsWorker
 from .comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, CompareView, Comparison
-from .form_parts import beside
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari.components import ViewerModel
 
+    from ...progress import Progress
     from .result import RestorationResult
 
 BLINK_KEY = "B"
 FULL = 100
 REMIX_AFTER_MS = 30
 WIDEST_PERCENT = 48
+TELL_EVERY_S = 0.25
+WAIT_AT_CLOSING_S = 2.0
 SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
 
 
@@ -47,6 +54,8 @@ class ComparePanel(QWidget):
         self.comparison: Comparison | None = None
         self._viewer = viewer
         self._bound = False
+        self._saving: StepsWorker | None = None
+        self._told_at = 0.0
         self._remix = QTimer(self)
         self._remix.setSingleShot(True)
         self._remix.setInterval(REMIX_AFTER_MS)
@@ -81,7 +90,7 @@ class ComparePanel(QWidget):
         assert self.comparison is not None
         result = self.comparison.result
         if result.remaining:
-            done = len(result.finished)
+            done = result.slices - len(result.remaining)
             self.failed.emit(
                 OutputError(f"{done} of {result.slices} slices are restored: press Restore to finish before saving.")
             )
@@ -94,16 +103,19 @@ class ComparePanel(QWidget):
     def save_to(self, path: Path) -> None:
         """Write the restored volume, as strongly mixed in as it is shown, with its geometry and provenance."""
         assert self.comparison is not None
-        worker = FunctionWorker(_write, self.comparison.result, self.strength.value() / FULL, path)
-        worker.returned.connect(self._on_saved)
-        worker.errored.connect(self.failed)
+        self._saving = StepsWorker(_writing(self.comparison.result, self.strength.value() / FULL, path))
+        self._saving.progressed.connect(self._on_saving)
+        self._saving.returned.connect(self._on_saved)
+        self._saving.errored.connect(self.failed)
         self.said.emit(f"Saving {path.name} ...")
-        worker.start()
+        self._saving.start()
 
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._unbind_key()
+        if self._saving is not None:
+            self._saving.join(WAIT_AT_CLOSING_S)
 
     def _build(self) -> None:
         self.modes = QComboBox()
@@ -150,6 +162,11 @@ class ComparePanel(QWidget):
             self._unbind_key()
             self.setEnabled(False)
 
+    def _on_saving(self, progress: Progress) -> None:
+        if time.monotonic() - self._told_at >= TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            self.said.emit(f"Saving: {progress.what} ...")
+
     def _on_saved(self, path: Path) -> None:
         self.said.emit(f"Saved as {path}")
 
@@ -168,8 +185,13 @@ class ComparePanel(QWidget):
             self._bound = False
 
 
-def _write(result: RestorationResult, strength: float, path: Path) -> Path:
-    from ..scans.files import write_scan
+def _writing(result: RestorationResult, strength: float, path: Path) -> Generator[Progress, None, Path]:
+    from ...scans.export import export_scan
+    from ...scans.files import write_scan
 
-    write_scan(result.as_scan(strength), path)
+    scan = result.as_scan(strength)
+    if isinstance(scan.voxels, np.ndarray):
+        write_scan(scan, path)
+    else:
+        yield from export_scan(scan, path)
     return path

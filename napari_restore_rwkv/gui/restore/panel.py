@@ -1,4 +1,4 @@
-"""The Restore panel: the form, Restore and Cancel, progress and messages, and below them the result."""
+"""The Restore panel: unfinished jobs, the form, Restore, Pause and Cancel, progress, messages, and the result."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
 
-from ..errors import CheckpointError, RestoreError
+from ...errors import CheckpointError, RestoreError
+from ..form_parts import beside, dividing_line, hint, keep_room
+from ..options import look_around
 from .compare_panel import ComparePanel
-from .form_parts import beside, dividing_line, hint, keep_room
-from .options import look_around
-from .restore_form import RestoreForm
-from .restore_job import RestoreJob, sentence_of
+from .form import RestoreForm
+from .job import RestoreJob
+from .resuming import JobOpener
+from .run import sentence_of
+from .unfinished_jobs import UnfinishedJobs
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
+    from ...jobs.begun import BegunJob
+    from ..options import RestoreOptions
 
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
+PAUSE, RESUME = "Pause", "Resume"
 WIDE_ENOUGH = 350
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
@@ -35,13 +41,16 @@ class RestorePanel(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
         # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
+        self.opener = JobOpener(napari_viewer)
         self._build()
         self._connect()
         self._look_around()
+        self.unfinished.look()
 
     def choose_layer(self, layer: Layer | None) -> None:
         """Choose the scan to restore, or say why this layer is none."""
@@ -52,20 +61,33 @@ class RestorePanel(QWidget):
         if self.job.running:
             self.say("A restoration is under way: wait for it, or press Cancel.")
             return
+        if not self.restore_button.isEnabled():
+            self.say("A scan is being opened: wait for it, or press Cancel.")
+            return
         try:
-            self.job.start(self.form.options())
+            options = self.form.options()
         except RestoreError as error:
             self.fail(error)
             return
-        self._let_run(True)
-        self.bar.reset()
-        self.progress.setText("getting ready ...")
-        self.say("")
+        self._start(options)
+
+    def pause(self) -> None:
+        """Let the job stand still, or go on."""
+        if self.job.is_paused:
+            self.job.resume()
+            self.pause_button.setText(PAUSE)
+            self.progress.setText("going on ...")
+        else:
+            self.job.pause()
+            self.pause_button.setText(RESUME)
+            self.progress.setText("pausing ...")
 
     def cancel(self) -> None:
         """Stop soon, and keep what is finished."""
         self.cancel_button.setEnabled(False)
+        self.pause_button.setEnabled(False)
         self.progress.setText("stopping ...")
+        self.opener.cancel()
         self.job.cancel()
 
     def say(self, text: str) -> None:
@@ -86,7 +108,7 @@ class RestorePanel(QWidget):
     def shut_down(self) -> None:
         """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
         self.compare.view.leave()
-        _let_go(self.job, self.form, self.compare)
+        _let_go(self.job, self.opener, self.form, self.compare)
 
     def changeEvent(self, event: QEvent) -> None:
         """Notice that napari takes the panel out of its dock: it was closed."""
@@ -98,7 +120,8 @@ class RestorePanel(QWidget):
         self.restore_button = QPushButton(RESTORE)
         self.restore_button.setDefault(True)
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setEnabled(False)
+        self.pause_button = QPushButton(PAUSE)
+        self.pause_button.setToolTip("Leave the processor to others for a while; nothing is lost")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress = QLabel()
@@ -108,8 +131,9 @@ class RestorePanel(QWidget):
         self.message.setWordWrap(True)
         self.setMinimumWidth(WIDE_ENOUGH)
         rows = QVBoxLayout(self)
+        rows.addWidget(self.unfinished)
         rows.addWidget(self.form)
-        rows.addLayout(beside(self.restore_button, self.cancel_button, stretch=(2, 1)))
+        rows.addLayout(beside(self.restore_button, self.pause_button, self.cancel_button, stretch=(2, 1, 1)))
         rows.addLayout(beside(self.bar, self.progress, stretch=(1, 0)))
         for widget in (self.message, dividing_line(), self.compare):
             rows.addWidget(widget)
@@ -121,6 +145,7 @@ class RestorePanel(QWidget):
 
     def _connect(self) -> None:
         self.restore_button.clicked.connect(self.restore)
+        self.pause_button.clicked.connect(self.pause)
         self.cancel_button.clicked.connect(self.cancel)
         for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             shortcut = QShortcut(QKeySequence(key), self)
@@ -130,12 +155,18 @@ class RestorePanel(QWidget):
         self.form.asked.connect(self.say)
         self.compare.said.connect(self.say)
         self.compare.failed.connect(self.fail)
+        self.unfinished.resumed.connect(self._resume)
+        self.opener.opened.connect(self._on_opened)
+        self.opener.said.connect(self.say)
+        self.opener.failed.connect(self._on_not_opened)
+        self.opener.stopped.connect(self._on_stopped)
         self.job.progressed.connect(self._on_progress)
+        self.job.paused.connect(self._on_paused)
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
         self.job.failed.connect(self._on_failed)
         # Not a method of the panel: at that time there is no panel any more.
-        self.destroyed.connect(partial(_let_go, self.job, self.form, self.compare))
+        self.destroyed.connect(partial(_let_go, self.job, self.opener, self.form, self.compare))
 
     def _look_around(self) -> None:
         """Ask for devices and weights in the background: importing torch would freeze the window for seconds."""
@@ -144,9 +175,48 @@ class RestorePanel(QWidget):
         worker.errored.connect(self.fail)
         worker.start()
 
+    def _start(self, options: RestoreOptions) -> None:
+        try:
+            self.job.start(options)
+        except RestoreError as error:
+            self.fail(error)
+            return
+        self._let_run(True)
+        self.unfinished.look(() if options.output is None else (options.output,))
+        self.bar.reset()
+        self.progress.setText("getting ready ...")
+        self.say("")
+
+    def _resume(self, job: BegunJob) -> None:
+        self._allow_starting(False)
+        self.cancel_button.setEnabled(True)
+        self.opener.open(job, self.form.layer)
+
+    def _on_opened(self, options: RestoreOptions) -> None:
+        self._let_run(False)
+        self.form.fill_in(options)
+        self._start(options)
+
+    def _on_not_opened(self, error: Exception) -> None:
+        self._let_run(False)
+        self.fail(error)
+
+    def _on_stopped(self) -> None:
+        self._let_run(False)
+        self.say("The scan was not opened; Resume tries again.")
+
+    def _allow_starting(self, allowed: bool) -> None:
+        for widget in (self.unfinished, self.form, self.restore_button):
+            widget.setEnabled(allowed)
+
+    def _look_for_unfinished(self) -> None:
+        """Offer what is unfinished, except what Restore goes on with."""
+        self.unfinished.look(() if self.job.output is None else (self.job.output,))
+
     def _let_run(self, running: bool) -> None:
-        self.form.setEnabled(not running)
-        self.restore_button.setEnabled(not running)
+        self._allow_starting(not running)
+        self.pause_button.setText(PAUSE)
+        self.pause_button.setEnabled(running)
         self.cancel_button.setEnabled(running)
         # One slice has no steps worth a bar; an animated one would have the whole window drawn again and again.
         self.bar.setVisible(running and self.form.whole_volume.isChecked())
@@ -158,24 +228,33 @@ class RestorePanel(QWidget):
     def _on_progress(self, done: int, total: int, text: str) -> None:
         self.bar.setRange(0, total)
         self.bar.setValue(done)
-        if self.cancel_button.isEnabled():
+        if self.cancel_button.isEnabled() and not self.job.is_paused:
             self.progress.setText(text)
+
+    def _on_paused(self) -> None:
+        if self.cancel_button.isEnabled() and self.job.is_paused:
+            self.progress.setText(f"paused · {self.job.where}")
 
     def _on_ended(self, sentence: str) -> None:
         self._let_run(False)
+        self._look_for_unfinished()
         self.say(sentence)
+        if self.job.is_saved and self.form.layer is not None:
+            self.form.save.renew(self.form.layer)
         if self.job.rest_remains:
             self.form.offer_whole_volume()
         self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)
 
     def _on_failed(self, error: Exception) -> None:
         self._let_run(False)
+        self._look_for_unfinished()
         if isinstance(error, CheckpointError) and self.job.modality_differs:
             self.form.offer_anyway()
         self.fail(error)
 
 
-def _let_go(job: RestoreJob, form: RestoreForm, compare: ComparePanel, panel: object = None) -> None:
+def _let_go(job: RestoreJob, opener: JobOpener, form: RestoreForm, compare: ComparePanel, panel: object = None) -> None:
     job.shut_down()
+    opener.shut_down()
     form.let_go()
     compare.let_go()

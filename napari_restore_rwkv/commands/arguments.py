@@ -1,0 +1,65 @@
+"""How words of the command line become values, and what is said about those that do not."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+
+class Window(argparse.Action):
+    """Two finite numbers, the low one first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        """Keep them, or end with wrong usage."""
+        low, high = values
+        if not (math.isfinite(low) and math.isfinite(high)):
+            parser.error(f"--window {low:g} {high:g} has no finite ends: give two numbers, such as -160 240")
+        if not low < high:
+            parser.error(f"--window {low:g} {high:g} is empty: give the low end first")
+        namespace.window = (low, high)
+
+
+def path(text: str) -> Path:
+    """Name of a file or folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is blank: give that of a file or folder")
+    return Path(text)
+
+
+def positive(text: str) -> int:
+    """Whole number from 1 on."""
+    return _whole_number(text, 1)
+
+
+def index(text: str) -> int:
+    """Whole number from 0 on."""
+    return _whole_number(text, 0)
+
+
+def part(text: str) -> tuple[int, int]:
+    """I/N, for the I-th of N parts."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f'"{text}" is no part: give I/N, such as 1/8 for the first of eight')
+    return int(number), int(count)
+
+
+def tile(text: str) -> tuple[int, int | None]:
+    """SIZE or SIZE,OVERLAP in pixels; an overlap of None is the usual one."""
+    size, comma, overlap = text.partition(",")
+    if not size.isdigit() or (comma and not overlap.isdigit()):
+        raise argparse.ArgumentTypeError(f'"{text}" is no tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64')
+    return int(size), int(overlap) if comma else None
+
+
+def _whole_number(text: str, least: int) -> int:
+    words = f'"{text}" is not a whole number from {least} on'
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(words) from error
+    if number < least:
+        raise argparse.ArgumentTypeError(words)
+    return number

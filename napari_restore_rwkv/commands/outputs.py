@@ -1,0 +1,68 @@
+"""Outputs that could not be written in the end, refused before the work starts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import OutputError
+from ..scans.files import write_scan
+from ..scans.scan import Scan
+
+
+def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
+    """Refuse an output that could not be written in the end.
+
+    Raises
+    ------
+    OutputError
+        Where the folder is missing or cannot be written into, the suffix is of no format that keeps the geometry, the
+        output is the input or a folder, the name is too long, there is such a file (or one beside it that the result
+        would replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of ours.
+    """
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"The folder {folder} does not exist: make it first, or choose another.")
+    try:
+        if source.exists() and output.exists() and output.samefile(source):
+            raise OutputError(f"{output} is the scan to be restored: give the result another name.")
+        if output.is_dir():
+            raise OutputError(f"{output} is a folder: give the name of a file.")
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
+        # A scan of one voxel, written for real, meets whatever would stop the result in the end.
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as trial:
+            write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), Path(trial) / output.name)
+            beside = [path.name for path in Path(trial).iterdir() if path.name != output.name]
+        _check_beside(output, beside, overwrite)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{output} cannot be written ({reason}): choose another folder or name.") from error
+
+
+def check_space(output: Path, needed: int) -> None:
+    """Refuse a result of so many bytes that does not fit on the disk, compressed or not."""
+    free = shutil.disk_usage(output.parent).free
+    if needed > free:
+        raise OutputError(
+            f"{output} cannot be written: the result has {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; "
+            "free some space or choose another folder."
+        )
+
+
+def _check_beside(output: Path, names: list[str], overwrite: bool) -> None:
+    """Refuse to replace a file that would come to lie beside a new output and is there without it."""
+    if output.exists():
+        return
+    for name in names:
+        # The voxels of another scan are not replaced even if asked for.
+        voxels = name.endswith(".raw")
+        if output.with_name(name).exists() and (voxels or not overwrite):
+            hint = "" if voxels else ", or --overwrite to replace it"
+            raise OutputError(
+                f"{output} cannot be written: {name} is there already and may belong to another scan; "
+                f"give another name{hint}."
+            )

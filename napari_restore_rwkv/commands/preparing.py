@@ -1,0 +1,183 @@
+"""What every restoration needs before it begins: the scan, the type of the result, the network and its options."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CheckpointError, ScanError
+from ..scans.lazy import LARGE_BYTES
+from ..scans.opening import opening
+from ..tasks import TASKS
+from .terminal import note, watch
+
+if TYPE_CHECKING:
+    import argparse
+
+    import torch
+
+    from ..network.checkpoint import Card
+    from ..scans.scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How scans are restored.
+
+    Attributes
+    ----------
+    network
+        With its weights, on the processor.
+    task
+        Name of what it does.
+    device
+        Where to compute.
+    options
+        Keywords that `restore` and `ZarrJob` share.
+    """
+
+    network: Any
+    task: str
+    device: torch.device
+    options: dict[str, Any]
+
+    def told(
+        self, arguments: argparse.Namespace, slices: int, seconds: float, record: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], str]:
+        """Return what is told of a result as plain values, and the end of the line for a person."""
+        from ..device import describe
+        from ..network.bi_wkv import kernel_in_use
+
+        kernel = kernel_in_use(self.device).name
+        values = {
+            "output": str(arguments.output),
+            "slices": slices,
+            "seconds": round(seconds, 3),
+            "task": self.task,
+            "device": str(self.device),
+            "kernel": kernel,
+            "provenance": record,
+        }
+        end = f"in {seconds:.1f} s ({self.task}, {describe(self.device)}, {kernel})"
+        return values, end + tile_line(record or {}) + precision_line(record or {})
+
+
+def check_weights(arguments: argparse.Namespace) -> None:
+    """Refuse a folder given as weights."""
+    if arguments.checkpoint and arguments.checkpoint.is_dir():
+        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
+
+
+def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return how the input is to be read, as `opening` takes it."""
+    return {"modality": arguments.modality, "time_index": arguments.time_index, "channel": arguments.channel}
+
+
+def open_input(arguments: argparse.Namespace) -> Scan:
+    """Open INPUT, lazily where it is large or read piece by piece anyway."""
+    return watch(opening(arguments.input, **input_options(arguments)))
+
+
+def fits_in_memory(scan: Scan) -> bool:
+    """Whether a scan is of a size that is restored in memory."""
+    size = int(np.prod(scan.shape, dtype=np.int64)) * np.dtype(scan.voxels.dtype).itemsize
+    return isinstance(scan.voxels, np.ndarray) or size <= LARGE_BYTES
+
+
+def result_type(scan: Scan, chosen: str) -> np.dtype:
+    """The voxel type of the result; ScanError where the chosen one cannot hold the values of the scan."""
+    own = np.dtype(scan.voxels.dtype)
+    if chosen == "auto":
+        return own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
+    dtype = np.dtype(chosen)
+    if dtype.kind == "f" or np.can_cast(own, dtype):
+        return dtype
+    if not isinstance(scan.voxels, np.ndarray):
+        raise ScanError(f"{dtype} cannot hold every {own}, and the scan is too large to look: choose auto or float32.")
+    finite = scan.voxels[np.isfinite(scan.voxels)] if own.kind == "f" else scan.voxels
+    if finite.size == 0:
+        return dtype
+    lowest, highest, limits = finite.min(), finite.max(), np.iinfo(dtype)
+    if lowest < limits.min or highest > limits.max:
+        raise ScanError(
+            f"The values of the scan reach from {lowest:g} to {highest:g}, and {dtype} holds {limits.min} to "
+            f"{limits.max}: choose another --dtype, or auto."
+        )
+    return dtype
+
+
+def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup:
+    """Choose the device and load the network; the task is that of the weights, the one asked for, or the scan's."""
+    weights = arguments.checkpoint or arguments.task or _task_of(scan)
+
+    # Imported this late because torch takes seconds, and a wrong name should be answered at once.
+    import torch
+
+    from ..device import choose_device
+    from ..network.checkpoint import load_checkpoint
+    from ..restoration.tiles import Tile
+
+    if arguments.threads:
+        # Far more threads than processors end the process.
+        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
+    device = choose_device(arguments.device)
+    network = load_checkpoint(weights)
+    options = {
+        "axis": arguments.axis,
+        "dtype": dtype,
+        "device": device,
+        "any_modality": arguments.any_modality,
+        "precision": arguments.precision,
+        "batch": arguments.batch,
+        "tile": Tile(*arguments.tile) if arguments.tile else None,
+    }
+    return Setup(network, _agree_on_task(network, arguments, scan), device, options)
+
+
+def tile_line(provenance: dict[str, Any]) -> str:
+    """Say that a result is approximate; "" for whole slices."""
+    return f"\n{provenance['mode']}" if "tile" in provenance else ""
+
+
+def precision_line(provenance: dict[str, Any]) -> str:
+    """Say what the result lost to numbers shorter than float32; "" for float32."""
+    error = provenance.get("precision_error")
+    if not error:
+        return ""
+    if "unknown" in error:
+        return f"\n{provenance['precision']}: how far it is from float32 could not be measured. {error['unknown']}"
+    unit = f" {error['unit']}" if error["unit"] else ""
+    return (
+        f"\n{provenance['precision']}: at most {error['largest']:.3g}{unit} from float32 on the first slice "
+        f"(RMS {error['rms']:.3g}{unit})"
+    )
+
+
+def _task_of(scan: Scan) -> str:
+    """The task made for the scan's modality."""
+    for task in TASKS.values():
+        if scan.modality is not None and task.modality == scan.modality:
+            note(f"task {task.name}, because {scan.metadata['modality_reason']}.")
+            return task.name
+    reason = scan.metadata["modality_reason"]
+    raise ScanError(f"Choose with --task or --modality: {reason}.")
+
+
+def _agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> str:
+    """The task of the weights, which must be the one asked for; weights without a card take the latter."""
+    card: Card = network.card
+    if card.task and arguments.task and card.task != arguments.task:
+        raise CheckpointError(
+            f"{arguments.checkpoint.name} holds weights for {card.task}, not for {arguments.task}: "
+            "leave --task out, or give other weights."
+        )
+    if card.task:
+        if arguments.checkpoint and not arguments.task:
+            note(f"task {card.task}, because the weights say so.")
+        return card.task
+    task: str = arguments.task or _task_of(scan)
+    network.card = replace(card, task=task, modality=TASKS[task].modality)
+    return task

@@ -1,0 +1,164 @@
+"""``restore-rwkv restore``: a scan into a file or an OME-Zarr folder."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OutputError
+from ..jobs.audit import check_place
+from ..jobs.ledger import Ledger
+from ..scans.export import check_large, export_scan
+from ..scans.files import write_scan
+from ..scans.volume_files import volume_suffix
+from ..scans.zarr_read import is_zarr
+from .outputs import check_output, check_space
+from .preparing import check_weights, fits_in_memory, input_options, open_input, prepare, result_type
+from .restore_folder import ZARR_SUFFIX, restore_folder, scans_in
+from .terminal import note, watch
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator
+
+    from ..progress import Progress
+    from ..scans.scan import Scan
+    from .preparing import Setup
+
+
+def restore_command(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Restore a scan into a file or an OME-Zarr folder, or a folder of scans into another folder."""
+    source, output = arguments.input, arguments.output
+    if output.name.lower().endswith(".zarr"):
+        return _restore_to_zarr(arguments)
+    if source.is_dir() and not volume_suffix(output) and not is_zarr(source) and (scans := scans_in(source)):
+        return restore_folder(arguments, scans, restore_command)
+    only_zarr = [name for name in ("resume", "part", "scheduler") if getattr(arguments, name)]
+    if only_zarr:
+        raise OutputError(
+            f"--{only_zarr[0]} is for results in OME-Zarr and for folders of scans: "
+            f"give an OUTPUT ending in {ZARR_SUFFIX}."
+        )
+    return _restore_file(arguments)
+
+
+def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Restore INPUT into a file; what can be refused is refused before the work starts."""
+    output = arguments.output
+    check_output(output, arguments.input, arguments.overwrite)
+    check_weights(arguments)
+    scan = open_input(arguments)
+    large = not fits_in_memory(scan)
+    if not large:
+        scan = scan.with_voxels(np.asarray(scan.voxels))
+    dtype = result_type(scan, arguments.dtype)
+    if large:
+        check_large(scan.shape, output)
+    size = int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize
+    # A large result lies on the disk twice for a while.
+    check_space(output, 2 * size if large else size)
+    setup = prepare(arguments, scan, dtype)
+    start = time.perf_counter()
+    restored = _restored_piecewise(scan, setup, output) if large else _restored(scan, setup, output)
+    record = restored.metadata["restoration"]
+    slices = record["slices"]
+    values, end = setup.told(arguments, slices, time.perf_counter() - start, record)
+    return values | {"intensity": record["intensity"]}, f"{output}: {slices} slices restored {end}", 0
+
+
+def _restored(scan: Scan, setup: Setup, output: Path) -> Scan:
+    from ..restoration.restore import restore
+
+    restored = watch(restore(scan, setup.network, **setup.options))
+    write_scan(restored, output)
+    return restored
+
+
+def _restored_piecewise(scan: Scan, setup: Setup, output: Path) -> Scan:
+    """Restore a scan larger than memory into a zarr beside the output first, and that into the file."""
+    from ..jobs.job import restore_to_zarr
+
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=output.parent) as folder:
+        place = Path(folder) / f"restored{ZARR_SUFFIX}"
+        try:
+            restored = watch(restore_to_zarr(scan, setup.network, place, **setup.options))
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(
+                f"nothing was written; a job with an OUTPUT ending in {ZARR_SUFFIX} can be continued"
+            ) from stop
+        watch(export_scan(restored, output))
+    return restored
+
+
+def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    output, part = arguments.output, arguments.part
+    resume = arguments.resume or part is not None
+    if arguments.overwrite:
+        raise OutputError("--overwrite replaces files only: remove the OME-Zarr folder yourself, or give another name.")
+    if arguments.scheduler and part:
+        raise OutputError("--scheduler and --part are two ways to share the work: give one of them.")
+    check_place(output, resume)
+    check_weights(arguments)
+    scan = open_input(arguments)
+    setup = prepare(arguments, scan, result_type(scan, arguments.dtype))
+
+    from ..jobs.job import ZarrJob
+
+    if arguments.scheduler:
+        from ..jobs.cluster import ClusterJob, Source
+
+        source = Source(
+            str(arguments.input.resolve()),
+            str(arguments.checkpoint.resolve() if arguments.checkpoint else setup.task),
+            device=arguments.device,
+            batch=arguments.batch,
+            **input_options(arguments),
+        )
+        job: ZarrJob = ClusterJob(
+            arguments.scheduler, source, scan, setup.network, output, resume=resume, **setup.options
+        )
+    else:
+        job = ZarrJob(scan, setup.network, output, resume=resume, part=part, **setup.options)
+    start = time.perf_counter()
+    record = _watched(job.run(), output).metadata.get("restoration")
+    values, end = setup.told(arguments, job.slices, time.perf_counter() - start, record)
+    more = {
+        "units": job.layout.slabs,
+        "part": None if part is None else list(part),
+        "complete": record is not None,
+    }
+    done = "complete" if record else f"part {part[0]} of {part[1]} is done"
+    return values | more, f"{output}: {done}, {job.slices} slices {end}", 0
+
+
+def _watched(steps: Generator[Progress, int | None, Scan], output: Path) -> Scan:
+    """Run a job; where somebody stops it, say how it goes on."""
+    try:
+        return watch(_with_notes(steps))
+    except KeyboardInterrupt as stop:
+        if not output.exists():
+            raise
+        ledger = Ledger(output)
+        raise KeyboardInterrupt(
+            f"{len(ledger.done())} of {ledger.layout.slabs} units are done; go on with the same command and --resume"
+        ) from stop
+
+
+def _with_notes(steps: Generator[Progress, int | None, Scan]) -> Generator[Progress, None, Scan]:
+    """Tell where the cluster can be watched, terminal or not."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        if "dashboard" in progress.what:
+            note(f"{progress.what}.")
+        try:
+            yield progress
+        except GeneratorExit:
+            steps.close()
+            raise

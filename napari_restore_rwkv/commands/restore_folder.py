@@ -1,0 +1,124 @@
+"""``restore-rwkv restore`` for a folder of scans: one failure stops nothing, and a table tells in the end."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError, RestoreError
+from ..jobs.ledger import Ledger
+from ..scans.dicom_series import is_dicom
+from ..scans.streaming import is_hdf5
+from ..scans.volume_files import volume_suffix
+from ..scans.zarr_read import is_zarr
+from .terminal import note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[[argparse.Namespace], tuple[dict[str, Any], str, int]]
+
+ZARR_SUFFIX = ".ome.zarr"
+
+
+def scans_in(folder: Path) -> list[Path]:
+    """Return the scans in a folder, by name: volume files, zarr folders and folders of DICOM files.
+
+    A folder with DICOM files of its own is a scan itself, and has none.
+    """
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in entries if path.is_file()]
+    volumes = [path for path in files if volume_suffix(path) or is_hdf5(path)]
+    if any(is_dicom(path) for path in files if path not in volumes):
+        return []
+    folders = [path for path in entries if path.is_dir() and (is_zarr(path) or _has_dicom(path))]
+    return sorted([*volumes, *folders])
+
+
+def _has_dicom(folder: Path) -> bool:
+    return any(is_dicom(path) for path in sorted(folder.iterdir()) if path.is_file())
+
+
+def restore_folder(
+    arguments: argparse.Namespace, scans: list[Path], restore: Command
+) -> tuple[dict[str, Any], str, int]:
+    """Restore scan after scan by the command for one of them; what fails is told in the end, and stops nothing."""
+    folder = arguments.output
+    if folder.exists() and (not folder.is_dir() or folder.samefile(arguments.input)):
+        raise OutputError(f"{folder} is not a folder for results: give one that is empty, or not there yet.")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}): make its parent first.") from error
+    if arguments.part:
+        scans = scans[arguments.part[0] - 1 :: arguments.part[1]]
+    rows: list[dict[str, Any]] = []
+    taken: dict[Path, Path] = {}
+    for count, source in enumerate(scans):
+        note(f"scan {count + 1} of {len(scans)}: {source.name}")
+        output = folder / _result_name(source, arguments.format)
+        row: dict[str, Any] = {"input": source.name, "output": output.name}
+        start = time.perf_counter()
+        try:
+            if output in taken:
+                raise OutputError(f"{taken[output].name} has the same result name; rename one of the two.")
+            taken[output] = source
+            if arguments.resume and _is_there(output):
+                row["state"] = "was there"
+            else:
+                values = _restore_one(arguments, source, output, restore)
+                row |= {"state": "restored", "slices": values["slices"]}
+        except KeyboardInterrupt as stop:
+            there = sum(row["state"] != "failed" for row in rows)
+            raise KeyboardInterrupt(
+                f"{there} of {len(scans)} scans are there; go on with the same command and --resume"
+            ) from stop
+        except RestoreError as error:
+            row |= {"state": "failed", "error": str(error)}
+        except Exception as error:
+            # A defect in one file must not cost the night's other scans.
+            row |= {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
+        rows.append({**row, "seconds": round(time.perf_counter() - start, 3)})
+    failed = sum(row["state"] == "failed" for row in rows)
+    values = {"output": str(folder), "scans": rows, "failed": failed}
+    return values, _summary(rows), 1 if failed else 0
+
+
+def _restore_one(arguments: argparse.Namespace, source: Path, output: Path, restore: Command) -> dict[str, Any]:
+    one = argparse.Namespace(**vars(arguments))
+    one.input, one.output, one.part = source, output, None
+    zarr = output.name.endswith(ZARR_SUFFIX)
+    one.overwrite = arguments.overwrite and not zarr
+    one.resume = arguments.resume and zarr
+    values, _, _ = restore(one)
+    return values
+
+
+def _is_there(output: Path) -> bool:
+    """Whether a result is complete; files are moved into place when they are, folders are marked."""
+    return output.is_file() or (output.is_dir() and Ledger(output).is_complete())
+
+
+def _result_name(source: Path, chosen: str | None) -> str:
+    """Name the result of a scan: by default of the same kind, where that can be written."""
+    suffix = volume_suffix(source) if source.is_file() else ""
+    stem = source.name[: -len(suffix)] if suffix else source.name
+    for ending in (ZARR_SUFFIX, ".zarr", ".h5", ".hdf5"):
+        if not suffix and source.name.lower().endswith(ending):
+            stem, suffix = source.name[: -len(ending)], ZARR_SUFFIX
+            break
+    own = {"": ".nii.gz", ".nhdr": ".nrrd"}.get(suffix, suffix)
+    return stem + (chosen or own)
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["input"]) for row in rows)
+    lines = [f"{'scan':<{width}}  {'slices':>6}  {'seconds':>8}  result"]
+    for row in rows:
+        told = row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})"
+        lines.append(f"{row['input']:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {told}")
+    failed = sum(row["state"] == "failed" for row in rows)
+    lines.append(f"{len(rows) - failed} of {len(rows)} scans are there" + (f", {failed} failed" if failed else ""))
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""``verify``, ``finalize`` and ``export``: what is done with results that are there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError
+from ..jobs.audit import finalize, numbers, verify
+from ..jobs.digests import combined_digest, slice_digest
+from ..scans.dicom_write import check_new_folder, write_derived_series
+from ..scans.export import export_scan
+from ..scans.files import read_scan
+from ..scans.opening import opening
+from ..scans.scan import AXES
+from ..scans.writing import our_record
+from .outputs import check_output
+from .terminal import watch
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from ..scans.scan import Scan
+
+
+def verify_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Compare every file of a result with its digest; exit code 1 unless all is as it was written."""
+    report = watch(verify(arguments.output), "unit")
+    values = {
+        "output": str(arguments.output),
+        "units": report.units,
+        "missing": report.missing,
+        "bad": {str(unit): what for unit, what in report.bad.items()},
+        "metadata": report.metadata,
+        "damaged_lines": report.damaged_lines,
+        "complete": report.complete,
+        "sound": report.sound,
+    }
+    if report.sound:
+        return values, f"{arguments.output}: all {report.units} units are as they were written", 0
+    lines = [f"unit {unit}: {what}" for unit, what in report.bad.items()]
+    if report.missing:
+        lines.append(f"{len(report.missing)} of {report.units} units are not there yet ({numbers(report.missing)})")
+    lines += [f"{name} has changed" for name in report.metadata]
+    if report.damaged_lines:
+        lines.append(f"the ledger has {report.damaged_lines} damaged lines")
+    if not (report.complete or lines):
+        lines.append("all units are there, but the result is not marked complete")
+    lines.append("To put it right, give the restore command again with --resume: it does again what is named here.")
+    return values, f"{arguments.output} is not sound:\n" + "\n".join(lines), 1
+
+
+def finalize_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Check a result that was restored in parts, and mark it complete."""
+    record = watch(finalize(arguments.output), "unit")
+    return {"output": str(arguments.output), "provenance": record}, f"{arguments.output} is complete", 0
+
+
+def export_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Write a finished result, or any scan that can be read, into a file of another kind."""
+    if arguments.dicom_from:
+        return _export_dicom(arguments)
+    check_output(arguments.file, arguments.output, arguments.overwrite)
+    scan = watch(opening(arguments.output))
+    watch(export_scan(scan, arguments.file))
+    return _told(arguments, scan, "")
+
+
+def _export_dicom(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Write a result as a DICOM series derived from the one that was restored."""
+    folder, source = arguments.file, arguments.dicom_from
+    if arguments.overwrite:
+        raise OutputError("--overwrite replaces files only: remove the DICOM folder yourself, or give another name.")
+    check_new_folder(folder)
+    scan = watch(opening(arguments.output))
+    record = _record(scan, arguments.output)
+    original = read_scan(source, time_index=arguments.time_index)
+    _refuse_another_input(record, original, arguments.output.name, source.name)
+    step = watch(write_derived_series(scan, folder, source, record, time_index=arguments.time_index))
+    rounded = f", rounded to steps of {step:.3g} {scan.unit}".rstrip() if step else ""
+    values, text, code = _told(arguments, scan, rounded)
+    return values | {"step": step}, text, code
+
+
+def _record(scan: Scan, path: Path) -> dict[str, Any]:
+    """Return how a scan was restored, as it says itself or the record beside its file."""
+    if "restoration" in scan.metadata:
+        return dict(scan.metadata["restoration"])
+    beside = our_record(path)
+    record: dict[str, Any] = json.loads(beside.read_bytes()) if beside else {}
+    if "input_sha256" not in record:
+        raise OutputError(
+            f"{path.name} has no record of a restoration, and only a restored scan becomes a derived series; "
+            "keep the .json file beside it, or give an OME-Zarr result."
+        )
+    return record
+
+
+def _refuse_another_input(record: dict[str, Any], original: Scan, result: str, series: str) -> None:
+    """Refuse a series that is not the one that was restored: another patient's may lie in the very same place."""
+    axis = AXES.index(record["slice_axis"])
+    if record["slices"] != original.shape[axis]:
+        raise OutputError(
+            f"{result} has {record['slices']} restored slices and {series} {original.shape[axis]}: "
+            "give the series that was restored, and a result in which all slices are."
+        )
+    slices = (slice_digest(original.voxels.take(at, axis)) for at in range(original.shape[axis]))
+    if combined_digest(slices) != record["input_sha256"]:
+        raise OutputError(
+            f"{result} was restored from other voxels than those of {series}: give the series that was restored."
+        )
+
+
+def _told(arguments: argparse.Namespace, scan: Scan, how: str) -> tuple[dict[str, Any], str, int]:
+    shape = " x ".join(map(str, scan.shape))
+    values = {"output": str(arguments.file), "shape": list(scan.shape)}
+    return values, f"{arguments.file}: {shape} voxels written{how}", 0

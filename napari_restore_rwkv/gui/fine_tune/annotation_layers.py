@@ -1,0 +1,97 @@
+"""The annotation palette as a Labels layer, and shapes drawn into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from skimage.draw import line, polygon
+
+from ...training.annotations import PALETTE
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Shapes
+
+# Vertices whose coordinate across the slices differs by less lie in one slice.
+_ONE_SLICE = 0.5
+_CORNERS_OF_AN_ELLIPSE = 180
+
+
+def annotation_layer(scan: Image) -> Labels:
+    """Return an empty Labels layer on the grid of a scan of three dimensions, or of one frame of four.
+
+    Its colours are those of the palette, and its names of classes appear where the pointer is.
+    """
+    colours: dict[int | None, Any] = {label: (*known.colour, 1.0) for label, known in PALETTE.items()}
+    layer = Labels(
+        np.zeros(scan.data.shape[-3:], np.uint8),
+        name=f"{scan.name} [annotations]",
+        scale=scan.scale[-3:],
+        translate=scan.translate[-3:],
+        units=scan.units[-3:],
+        axis_labels=scan.axis_labels[-3:],
+        colormap=DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colours}, name="fine-tuning"),
+        opacity=0.45,
+        features={"index": [0, *PALETTE], "class": ["not marked", *(known.name for known in PALETTE.values())]},
+        **({"rotate": scan.rotate, "shear": scan.shear, "affine": scan.affine} if scan.ndim == 3 else {}),
+    )
+    layer.brush_size = max(1, min(scan.data.shape[-2:]) // 16)
+    return layer
+
+
+def fill_shapes(shapes: Shapes, labels: Labels, label: int) -> tuple[int, int]:
+    """Mark the voxels whose centres lie in the shapes of a layer, as one step that can be undone.
+
+    A shape is drawn in the slice that it lies in; one of a layer of two dimensions, in all slices along z. Of lines and
+    paths, the voxels along them are marked.
+
+    Returns
+    -------
+    tuple of int
+        Voxels that lie in the shapes, and shapes that lie in no single slice and were left out.
+    """
+    marked = np.zeros(labels.data.shape, bool)
+    skipped = 0
+    for vertices, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        corners = np.array([_in_voxels(corner, shapes, labels) for corner in np.asarray(vertices, float)])
+        if shapes.ndim == 2:
+            place: tuple[Any, ...] = (slice(None),)
+            plane, axis = corners[:, 1:], 0
+        else:
+            axis = int(np.ptp(corners, axis=0).argmin())
+            if np.ptp(corners[:, axis]) >= _ONE_SLICE:
+                skipped += 1
+                continue
+            index = round(float(corners[:, axis].mean()))
+            if not 0 <= index < labels.data.shape[axis]:
+                skipped += 1
+                continue
+            place, plane = (*(slice(None),) * axis, index), np.delete(corners, axis, axis=1)
+        size = tuple(side for along, side in enumerate(labels.data.shape) if along != axis)
+        marked[place] |= _drawn(plane, kind, size)
+    labels.data_setitem(np.nonzero(marked), label)
+    return int(marked.sum()), skipped
+
+
+def _in_voxels(corner: np.ndarray, shapes: Shapes, labels: Labels) -> np.ndarray:
+    """A corner in the grid of the labels; one of a flat layer gets a first coordinate, which means nothing."""
+    world = np.asarray(shapes.data_to_world(corner), float)[-3:]
+    return np.asarray(labels.world_to_data(np.concatenate((np.zeros(3 - len(world)), world))), float)
+
+
+def _drawn(corners: np.ndarray, kind: str, size: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    if kind in ("line", "path"):
+        for start, end in zip(corners.round().astype(int)[:-1], corners.round().astype(int)[1:], strict=True):
+            rows, columns = line(*start, *end)
+            inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+            mask[rows[inside], columns[inside]] = True
+        return mask
+    if kind == "ellipse":
+        middle, half, other = corners.mean(axis=0), (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+        turn = np.linspace(0, 2 * np.pi, _CORNERS_OF_AN_ELLIPSE, endpoint=False)[:, None]
+        corners = middle + half * np.cos(turn) + other * np.sin(turn)
+    mask[polygon(corners[:, 0], corners[:, 1], size)] = True
+    return mask

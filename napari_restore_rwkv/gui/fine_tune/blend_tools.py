@@ -1,0 +1,171 @@
+"""Between old weights and new: a slider, what it does to the displayed slice, and the blend as weights of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
+
+from ..background import Background
+from ..form_parts import beside
+from ..layers import layer_to_scan
+from .slice_preview import SlicePreview, looked_at
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+BLEND_AFTER_MS = 250
+BUNDLES = "Fine-tuned weights (*.restorerwkv)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """Old and new weights of one fine-tuning.
+
+    Attributes
+    ----------
+    old
+        What the training began with.
+    new
+        A bundle of the new weights, accepted or not.
+    layer, axis
+        The scan that was learned from, and the axis across its slices; None where it is not open.
+    task
+        Name of the task.
+    """
+
+    old: str | Path
+    new: Path
+    layer: Image | None
+    axis: int
+    task: str
+
+
+class BlendTools(QWidget):
+    """A slider from the old weights (0 %) to the new (100 %).
+
+    Signals
+    -------
+    saved(path)
+        A blend was written.
+    failed(error)
+        A preview or a file could not be made.
+    """
+
+    saved = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._trained: Trained | None = None
+        self._shown = SlicePreview(viewer, "blend preview")
+        self._previews = Background(self, wait_ms=BLEND_AFTER_MS)
+        self._files = Background(self)
+        self.folder = Path()
+        self._build()
+        self.slider.valueChanged.connect(self._on_slider)
+        self.preview.toggled.connect(self._on_preview)
+        self.save_button.clicked.connect(self._ask_for_a_name)
+        self._previews.answered.connect(self._show)
+        self._previews.failed.connect(self.failed)
+        self._files.answered.connect(self.saved)
+        self._files.failed.connect(self.failed)
+        viewer.dims.events.current_step.connect(self._ask_preview)
+
+    @property
+    def amount(self) -> float:
+        """0 for the old weights, 1 for the new."""
+        return self.slider.value() / 100
+
+    def set_trained(self, trained: Trained | None) -> None:
+        """Say which weights are blended."""
+        self._trained = trained
+        self.slider.setValue(100)
+        self.preview.setEnabled(trained is not None and trained.layer is not None)
+        self.preview.setChecked(False)
+
+    def save_as(self, path: Path) -> None:
+        """Write the blend as a bundle."""
+        trained, amount = self._trained, self.amount
+        assert trained is not None
+
+        def work() -> Path:
+            from ...training.outcome import save_blend
+
+            return save_blend(trained.old, trained.new, amount, path)
+
+        self._files.ask(work)
+
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        self._viewer.dims.events.current_step.disconnect(self._ask_preview)
+
+    def _build(self) -> None:
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, 100)
+        self.slider.setValue(100)
+        self.slider.setToolTip("0 %: the old weights; 100 %: the new ones")
+        self.percent = QLabel("100 %")
+        self.preview = QCheckBox("show beside the scan")
+        self.save_button = QPushButton("Save as ...")
+        rows = QFormLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Old - new", beside(self.slider, self.percent, stretch=(1, 0)))
+        rows.addRow("", beside(self.preview, self.save_button, stretch=(1, 0)))
+
+    def _on_slider(self, value: int) -> None:
+        self.percent.setText(f"{value} %")
+        # The old weights are there already.
+        self.save_button.setEnabled(value > 0)
+        self._ask_preview()
+
+    def _on_preview(self, wanted: bool) -> None:
+        if wanted:
+            self._ask_preview()
+        else:
+            self._previews.forget()
+            self._shown.remove()
+
+    def _ask_preview(self, event: Any = None) -> None:
+        trained = self._trained
+        layer = trained.layer if trained is not None else None
+        if not self.preview.isChecked() or trained is None or layer is None or layer not in self._viewer.layers:
+            return
+        index = looked_at(self._viewer, layer, trained.axis)
+        if index is None:
+            return
+        frame = self._viewer.dims.current_step[self._viewer.dims.ndim - 4] if layer.ndim == 4 else None
+        scan, amount = layer_to_scan(layer, frame), self.amount
+
+        def work() -> Any:
+            from ...restoration.restore import restore_slice
+            from ...scans.intensity import choose_intensity
+            from ...training.outcome import blended_network
+            from ...training.slices import Slices
+
+            network = blended_network(trained.old, trained.new, amount)
+            image = Slices(scan, trained.axis).read(index)
+            card: Any = network.card
+            rule = choose_intensity(scan, scan.modality or card.modality)
+            return trained, index, restore_slice(image, network, rule)
+
+        self._previews.ask(work)
+
+    def _show(self, made: tuple[Trained, int, Any]) -> None:
+        trained, index, image = made
+        if self.preview.isChecked() and trained is self._trained and trained.layer is not None:
+            self._shown.show(trained.layer, trained.axis, index, image)
+
+    def _ask_for_a_name(self) -> None:
+        proposed = self.folder / f"blend {self.slider.value()} percent.restorerwkv"
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Save the blend as", str(proposed), BUNDLES, options=QFileDialog.Option.DontConfirmOverwrite
+        )
+        if name:
+            self.save_as(Path(name))

@@ -1,0 +1,172 @@
+"""How strong a simulated degradation is: chosen, fitted to a noisy scan, and shown on the displayed slice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QPushButton, QWidget
+
+from ...errors import RestoreError
+from ..background import Background
+from ..form_parts import beside, hint
+from ..layer_choice import LayerChoice
+from ..layers import layer_to_scan
+from ..restore.comparison import is_result
+from .slice_preview import SlicePreview, looked_at
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from ...tasks import Task
+    from .choice import FineTuneChoice
+
+PREVIEW_AFTER_MS = 250
+
+
+class DegradationTools(QWidget):
+    """Strength, the noisy layer that it is fitted to, and the preview.
+
+    Signals
+    -------
+    changed()
+        Another strength is chosen.
+    failed(error)
+        The preview or the fit ended with an exception.
+    """
+
+    changed = Signal()
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._choice: FineTuneChoice | None = None
+        self._strengths: dict[str, Any] = {}
+        self._task: Task | None = None
+        self._shown = SlicePreview(viewer, "simulated degradation")
+        self._previews = Background(self, wait_ms=PREVIEW_AFTER_MS)
+        self._fits = Background(self)
+        self._build()
+        self.strength.valueChanged.connect(self.changed)
+        self.fit_button.clicked.connect(self.fit)
+        self.preview.toggled.connect(self._on_preview)
+        self._fits.answered.connect(self._show_fit)
+        self._fits.failed.connect(self._on_fit_failed)
+        self._previews.answered.connect(self._show)
+        self._previews.failed.connect(self.failed)
+        viewer.dims.events.current_step.connect(self._ask_preview)
+
+    def tell_strengths(self, strengths: dict[str, Any]) -> None:
+        """Say what the strength of each task means, as in `simulate.whole_scan.STRENGTHS`."""
+        self._strengths, self._task = strengths, None
+
+    def set_choice(self, choice: FineTuneChoice | None) -> None:
+        """Say which scan is made worse, for which task; None where that is not known."""
+        self._choice = choice
+        if choice is not None and choice.task is not self._task:
+            self._task = choice.task
+            self._offer_strengths(choice.task)
+        self.fit_button.setEnabled(choice is not None)
+        self._ask_preview()
+
+    def fit(self) -> None:
+        """Fit the strength to the noise of the chosen layer."""
+        like, choice = self.like.layer, self._choice
+        if like is None or choice is None or choice.target is None:
+            return
+        try:
+            noisy = layer_to_scan(like, 0 if like.ndim == 4 else None)
+        except RestoreError as error:
+            self.failed.emit(error)
+            return
+        target, task = choice.target, choice.task.name
+
+        def work() -> Any:
+            from ...training.noise import fit_strength
+
+            return fit_strength(target, noisy, task), noisy.unit
+
+        self.fit_button.setEnabled(False)
+        self.about.setText("measuring the noise ...")
+        self._fits.ask(work)
+
+    def put_away(self) -> None:
+        """Take the preview away."""
+        self.preview.setChecked(False)
+
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        self._viewer.dims.events.current_step.disconnect(self._ask_preview)
+        self.like.let_go()
+
+    def _build(self) -> None:
+        self.strength = QDoubleSpinBox()
+        self.strength.setDecimals(2)
+        self.about = hint()
+        self.like = LayerChoice(
+            self._viewer,
+            "A scan with the noise that is wanted; it may show another patient",
+            lambda layer: isinstance(layer, Image) and not layer.rgb and layer.ndim in (3, 4) and not is_result(layer),
+        )
+        self.fit_button = QPushButton("Fit")
+        self.fit_button.setToolTip("Choose the strength that gives the noise of this scan")
+        self.preview = QCheckBox("show it beside the scan")
+        rows = QFormLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Strength", self.strength)
+        rows.addRow("Noise like", beside(self.like, self.fit_button, stretch=(1, 0)))
+        rows.addRow(self.about)
+        rows.addRow("", self.preview)
+
+    def _offer_strengths(self, task: Task) -> None:
+        known = self._strengths.get(task.name)
+        self.strength.setEnabled(known is not None)
+        if known is None:
+            self.about.setText(f"How to simulate a degradation for {task.title} is not known: choose another task.")
+            return
+        self.strength.setRange(known.least, known.most)
+        self.strength.setSingleStep(0.1 if known.usual < 10 else 1)
+        self.strength.setValue(known.usual)
+        self.about.setText(known.meaning)
+
+    def _show_fit(self, found: tuple[Any, str]) -> None:
+        fit, unit = found
+        self.fit_button.setEnabled(True)
+        self.strength.setValue(fit.strength)
+        self.about.setText(f"noise {fit.wanted:.3g} {unit} wanted, {fit.reached:.3g} {unit} with this strength")
+
+    def _on_fit_failed(self, error: Exception) -> None:
+        self.fit_button.setEnabled(True)
+        self.about.setText("")
+        self.failed.emit(error)
+
+    def _on_preview(self, wanted: bool) -> None:
+        if wanted:
+            self._ask_preview()
+        else:
+            self._previews.forget()
+            self._shown.remove()
+
+    def _ask_preview(self, event: Any = None) -> None:
+        choice = self._choice
+        if not self.preview.isChecked() or choice is None or choice.target is None or self.isHidden():
+            return
+        index = looked_at(self._viewer, choice.layer, choice.axis)
+        if index is None:
+            return
+        target, task, strength = choice.target, choice.task.name, self.strength.value()
+
+        def work() -> Any:
+            from ...training.noise import preview_degradation
+
+            return choice, index, preview_degradation(target, index, task, strength)
+
+        self._previews.ask(work)
+
+    def _show(self, made: tuple[FineTuneChoice, int, Any]) -> None:
+        choice, index, image = made
+        if self.preview.isChecked():
+            self._shown.show(choice.layer, choice.axis, index, image)

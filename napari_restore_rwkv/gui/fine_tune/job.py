@@ -1,0 +1,212 @@
+"""One fine-tuning in a process of its own, as signals."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+from qtpy.QtCore import QObject, Signal
+
+from ...errors import RestoreError, ScanError
+from ...training.process import FineTuneProcess
+from ...training.unfinished import JOB, discard, new_training_folder, note_outcome, note_process, unfinished_trainings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from napari.layers import Layer
+
+    from ...training.material import Mode
+    from ...training.options import FineTuneOptions
+    from ...training.unfinished import Unfinished
+    from .choice import FineTuneChoice
+
+_ENDS = ("done", "error", "crashed")
+_LAYER = "layer.json"
+_MODULE = "napari_restore_rwkv.training.process"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """What a fine-tuning was begun with.
+
+    Attributes
+    ----------
+    folder, weights, task, mode, steps
+        Where it is, the old weights, and what was asked for.
+    layer, axis
+        The layer of the scan, None where it is not open, and the axis across its slices.
+    """
+
+    folder: Path
+    weights: str
+    task: str
+    mode: Mode
+    steps: int
+    layer: Any
+    axis: int
+
+
+class FineTuneJob(QObject):
+    """Prepares a fine-tuning, starts its process, and passes on what it says.
+
+    Signals
+    -------
+    said(record)
+        Whatever the process says before its end, see `training.process`.
+    previewed(index, degraded, restored)
+        A slice, as the network sees it and restored so far; (Y, X) in the unit of the scan.
+    ended(record)
+        The last record, of kind "done", "error" or "crashed".
+
+    Attributes
+    ----------
+    folder
+        Of the fine-tuning that was started last.
+    gone
+        Whether the panel or the viewer went away; nothing is said any more.
+    """
+
+    said = Signal(dict)
+    previewed = Signal(int, object, object)
+    ended = Signal(dict)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.folder: Path | None = None
+        self._process: FineTuneProcess | None = None
+        self._thread: threading.Thread | None = None
+        self.gone = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a fine-tuning is prepared or under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the process, once it is started."""
+        return self._process.pid if self._process is not None else None
+
+    def begin(self, choice: FineTuneChoice, options: FineTuneOptions) -> None:
+        """Copy what is learned from into a new folder, and start the training in it."""
+        folder = new_training_folder()
+
+        def prepare() -> None:
+            from ...training.job import write_job
+
+            write_job(folder, choice.model.weights, choice.material(), options)
+            layer = {"name": choice.layer.name, "shape": list(choice.layer.data.shape), "axis": choice.axis}
+            (folder / _LAYER).write_text(json.dumps(layer), "utf-8")
+
+        self._start(folder, prepare)
+
+    def resume_folder(self, folder: Path) -> None:
+        """Go on with an interrupted fine-tuning."""
+        self._start(folder, lambda: None)
+
+    def pause(self) -> None:
+        """Rest after the current step."""
+        if self._process is not None:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self._process is not None:
+            self._process.resume()
+
+    def stop(self) -> None:
+        """End the training with the best weights so far; the verdict follows."""
+        if self._process is not None:
+            self._process.stop()
+
+    def preview(self, index: int) -> None:
+        """Ask for a slice, restored by the weights so far."""
+        if self._process is not None:
+            self._process.preview(index)
+
+    def leave(self) -> None:
+        """Let the process save its state and end, and say nothing more: the panel or the viewer is going away."""
+        self.gone = True
+        if self._process is not None:
+            self._process.leave()
+
+    def _start(self, folder: Path, prepare: Any) -> None:
+        self.folder, self._process = folder, None
+        self._thread = threading.Thread(target=self._work, args=(folder, prepare), name="fine-tuning", daemon=True)
+        self._thread.start()
+
+    def _work(self, folder: Path, prepare: Any) -> None:
+        end: dict[str, Any] = {"kind": "error", "text": "The training said nothing; start it again."}
+        try:
+            prepare()
+            if not self.gone:
+                end = self._listen(folder)
+        except (RestoreError, OSError) as error:
+            end = {"kind": "error", "text": str(error)}
+        except Exception as error:
+            end = {"kind": "error", "text": f"The training stopped with an unexpected {type(error).__name__}: {error}"}
+        if end["kind"] == "done":
+            note_outcome(folder, end)
+        elif end["kind"] == "error" and not (folder / "state.pt").exists():
+            # Refused before anything was learned: there is nothing to go on with.
+            discard(folder)
+        if not self.gone:
+            self.ended.emit(end)
+
+    def _listen(self, folder: Path) -> dict[str, Any]:
+        process = FineTuneProcess(folder)
+        process.start()
+        self._process = process
+        assert process.pid is not None
+        note_process(folder, process.pid)
+        if self.gone:
+            process.leave()
+        last: dict[str, Any] = {}
+        for last in process.records():
+            if self.gone or last["kind"] in _ENDS:
+                continue
+            if last["kind"] == "preview":
+                with np.load(last["file"]) as images:
+                    self.previewed.emit(last["index"], images["degraded"], images["restored"])
+            else:
+                self.said.emit(last)
+        return last
+
+
+def interrupted() -> list[Unfinished]:
+    """List fine-tunings without an outcome that no process is at work on, the newest first."""
+    return [one for one in unfinished_trainings() if not _at_work(one.pid)]
+
+
+def begun_in(folder: Path, layers: Iterable[Layer]) -> Begun:
+    """Return what was begun in a folder; `ScanError` where that cannot be read.
+
+    The layer is the open one of the same name and shape, if there is one.
+    """
+    try:
+        job = json.loads((folder / JOB).read_text("utf-8"))
+        material, options = job["material"][0], job["options"]
+        given = {name for name in ("degraded", "target") if material[name] is not None}
+        mode: Mode = "paired" if len(given) == 2 else "reference" if "target" in given else "noisy"
+        known = json.loads((folder / _LAYER).read_text("utf-8"))
+        alike = [one for one in layers if one.name == known["name"] and list(one.data.shape) == known["shape"]]
+        layer = alike[0] if alike else None
+        return Begun(folder, job["weights"], options["task"], mode, int(options["steps"]), layer, int(known["axis"]))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ScanError(f"{folder.name} holds no fine-tuning that can be read ({error}); discard it.") from error
+
+
+def _at_work(pid: int | None) -> bool:
+    """Whether a number is that of a training process; numbers are used again by other programs."""
+    if pid is None:
+        return False
+    try:
+        return _MODULE in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False

@@ -1,0 +1,225 @@
+"""The choice of weights for a task: what is shipped, what was fine-tuned on this computer, and files."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import FunctionWorker
+from qtpy.QtCore import QFileSystemWatcher, QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from ..tasks import TASKS, Task
+from .form_parts import beside, choice, small_button
+from .options import ModelEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..training.bundle import Bundle
+
+CHOOSE = "choose"
+CHOOSE_A_FILE = "choose a file ..."
+SHIPPED = "shipped weights"
+NO_WEIGHTS = "no weights yet: choose a file"
+FILE_FILTER = "Weights (*.safetensors *.restorerwkv *.pth *.pt *.ckpt);;All files (*)"
+READ_LATER = "The card is read when the weights are used; it is kept with the result."
+# A bundle appears in its folder in several steps.
+SETTLED_AFTER_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class FineTunedEntry:
+    """A bundle of this computer, as it is listed.
+
+    Attributes
+    ----------
+    entry
+        Its line.
+    task
+        What it was made for; "" where that is unknown, and it is offered for every task.
+    problem
+        Why it cannot be used; "" if it can.
+    """
+
+    entry: ModelEntry
+    task: str
+    problem: str
+
+
+class ModelChoice(QWidget):
+    """The weights that can be chosen for a task, the proposed ones first.
+
+    Bundles appear as soon as they are in their folder. Before it is known what is shipped, the shipped weights can be
+    chosen unseen.
+
+    Signals
+    -------
+    changed()
+        Other weights are chosen.
+    asked(text)
+        The person wants to read the card.
+
+    Parameters
+    ----------
+    learned_only
+        List only what can be fine-tuned.
+    """
+
+    changed = Signal()
+    asked = Signal(str)
+
+    def __init__(self, *, learned_only: bool = False, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._learned_only = learned_only
+        self._task: Task = next(iter(TASKS.values()))
+        self._models: Mapping[str, tuple[ModelEntry, ...]] | None = None
+        self._bundles: tuple[FineTunedEntry, ...] = ()
+        self._files: list[Path] = []
+        self._listed: dict[str, ModelEntry] = {}
+        self._picked: str | None = None
+        self.combo = choice("The weights of the network")
+        self.card = small_button("i", "What these weights were trained on, and what they gain")
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addLayout(beside(self.combo, self.card))
+        self.combo.activated.connect(self._on_activated)
+        self.combo.currentIndexChanged.connect(self._tell_card)
+        self.card.clicked.connect(lambda: self.asked.emit(self.combo.toolTip()))
+        self._watcher = QFileSystemWatcher(self)
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLED_AFTER_MS)
+        self._settle.timeout.connect(self.look_for_bundles)
+        self._watcher.directoryChanged.connect(lambda _: self._settle.start())
+        self._fill()
+        # Soon, but not now: what is imported for it would hold up whoever is being built.
+        self._settle.start()
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """What is chosen; None where there are no weights yet."""
+        return self._listed.get(self.combo.currentData())
+
+    def set_task(self, task: Task) -> None:
+        """List the weights for a task."""
+        if task is not self._task:
+            self._task = task
+            self._fill()
+
+    def tell_models(self, models: Mapping[str, tuple[ModelEntry, ...]]) -> None:
+        """List what there is for each task, now that it is known; the first of a task is proposed."""
+        self._models = models
+        self._fill_again()
+
+    def use_file(self, path: Path) -> None:
+        """Choose a file of weights or a bundle."""
+        if str(path) not in self._listed:
+            self._files.append(path)
+        self._pick(str(path))
+
+    def use_proposed(self) -> None:
+        """Choose what is proposed for the task: the shipped weights."""
+        self._picked = None
+        self._fill()
+        self.changed.emit()
+
+    def look_for_bundles(self) -> None:
+        """Read in the background which bundles there are."""
+        worker = FunctionWorker(_bundles)
+        worker.returned.connect(self._show_bundles)
+        worker.start()
+
+    def _show_bundles(self, found: tuple[str, tuple[FineTunedEntry, ...]]) -> None:
+        folder, bundles = found
+        if folder not in self._watcher.directories():
+            self._watcher.addPath(folder)
+        if bundles != self._bundles:
+            self._bundles = bundles
+            self._fill_again()
+
+    def _pick(self, key: str) -> None:
+        self._picked = key
+        self._fill()
+        self.changed.emit()
+
+    def _on_activated(self, index: int) -> None:
+        key = self.combo.itemData(index)
+        if key == CHOOSE:
+            self._ask_for_a_file()
+        else:
+            self._pick(key)
+
+    def _ask_for_a_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Weights of a Restore-RWKV network", "", FILE_FILTER)
+        if name:
+            self.use_file(Path(name))
+        else:
+            self._fill()
+
+    def _fill_again(self) -> None:
+        before = self.entry
+        self._fill()
+        if (before and (before.weights, before.modality)) != (self.entry and (self.entry.weights, self.entry.modality)):
+            self.changed.emit()
+
+    def _fill(self) -> None:
+        entries = self._entries()
+        self._listed = {str(entry.weights): entry for entry in entries}
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for key, entry in self._listed.items():
+            self.combo.addItem(entry.title, key)
+        if not self._listed:
+            self.combo.addItem(NO_WEIGHTS, None)
+        self.combo.setCurrentIndex(max(self.combo.findData(self._picked), 0) if self._picked else 0)
+        self._list_unusable()
+        self.combo.addItem(CHOOSE_A_FILE, CHOOSE)
+        self.combo.blockSignals(False)
+        self._tell_card()
+
+    def _entries(self) -> list[ModelEntry]:
+        """In the order of the list; a file that is a listed bundle appears once."""
+        if self._models is None:
+            offered = [ModelEntry(self._task.name, SHIPPED, READ_LATER, self._task.modality)]
+        else:
+            offered = [e for e in self._models.get(self._task.name, ()) if e.learned or not self._learned_only]
+        tuned = [one.entry for one in self._bundles if not one.problem and one.task in ("", self._task.name)]
+        files = [ModelEntry(path, path.name, READ_LATER) for path in self._files]
+        known = {str(entry.weights) for entry in tuned}
+        return [*offered, *tuned, *(entry for entry in files if str(entry.weights) not in known)]
+
+    def _list_unusable(self) -> None:
+        for bundle in self._bundles:
+            if bundle.problem:
+                self.combo.addItem(f"{bundle.entry.title} (cannot be used)", None)
+                item = self.combo.model().item(self.combo.count() - 1)
+                item.setEnabled(False)
+                item.setToolTip(bundle.problem)
+
+    def _tell_card(self) -> None:
+        entry = self.entry
+        self.combo.setToolTip(entry.card if entry is not None else "There are no weights for this task yet.")
+
+
+def _bundles() -> tuple[str, tuple[FineTunedEntry, ...]]:
+    """Return the folder of bundles, made if it is missing so that it can be watched, and what is in it.
+
+    This imports torch: off the GUI thread.
+    """
+    from ..training.bundle import available_bundles, bundles_folder
+
+    folder = bundles_folder()
+    # Where it cannot be made there are no bundles, and saving one will say why.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return str(folder), tuple(_described(bundle) for bundle in available_bundles(folder))
+
+
+def _described(bundle: Bundle) -> FineTunedEntry:
+    card = bundle.card
+    title = card.title if bundle.accepted or bundle.problem else f"{card.title} (not accepted)"
+    words = " ".join(part for part in (f"{card.title}.", card.intended_use, card.limits) if part)
+    return FineTunedEntry(ModelEntry(bundle.path, title, words, card.modality), card.task, bundle.problem)

@@ -1,0 +1,253 @@
+"""What a restoration has produced so far: restored voxels, difference, and the slices that are done.
+
+A result is filled in the background thread and shown by the viewer at the same time: a slice is written before it is
+announced, and nobody else writes. Here is what all results share, and the one that is held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ...restoration.provenance import InputDigest
+    from ...scans.scan import Scan
+
+SAMPLE_PER_SLICE = 4096
+SAMPLE_OF_ALL = 400_000
+LIMIT_PERCENTILE = 99.5
+
+
+class RestorationResult(ABC):
+    """Restored voxels and signed difference of one scan, both (Z, Y, X) float32 in units, NaN where not yet done.
+
+    Attributes
+    ----------
+    scan, axis
+        The scan, and the array axis along which it is restored.
+    finished
+        Indices along `axis` of the slices that are done.
+    limit
+        Symmetric display limit of the difference in units: the 99.5th percentile of its magnitude so far.
+    provenance
+        How the scan was restored; empty until a run has ended.
+    made_for
+        Modality that the network was made for; None if any, or not loaded yet.
+    output
+        The folder that it is saved to while it is restored; None if it is in memory.
+    ready
+        Whether there is something to show, if only NaN.
+    """
+
+    def __init__(self, scan: Scan, axis: int) -> None:
+        self.scan = scan
+        self.axis = axis
+        self.finished: set[int] = set()
+        self.limit = 0.0
+        self.provenance: dict[str, Any] = {}
+        self.made_for: str | None = None
+        self.output: Path | None = None
+        self.ready = False
+        self._magnitudes: list[np.ndarray] = []
+        self._digest: InputDigest | None = None
+
+    @property
+    @abstractmethod
+    def restored(self) -> Any:
+        """Restored voxels: an array, or something that is indexed like one."""
+
+    @property
+    @abstractmethod
+    def difference(self) -> Any:
+        """Restored minus input, likewise."""
+
+    @property
+    @abstractmethod
+    def target(self) -> Any:
+        """What `restore` writes slices into."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Get ready to take slices; call it off the GUI thread."""
+
+    @abstractmethod
+    def goes_to(self, output: Path | None) -> bool:
+        """Whether a run over the whole volume with this output, None for memory, can go on with this result."""
+
+    @abstractmethod
+    def as_scan(self, strength: float = 1.0) -> Scan:
+        """Return the restored scan, rounded to the scan's own integers if they have 16 bits or more."""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices along the restoration axis."""
+        return self.scan.shape[self.axis]
+
+    @property
+    def remaining(self) -> list[int]:
+        """Slices that a run over the whole volume still has to do, in order."""
+        return [index for index in range(self.slices) if index not in self.finished]
+
+    def region(self, index: int) -> tuple[slice, slice, slice]:
+        """Return the voxels of one slice."""
+        region = [slice(0, size) for size in self.scan.shape]
+        region[self.axis] = slice(index, index + 1)
+        return region[0], region[1], region[2]
+
+    def take(self, region: tuple[slice, slice, slice]) -> None:
+        """Account for a slice that was just written into `target`; off the GUI thread."""
+        original = np.asarray(self.scan.voxels[region])
+        index = region[self.axis].start
+        self._digest_input(index, original)
+        self._keep_difference(region, original)
+        self.finished.add(index)
+
+    def tell(self, provenance: Mapping[str, Any]) -> None:
+        """Keep how the last run was done; a result can take several runs, so slices and input are those of all."""
+        if self._digest is not None:
+            digest = self._digest.hexdigest()
+            self.provenance = {**provenance, "slices": len(self.finished), "input_sha256": digest}
+
+    def metadata(self, strength: float = 1.0, **more: Any) -> dict[str, Any]:
+        """Return the scan's metadata and, once known, how it was restored and how strongly that is mixed in."""
+        how = {"restoration": {**self.provenance, "strength": strength, **more}} if self.provenance else {}
+        return {**self.scan.metadata, **how}
+
+    @abstractmethod
+    def _keep_difference(self, region: tuple[slice, slice, slice], original: np.ndarray) -> None:
+        """Take note of the difference between what was restored there and the original, and of its magnitude."""
+
+    def _measure(self, difference: np.ndarray) -> None:
+        """Fit the display limit to one more slice."""
+        self._magnitudes.append(_sample(np.abs(difference), min(SAMPLE_PER_SLICE, SAMPLE_OF_ALL // self.slices + 1)))
+        together = np.concatenate(self._magnitudes)
+        self.limit = float(np.percentile(together, LIMIT_PERCENTILE)) if together.size else 0.0
+
+    def _digest_input(self, index: int, voxels: np.ndarray) -> None:
+        if self._digest is None:
+            # Imports torch, which the network has done already; not at the top, for the panel opens without it.
+            from ...restoration.provenance import InputDigest
+
+            self._digest = InputDigest()
+        self._digest.add(index, voxels)
+
+
+class ResultInMemory(RestorationResult):
+    """A result held in two arrays."""
+
+    def __init__(self, scan: Scan, axis: int) -> None:
+        super().__init__(scan, axis)
+        self._restored: np.ndarray | None = None
+        self._difference: np.ndarray | None = None
+
+    @property
+    def restored(self) -> np.ndarray:
+        """Restored voxels."""
+        assert self._restored is not None, "prepare() comes first"
+        return self._restored
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Restored minus input."""
+        assert self._difference is not None, "prepare() comes first"
+        return self._difference
+
+    @property
+    def target(self) -> np.ndarray:
+        """The restored voxels themselves."""
+        return self.restored
+
+    def prepare(self) -> None:
+        """Make the arrays, unless an earlier run has; large ones take a while."""
+        if self._restored is None:
+            self._restored = np.full(self.scan.shape, np.nan, np.float32)
+            self._difference = np.full(self.scan.shape, np.nan, np.float32)
+            self.ready = True
+
+    def goes_to(self, output: Path | None) -> bool:
+        """Only into memory."""
+        return output is None
+
+    def as_scan(self, strength: float = 1.0) -> Scan:
+        """Return the restored scan, with rounded voxels once all of them are there."""
+        voxels = self.restored if strength == 1.0 else np.asarray(Mixture(self.restored, self.difference, strength))
+        kind = np.dtype(self.scan.voxels.dtype)
+        if kind.kind in "iu" and kind.itemsize >= 2 and not self.remaining:
+            voxels = rounded(voxels, kind)
+        return self.scan.with_voxels(voxels, metadata=self.metadata(strength))
+
+    def _keep_difference(self, region: tuple[slice, slice, slice], original: np.ndarray) -> None:
+        difference = difference_of(self.restored[region], original)
+        self.difference[region] = difference
+        self._measure(difference)
+
+
+class Mixture:
+    """An array ``base + (strength - 1) * difference``, worked out for what is looked at only.
+
+    With the restored voxels as base it is ``input + strength * (restored - input)``; with the difference as base it is
+    ``strength * difference``. Voxels whose difference is not finite (passed through unchanged) are the base's own.
+    """
+
+    def __init__(self, base: Any, difference: Any, strength: float) -> None:
+        self.base = base
+        self.difference = difference
+        self.strength = strength
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.base.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values, float32."""
+        return self.base.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.base.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.base.size
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        difference = np.nan_to_num(self.difference[index], nan=0.0, posinf=0.0, neginf=0.0)
+        return self.base[index] + np.float32(self.strength - 1.0) * difference
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+
+def difference_of(restored: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Return restored minus input in float32."""
+    with np.errstate(invalid="ignore"):
+        return restored - original.astype(np.float32)
+
+
+def rounded(voxels: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Return voxels in a type of integers, rounded and clipped to its range."""
+    bounds = np.iinfo(kind)
+    return np.clip(np.rint(voxels), bounds.min, bounds.max).astype(kind)
+
+
+def _sample(values: np.ndarray, size: int) -> np.ndarray:
+    """Return an evenly spread sample of about this size, without what is not finite."""
+    step = max(1, values.size // size)
+    # A step that divides the row length would sample a few columns only.
+    while math.gcd(step, values.shape[-1]) > 1:
+        step += 1
+    flat = values.ravel()[::step]
+    return flat[np.isfinite(flat)]

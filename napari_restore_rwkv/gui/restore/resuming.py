@@ -1,0 +1,130 @@
+"""Opening the scan that an unfinished job was begun with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Image, Layer
+from qtpy.QtCore import QObject, Signal
+
+from ...errors import ScanError
+from ...scans.scan import to_canonical
+from ..contributions import stem
+from ..layers import RECORD, frame_of, scan_to_layer, source_of
+from ..options import RestoreOptions
+from ..worker import StepsWorker
+from .comparison import is_result
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari.components import ViewerModel
+
+    from ...jobs.begun import BegunJob
+    from ...progress import Progress
+    from ...scans.scan import Scan
+
+WAIT_AT_CLOSING_S = 2.0
+
+
+class JobOpener(QObject):
+    """Finds the scan of a job among the layers, or opens it in the background.
+
+    Signals
+    -------
+    opened(options)
+        The scan is there: these `RestoreOptions` go on with the job.
+    said(text)
+        What is being opened.
+    failed(error)
+        It cannot be opened.
+    stopped()
+        It is not opened, because that was cancelled.
+    """
+
+    opened = Signal(object)
+    said = Signal(str)
+    failed = Signal(object)
+    stopped = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._worker: StepsWorker | None = None
+        self._closed = False
+
+    def open(self, job: BegunJob, chosen: Image | None) -> None:
+        """Open a job; where it is not known what it was begun with, the chosen layer is taken, and checked later."""
+        layer = _layer_of(self._viewer, job)
+        if layer is None and job.input is None:
+            layer = chosen
+        if layer is not None:
+            self.opened.emit(_options(job, layer))
+        elif job.input is None:
+            self.failed.emit(ScanError(f"Open the scan that {job.output.name} was begun with, then press Resume."))
+        elif not job.input.exists():
+            self.failed.emit(ScanError(f"There is no {job.input}: put the scan back there, then press Resume again."))
+        else:
+            self._read(job)
+
+    def cancel(self) -> None:
+        """Stop opening soon."""
+        if self._worker is not None:
+            self._worker.quit()
+
+    def shut_down(self) -> None:
+        """Stop opening, and open nothing more."""
+        self._closed = True
+        if self._worker is not None:
+            self._worker.join(WAIT_AT_CLOSING_S)
+
+    def _read(self, job: BegunJob) -> None:
+        assert job.input is not None
+        self.said.emit(f"Opening {job.input.name} ...")
+        self._worker = worker = StepsWorker(_reading(job))
+        worker.progressed.connect(lambda progress: self.said.emit(f"{progress.what} ..."))
+        worker.returned.connect(lambda scan: self._add(job, scan))
+        worker.errored.connect(self.failed)
+        worker.finished.connect(lambda: self._on_finished(worker))
+        worker.start()
+
+    def _add(self, job: BegunJob, scan: Scan) -> None:
+        if self._closed:
+            return
+        assert job.input is not None
+        data, attributes, kind = scan_to_layer(scan, stem(job.input))
+        attributes["metadata"][RECORD].update(path=str(job.input), frame=job.time_index)
+        layer = self._viewer.add_layer(Layer.create(data, attributes, kind))
+        self.opened.emit(_options(job, layer))
+
+    def _on_finished(self, worker: StepsWorker) -> None:
+        if worker.abort_requested and not self._closed:
+            self.stopped.emit()
+
+
+def _reading(job: BegunJob) -> Generator[Progress, None, Scan]:
+    from ...scans.opening import opening
+
+    assert job.input is not None
+    return to_canonical((yield from opening(job.input, time_index=job.time_index)))
+
+
+def _layer_of(viewer: ViewerModel, job: BegunJob) -> Image | None:
+    for layer in viewer.layers:
+        if not isinstance(layer, Image) or is_result(layer) or job.input is None or source_of(layer) != job.input:
+            continue
+        if layer.ndim == 4 or frame_of(layer) == job.time_index:
+            return layer
+    return None
+
+
+def _options(job: BegunJob, layer: Image) -> RestoreOptions:
+    return RestoreOptions(
+        layer=layer,
+        weights=job.weights,
+        time_index=job.time_index if layer.ndim == 4 else None,
+        region="volume",
+        device=job.device,
+        any_modality=job.any_modality,
+        output=job.output,
+    )

@@ -1,0 +1,152 @@
+"""One press of Restore: what was asked for, how far it is, and the words for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...errors import RestoreError, ScanError
+from ...scans.scan import AXES
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...progress import Progress
+    from ..options import RestoreOptions
+    from ..worker import StepsWorker
+    from .comparison import Comparison
+    from .result import RestorationResult
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A run and its state.
+
+    Attributes
+    ----------
+    options, result, worker
+        What was asked for, what it gives, and the thread.
+    voxels
+        The layer's data at the start.
+    replaces
+        What was shown before, where its layers are to show this result.
+    already
+        Slices that were done before.
+    unseen
+        Regions that are finished and not drawn yet.
+    told
+        What was said of the progress last: slices done in this run, and words if it only checked something.
+    over, deleted, error
+        Whether it has ended, which layer's removal ended it, and which error.
+    """
+
+    options: RestoreOptions
+    result: RestorationResult
+    worker: StepsWorker
+    voxels: Any
+    replaces: tuple[Run, Comparison] | None = None
+    already: int = 0
+    started: float = field(default_factory=time.monotonic)
+    unseen: list[tuple[slice, slice, slice]] = field(default_factory=list)
+    told: tuple[int, str] | None = None
+    over: bool = False
+    deleted: str = ""
+    error: Exception | None = None
+    _paused_at: float | None = None
+
+    @property
+    def asked(self) -> int:
+        """Slices asked for."""
+        return 1 if self.options.region == "slice" else self.result.slices
+
+    @property
+    def paused(self) -> bool:
+        """Whether Pause was pressed, and Resume not yet."""
+        return self._paused_at is not None
+
+    def pause(self) -> None:
+        """Stop after the step under way."""
+        self.worker.pause()
+        self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on; the time meanwhile does not count."""
+        if self._paused_at is not None:
+            self.started += time.monotonic() - self._paused_at
+            self._paused_at = None
+        self.worker.resume()
+
+    def line(self, progress: Progress, checks: bool) -> str:
+        """Return a line such as ``"slice 7 of 20 · 14 s left"``."""
+        if checks:
+            return progress.what
+        if self.options.region == "slice":
+            return "this slice ..."
+        text = self.where()
+        if not progress.done:
+            return text
+        left = (time.monotonic() - self.started) / progress.done * (progress.total - progress.done)
+        return f"{text} · {duration(left)} left"
+
+    def where(self) -> str:
+        """Return which slice is worked on."""
+        done_now = self.told[0] if self.told is not None else 0
+        return f"slice {min(self.already + done_now + 1, self.asked)} of {self.asked}"
+
+    def last_words(self) -> str:
+        """Return the sentence that tells how it ended, without an error."""
+        result = self.result
+        done, slices = result.slices - len(result.remaining), result.slices
+        if self.deleted:
+            return f"Stopped, because the {self.deleted} was deleted."
+        file = result.output.name if result.output else ""
+        if self.worker.abort_requested:
+            if not done:
+                return f"Cancelled; no slice was {'saved' if file else 'finished'} yet."
+            where = f"are saved in {file}" if file else "kept"
+            return f"{done} of {slices} slices {where}; Restore continues."
+        seconds = duration(time.monotonic() - self.started)
+        if self.options.region == "slice":
+            return f"This slice is restored ({seconds})."
+        if file:
+            return f"{slices} slices restored in {seconds}, checked and saved in {file}."
+        return f"{slices} slices restored in {seconds}."
+
+
+def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: int | None) -> list[int]:
+    """Return the slices that are asked for; `ScanError` where there is nothing to do, or not along this axis."""
+    if options.region == "volume":
+        if result.remaining:
+            return result.remaining
+        raise ScanError(
+            f"All {result.slices} slices are restored with these choices; delete the restored layer to do them again."
+        )
+    if looked_at is None:
+        raise ScanError(
+            f"Slices are restored along {AXES[result.axis]}, and the slider runs along another axis: choose the whole "
+            "volume, or turn the axes (Ctrl+E)."
+        )
+    if looked_at in result.finished:
+        raise ScanError(
+            f"Slice {looked_at + 1} of {result.slices} is restored with these choices already: scroll on, or choose "
+            "the whole volume."
+        )
+    return [looked_at]
+
+
+def sentence_of(error: Exception) -> str:
+    """Return what the person reads of an error: our own words as they are, others with what they are."""
+    if isinstance(error, RestoreError):
+        return str(error)
+    words = " ".join(str(error).split()) or "no further words"
+    return f"The restoration stopped with an unexpected {type(error).__name__}: {words}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86400:.1f} days"

@@ -1,0 +1,129 @@
+"""Where a restored volume goes while it is restored: memory, or a file that survives a crash."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from ..form_parts import choice, hint
+from ..layers import source_of
+from .room import why_a_file
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from ...scans.scan import Scan
+
+CHOOSE = "choose"
+MEMORY = "memory (save it later)"
+CHOOSE_A_FILE = "choose a file ..."
+SUFFIX = ".ome.zarr"
+FILE_FILTER = f"OME-Zarr (*{SUFFIX})"
+
+
+class SaveChoice(QWidget):
+    """Memory, the proposed file, or another one; below it what that means.
+
+    Signals
+    -------
+    changed()
+        Another place is chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._proposed: Path | None = None
+        self._chosen: Path | None = None
+        self._reason = ""
+        self.combo = choice("Where the restored volume goes while it is restored")
+        self.about = hint()
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.combo, self.about):
+            rows.addWidget(widget)
+        self.combo.activated.connect(self._on_activated)
+        self._fill(None)
+
+    @property
+    def path(self) -> Path | None:
+        """The chosen folder, whose name ends in .ome.zarr; None for memory."""
+        data = self.combo.currentData()
+        return Path(data) if data not in (None, CHOOSE) else None
+
+    def propose(self, layer: Image, scan: Scan) -> None:
+        """Propose where the result of this scan goes: a file if memory will not do, and say why."""
+        self._reason = why_a_file(scan)
+        self._proposed, self._chosen = proposed_path(layer), None
+        self._fill(self._proposed if self._reason else None)
+
+    def renew(self, layer: Image) -> None:
+        """Propose a name that is free, after the last one was used up."""
+        before, self._proposed, self._chosen = self.path, proposed_path(layer), None
+        self._fill(self._proposed if before else None)
+
+    def use(self, path: Path) -> None:
+        """Choose a folder; the suffix is added where it is missing."""
+        named = path if path.name.lower().endswith(".zarr") else path.with_name(f"{path.name}{SUFFIX}")
+        self._chosen = named
+        self._fill(named)
+        self.changed.emit()
+
+    def use_memory(self) -> None:
+        """Choose memory."""
+        self._fill(None)
+        self.changed.emit()
+
+    def _on_activated(self, index: int) -> None:
+        if self.combo.itemData(index) == CHOOSE:
+            self._ask_for_a_file()
+        else:
+            self._fill(self.path)
+            self.changed.emit()
+
+    def _ask_for_a_file(self) -> None:
+        start = self._chosen or self._proposed or Path(f"restored{SUFFIX}")
+        name, _ = QFileDialog.getSaveFileName(self, "Save while restoring to", str(start), FILE_FILTER)
+        if name:
+            self.use(Path(name))
+        else:
+            self._fill(self._chosen)
+
+    def _fill(self, path: Path | None) -> None:
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        self.combo.addItem(MEMORY, None)
+        for known in dict.fromkeys(filter(None, (self._proposed, self._chosen))):
+            self.combo.addItem(known.name, str(known))
+        self.combo.addItem(CHOOSE_A_FILE, CHOOSE)
+        self.combo.setCurrentIndex(self.combo.findData(str(path)) if path is not None else 0)
+        self.combo.blockSignals(False)
+        self._tell()
+
+    def _tell(self) -> None:
+        path = self.path
+        if path is None:
+            words = f"a file is better: {self._reason}" if self._reason else ""
+        else:
+            words = self._reason or "each slice is kept as it comes, and an interrupted job goes on later"
+        self.about.setText(words)
+        self.about.setVisible(bool(words))
+        self.combo.setToolTip(str(path) if path is not None else "Where the restored volume goes while it is restored")
+
+
+def proposed_path(layer: Image) -> Path:
+    """Return a free name beside the file that a layer was read from, or in the user's folder."""
+    source = source_of(layer)
+    folder = source.parent if source is not None else Path.home()
+    name = re.sub(r"[^\w .-]+", "_", layer.name).strip(" ._") or "scan"
+    stem = f"{name} restored"
+    number, path = 1, folder / f"{stem}{SUFFIX}"
+    while path.exists():
+        number += 1
+        path = folder / f"{stem} {number}{SUFFIX}"
+    return path

@@ -1,0 +1,152 @@
+"""The list of jobs that this user has begun and not finished, so that a viewer can offer them for resuming.
+
+Each has a small file of its own in the user's folder, written as a whole and removed when the job is complete, so that
+two programs do not disturb each other. How far a job is says its ledger alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from ..scans.durable import write_durably
+from ..user_folder import user_data_folder
+from .ledger import Ledger
+from .lock import at_work
+
+SCHEMA = 1
+_FOLDER = "begun"
+
+
+@dataclass(frozen=True, slots=True)
+class BegunJob:
+    """What it takes to go on with a job; nothing of it comes from inside the scan.
+
+    Attributes
+    ----------
+    output
+        The OME-Zarr folder, absolute.
+    weights
+        Name of a task, or the file of the weights.
+    input
+        File or folder that the scan was read from; None where it came from somewhere else.
+    time_index
+        The frame of a scan with a time axis.
+    device
+        As for `choose_device`.
+    any_modality
+        Whether the weights were made for another modality.
+    """
+
+    output: Path
+    weights: str | Path
+    input: Path | None = None
+    time_index: int | None = None
+    device: str = "auto"
+    any_modality: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedJob:
+    """A begun job that is not complete, and that nobody is at work on; `done` of its `total` slices are saved."""
+
+    job: BegunJob
+    done: int
+    total: int
+
+
+def remember(job: BegunJob) -> None:
+    """Put a job on the list, in place of an earlier entry for the same output; OSError where that is not possible."""
+    file = _file_of(job.output)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "schema": SCHEMA,
+        "output": str(job.output),
+        "weights": str(job.weights),
+        "weights_are_a_file": isinstance(job.weights, Path),
+        "input": None if job.input is None else str(job.input),
+        "time_index": job.time_index,
+        "device": job.device,
+        "any_modality": job.any_modality,
+    }
+    write_durably(file, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def forget(output: Path) -> None:
+    """Take a job off the list; its output stays as it is."""
+    with contextlib.suppress(OSError):
+        _file_of(output).unlink(missing_ok=True)
+
+
+def unfinished_jobs() -> list[UnfinishedJob]:
+    """Return the jobs that can be resumed, those begun last first; this reads ledgers.
+
+    Jobs that were completed or deleted elsewhere are taken off the list. One whose folder is not there at all, such as
+    that of an unplugged disk, stays on it without being returned.
+    """
+    found = []
+    for file in sorted(_files(), key=_time_of, reverse=True):
+        job = _read(file)
+        if job is None:
+            continue
+        state = _state(job)
+        if state is not None:
+            found.append(state)
+    return found
+
+
+def _state(job: BegunJob) -> UnfinishedJob | None:
+    if not job.output.exists():
+        if job.output.parent.exists():
+            forget(job.output)
+        return None
+    try:
+        ledger = Ledger(job.output)
+        if ledger.is_complete():
+            forget(job.output)
+            return None
+        if at_work(ledger.folder, job.output.name):
+            return None
+        layout = ledger.layout
+        return UnfinishedJob(job, sum(len(layout.slices(unit)) for unit in ledger.done()), layout.shape[layout.axis])
+    # What cannot be read cannot be resumed, and is put right where it is, not in this list.
+    except (OutputError, OSError):
+        return None
+
+
+def _read(file: Path) -> BegunJob | None:
+    try:
+        content: dict[str, Any] = json.loads(file.read_bytes())
+        if content["schema"] != SCHEMA:
+            return None
+        return BegunJob(
+            output=Path(content["output"]),
+            weights=Path(content["weights"]) if content["weights_are_a_file"] else str(content["weights"]),
+            input=None if content["input"] is None else Path(content["input"]),
+            time_index=content["time_index"],
+            device=str(content["device"]),
+            any_modality=bool(content["any_modality"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _file_of(output: Path) -> Path:
+    name = hashlib.sha256(str(output.absolute()).encode()).hexdigest()[:32]
+    return user_data_folder() / _FOLDER / f"{name}.json"
+
+
+def _files() -> list[Path]:
+    return list((user_data_folder() / _FOLDER).glob("*.json"))
+
+
+def _time_of(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0

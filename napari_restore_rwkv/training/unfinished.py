@@ -1,0 +1,82 @@
+"""Fine-tunings that a viewer began: where their folders are, and which of them were interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..user_folder import user_data_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOB, OUTCOME, PROCESS = "job.json", "outcome.json", "process.json"
+_FOLDER = "trainings"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A fine-tuning without an outcome.
+
+    Attributes
+    ----------
+    folder
+        What `FineTuneProcess` takes to go on.
+    began
+        When its folder was filled.
+    pid
+        Number of the process that was last at work on it, which may be alive still; None if there was none.
+    """
+
+    folder: Path
+    began: datetime
+    pid: int | None
+
+
+def new_training_folder() -> Path:
+    """Return the path of a folder for one fine-tuning; it is not made."""
+    return user_data_folder() / _FOLDER / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+
+
+def unfinished_trainings() -> list[Unfinished]:
+    """List those that have no outcome, the newest first."""
+    jobs = sorted((user_data_folder() / _FOLDER).glob(f"*/{JOB}"), reverse=True)
+    return [_described(job) for job in jobs if not (job.parent / OUTCOME).exists()]
+
+
+def note_process(folder: Path, pid: int) -> None:
+    """Write down which process is at work on a fine-tuning."""
+    (folder / PROCESS).write_text(json.dumps({"pid": pid}), "utf-8")
+
+
+def note_outcome(folder: Path, outcome: dict[str, Any]) -> None:
+    """Write down how a fine-tuning ended; the copies of its scans and its state are not needed any more."""
+    (folder / OUTCOME).write_text(json.dumps(outcome, indent=2) + "\n", "utf-8")
+    for pattern in ("*.npy", "*.pt"):
+        for file in folder.glob(pattern):
+            # Windows keeps files that are still mapped into memory.
+            _remove(file)
+
+
+def discard(folder: Path) -> None:
+    """Remove a fine-tuning with all that is in its folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _described(job: Path) -> Unfinished:
+    began = datetime.fromtimestamp(job.stat().st_mtime).astimezone()
+    try:
+        pid = int(json.loads((job.parent / PROCESS).read_text("utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pid = None
+    return Unfinished(job.parent, began, pid)
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError:
+        return

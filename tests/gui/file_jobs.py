@@ -1,0 +1,82 @@
+"""What the tests of restorations into files share: a scan of several units, and a job that can be held."""
+
+import threading
+
+import numpy as np
+
+from napari_restore_rwkv.gui.layers import RECORD, scan_to_layer
+from napari_restore_rwkv.gui.restore import steps
+from napari_restore_rwkv.jobs.job import restore_to_zarr
+from napari_restore_rwkv.network.checkpoint import load_checkpoint
+from napari_restore_rwkv.progress import Progress, finish
+from napari_restore_rwkv.scans.scan import Scan
+
+SLICES = 40
+EVERYTHING = 1000
+
+
+def chest(slices=SLICES):
+    """A CT scan of two and a half units."""
+    rng = np.random.default_rng(3)
+    voxels = rng.integers(-200, 300, (slices, 16, 18), dtype=np.int16)
+    return Scan(voxels, (2.0, 0.9, 0.9), (-10.0, -20.0, 30.0), modality="CT", unit="HU")
+
+
+def chest_layer(scan=None, path=None, name="chest"):
+    """The layer data tuple of the scan, as if it had been read from this path."""
+    data, attributes, kind = scan_to_layer(chest() if scan is None else scan, name)
+    attributes["metadata"][RECORD]["path"] = path
+    return data, attributes, kind
+
+
+def undisturbed(path, weights, scan=None):
+    """Restore the scan into a folder without a panel; return its voxels."""
+    scan = chest() if scan is None else scan
+    return np.asarray(finish(restore_to_zarr(scan, load_checkpoint(weights), path)).voxels)
+
+
+def shards(path):
+    """The bytes of every shard, by name."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.glob("*/c/**/*") if file.is_file()}
+
+
+class Gate:
+    """Lets a job into a file take so many slices, and notes what it is sent.
+
+    Attributes
+    ----------
+    allowed
+        Slices that may come back before the job waits; it still listens to Cancel.
+    shown
+        What was sent.
+    order
+        Slices in the order in which they came back.
+    """
+
+    def __init__(self, monkeypatch):
+        self.allowed, self.shown, self.order = EVERYTHING, [], []
+        self.waiting = threading.Event()
+        begin = steps.begin_job
+        monkeypatch.setattr(steps, "begin_job", lambda *words: self._held(begin(*words)))
+
+    def _held(self, job):
+        run = job.run
+        job.run = lambda: self._steps(job, run())
+        return job
+
+    def _steps(self, job, inner):
+        try:
+            progress, sent = next(inner), None
+            while True:
+                if progress.region is not None and not progress.what.startswith("unit "):
+                    self.order.append(progress.region[job.layout.axis].start)
+                sent = yield progress
+                while len(self.order) >= self.allowed:
+                    self.waiting.set()
+                    sent = yield Progress(progress.done, progress.total, "waiting")
+                self.shown.append(sent)
+                progress = inner.send(sent)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            inner.close()

@@ -1,0 +1,101 @@
+"""Pause keeps everything and stops everything; Resume goes on."""
+
+import re
+
+import numpy as np
+import pytest
+from file_jobs import chest_layer, undisturbed
+from napari.layers import Layer
+from qtpy.QtCore import Qt
+
+CT, RESTORED = "CT abdomen", "CT abdomen [restored]"
+
+
+def states(panel):
+    return panel.restore_button.isEnabled(), panel.pause_button.isEnabled(), panel.cancel_button.isEnabled()
+
+
+def start_and_pause(panel, qtbot, restoration):
+    """Pause after the first slice, with a restoration that would otherwise run on."""
+    restoration.hold.clear()
+    panel.form.whole_volume.setChecked(True)
+    panel.restore()
+    qtbot.waitUntil(lambda: restoration.order == [2])
+    panel.pause_button.click()
+    qtbot.waitUntil(lambda: panel.progress.text().startswith("paused"))
+    restoration.hold.set()
+
+
+def test_a_paused_restoration_takes_no_step_and_goes_on_when_asked(viewer, ct_panel, qtbot, restoration):
+    assert states(ct_panel) == (True, False, False)
+    start_and_pause(ct_panel, qtbot, restoration)
+    assert ct_panel.progress.text() == "paused · slice 2 of 5"
+    assert ct_panel.pause_button.text() == "Resume"
+    assert states(ct_panel) == (False, True, True)
+    steps = len(restoration.shown)
+    viewer.dims.set_current_step(0, 4)
+    qtbot.wait(200)
+    assert (len(restoration.shown), restoration.order) == (steps, [2])
+    ct_panel.pause_button.click()
+    assert ct_panel.pause_button.text() == "Pause"
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert restoration.order == [2, 4, 0, 1, 3], "the slice that is looked at by then comes next"
+    assert np.isfinite(viewer.layers[RESTORED].data).all()
+    assert states(ct_panel) == (True, False, False)
+
+
+def test_the_time_of_a_pause_does_not_count(ct_panel, qtbot, restoration):
+    lines = []
+    ct_panel.job.progressed.connect(lambda done, total, text: lines.append(text))
+    start_and_pause(ct_panel, qtbot, restoration)
+    run = ct_panel.job._run
+    # As if it had been paused an hour ago, right after the start.
+    run.started -= 3600
+    run._paused_at -= 3600
+    lines.clear()
+    ct_panel.pause()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert int(re.fullmatch(r"slice 3 of 5 · (\d+) s left", lines[0])[1]) < 60
+    assert re.fullmatch(r"5 slices restored in \d s\.", ct_panel.message.text())
+
+
+def test_a_paused_restoration_can_be_cancelled(ct_panel, qtbot, restoration):
+    start_and_pause(ct_panel, qtbot, restoration)
+    ct_panel.cancel_button.click()
+    assert states(ct_panel) == (False, False, False)
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert ct_panel.message.text() == "1 of 5 slices kept; Restore continues."
+    assert ct_panel.pause_button.text() == "Pause"
+    assert restoration.closed.is_set()
+
+
+def test_a_paused_restoration_does_not_hold_up_the_closing_of_the_panel(ct_panel, qtbot, restoration):
+    start_and_pause(ct_panel, qtbot, restoration)
+    ct_panel.shut_down()
+    assert restoration.closed.is_set()
+
+
+def test_a_job_into_a_file_pauses_too(viewer, make_file_panel, weights_file, qtbot, tmp_path):
+    viewer.add_layer(Layer.create(*chest_layer()))
+    panel = make_file_panel(viewer)
+    panel.form.use_file(weights_file)
+    panel.form.whole_volume.setChecked(True)
+    panel.form.save.use(tmp_path / "paused.ome.zarr")
+    panel.restore()
+    panel.pause()
+    assert panel.progress.text() == "pausing ..."
+    qtbot.waitUntil(lambda: panel.progress.text().startswith("paused"), timeout=20_000)
+    qtbot.wait(100)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    qtbot.wait(300)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    panel.pause()
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+    assert np.array_equal(
+        viewer.layers["chest [restored]"].data[:], undisturbed(tmp_path / "other.ome.zarr", weights_file)
+    )
+
+
+@pytest.mark.parametrize("button", ["restore_button", "pause_button", "cancel_button"])
+def test_the_buttons_are_reached_by_the_keyboard(ct_panel, button):
+    assert getattr(ct_panel, button).focusPolicy() & Qt.FocusPolicy.TabFocus

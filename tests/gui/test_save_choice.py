@@ -1,0 +1,151 @@
+"""Memory or a file: what is proposed, and that nothing is allocated that does not fit."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from file_jobs import chest, chest_layer
+from napari.layers import Layer
+from qtpy.QtWidgets import QFileDialog
+
+from napari_restore_rwkv.gui.layers import scan_to_layer
+from napari_restore_rwkv.gui.restore import room
+from napari_restore_rwkv.scans.lazy import LazyVoxels
+from napari_restore_rwkv.scans.scan import Scan
+
+RESTORED, DIFFERENCE = "chest [restored]", "chest [restored - input]"
+# 100 GiB of 16-bit voxels.
+HUGE = (12_800, 2048, 2048)
+
+
+def huge_scan():
+    """A scan that fails when more than a slice of it is read at once."""
+
+    def read(box):
+        shape = [along.stop - along.start for along in box]
+        assert np.prod(shape) <= HUGE[1] * HUGE[2], "more than a slice was read"
+        return np.full(shape, 40, np.int16)
+
+    return Scan(LazyVoxels(HUGE, np.int16, read), (1.0, 0.5, 0.5), modality="CT", unit="HU")
+
+
+def listed(save):
+    return [save.combo.itemText(row) for row in range(save.combo.count())]
+
+
+def test_a_scan_of_usual_size_stays_in_memory_unless_a_file_is_chosen(viewer, make_panel, tmp_path):
+    (tmp_path / "chest.nii.gz").write_bytes(b"")
+    viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz")))
+    panel = make_panel(viewer)
+    save = panel.form.save
+    assert listed(save) == ["memory (save it later)", "chest restored.ome.zarr", "choose a file ..."]
+    assert save.path is None
+    assert save.about.isHidden()
+    assert not save.isEnabled(), "one slice is kept in memory"
+    panel.form.whole_volume.setChecked(True)
+    assert save.isEnabled()
+    save.combo.setCurrentIndex(1)
+    save.combo.activated.emit(1)
+    assert panel.form.options().output == tmp_path / "chest restored.ome.zarr", "beside the scan"
+    assert save.about.text() == "each slice is kept as it comes, and an interrupted job goes on later"
+    panel.form.this_slice.setChecked(True)
+    assert panel.form.options().output is None
+
+
+def test_the_proposed_name_is_free(viewer, make_panel, tmp_path):
+    (tmp_path / "chest.nii.gz").write_bytes(b"")
+    (tmp_path / "chest restored.ome.zarr").mkdir()
+    viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz", name="chest: 1/2")))
+    assert listed(make_panel(viewer).form.save)[1] == "chest_ 1_2 restored.ome.zarr"
+    viewer.layers[0].name = "chest"
+    viewer.layers.clear()
+    viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz")))
+    assert listed(make_panel(viewer).form.save)[1] == "chest restored 2.ome.zarr"
+
+
+def test_a_chosen_file_gets_the_suffix_and_none_chosen_changes_nothing(viewer, make_panel, tmp_path, monkeypatch):
+    viewer.add_layer(Layer.create(*chest_layer()))
+    save = make_panel(viewer).form.save
+    answers = [str(tmp_path / "mine"), ""]
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *words: (answers.pop(0), ""))
+    for _ in range(2):
+        save.combo.setCurrentIndex(save.combo.count() - 1)
+        save.combo.activated.emit(save.combo.count() - 1)
+        assert save.path == tmp_path / "mine.ome.zarr"
+    assert answers == []
+
+
+@pytest.mark.parametrize(
+    ("free", "reason"),
+    [
+        (6e9, "the result would take most of the free memory (4.2 GB of 6.0 GB)"),
+        (8e8, "the result would take 4.2 GB of memory, and 800 MB are free"),
+    ],
+)
+def test_a_result_that_does_not_fit_goes_to_a_file_and_says_why(viewer, make_panel, monkeypatch, free, reason):
+    monkeypatch.setattr(room, "free_memory", lambda: free)
+    large = chest().with_voxels(np.broadcast_to(np.int16(40), (500, 1024, 1024)))
+    viewer.add_layer(Layer.create(*chest_layer(large)))
+    panel = make_panel(viewer)
+    save = panel.form.save
+    assert save.path == Path.home() / "chest restored.ome.zarr"
+    assert save.about.text() == reason
+    panel.form.whole_volume.setChecked(True)
+    save.use_memory()
+    assert save.about.text() == f"a file is better: {reason}"
+    panel.restore()
+    assert panel.message.text() == f"T{reason[1:]}: choose a file at Save to."
+    assert not panel.job.running
+
+
+def test_a_large_scan_that_is_read_slice_by_slice_goes_to_a_file_even_if_it_fits(monkeypatch):
+    monkeypatch.setattr(room, "free_memory", lambda: 10**15)
+    assert room.why_a_file(huge_scan()) == "this scan is read slice by slice, too"
+    assert room.why_a_file(chest()) == ""
+
+
+def test_a_slice_of_a_hundred_gigabytes_is_restored_and_nothing_of_that_size_is_allocated(
+    viewer, make_panel, run_to_the_end
+):
+    tracemalloc.start()
+    try:
+        viewer.add_layer(Layer.create(*scan_to_layer(huge_scan(), "chest")))
+        viewer.dims.set_current_step(0, 6400)
+        panel = make_panel(viewer)
+        assert panel.form.save.path is not None
+        assert panel.form.save.about.text().startswith("the result would take 429 GB of memory, and ")
+        run_to_the_end(panel, "slice")
+        assert panel.message.text().startswith("This slice is restored")
+        restored = viewer.layers[RESTORED].data
+        assert restored.shape == HUGE
+        assert (restored[6400] == 35).all()
+        assert (viewer.layers[DIFFERENCE].data[6400] == -5).all()
+        assert np.isnan(restored[6401]).all()
+        viewer.dims.set_current_step(0, 6401)
+        run_to_the_end(panel, "slice")
+        assert len(viewer.layers) == 3
+        assert (restored[6400:6402, 5, 5] == 35).all()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 30
+
+
+@pytest.mark.parametrize("free", [100_000, 10**15])
+def test_a_whole_volume_that_does_not_fit_is_restored_into_the_proposed_file(
+    viewer, make_file_panel, weights_file, qtbot, monkeypatch, free
+):
+    monkeypatch.setattr(room, "free_memory", lambda: free)
+    monkeypatch.setattr(room, "LARGE_BYTES", 1000)
+    scan = chest()
+    lazy = scan.with_voxels(LazyVoxels(scan.shape, np.int16, lambda box: scan.voxels[box]))
+    viewer.add_layer(Layer.create(*chest_layer(lazy)))
+    panel = make_file_panel(viewer)
+    panel.form.use_file(weights_file)
+    panel.form.whole_volume.setChecked(True)
+    output = panel.form.save.path
+    panel.restore()
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+    assert panel.message.text().endswith("checked and saved in chest restored.ome.zarr.")
+    assert (output / "zarr.json").is_file()

@@ -1,0 +1,294 @@
+"""A derived DICOM series: the patient, study and place of the original, new pixels and a new identity."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicoms import CORNER, GAP, NORMAL, pet_tags, write_series, write_slice
+from pydicom.dataset import Dataset
+from pydicom.uid import PYDICOM_ROOT_UID, ImplicitVRLittleEndian, JPEGBaseline8Bit
+
+from napari_restore_rwkv.errors import OutputError
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans import dicom_write
+from napari_restore_rwkv.scans.dicom_values import stored_as
+from napari_restore_rwkv.scans.dicom_write import write_derived_series
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.samples import sample_path
+from napari_restore_rwkv.scans.scan import same_geometry
+
+RECORD = {
+    "software": "napari-restore-rwkv 1.2.3",
+    "task": "ct-denoise",
+    "weights_sha256": "ab" * 32,
+    "mode": "whole slices",
+    "notice": "Research use only. Not for diagnosis.",
+}
+STUDY = {
+    "StudyInstanceUID": "1.2.3",
+    "FrameOfReferenceUID": "1.2.9",
+    "StudyDate": "20240102",
+    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    "SeriesNumber": 4,
+    "WindowCenter": [40, 300],
+    "WindowWidth": [400, 1500],
+    "SliceThickness": 2.5,
+    "BurnedInAnnotation": "NO",
+    "LossyImageCompression": "00",
+}
+KEPT = [
+    *("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "StudyDate", "SOPClassUID", "Modality"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("WindowCenter", "WindowWidth", "BurnedInAnnotation"),
+]
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+@pytest.fixture
+def series(tmp_path, pixels):
+    return write_series(tmp_path / "series", pixels, **STUDY)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "restored"
+
+
+def write(scan, folder, source, **options):
+    return finish(write_derived_series(scan, folder, source, RECORD, **options))
+
+
+def slices(folder):
+    return [pydicom.dcmread(file) for file in sorted(folder.iterdir())]
+
+
+def restored(series, change=lambda voxels: voxels - 7, **options):
+    scan = read_scan(series, **options)
+    return scan.with_voxels(change(scan.voxels))
+
+
+def test_voxels_and_geometry_come_back_as_they_were(series, folder):
+    scan = restored(series)
+    assert write(scan, folder, series) == 0
+    read = read_scan(folder)
+    assert np.array_equal(read.voxels, scan.voxels)
+    assert read.voxels.dtype == np.int16
+    assert same_geometry(read, scan)
+    assert (read.modality, read.unit) == ("CT", "HU")
+
+
+def test_patient_study_and_place_are_those_of_the_original_image(series, folder):
+    write(restored(series), folder, series)
+    originals = {tags.SOPInstanceUID: tags for tags in slices(series)}
+    kept = (
+        "PatientName PatientID StudyInstanceUID FrameOfReferenceUID StudyDate ImagePositionPatient BurnedInAnnotation "
+    )
+    kept += "ImageOrientationPatient PixelSpacing SliceThickness WindowCenter WindowWidth SOPClassUID Modality"
+    for tags in slices(folder):
+        [source] = tags.SourceImageSequence
+        original = originals.pop(source.ReferencedSOPInstanceUID)
+        assert source.ReferencedSOPClassUID == original.SOPClassUID
+        assert [tags[name] for name in KEPT] == [original[name] for name in KEPT]
+    assert not originals
+
+
+def test_what_is_new_says_how_it_came_to_be(series, folder):
+    write(restored(series), folder, series)
+    new = slices(folder)
+    assert len({tags.SOPInstanceUID for tags in new}) == len(new) == 5
+    assert {tags.file_meta.MediaStorageSOPInstanceUID for tags in new} == {tags.SOPInstanceUID for tags in new}
+    [uid] = {tags.SeriesInstanceUID for tags in new}
+    assert uid.startswith(PYDICOM_ROOT_UID)
+    assert new[0].SOPInstanceUID.startswith(PYDICOM_ROOT_UID)
+    assert list(new[0].ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert new[0].SeriesDescription == "Thorax restored"
+    assert new[0].SeriesNumber == 1004
+    words = new[0].DerivationDescription
+    for part in ("napari-restore-rwkv 1.2.3", "ab" * 32, "whole slices", "values exact", "Research use only"):
+        assert part in words
+    assert new[0].ContributingEquipmentSequence[0].SoftwareVersions == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "signed", "slope"),
+    [
+        ((-1024, 3071), np.int16, 1, 1),
+        ((0, 60000), np.uint16, 0, 1),
+        ((-2000, 60000), np.int32, 0, 1),
+    ],
+)
+def test_whole_numbers_are_exact(series, folder, rng, values, dtype, signed, slope):
+    scan = restored(series, lambda voxels: np.linspace(*values, voxels.size).astype(dtype).reshape(voxels.shape))
+    assert write(scan, folder, series) == 0
+    assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+    tags = slices(folder)[0]
+    assert (tags.PixelRepresentation, float(tags.RescaleSlope), tags.BitsAllocated) == (signed, slope, 16)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_other_numbers_are_within_half_a_step_that_is_declared(series, folder, rng, dtype):
+    scan = restored(series, lambda voxels: (1e5 * rng.normal(0, 1, voxels.shape)).astype(dtype))
+    step = write(scan, folder, series)
+    values = scan.voxels.astype(float)
+    assert step == pytest.approx((values.max() - values.min()) / 65534, rel=1e-6)
+    tags = slices(folder)
+    [slope] = {float(tag.RescaleSlope) for tag in tags}
+    assert slope == pytest.approx(step, rel=1e-9)
+    assert f"values rounded to steps of {step:.3g} HU" in tags[0].DerivationDescription
+    # What is read is float32, which has some digits less than the step asks for.
+    assert np.abs(read_scan(folder).voxels - values).max() <= step / 2 * 1.01
+
+
+def test_a_constant_float_scan_comes_back(series, folder):
+    scan = restored(series, lambda voxels: np.full(voxels.shape, 0.1, np.float32))
+    write(scan, folder, series)
+    np.testing.assert_allclose(read_scan(folder).voxels, 0.1, rtol=1e-6)
+
+
+def test_pet_goes_back_to_its_own_unit_with_a_slope_for_each_slice(tmp_path, pixels, folder, rng):
+    series = write_series(tmp_path / "pet", pixels, **pet_tags())
+    scan = restored(series, lambda voxels: (voxels * rng.uniform(0.1, 1.3, (5, 1, 1))).astype(np.float32))
+    assert scan.unit == "SUV"
+    step = write(scan, folder, series)
+    read = read_scan(folder)
+    assert (read.unit, read.modality) == ("SUV", "PET")
+    slopes = {float(tags.RescaleSlope) for tags in slices(folder)}
+    assert len(slopes) == 5
+    assert {float(tags.RescaleIntercept) for tags in slices(folder)} == {0}
+    assert {tags.Units for tags in slices(folder)} == {"BQML"}
+    peaks = scan.voxels.max(axis=(1, 2))
+    assert step == pytest.approx(peaks.max() / 32767, rel=1e-6)
+    assert (np.abs(read.voxels - scan.voxels).max(axis=(1, 2)) <= peaks / 32767 / 2 * 1.01).all()
+
+
+def test_the_padding_value_stands_for_the_same_value(tmp_path, pixels, folder):
+    series = write_series(tmp_path / "series", pixels, PixelPaddingValue=24, SmallestImagePixelValue=24)
+    write(restored(series), folder, series)
+    [padding] = {tags.PixelPaddingValue for tags in slices(folder)}
+    assert padding == 24 - 1024
+    assert "SmallestImagePixelValue" not in slices(folder)[0]
+
+
+def test_what_speaks_of_the_old_pixels_is_left_out(series, folder):
+    for file in sorted(series.iterdir()):
+        tags = pydicom.dcmread(file)
+        tags.private_block(0x2005, "SCANNER", create=True).add_new(0x0E, "FL", 3.5)
+        tags.RealWorldValueMappingSequence = [Dataset()]
+        tags.add_new(0x60000010, "US", 6)
+        tags.add_new(0x60020010, "US", 6)
+        tags.add_new(0x60023000, "OW", b"\0\0" * 3)
+        tags.save_as(file)
+    write(restored(series), folder, series)
+    for tags in slices(folder):
+        assert not [element for element in tags if element.tag.is_private]
+        assert "RealWorldValueMappingSequence" not in tags
+        assert (0x6000, 0x0010) not in tags
+        assert (0x6002, 0x3000) in tags
+
+
+@pytest.mark.parametrize(("flag", "lossy", "expected"), [("00", False, "00"), ("01", False, "01"), ("00", True, "01")])
+def test_a_loss_that_was_stays_marked(tmp_path, folder, flag, lossy, expected):
+    tags = pydicom.dcmread(sample_path("ct_abdomen_dicom") / "0001.dcm")
+    tags.LossyImageCompression = flag
+    source = tmp_path / "one.dcm"
+    tags.save_as(source)
+    scan = read_scan(source)
+    if lossy:
+        tags.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        tags.save_as(source)
+    write(scan, folder, source)
+    assert slices(folder)[0].LossyImageCompression == expected
+
+
+def test_an_original_in_implicit_little_endian_is_taken(series, folder):
+    for file in sorted(series.iterdir()):
+        tags = pydicom.dcmread(file)
+        tags.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        tags.save_as(file, implicit_vr=True, little_endian=True)
+    scan = restored(series)
+    write(scan, folder, series)
+    assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+
+
+def test_the_compressed_sample_series_is_derived_from(folder):
+    source = sample_path("ct_abdomen_dicom")
+    scan = restored(source)
+    write(scan, folder, source)
+    read = read_scan(folder)
+    assert np.array_equal(read.voxels, scan.voxels)
+    assert same_geometry(read, scan)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(file) for file in sorted(folder.iterdir())])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(reader.Execute()), scan.voxels)
+
+
+def test_one_frame_of_several_is_derived_from(tmp_path, pixels, folder):
+    source = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
+    write_series(source, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
+    write(restored(source, time_index=1), folder, source, time_index=1)
+    assert {tags.TemporalPositionIdentifier for tags in slices(folder)} == {2}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda scan: scan.with_voxels(scan.voxels[:4]), "The result has 4 x 6 x 8 voxels and series 5 x 6 x 8"),
+        (lambda scan: scan.with_voxels(scan.voxels, origin_mm=(0, 0, 0)), "lies elsewhere in the patient than series"),
+        (lambda scan: scan.with_voxels(scan.voxels, modality="MR", unit=""), "The result is MR and series CT: give"),
+        (
+            lambda scan: scan.with_voxels(scan.voxels, unit="SUV"),
+            "in SUV and series would be read in HU",
+        ),
+        (lambda scan: scan.with_voxels(scan.voxels + np.float32(np.nan)), "Slice 0 holds values that are not numbers"),
+    ],
+)
+def test_what_is_no_result_of_the_series_is_refused(series, folder, change, words):
+    with pytest.raises(OutputError, match=words):
+        write(change(read_scan(series)), folder, series)
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_there_is_never_touched(series, folder):
+    folder.mkdir()
+    with pytest.raises(OutputError, match="exists already: give the name of a folder that is not there yet"):
+        write(restored(series), folder, series)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_stopped_export_leaves_nothing(series, folder):
+    steps = write_derived_series(restored(series), folder, series, RECORD)
+    for _ in range(8):
+        next(steps)
+    steps.close()
+    assert {path.name for path in series.parent.iterdir()} == {"series"}
+
+
+def test_a_slice_that_does_not_come_back_is_said(series, folder, monkeypatch):
+    scan = restored(series)
+    monkeypatch.setattr(dicom_write, "pydicom", SimpleNamespace(dcmread=lambda _: SimpleNamespace(PixelData=b"")))
+    with pytest.raises(OutputError, match=r"0001\.dcm came out incomplete"):
+        write(scan, folder, series)
+    assert not folder.exists()
+
+
+def test_a_single_slice_is_derived_from(tmp_path, pixels, folder):
+    write_slice(tmp_path / "one.dcm", pixels[0], CORNER + GAP * NORMAL, SliceThickness=3.0)
+    scan = restored(tmp_path / "one.dcm")
+    write(scan, folder, tmp_path / "one.dcm")
+    assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-8, 3e-8), (-1e6, 1e-3), (0.0, 1e12), (-5.5, -5.25)])
+def test_the_step_is_as_small_as_sixteen_bits_allow(low, high):
+    way = stored_as(low, high, whole=False, from_zero=False)
+    values = np.linspace(low, high, 1001)
+    back = way.stored(values) * float(way.slope) + float(way.intercept)
+    assert max(len(way.slope), len(way.intercept)) <= 16
+    assert np.abs(back - values).max() <= 0.5001 * float(way.slope)
+    assert float(way.slope) == pytest.approx((high - low) / 65534, rel=1e-5)
