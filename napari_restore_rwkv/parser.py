@@ -84,7 +84,9 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "and jobs that go on after a crash; or a folder for the results of a folder of scans",
     )
     parser.add_argument("--task", choices=tuple(TASKS), help="what to do; by default what the weights or the scan say")
-    parser.add_argument("--checkpoint", type=path, metavar="FILE", help="weights to use instead of those shipped")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--checkpoint", type=path, metavar="FILE", help="weights to use instead of those shipped")
+    instead.add_argument("--classical", action="store_true", help="use the classical filter for the task, no network")
     parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads to use at most")
     parser.add_argument(

@@ -16,6 +16,7 @@ from napari_restore_rwkv import cli
 from napari_restore_rwkv.commands import restore as restore_module
 from napari_restore_rwkv.commands.preparing import precision_line
 from napari_restore_rwkv.commands.terminal import watch
+from napari_restore_rwkv.network.checkpoint import Card, save_checkpoint
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan, same_geometry
 
@@ -82,11 +83,30 @@ def test_the_task_follows_from_the_modality(run, small_scan, tmp_path, monkeypat
         asked_for.append(weights)
         return tiny_network
 
-    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.load_checkpoint", load)
+    monkeypatch.setattr("napari_restore_rwkv.network.classical.load_checkpoint", load)
     code, _, err = run("restore", path, tmp_path / "restored.nii.gz")
     assert code == 0, err
     assert asked_for == ["ct-denoise"]
     assert "task ct-denoise, because the file says modality CT" in err
+
+
+def test_the_classical_filter_takes_the_place_of_weights(run, scan_file, tmp_path):
+    code, out, _ = run("restore", scan_file, tmp_path / "out.nii.gz", "--classical", "--modality", "CT", "--json")
+    assert code == 0
+    values = json.loads(out)
+    assert (values["task"], values["provenance"]["weights"]) == ("ct-denoise", "non-local means")
+    code, _, err = run("restore", scan_file, tmp_path / "no.nii.gz", "--classical", "--task", "all-in-one")
+    assert code == 1
+    assert "no classical filter for all-in-one; choose one of the tasks ct-denoise" in err
+
+
+def test_experimental_weights_say_so_and_name_the_filter(run, scan_file, tmp_path, tiny_network):
+    path = tmp_path / "missed.safetensors"
+    card = Card(title="t", task="ct-denoise", modality="CT", details={"falls_short": "the gain is 0.1, not 1"})
+    save_checkpoint(tiny_network, card, path)
+    code, _, err = run("restore", scan_file, tmp_path / "out.nii.gz", "--checkpoint", path, "--modality", "CT")
+    assert code == 0
+    assert "these weights are experimental (the gain is 0.1, not 1); --classical takes the classical filter" in err
 
 
 def test_a_scan_of_unknown_modality_needs_a_task(run, rng, tmp_path):

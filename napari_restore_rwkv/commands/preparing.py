@@ -29,6 +29,8 @@ class Setup:
 
     Attributes
     ----------
+    name
+        What `load_restorer` made the network of, wherever it is called from.
     network
         With its weights, on the processor.
     task
@@ -39,6 +41,7 @@ class Setup:
         Keywords that `restore` and `ZarrJob` share.
     """
 
+    name: str
     network: Any
     task: str
     device: torch.device
@@ -111,20 +114,24 @@ def result_type(scan: Scan, chosen: str) -> np.dtype:
 
 def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup:
     """Choose the device and load the network; the task is that of the weights, the one asked for, or the scan's."""
-    weights = arguments.checkpoint or arguments.task or _task_of(scan)
+    weights = arguments.checkpoint.resolve() if arguments.checkpoint else arguments.task or _task_of(scan)
 
     # Imported this late because torch takes seconds, and a wrong name should be answered at once.
     import torch
 
     from ..device import choose_device
-    from ..network.checkpoint import load_checkpoint
+    from ..network.checkpoint import FALLS_SHORT
+    from ..network.classical import classical_name, load_restorer
     from ..restoration.tiles import Tile
 
     if arguments.threads:
         # Far more threads than processors end the process.
         torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
     device = choose_device(arguments.device)
-    network = load_checkpoint(weights)
+    name = classical_name(weights) if arguments.classical else str(weights)
+    network: Any = load_restorer(name)
+    if short := network.card.details.get(FALLS_SHORT):
+        note(f"these weights are experimental ({short}); --classical takes the classical filter instead.")
     options = {
         "axis": arguments.axis,
         "dtype": dtype,
@@ -134,7 +141,7 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
         "batch": arguments.batch,
         "tile": Tile(*arguments.tile) if arguments.tile else None,
     }
-    return Setup(network, _agree_on_task(network, arguments, scan), device, options)
+    return Setup(name, network, _agree_on_task(network, arguments, scan), device, options)
 
 
 def tile_line(provenance: dict[str, Any]) -> str:

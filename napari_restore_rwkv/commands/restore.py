@@ -113,7 +113,7 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
 
         source = Source(
             str(arguments.input.resolve()),
-            str(arguments.checkpoint.resolve() if arguments.checkpoint else setup.task),
+            setup.name,
             device=arguments.device,
             batch=arguments.batch,
             **input_options(arguments),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..device import choose_device
 from ..errors import DeviceError, OutputError
-from ..network.checkpoint import load_checkpoint
+from ..network.classical import load_restorer
 from ..progress import Progress, finish
 from ..scans.opening import open_scan
 from ..scans.zarr_write import remove_leftovers
@@ -144,7 +144,7 @@ def _opened(source: Source) -> tuple[Scan, nn.Module]:
     scan = open_scan(
         source.path, modality=source.modality, time_index=source.time_index, channel=source.channel, large=0
     )
-    return scan, load_checkpoint(source.weights).to(choose_device(source.device))
+    return scan, load_restorer(source.weights).to(choose_device(source.device))
 
 
 def _refuse_another_machine(ledger: Ledger, network: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import CheckpointError
 from ..tasks import TASKS
 from .checkpoint import Card, load_checkpoint
 from .non_local_means import NonLocalMeans
@@ -17,6 +18,15 @@ PREFIX = "classical:"
 # Tuned on training subjects over all strengths of the benchmark: noise is smooth in CT and smoother yet in PET.
 _STRENGTHS = {"ct-denoise": 3.5, "mri-sr": 1.0, "pet-low-count": 7.0}
 CLASSICAL = {task: PREFIX + task for task in _STRENGTHS}
+
+
+def classical_name(task: str) -> str:
+    """Return the name of the classical filter for a task; `CheckpointError` if there is none."""
+    if task not in CLASSICAL:
+        raise CheckpointError(
+            f"There is no classical filter for {task}; choose one of the tasks {', '.join(CLASSICAL)}."
+        )
+    return CLASSICAL[task]
 
 
 def load_restorer(name: str | Path) -> nn.Module:
