@@ -5,11 +5,12 @@
 Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, where tasks that are not named
 keep their rows, and pictures of the slices that gained least. The strengths of the classical filters are tuned on
 training subjects, for each task and strength anew; "as offered" is the filter of the package, which knows the slice
-alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise. A U-Net takes part where
-train_unet.py has trained one. Times are those of a machine that may have other work to do.
+alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise of CT. A U-Net takes part
+where train_unet.py has trained one. Times are those of a machine that may have other work to do.
 """
 
 import argparse
+import importlib.util
 import json
 import platform
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +45,7 @@ Filter = Callable[[np.ndarray], np.ndarray]
 Slices = list[tuple[np.ndarray, np.ndarray]]  # degraded and clean
 OURS, ALL_IN_ONE, OFFERED = "ours, light", "ours, all-in-one", "NLM, as offered"
 _TRIED = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0, 13.0)
+_MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _WIDTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
 
 
@@ -165,12 +168,14 @@ def classical(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, s
         return lambda image: gaussian_filter(image, width)
 
     families = {"NLM, tuned": (means, _TRIED), "TV, tuned": (variation, _TRIED), "Gaussian, tuned": (blur, _WIDTHS)}
+    if case.spectrum is None and _bm3d_is_there(without):
+        families["BM3D, tuned"] = (_bm3d_of_estimated_noise, _MULTIPLES)
     filters = {}
     for name, (make, tried) in families.items():
         best = max(tried, key=lambda value: _mean_psnr(case, make(value)))
         filters[name] = (make(best), f"{best:g}")
-    if "bm3d" not in without and (bm3d := _bm3d(case)):
-        filters["BM3D, noise spectrum"] = (bm3d, "known noise")
+    if case.spectrum is not None and _bm3d_is_there(without):
+        filters["BM3D, noise spectrum"] = (_bm3d_of_known_noise(case.spectrum), "known noise")
     return filters
 
 
@@ -262,22 +267,27 @@ def _mean_psnr(case: Case, apply: Filter) -> float:
     return float(np.mean([score_slice(apply(low), clean, case.window).psnr for low, clean in case.tuning]))
 
 
-def _bm3d(case: Case) -> Filter | None:
-    try:
-        import bm3d
-    except ImportError:
-        return None
+def _bm3d_is_there(without: tuple[str, ...]) -> bool:
+    return "bm3d" not in without and importlib.util.find_spec("bm3d") is not None
+
+
+def _bm3d_of_known_noise(spectrum: Callable[[tuple[int, ...]], np.ndarray]) -> Filter:
+    return lambda image: _bm3d(image, lambda width: spectrum(image.shape) / width**2)
+
+
+def _bm3d_of_estimated_noise(multiple: float) -> Filter:
+    """White noise of so many times what is estimated, for smooth noise looks fainter than it is."""
+    return lambda image: _bm3d(image, lambda width: max(multiple * estimate_sigma(image) / width, 1e-4))
+
+
+def _bm3d(image: np.ndarray, noise: Callable[[float], Any]) -> np.ndarray:
+    """Filter an image scaled to 0..1, which its matching of blocks is made for; `noise` is told the range it had."""
+    import bm3d
+
     # It asks NumPy 2 for a function by the name that NumPy 1 had for it.
     setattr(np, "trapz", np.trapezoid)  # noqa: B010 - as an attribute it is unknown to checkers
-
-    def apply(image: np.ndarray) -> np.ndarray:
-        # Its matching of blocks is made for images from 0 to 1.
-        low, width = float(image.min()), float(np.ptp(image)) or 1.0
-        unit = (image - low) / width
-        noise = max(estimate_sigma(unit), 1e-4) if case.spectrum is None else case.spectrum(image.shape) / width**2
-        return bm3d.bm3d(unit, noise) * width + low
-
-    return apply
+    low, width = float(image.min()), float(np.ptp(image)) or 1.0
+    return bm3d.bm3d((image - low) / width, noise(width)) * width + low
 
 
 def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[str, object]]) -> Image.Image | None:

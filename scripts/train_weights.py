@@ -90,6 +90,8 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
     state = torch.load(folder / "best.pt", weights_only=True, map_location="cpu")
     network = RestoreRWKV.light()
     network.load_state_dict(state["average"])
+    for parameter in network.output.parameters():
+        parameter.data *= recipe.damping
     inferring = network.fused()
     inferring.turns = recipe.card_details.get(TURNS, 1)
     measured = {"what": recipe.what_is_measured, "rows": recipe.measure(folder, inferring)}
@@ -109,7 +111,7 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
         details={
             "training_scans": [_described(scans / name, source) for name, source in recipe.training_scans.items()],
             "validation_scans": [_described(scans / name, source) for name, source in recipe.validation_scans.items()],
-            "recipe": {**state["options"], "steps_done": state["step"], **recipe.details},
+            "recipe": {**state["options"], "steps_done": state["step"], "damping": recipe.damping, **recipe.details},
             "curve": _rows(folder / "curve.jsonl"),
             **recipe.card_details,
             "measured": measured,

@@ -1,23 +1,21 @@
 """The script that trains the shipped weights, with a recipe of a few steps."""
 
-import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+
+import train_weights as script
+
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.train import TrainingOptions
-
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "train_weights.py"
-spec = importlib.util.spec_from_file_location("train_weights", SCRIPT)
-script = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = script
-spec.loader.exec_module(script)
 
 CPU = torch.device("cpu")
 
@@ -43,6 +41,7 @@ def recipe():
         watch=lambda _: lambda network: {"score": next(scores)},
         measure=lambda *_: [{"psnr_before": 1.0, "psnr_after": 2.0}],
         what_is_measured="nothing",
+        falls_short=lambda rows: "",
         intended_use="none",
         limits="all",
     )
@@ -105,4 +104,42 @@ def test_what_is_exported_can_be_loaded_and_says_what_it_is(recipe, tmp_path, mo
     assert card.details["training_scans"][0]["name"] == "scan.nii"
     assert len(card.details["training_scans"][0]["sha256"]) == 64
     assert card.details["recipe"]["seed"] == 0
-    assert card.details["measured"]["rows"] == [{"psnr_before": 1.0, "psnr_after": 2.0}]
+    assert card.details["measured"] == {"what": "nothing", "rows": [{"psnr_before": 1.0, "psnr_after": 2.0}]}
+    assert card.details["falls_short"] == ""
+    assert card.title == "light"
+
+
+def test_weights_that_fall_short_are_called_experimental(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "WEIGHTS", tmp_path)
+    (tmp_path / "scan.nii").write_bytes(b"a scan")
+    script.train(recipe, tmp_path, minutes=1e9, device=CPU)
+    for changed in ({"falls_short": lambda rows: f"the gain is {rows[0]['psnr_after']}"}, {"experimental": True}):
+        script.export(replace(recipe, **changed), tmp_path, tmp_path)
+        card = load_checkpoint(tmp_path / "ct-denoise.safetensors").card
+        assert card.title == "light, experimental"
+        assert card.details["falls_short"] == ("the gain is 2.0" if "falls_short" in changed else "")
+
+
+def test_a_part_of_the_change_is_shipped_where_the_recipe_says_so(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "WEIGHTS", tmp_path)
+    (tmp_path / "scan.nii").write_bytes(b"a scan")
+    script.train(recipe, tmp_path, minutes=1e9, device=CPU)
+    image, changes = torch.rand(1, 1, 16, 16), []
+    for damping in (1.0, 0.7):
+        script.export(replace(recipe, damping=damping), tmp_path, tmp_path)
+        changes.append(load_checkpoint(tmp_path / "ct-denoise.safetensors")(image) - image)
+    assert changes[0].abs().max() > 0
+    torch.testing.assert_close(changes[1], 0.7 * changes[0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_card_tells_what_the_unet_of_equal_steps_reaches(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "WEIGHTS", tmp_path)
+    (tmp_path / "scan.nii").write_bytes(b"a scan")
+    script.train(recipe, tmp_path, minutes=1e9, device=CPU)
+    (tmp_path / "unet").mkdir()
+    torch.save({"average": script.unet.UNet().state_dict()}, tmp_path / "unet" / "best.pt")
+    named = replace(recipe, measure=lambda _, network: [{"network": type(network).__name__}])
+    script.export(named, tmp_path, tmp_path)
+    measured = load_checkpoint(tmp_path / "ct-denoise.safetensors").card.details["measured"]
+    assert measured["rows"] == [{"network": "RestoreRWKV"}]
+    assert measured["rows_of_a_unet_of_equal_steps"] == [{"network": "UNet"}]

@@ -263,6 +263,8 @@ RECIPE = Recipe(
     "and shapes in random contrasts; not tested on real accelerated acquisitions. "
     "It cannot know detail that was not measured.",
     loss=unmeasured_error,
+    # On slices of the training subjects the mean gain is the same as with 1, and the worst slice loses half as much.
+    damping=0.7,
     card_details={KEEPS_MEASURED: True, TURNS: 4},
     details={
         "groups": {name: {"odds": odds, "coarser": grids} for name, (odds, grids) in GROUPS.items()},

@@ -57,6 +57,9 @@ class Recipe:
         See `Trainer`.
     stop_after
         Steps after which a stage that others start from ends, before its schedule does; None for the whole schedule.
+    damping
+        The part of what the network changes that is shipped, chosen on training subjects: unsure of a scan unlike
+        those, less of it does less harm.
     experimental
         Whether the weights are experimental whatever they measure, as where nothing but simulation can be measured.
     details
@@ -81,6 +84,7 @@ class Recipe:
     limits: str
     loss: Loss | None = None
     stop_after: int | None = None
+    damping: float = 1.0
     experimental: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     card_details: Mapping[str, Any] = field(default_factory=dict)
