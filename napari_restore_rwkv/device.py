@@ -10,7 +10,8 @@ import torch
 from .errors import DeviceError
 
 _MEMINFO = Path("/proc/meminfo")
-_CONTAINER = Path("/sys/fs/cgroup")
+_CONTAINERS = Path("/sys/fs/cgroup")
+_OWN_CONTAINER = Path("/proc/self/cgroup")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -55,7 +56,8 @@ def free_memory(device: torch.device) -> int | None:
     What PyTorch keeps for reuse on a GPU counts as free, for it is given to whoever asks next in this process.
     """
     if device.type == "cpu":
-        known = [size for size in (_free_in_machine(), _free_in_container()) if size is not None]
+        sizes = [_free_in_machine(), *(_free_in_container(folder) for folder in _containers())]
+        known = [size for size in sizes if size is not None]
         return min(known, default=None)
     if device.type != "cuda":
         return None
@@ -76,11 +78,21 @@ def _free_in_machine() -> int | None:
         return None
 
 
-def _free_in_container() -> int | None:
-    """Memory that is left to a container (control group, version 2) that was given a limit."""
+def _containers() -> list[Path]:
+    """Return the control groups (version 2) that this process is in, the outermost first; each may have a limit."""
     try:
-        most, used = ((_CONTAINER / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
-        state = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text("ascii").splitlines())
+        names = next(line[3:] for line in _OWN_CONTAINER.read_text("utf-8").splitlines() if line.startswith("0::"))
+    except (OSError, ValueError, StopIteration):
+        return [_CONTAINERS]
+    parts = [part for part in names.split("/") if part not in ("", "..")]
+    return [_CONTAINERS.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _free_in_container(folder: Path) -> int | None:
+    """Memory that is left to a container that was given a limit."""
+    try:
+        most, used = ((folder / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
+        state = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
         # Pages of files that nobody has open are given up where memory is short.
         return int(most) - int(used) + int(state["inactive_file"])
     except (OSError, KeyError, ValueError):

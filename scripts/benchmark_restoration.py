@@ -234,14 +234,18 @@ def measure(case: Case, without: tuple[str, ...]) -> tuple[list[dict[str, object
     return rows, _picture(case, results, rows)
 
 
-def table(rows: list[dict[str, object]], head: dict[str, object]) -> str:
-    """The rows as Markdown."""
+def table(rows: list[dict[str, object]], heads: dict[str, dict[str, object]]) -> str:
+    """The rows as Markdown, with how each task was measured."""
     lines = [
         "# Restoration measured",
         "",
-        f"{head['date']}, {head['machine']}, {head['threads']} thread(s). Validation subjects were never trained on; "
-        "PSNR in dB with the range max - min of each clean slice (CT: window [-160, 240] HU), mean over "
-        f"at most {head['slices']} slices; gain is over the input, and lowest that of the slice that gained least.",
+        "Validation subjects were never trained on. PSNR in dB, its range max - min of each clean slice (CT: window "
+        "[-160, 240] HU), mean over slices; gain is over the input, and lowest that of the slice that gained least.",
+        "",
+        *(
+            f"- {task}: {head['date']}, {head['machine']}, {head['threads']} thread(s), at most {head['slices']} slices"
+            for task, head in heads.items()
+        ),
         "",
         "| task | strength | method | PSNR | gain | lowest | SSIM | RMSE | s/slice | MB |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -335,23 +339,24 @@ def main() -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     report = chosen.output / "restoration.json"
     # Tasks that are not measured now keep what was measured of them.
-    known = json.loads(report.read_text())["rows"] if report.exists() else []
-    rows: list[dict[str, object]] = [row for row in known if row["task"] not in chosen.task]
+    known = json.loads(report.read_text()) if report.exists() else {"measured": {}, "rows": []}
+    heads: dict[str, dict[str, object]] = known["measured"]
+    rows: list[dict[str, object]] = [row for row in known["rows"] if row["task"] not in chosen.task]
     for task in chosen.task:
+        heads[task] = {
+            "date": date.today().isoformat(),
+            "machine": f"{platform.machine()}, {platform.system()}",
+            "threads": chosen.threads,
+            "slices": chosen.slices,
+        }
         for number, case in enumerate(CASES[task](chosen.slices)):
             found, picture = measure(case, tuple(chosen.without))
             rows += found
             if picture:
                 picture.save(pictures / f"{task}_{number}.png")
-    head = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "threads": chosen.threads,
-        "slices": chosen.slices,
-    }
     rows.sort(key=lambda row: list(CASES).index(str(row["task"])))
-    report.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
-    (chosen.output / "restoration.md").write_text(table(rows, head))
+    report.write_text(json.dumps({"measured": heads, "rows": rows}, indent=1) + "\n")
+    (chosen.output / "restoration.md").write_text(table(rows, heads))
 
 
 if __name__ == "__main__":

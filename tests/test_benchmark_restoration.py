@@ -51,4 +51,6 @@ def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
         {**common, "method": "ours", "psnr": 32.0, "psnr_of_slices": [30.0, 34.0]},
     ]
     head = {"date": "2026-01-01", "machine": "m", "threads": 1, "slices": 2}
-    assert "| t | s | ours | 32.00 | +2.00 | +1.00 |" in benchmark_restoration.table(rows, head)
+    text = benchmark_restoration.table(rows, {"t": head})
+    assert "| t | s | ours | 32.00 | +2.00 | +1.00 |" in text
+    assert "- t: 2026-01-01, m, 1 thread(s), at most 2 slices" in text

@@ -336,6 +336,10 @@ def test_two_scans_with_one_result_name_are_not_mixed_up(run, small_scan, weight
     code, out, _ = run(*words)
     assert code == 1
     assert "a.mha has the same result name; rename one of the two" in out
+    # Nor where another part has the first of the two.
+    code, out, _ = run(*words, "--part", "2/2", "--resume")
+    assert code == 1
+    assert "a.mha has the same result name; rename one of the two" in out
 
 
 def test_a_folder_is_not_restored_into_itself(run, archive):

@@ -25,16 +25,23 @@ def meminfo(path, available, swap):
 
 def test_free_for_a_processor_is_what_the_system_could_hand_out(tmp_path, monkeypatch):
     monkeypatch.setattr(device, "_MEMINFO", meminfo(tmp_path / "meminfo", 1000, 24))
-    monkeypatch.setattr(device, "_CONTAINER", tmp_path / "none")
+    monkeypatch.setattr(device, "_CONTAINERS", tmp_path / "none")
     assert free_memory(torch.device("cpu")) == 1 << 20
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("700000", 700000 - 500000 + 300000), ("max", 1 << 20)])
-def test_a_container_with_a_limit_has_no_more_than_that(tmp_path, monkeypatch, limit, expected):
+# A container sees itself as the root; a batch job is in the group of its node, its user and itself.
+@pytest.mark.parametrize(
+    ("own", "limited"), [("0::/", ""), ("1:cpu:/\n0::/slurm/job_7/step_0", "slurm/job_7"), ("", "")]
+)
+def test_a_container_with_a_limit_has_no_more_than_that(tmp_path, monkeypatch, own, limited, limit, expected):
     monkeypatch.setattr(device, "_MEMINFO", meminfo(tmp_path / "meminfo", 1000, 24))
-    monkeypatch.setattr(device, "_CONTAINER", tmp_path)
+    monkeypatch.setattr(device, "_CONTAINERS", tmp_path)
+    monkeypatch.setattr(device, "_OWN_CONTAINER", tmp_path / "own")
+    (tmp_path / "own").write_text(own)
+    (tmp_path / limited).mkdir(parents=True, exist_ok=True)
     for name, content in (("max", limit), ("current", "500000"), ("stat", "anon 1\ninactive_file 300000\n")):
-        (tmp_path / f"memory.{name}").write_text(content)
+        (tmp_path / limited / f"memory.{name}").write_text(content)
     assert free_memory(torch.device("cpu")) == expected
 
 

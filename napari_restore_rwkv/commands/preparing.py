@@ -121,7 +121,7 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
 
     from ..device import choose_device
     from ..network.checkpoint import FALLS_SHORT
-    from ..network.classical import classical_name, load_restorer
+    from ..network.classical import CLASSICAL, classical_name, load_restorer
     from ..restoration.tiles import Tile
 
     if arguments.threads:
@@ -131,7 +131,8 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
     name = classical_name(weights) if arguments.classical else str(weights)
     network: Any = load_restorer(name)
     if short := network.card.details.get(FALLS_SHORT):
-        note(f"these weights are experimental ({short}); --classical takes the classical filter instead.")
+        instead = "; --classical takes the classical filter instead" if network.card.task in CLASSICAL else ""
+        note(f"these weights are experimental ({short}){instead}.")
     options = {
         "axis": arguments.axis,
         "dtype": dtype,

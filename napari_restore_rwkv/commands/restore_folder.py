@@ -52,19 +52,22 @@ def restore_folder(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}): make its parent first.") from error
+    outputs = {source: folder / _result_name(source, arguments.format) for source in scans}
+    # Of all parts, because two of them may not write the same result.
+    owners: dict[Path, Path] = {}
+    for source, output in outputs.items():
+        owners.setdefault(output, source)
     if arguments.part:
         scans = scans[arguments.part[0] - 1 :: arguments.part[1]]
     rows: list[dict[str, Any]] = []
-    taken: dict[Path, Path] = {}
     for count, source in enumerate(scans):
         note(f"scan {count + 1} of {len(scans)}: {source.name}")
-        output = folder / _result_name(source, arguments.format)
+        output = outputs[source]
         row: dict[str, Any] = {"input": source.name, "output": output.name}
         start = time.perf_counter()
         try:
-            if output in taken:
-                raise OutputError(f"{taken[output].name} has the same result name; rename one of the two.")
-            taken[output] = source
+            if owners[output] != source:
+                raise OutputError(f"{owners[output].name} has the same result name; rename one of the two.")
             if arguments.resume and _is_there(output):
                 row["state"] = "was there"
             else:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
 
 NARROW_COMBO = 10
 
@@ -17,11 +22,33 @@ def choice(tip: str) -> QComboBox:
     return combo
 
 
+class _WrappedLine(QLabel):
+    """A label as high as its words need: a form layout may leave it the height of the words that it had before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:
+        """Show other words."""
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Fit to another width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        # What is needed counts the old minimum in.
+        self.setMinimumHeight(0)
+        # Without words nothing is needed, which is told as -1.
+        self.setMinimumHeight(max(self.heightForWidth(self.width()), 0))
+
+
 def hint() -> QLabel:
     """Return a line that answers a question before it is asked."""
-    label = QLabel()
-    label.setWordWrap(True)
-    return label
+    return _WrappedLine()
 
 
 def small_button(text: str, tip: str) -> QToolButton:

@@ -120,8 +120,12 @@ class ModelChoice(QWidget):
             self._files.append(path)
         self._pick(str(path))
 
+    def use_listed(self, weights: str | Path) -> None:
+        """Choose weights of the list, as `ModelEntry.weights` names them; now, or as soon as they are listed."""
+        self._pick(str(weights))
+
     def use_proposed(self) -> None:
-        """Choose what is proposed for the task: the shipped weights."""
+        """Choose what is proposed for the task, the first of the list."""
         self._picked = None
         self._fill()
         self.changed.emit()

@@ -30,7 +30,7 @@ from ..scans.scan import AXES
 from ..scans.zarr_write import choose_layout, remove_leftovers
 from .audit import RESUME, check_place, check_units, complete, numbers
 from .identity import changed_units, differences, fingerprint_of, job_identity
-from .ledger import Ledger, create_ledger
+from .ledger import Ledger, create_ledger, slices_per_unit_of
 from .lock import coordinating
 from .slabs import SlabQueue, units_of_part
 from .units import restore_units
@@ -79,7 +79,7 @@ class ZarrJob:
     axis, first, dtype, intensity, any_modality, precision, batch, tile
         As for `restore`.
     slices_per_unit
-        How many slices are saved together; None takes at most 16, and 64 MiB.
+        How many slices are saved together; None takes at most 16, and 64 MiB. An output that is resumed keeps its own.
 
     Attributes
     ----------
@@ -121,6 +121,8 @@ class ZarrJob:
         self._intensity = intensity or choose_intensity(
             scan, None if any_modality else scan.modality or card_modality(network)
         )
+        if self._resume:
+            slices_per_unit = slices_per_unit_of(self.path) or slices_per_unit
         one = scan.with_voxels(np.empty((1, 1, 1), scan.voxels.dtype))
         self.layout = choose_layout(
             scan.shape, new_output(one, dtype, whole=True).dtype, choose_axis(scan, axis), slab=slices_per_unit
@@ -169,15 +171,16 @@ class ZarrJob:
                     ledger.clean()
                 remove_leftovers(self.path, self.layout, units)
             yield from self._until_sound(ledger, units)
-            restoration = {}
+            # Of an input that was restored itself the record says nothing about this result.
+            metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
             if self._part is None:
                 with told_in_words(self.path.name, RESUME):
                     if ledger.damaged_metadata():
                         ledger.mend_metadata()
                     if not ledger.is_complete():
                         complete(ledger, ledger.done())
-                restoration = {"restoration": ledger.provenance()}
-        return self._scan.with_voxels(self.voxels, metadata={**self._scan.metadata, **restoration})
+                metadata["restoration"] = ledger.provenance()
+        return self._scan.with_voxels(self.voxels, metadata=metadata)
 
     @property
     def voxels(self) -> LazyVoxels:

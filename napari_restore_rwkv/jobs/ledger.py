@@ -193,6 +193,14 @@ class Ledger:
                 yield line
 
 
+def slices_per_unit_of(path: Path) -> int | None:
+    """How many slices an output that was begun saves together; None where there is no record that can be read."""
+    try:
+        return Ledger(path).layout.slab
+    except OutputError:
+        return None
+
+
 class LedgerWriter:
     """Appends lines to one file of the ledger, of which it is the only writer."""
 

@@ -123,10 +123,17 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     network = RestoreRWKV(**_sizes(weights, path.name))
     _fill(network, weights, path.name)
     if fused:
-        network = network.fused()
-        network.turns = int(card.details.get(TURNS, 1))
+        return for_inference(network, card)
     network.card = card  # type: ignore[assignment]
     return network
+
+
+def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
+    """Return a fused copy that restores as its card says."""
+    fused = network.fused()
+    fused.turns = int(card.details.get(TURNS, 1))
+    fused.card = card  # type: ignore[assignment]
+    return fused
 
 
 def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:

@@ -6,9 +6,14 @@ Coll and Morel, CVPR 2005). How strong the filter is follows from the noise of t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PATCH, _REACH = 5, 6
 # The standard deviation of a normal distribution is so many times its median absolute value.
@@ -32,6 +37,15 @@ class NonLocalMeans(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Filter each slice in float32; search window 13 x 13, uniform patches of 5 x 5."""
+        for result in self.stages(image):
+            filtered = result
+        return filtered
+
+    def stages(self, image: Tensor) -> Iterator[Tensor]:
+        """Filter as `forward` does, stopping after each row of the search window; the last of 14 values is the result.
+
+        A caller can show progress, or stop, within one large image.
+        """
         image = image.float()
         variance = fine_noise(image) ** 2
         height, width = image.shape[2:]
@@ -52,7 +66,8 @@ class NonLocalMeans(nn.Module):
                 weight = unlike.div_(-variance * self.strength.float() ** 2).exp_()
                 total.addcmul_(weight, shifted(down, right, 0))
                 weights += weight
-        return total / weights
+            yield total
+        yield total / weights
 
 
 def fine_noise(image: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from ..errors import DeviceError
 from ..network.bi_wkv import kernel_in_use
 from ..network.model import RestoreRWKV
+from ..network.non_local_means import NonLocalMeans
 from .budget import bytes_per_slice, slices_at_once
 from .recorder import Recorder
 from .slots import Slot, Streams
@@ -177,6 +178,8 @@ class Executor:
     def _run(self, batch: Tensor) -> Iterator[Tensor]:
         if isinstance(self._network, RestoreRWKV):
             yield from self._network.stages(batch, in_strips=self._in_strips)
+        elif isinstance(self._network, NonLocalMeans):
+            yield from self._network.stages(batch)
         else:
             yield self._network(batch.to(next(self._network.parameters(), batch).dtype))
 

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
     from .dicom_values import StoredAs
 
-# They describe the original's stored numbers, or sign them.
+# They describe the original's stored numbers or how they were packed, or sign them.
 _OF_OLD_PIXELS = (
     "DigitalSignaturesSequence",
+    "EncapsulatedPixelDataValueTotalLength",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "HistogramSequence",
     "IconImageSequence",
     "LargestImagePixelValue",
     "LargestPixelValueInSeries",
@@ -40,6 +44,9 @@ _OF_OLD_PIXELS = (
 )
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _RESTORED = " restored"
+# JPEG, JPEG-LS, JPEG 2000, JPEG XL and two of high-throughput JPEG 2000, each in the form that loses nothing.
+_JPEG = "1.2.840.10008.1.2.4."
+_LOSSLESS = {_JPEG + end for end in ("57", "70", "80", "90", "110", "201", "202")}
 # A series of the same study with a number of its own, far from those that a scanner gives.
 _NUMBERS_LATER = 1000
 _OVERLAYS = range(0x6000, 0x6020, 2)
@@ -140,9 +147,8 @@ def _refer_to_source(tags: Dataset) -> None:
 
 def _set_lossy(tags: Dataset) -> None:
     """What was compressed with a loss once stays marked so, whatever is done with it later."""
-    lossless = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"}
     syntax = UID(tags.file_meta.TransferSyntaxUID)
-    if syntax.is_encapsulated and syntax.startswith("1.2.840.10008.1.2.4.") and syntax not in lossless:
+    if syntax.startswith(_JPEG) and syntax not in _LOSSLESS:
         tags.LossyImageCompression = "01"
 
 
@@ -159,6 +165,9 @@ def _set_pixels(tags: Dataset, values: np.ndarray, how: StoredAs) -> None:
     tags.HighBit = tags.BitsStored - 1
     tags.PixelRepresentation = int(how.signed)
     tags.RescaleSlope, tags.RescaleIntercept = how.slope, how.intercept
+    if tags.get("Modality") not in ("CT", "PT") and not tags.get("RescaleType"):
+        # Unspecified; those two say elsewhere what their rescaled values are.
+        tags.RescaleType = "US"
     tags.add_new("PixelData", "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())
 
 

@@ -162,10 +162,12 @@ def _slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
 
 def _derivation(record: Mapping[str, Any], step: float, unit: str) -> Derivation:
     software, _, version = str(record.get("software", "")).rpartition(" ")
-    weights = str(record.get("weights_sha256") or "not known")
+    digest = record.get("weights_sha256")
+    # What has no weights, such as a filter, has a name.
+    means = f"Restore-RWKV, weights sha256 {digest}" if digest else str(record.get("weights") or "means not known")
     precision = f"values rounded to steps of {step:.3g} {unit}".rstrip() if step else "values exact"
     text = (
-        f"Restored by {software} {version} (Restore-RWKV), task {record.get('task') or 'not known'}, "
-        f"weights sha256 {weights}, {record.get('mode', 'whole slices')}; {precision}. {record.get('notice', '')}"
+        f"Restored by {software} {version} ({means}), task {record.get('task') or 'not known'}, "
+        f"{record.get('mode', 'whole slices')}; {precision}. {record.get('notice', '')}"
     )
     return Derivation(text.strip(), software, version, generate_uid(), datetime.now())

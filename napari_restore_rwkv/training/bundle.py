@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -26,10 +27,11 @@ from ..network.bundles import (
     read_bundle,
 )
 from ..network.checkpoint import Card, card_from
+from ..scans.durable import PARTIAL, sync_file
 from ..user_folder import user_data_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -117,19 +119,9 @@ def save_bundle(
         **({PICTURE: picture} if picture is not None else {}),
     }
     manifest = {"format": FORMAT, "files": {file: digest(content) for file, content in contents.items()}}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Made first, and only if there is none: two writers cannot both have the name.
-        path.open("xb").close()
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for file, content in {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents}.items():
-                archive.writestr(zipfile.ZipInfo(file), content)
-        partial.replace(path)
-    except FileExistsError as error:
-        raise OutputError(f"{path.name} exists, and weights are never overwritten; give another name.") from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
+    with _new_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for file, content in {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents}.items():
+            archive.writestr(zipfile.ZipInfo(file), content)
     return path
 
 
@@ -145,15 +137,31 @@ def copy_bundle(source: Path, target: Path) -> Path:
     """
     read_bundle(source)
     target = target if target.suffix.lower() == SUFFIX else target.with_name(target.name + SUFFIX)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as given, target.open("xb") as copy:
-            shutil.copyfileobj(given, copy)
-    except FileExistsError as error:
-        raise OutputError(f"{target.name} exists, and weights are never overwritten; give another name.") from error
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}; choose another folder.") from error
+    with _new_file(target) as partial:
+        shutil.copyfile(source, partial)
     return target
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes that of the file in the end; if that fails, neither is left."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Made first, and only if there is none: two writers cannot both have the name.
+        path.open("xb").close()
+        try:
+            yield partial
+            sync_file(partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+    except FileExistsError as error:
+        raise OutputError(f"{path.name} exists, and weights are never overwritten; give another name.") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
 
 
 def safetensors_bytes(values: Mapping[str, Tensor]) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..network.bundles import digest
-from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, load_checkpoint, shipped_checkpoints
+from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, for_inference, load_checkpoint, shipped_checkpoints
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle
@@ -92,9 +92,7 @@ class FineTuned:
             network.load_state_dict(weights)
             details = {**self.card.details, "blend": chosen}
             card = replace(self.card, weights_sha256=digest(safetensors_bytes(weights)), details=details)
-        fused = network.fused()
-        fused.card = card
-        return fused
+        return for_inference(network, card)
 
     def save(self, path: Path | None = None, amount: float = 1.0) -> Path:
         """Write a bundle, accepted or not; its card says which.
@@ -204,10 +202,8 @@ def blended_network(old: str | Path, bundle: Path, amount: float) -> RestoreRWKV
         If the bundle was made from other weights.
     """
     network, old_card, new_card = _blended(old, bundle, amount)
-    fused = network.fused()
-    card: Any = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
-    fused.card = card
-    return fused
+    card = replace(new_card, details={**new_card.details, "blend": amount}) if amount else old_card
+    return for_inference(network, card)
 
 
 def save_blend(old: str | Path, bundle: Path, amount: float, path: Path) -> Path:

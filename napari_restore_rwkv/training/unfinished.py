@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..scans.durable import write_durably
 from ..user_folder import user_data_folder
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ def unfinished_trainings() -> list[Unfinished]:
 
 def note_process(folder: Path, pid: int) -> None:
     """Write down which process is at work on a fine-tuning."""
-    (folder / PROCESS).write_text(json.dumps({"pid": pid}), "utf-8")
+    write_durably(folder / PROCESS, json.dumps({"pid": pid}).encode())
 
 
 def note_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     """Write down how a fine-tuning ended; the copies of its scans and its state are not needed any more."""
-    (folder / OUTCOME).write_text(json.dumps(outcome, indent=2) + "\n", "utf-8")
+    # What is removed then cannot be had again, so that this has to be on the disk.
+    write_durably(folder / OUTCOME, json.dumps(outcome, indent=2).encode() + b"\n")
     for pattern in ("*.npy", "*.pt"):
         for file in folder.glob(pattern):
             # Windows keeps files that are still mapped into memory.

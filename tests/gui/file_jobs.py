@@ -16,7 +16,7 @@ EVERYTHING = 1000
 
 
 def chest(slices=SLICES):
-    """A CT scan of two and a half units."""
+    """A CT scan of ten units."""
     rng = np.random.default_rng(3)
     voxels = rng.integers(-200, 300, (slices, 16, 18), dtype=np.int16)
     return Scan(voxels, (2.0, 0.9, 0.9), (-10.0, -20.0, 30.0), modality="CT", unit="HU")
@@ -30,9 +30,10 @@ def chest_layer(scan=None, path=None, name="chest"):
 
 
 def undisturbed(path, weights, scan=None):
-    """Restore the scan into a folder without a panel; return its voxels."""
+    """Restore the scan into a folder without a panel, in units of the same size; return its voxels."""
     scan = chest() if scan is None else scan
-    return np.asarray(finish(restore_to_zarr(scan, load_checkpoint(weights), path)).voxels)
+    job = restore_to_zarr(scan, load_checkpoint(weights), path, slices_per_unit=steps.SLICES_PER_UNIT)
+    return np.asarray(finish(job).voxels)
 
 
 def shards(path):

@@ -180,3 +180,10 @@ def test_a_result_that_is_not_finished_is_not_saved(ct_panel, run_to_the_end):
     ct_panel.compare.save()
     assert isinstance(failures[0], OutputError)
     assert ct_panel.message.text() == "1 of 5 slices are restored: press Restore to finish before saving."
+
+
+def test_a_result_in_tiles_is_called_approximate_once(viewer, compared):
+    compared.compare.comparison.result.provenance["tile"] = {"size": 128, "overlap": 32}
+    compared.compare.comparison.mix_in(0.5)
+    compared.compare.comparison.mix_in(1.0)
+    assert f"{RESTORED} (approximate)" in viewer.layers

@@ -141,6 +141,7 @@ def test_figures_without_a_reference_are_called_an_estimate(qtbot, mode, estimat
     view.show_outcome(record, mode)
     assert ("PSNR (dB), estimated" in view.table.text()) == estimated
     assert view.estimate.isHidden() != estimated
+    assert view.verdict.text().startswith("<b>Estimate. ") == estimated
     assert view.estimate.text().startswith("Estimated from neighbouring slices, because there is no reference")
     assert "<b>30.00</b>" in view.table.text()
     assert "<b>32.00</b>" in view.table.text(), "the mean"

@@ -64,6 +64,16 @@ def test_what_was_picked_stays_and_one_call_goes_back_to_what_is_proposed(choice
     assert weights.entry is FILTER
 
 
+def test_listed_weights_are_chosen_by_their_name_even_before_they_are_listed(choice):
+    weights = choice()
+    weights.use_listed("ct-denoise")
+    assert weights.entry.weights == "ct-denoise"
+    weights.tell_models(MODELS)
+    assert weights.entry is LIGHT
+    weights.use_listed("ct-filter")
+    assert weights.entry is FILTER
+
+
 def test_what_cannot_be_fine_tuned_is_left_out_where_only_networks_are_wanted(choice):
     weights = choice(learned_only=True)
     weights.tell_models(MODELS)

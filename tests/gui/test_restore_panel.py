@@ -8,6 +8,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import notification_manager
 
 from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, scan_to_layer
+from napari_restore_rwkv.gui.options import ModelEntry, RestoreOptions
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
@@ -386,3 +387,23 @@ def test_strength_mixes_input_and_restored_at_once(viewer, ct_panel, run_to_the_
 
 def with_reason(scan, reason):
     return scan.with_voxels(scan.voxels, metadata={"modality_reason": reason})
+
+
+def test_a_line_in_the_form_is_as_high_as_its_words(ct_panel, qtbot):
+    ct_panel.resize(360, 800)
+    ct_panel.show()
+    line = ct_panel.form.about_task
+    for words in ("chosen because the values reach from -1024 to 3071, as in HU", "", "short", "long " * 40):
+        line.setText(words)
+        qtbot.wait(20)
+        assert line.height() >= line.heightForWidth(line.width())
+
+
+def test_options_to_go_on_with_choose_their_own_weights_not_the_proposed_ones(ct_panel, viewer):
+    classical = ModelEntry("classical:ct-denoise", "non-local means", "a filter", "CT", learned=False)
+    shipped = ModelEntry("ct-denoise", "light", "a network", "CT")
+    for proposed, other in ((classical, shipped), (shipped, classical)):
+        ct_panel.form.models.tell_models({"ct-denoise": (proposed, other)})
+        ct_panel.form.fill_in(RestoreOptions(viewer.layers[CT], other.weights, region="volume"))
+        assert ct_panel.form.models.entry is other
+        assert ct_panel.form.options().weights == other.weights

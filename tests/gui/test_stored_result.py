@@ -43,9 +43,9 @@ def begin(scan, axis, weights: Path, output, region="volume", indices=()):
 
 def test_saved_and_unsaved_slices_read_like_one_array(scan, axis, expected, weights_file, tmp_path):
     result, steps = begin(scan, axis, weights_file, tmp_path / "x.ome.zarr")
-    while len(result.finished) < 20:
+    while len(result.finished) < 18:
         next(steps)
-    assert 0 < len(result.saved) < 20
+    assert 0 < len(result.saved) < 18
     assert result.restored.shape == scan.shape
     done = np.isin(np.arange(30), sorted(result.finished))
     wanted = np.where(np.expand_dims(done, tuple({0, 1, 2} - {axis})), expected, np.nan).astype(np.float32)

@@ -166,7 +166,7 @@ def test_a_forgotten_job_is_not_offered_again_and_its_file_stays(viewer, make_fi
     again = make_file_panel(viewer)
     qtbot.wait(200)
     assert again.unfinished.isHidden()
-    assert len(Ledger(cancelled).done()) == 1
+    assert len(Ledger(cancelled).done()) == 4
 
 
 def test_a_job_that_another_process_is_at_work_on_is_not_offered(viewer, make_file_panel, cancelled, qtbot):

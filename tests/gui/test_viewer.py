@@ -8,6 +8,7 @@ from napari.layers import Layer
 
 from napari_restore_rwkv.gui import contributions
 from napari_restore_rwkv.gui.restore import panel as restore_panel
+from napari_restore_rwkv.gui.restore.comparison import BLINK, OWN_VIEW, SIDE_BY_SIDE
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -95,6 +96,19 @@ def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restorati
     qtbot.waitUntil(lambda: panel.form.devices.currentText() == "CPU, compiled kernel")
     panel.shut_down()
     panel.deleteLater()
+
+
+def test_the_comparison_comes_back_after_the_own_view(window, qtbot, run_to_the_end):
+    viewer, panel = window
+    run_to_the_end(panel)
+    for own_grid in (False, True):
+        for mode in (OWN_VIEW, SIDE_BY_SIDE, BLINK, OWN_VIEW):
+            panel.compare.choose_mode(mode)
+            qtbot.wait(20)
+        assert viewer.canvas.grid.enabled == own_grid
+        viewer.canvas.grid.enabled = True
+    panel.compare.choose_mode(SIDE_BY_SIDE)
+    assert viewer.canvas.overlays.scale_bar.visible
 
 
 def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restoration, ct_layer, qtbot, run_to_the_end):

@@ -201,7 +201,6 @@ def other_voxels():
         (lambda: {"dtype": np.float32}, "output dtype: int16, now float32"),
         (lambda: {"axis": "y"}, "axis: 0, now 1"),
         (lambda: {"any_modality": True, "scan": small_ct().with_voxels(small_ct().voxels, modality="MR")}, "modality"),
-        (lambda: {"slices_per_unit": 8}, "output slices_per_unit: 4, now 8"),
     ],
 )
 def test_another_job_does_not_continue_this_one(path, change, words):
@@ -210,6 +209,16 @@ def test_another_job_does_not_continue_this_one(path, change, words):
     with pytest.raises(OutputError, match=rf"begun as another job \(.*{words}.*start over into a new output"):
         do(path, resume=True, **change())
     assert shards(path) == before
+
+
+def test_a_resumed_job_keeps_the_units_that_it_was_begun_with(path, undisturbed):
+    stop_after(begin(path), 2)
+    for asked in (None, 2 * PER_UNIT):
+        job = ZarrJob(small_ct(), small_network(), path, resume=True, slices_per_unit=asked)
+        assert job.layout.slab == PER_UNIT
+    finish(job.run())
+    assert shards(path) == shards(undisturbed)
+    assert finish(verify(path)).sound
 
 
 def test_a_card_that_changes_results_makes_another_job(path):

@@ -1,7 +1,7 @@
 """Several at work on one output: parts that add up, and others that are refused."""
 
 import pytest
-from small_jobs import UNITS, begin, do, shards, stop_after
+from small_jobs import UNITS, begin, do, shards, small_ct, stop_after
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.jobs import ledger as ledger_module
@@ -49,6 +49,12 @@ def test_parts_work_at_the_same_time_and_the_same_part_does_not(path, monkeypatc
     finish(two)
     finish(finalize(path))
     assert shards(path) == shards(undisturbed)
+
+
+def test_a_part_of_a_scan_that_was_restored_before_has_no_record_of_its_own_yet(path):
+    scan = small_ct()
+    again = scan.with_voxels(scan.voxels, metadata={"restoration": {"task": "mri-sr"}, "name": "a"})
+    assert do(path, scan=again, part=(1, 2)).metadata == {"name": "a"}
 
 
 def test_finalize_names_the_units_that_are_missing(path):

@@ -7,7 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.network.non_local_means import NonLocalMeans, fine_noise
-from napari_restore_rwkv.restoration.restore import restore_slice
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.restore import restore, restore_slice
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -73,6 +74,17 @@ def test_every_task_of_one_modality_has_a_filter_that_lessens_its_noise(rng):
         slice_ = scale * (clean + gaussian_filter(rng.normal(0, 0.04, clean.shape), smooth))
         restored = restore_slice(slice_, network, choose_intensity(Scan(slice_[None], modality=modality, unit=unit)))
         assert np.std(restored - scale * clean) < 0.8 * np.std(slice_ - scale * clean)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_large_slice_can_be_stopped_on_its_way_and_loses_no_digits_in_any_precision(rng, precision):
+    scan = Scan(rng.uniform(-100, 200, (1, 30, 40)).astype(np.float32), modality="CT", unit="HU")
+    network = load_restorer(CLASSICAL["ct-denoise"])
+    exact = restore_slice(scan.voxels[0], network, choose_intensity(scan))
+    steps = restore(scan, network, precision=precision)
+    # Thirteen rows of the search window come before the slice.
+    assert [next(steps).done for _ in range(13)] == [0] * 13
+    np.testing.assert_array_equal(finish(steps).voxels[0], exact)
 
 
 def test_any_other_name_is_that_of_weights():

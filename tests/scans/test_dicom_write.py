@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from dicoms import CORNER, GAP, NORMAL, pet_tags, write_series, write_slice
 from pydicom.dataset import Dataset
-from pydicom.uid import PYDICOM_ROOT_UID, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import HTJ2K, PYDICOM_ROOT_UID, HTJ2KLossless, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.progress import finish
@@ -86,10 +86,6 @@ def test_voxels_and_geometry_come_back_as_they_were(series, folder):
 def test_patient_study_and_place_are_those_of_the_original_image(series, folder):
     write(restored(series), folder, series)
     originals = {tags.SOPInstanceUID: tags for tags in slices(series)}
-    kept = (
-        "PatientName PatientID StudyInstanceUID FrameOfReferenceUID StudyDate ImagePositionPatient BurnedInAnnotation "
-    )
-    kept += "ImageOrientationPatient PixelSpacing SliceThickness WindowCenter WindowWidth SOPClassUID Modality"
     for tags in slices(folder):
         [source] = tags.SourceImageSequence
         original = originals.pop(source.ReferencedSOPInstanceUID)
@@ -113,6 +109,21 @@ def test_what_is_new_says_how_it_came_to_be(series, folder):
     for part in ("napari-restore-rwkv 1.2.3", "ab" * 32, "whole slices", "values exact", "Research use only"):
         assert part in words
     assert new[0].ContributingEquipmentSequence[0].SoftwareVersions == "1.2.3"
+
+
+def test_a_filter_is_not_called_a_network(series, folder):
+    record = {**RECORD, "weights": "non-local means", "weights_sha256": ""}
+    finish(write_derived_series(restored(series), folder, series, record))
+    words = slices(folder)[0].DerivationDescription
+    assert "napari-restore-rwkv 1.2.3 (non-local means), task ct-denoise" in words
+    assert "Restore-RWKV" not in words
+
+
+@pytest.mark.parametrize(("modality", "expected"), [("MR", "US"), ("CT", None)])
+def test_rescaled_values_have_a_type_where_none_is_implied(tmp_path, pixels, folder, modality, expected):
+    series = write_series(tmp_path / "series", pixels, Modality=modality)
+    write(restored(series), folder, series)
+    assert slices(folder)[0].get("RescaleType") == expected
 
 
 @pytest.mark.parametrize(
@@ -176,31 +187,43 @@ def test_the_padding_value_stands_for_the_same_value(tmp_path, pixels, folder):
 
 
 def test_what_speaks_of_the_old_pixels_is_left_out(series, folder):
+    scan = restored(series)
     for file in sorted(series.iterdir()):
         tags = pydicom.dcmread(file)
         tags.private_block(0x2005, "SCANNER", create=True).add_new(0x0E, "FL", 3.5)
         tags.RealWorldValueMappingSequence = [Dataset()]
+        tags.HistogramSequence = [Dataset()]
+        tags.ExtendedOffsetTable = bytes(8)
         tags.add_new(0x60000010, "US", 6)
         tags.add_new(0x60020010, "US", 6)
         tags.add_new(0x60023000, "OW", b"\0\0" * 3)
         tags.save_as(file)
-    write(restored(series), folder, series)
+    write(scan, folder, series)
     for tags in slices(folder):
         assert not [element for element in tags if element.tag.is_private]
-        assert "RealWorldValueMappingSequence" not in tags
+        assert not {"RealWorldValueMappingSequence", "HistogramSequence", "ExtendedOffsetTable"} & set(tags.dir())
         assert (0x6000, 0x0010) not in tags
         assert (0x6002, 0x3000) in tags
 
 
-@pytest.mark.parametrize(("flag", "lossy", "expected"), [("00", False, "00"), ("01", False, "01"), ("00", True, "01")])
-def test_a_loss_that_was_stays_marked(tmp_path, folder, flag, lossy, expected):
+@pytest.mark.parametrize(
+    ("flag", "syntax", "expected"),
+    [
+        ("00", None, "00"),
+        ("01", None, "01"),
+        ("00", JPEGBaseline8Bit, "01"),
+        ("00", HTJ2K, "01"),
+        ("00", HTJ2KLossless, "00"),
+    ],
+)
+def test_a_loss_that_was_stays_marked(tmp_path, folder, flag, syntax, expected):
     tags = pydicom.dcmread(sample_path("ct_abdomen_dicom") / "0001.dcm")
     tags.LossyImageCompression = flag
     source = tmp_path / "one.dcm"
     tags.save_as(source)
     scan = read_scan(source)
-    if lossy:
-        tags.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    if syntax:
+        tags.file_meta.TransferSyntaxUID = syntax
         tags.save_as(source)
     write(scan, folder, source)
     assert slices(folder)[0].LossyImageCompression == expected

@@ -7,8 +7,15 @@ import torch
 from napari_restore_rwkv.errors import CheckpointError, OutputError
 from napari_restore_rwkv.network.bundles import MANIFEST
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
+from napari_restore_rwkv.training import bundle as bundles
 from napari_restore_rwkv.training.adapters import adapters_in, add_adapters
-from napari_restore_rwkv.training.bundle import FOLDER_VARIABLE, available_bundles, bundles_folder, save_bundle
+from napari_restore_rwkv.training.bundle import (
+    FOLDER_VARIABLE,
+    available_bundles,
+    bundles_folder,
+    copy_bundle,
+    save_bundle,
+)
 
 CARD = Card(title="ours", task="ct-denoise", modality="CT", details={"verdict": {"accepted": True}})
 
@@ -36,6 +43,22 @@ def test_a_bundle_comes_back_as_the_network_that_it_holds(bundle, tiny_network):
     assert torch.equal(network(image), tiny_network.fused()(image))
     assert (network.card.title, network.card.task) == ("ours", "ct-denoise")
     assert len(network.card.weights_sha256) == 64
+
+
+@pytest.mark.parametrize("write", ["save", "copy"])
+def test_what_could_not_be_written_leaves_no_name_taken(bundle, tiny_network, tmp_path, monkeypatch, write):
+    def again(path):
+        if write == "save":
+            return save_bundle(path, CARD, weights=tiny_network.state_dict())
+        return copy_bundle(bundle, path)
+
+    before = sorted(tmp_path.iterdir())
+    with monkeypatch.context() as full:
+        full.setattr(bundles, "sync_file", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OutputError, match="cannot be written: No space left on device; choose another folder"):
+            again(tmp_path / "new")
+    assert sorted(tmp_path.iterdir()) == before
+    assert load_checkpoint(again(tmp_path / "new")).card.title == "ours"
 
 
 def test_a_renamed_bundle_is_still_one(bundle, tmp_path):

@@ -249,6 +249,16 @@ def test_a_bundle_tells_everything_but_names(tuned, tmp_path, monkeypatch):
     assert "tiny.safetensors" not in json.dumps(card.as_dict())
 
 
+def test_new_weights_and_blends_are_averaged_over_turns_as_the_old_ones_are(tiny_network, pair, tmp_path):
+    path = tmp_path / "turning.safetensors"
+    save_checkpoint(tiny_network, Card(title="t", task="ct-denoise", modality="CT", details={"turns": 3}), path)
+    outcome = everything(fine_tune(path, pair, replace(QUICK, steps=2)))[1]
+    bundle = outcome.save(tmp_path / "turning")
+    loaded = [load_checkpoint(bundle), blended_network(path, bundle, 0.5), blended_network(path, bundle, 0)]
+    made = [outcome.network(amount) for amount in (0, 0.5, 1)]
+    assert [network.turns for network in loaded + made] == [3] * 6
+
+
 def test_a_blend_lies_between_old_and_new(tuned, weights_file, tmp_path):
     outcome = tuned[1]
     old, half, new = (outcome.network(amount) for amount in (0, 0.5, 1))

@@ -224,6 +224,8 @@ def test_weights_that_miss_what_they_must_reach_say_by_how_much():
     missed = mri_sr.falls_short([{**good, "psnr_after": 30.4}, {**good, "contrast": "inverted", "worst_gain": -0.2}])
     assert "mean gain in dB at x2, T1 with contrast agent is 0.4, not 1" in missed
     assert "worst slice at x2, inverted is -0.2, not 0" in missed
+    # What is no number reaches nothing.
+    assert "is nan, not 0" in mri_sr.falls_short([{**good, "worst_gain": float("nan")}])
     # A contrast that is not T1 must only not become worse; a noisy row is not judged.
     assert mri_sr.falls_short([{**good, "contrast": "inverted", "psnr_after": 30.1}, missed_row(row)]) == ""
 

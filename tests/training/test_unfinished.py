@@ -1,5 +1,7 @@
 """Fine-tunings that were begun and have no outcome."""
 
+import os
+
 import pytest
 
 from napari_restore_rwkv.training.unfinished import (
@@ -38,6 +40,16 @@ def test_one_with_an_outcome_is_finished_and_keeps_its_weights_only(begun):
     note_outcome(folder, {"accepted": False})
     assert unfinished_trainings() == []
     assert sorted(file.name for file in folder.iterdir()) == ["candidate.restorerwkv", "job.json", "outcome.json"]
+
+
+def test_nothing_is_removed_before_the_outcome_is_there(begun, monkeypatch):
+    folder = begun()
+    before = sorted(file.name for file in folder.iterdir())
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        note_outcome(folder, {"accepted": True})
+    assert sorted(file.name for file in folder.iterdir()) == before
+    assert [one.folder for one in unfinished_trainings()] == [folder]
 
 
 def test_a_discarded_one_is_gone(begun):

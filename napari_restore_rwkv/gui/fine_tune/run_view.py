@@ -126,6 +126,7 @@ class FineTuneRun(QWidget):
                 self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
             case "resumed":
                 self.pause.setText(PAUSE)
+                self.progress.setText("going on ...")
             case "progress":
                 self._note(record)
 

@@ -65,11 +65,12 @@ class VerdictView(QWidget):
     def show_outcome(self, record: dict[str, Any], mode: str) -> None:
         """Show the last record of a training process, of kind "done"."""
         accepted, rows = record["accepted"], record["rows"]
-        self.verdict.setText(f"<b>{record['reason']}</b>")
-        self.table.setText(table_of(rows, estimated=mode == "noisy"))
+        estimated = mode == "noisy" and bool(rows)
+        self.verdict.setText(f"<b>{'Estimate. ' if estimated else ''}{record['reason']}</b>")
+        self.table.setText(table_of(rows, estimated=estimated))
         self.table.setVisible(bool(rows))
         self.estimate.setText(ESTIMATE)
-        self.estimate.setVisible(mode == "noisy" and bool(rows))
+        self.estimate.setVisible(estimated)
         self.picture.show_file(record["picture"])
         self.captions.setVisible(record["picture"] is not None)
         texts = ("as scanned" if mode != "reference" else "simulated", "old weights", "new weights", LAST_COLUMN[mode])

@@ -26,6 +26,7 @@ NAME_FONT_SIZES = (5.0, 8.0)
 # Pixels per letter and point of font size, measured with a margin.
 LETTER_WIDTH = 0.98
 COLORBAR = {"position": "bottom_left", "size": (12.0, 110.0), "font_size": 8.0}
+APPROXIMATE = "approximate"
 ZOOMED_IN = 1.1
 UNIT_LIMIT = 1.0
 ROOM_FOR_LIMITS = 4
@@ -89,7 +90,10 @@ class Comparison:
         self.tell_provenance(strength)
 
     def tell_provenance(self, strength: float = 1.0) -> None:
-        """Keep in the layers how they came to be, for whoever writes them to a file."""
+        """Keep in the layers how they came to be, for whoever writes them to a file; a name says if approximately."""
+        name = self.restored.name
+        if "tile" in self.result.provenance and APPROXIMATE not in name:
+            self.restored.name = f"{name} ({APPROXIMATE})"
         self.restored.metadata[RECORD]["metadata"] = self.result.metadata(strength)
         self.difference.metadata[RECORD]["metadata"] = self.result.metadata(strength, shows="restored - input")
 
@@ -236,9 +240,12 @@ class CompareView:
         canvas = self._viewer.canvas
         shape = grid_shape(canvas.size, self._displayed_size())
         canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
-        canvas.grid.enabled = gridded
+        if not canvas.overlays.scale_bar.visible:
+            # A bar that appears for the second time while there is a grid lets napari fail: it has one bar, not three.
+            canvas.grid.enabled = False
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
+        canvas.grid.enabled = gridded
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1))
 
     def _displayed_size(self) -> tuple[float, float]:

@@ -113,7 +113,7 @@ class RestoreForm(QWidget):
         if isinstance(options.weights, str):
             # A classical filter has its task after a colon.
             self.tasks.setCurrentIndex(max(self.tasks.findData(options.weights.rpartition(":")[2]), 0))
-            self.models.use_proposed()
+            self.models.use_listed(options.weights)
         else:
             self.use_file(options.weights)
         self.anyway.setVisible(self.anyway.isVisibleTo(self) or options.any_modality)

@@ -102,8 +102,10 @@ class Run:
             return f"Stopped, because the {self.deleted} was deleted."
         file = result.output.name if result.output else ""
         if self.worker.abort_requested:
+            if not done and file:
+                return "Cancelled before the first four slices were saved; Restore starts again."
             if not done:
-                return f"Cancelled; no slice was {'saved' if file else 'finished'} yet."
+                return "Cancelled; no slice was finished yet."
             where = f"are saved in {file}" if file else "kept"
             return f"{done} of {slices} slices {where}; Restore continues."
         seconds = duration(time.monotonic() - self.started)

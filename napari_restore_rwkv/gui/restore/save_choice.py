@@ -110,7 +110,7 @@ class SaveChoice(QWidget):
         if path is None:
             words = f"a file is better: {self._reason}" if self._reason else ""
         else:
-            words = self._reason or "each slice is kept as it comes, and an interrupted job goes on later"
+            words = self._reason or "slices are saved four by four as they come, and an interrupted job goes on later"
         self.about.setText(words)
         self.about.setVisible(bool(words))
         self.combo.setToolTip(str(path) if path is not None else "Where the restored volume goes while it is restored")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .result import RestorationResult
 
 CHECKING, COMPARING = "checking", "comparing"
+# As deep as a chunk: whoever cancels loses three finished slices at most, where larger blocks would lose more.
+SLICES_PER_UNIT = 4
 
 
 def restoration_steps(
@@ -176,6 +178,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
         first=first,
         device=choose_device(options.device),
         any_modality=options.any_modality,
+        slices_per_unit=SLICES_PER_UNIT,
     )
 
 

@@ -72,7 +72,7 @@ class UnfinishedLine(QWidget):
         self.text = QLabel(f"Unfinished: {output.name}, {job.done} of {job.total} slices")
         self.text.setWordWrap(True)
         self.text.setToolTip(str(output))
-        self.resume = _flat_button("Resume", f"Open {_input_name(job.job)} and go on")
+        self.resume = _flat_button("Resume", _what_resume_does(job.job))
         self.forget = _flat_button("Forget", "Take it off this list; the file stays as it is")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -81,8 +81,8 @@ class UnfinishedLine(QWidget):
         row.addWidget(self.forget)
 
 
-def _input_name(job: BegunJob) -> str:
-    return job.input.name if job.input is not None else "nothing: choose its scan first"
+def _what_resume_does(job: BegunJob) -> str:
+    return f"Open {job.input.name} and go on" if job.input is not None else "Choose its scan first, then go on"
 
 
 def _flat_button(text: str, tip: str) -> QPushButton:

@@ -91,7 +91,7 @@ class Recipe:
 
 
 def shortfall(figures: Mapping[str, tuple[float, float]]) -> str:
-    """Say which figures are below what they must reach, such as "gain at x2 is 0.55, not 1"; "" if none is.
+    """Say which figures do not reach what they must, such as "gain at x2 is 0.55, not 1"; "" if all do.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def shortfall(figures: Mapping[str, tuple[float, float]]) -> str:
         For each thing measured, what it is and the least that it must be.
     """
     return "; ".join(
-        f"{name} is {value:.3g}, not {least:g}" for name, (value, least) in figures.items() if value < least
+        f"{name} is {value:.3g}, not {least:g}" for name, (value, least) in figures.items() if not value >= least
     )
 
 
