@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "simulate": {"scans"},
     "restoration": {"network", "scans", "device"},
     "jobs": {"restoration", "network", "scans", "device"},
-    "training": {"network", "scans", "simulate", "metrics", "device"},
+    "training": {"restoration", "network", "scans", "simulate", "metrics", "device"},
     "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs"},
     "doctor": {"network", "scans", "metrics", "device"},
     "finetune_command": {"scans", "training"},

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ..metrics import score_slice, ssim
+from ..restoration.consistency import in_units
 from .noise import box_mean
 from .png import grey_png
 
@@ -83,11 +84,11 @@ def window_of(modality: str | None) -> tuple[float, float] | None:
 
 
 def restored(network: nn.Module, image: np.ndarray, rule: Any) -> np.ndarray:
-    """Restore one slice (Y, X) in the unit of the scan with a network that is not in training, on its device."""
+    """Restore one slice (Y, X) in the unit of the scan, as inference does, with a network from `for_inference`."""
     device = next(network.parameters()).device
     with torch.no_grad():
         values = network(torch.from_numpy(rule.to_network(image))[None, None].to(device))
-    return rule.from_network(values[0, 0].float().cpu().numpy(), image)
+    return in_units(values[0, 0].float().cpu().numpy(), image, rule, network)
 
 
 def score_held_out(network: nn.Module, held: Sequence[HeldOut], window: tuple[float, float] | None) -> list[Score]:
@@ -125,8 +126,12 @@ def mean_score(scores: Sequence[Score]) -> Score:
     return Score(*(_mean([getattr(score, name) for score in scores]) for name in ("psnr", "ssim")))
 
 
-def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
-    """Accept new weights only if the held-out slices gain more than 0.1 dB with SSIM no worse."""
+def judge(before: Sequence[Score], after: Sequence[Score], *, estimated: bool = False) -> Verdict:
+    """Accept new weights only if the held-out slices gain more than 0.1 dB with SSIM no worse.
+
+    Scores that are estimated from neighbouring slices decide against new weights, never for them: where anatomy changes
+    from slice to slice, the mean of the neighbours is blurred, and so are the weights that come closest to it.
+    """
     old, new = mean_score(before), mean_score(after)
     gain = new.psnr - old.psnr
     if not math.isfinite(gain):
@@ -139,6 +144,12 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
         )
     if new.ssim < old.ssim:
         reason = f"the held-out slices gained {gain:.2f} dB, but SSIM fell from {old.ssim:.4f} to {new.ssim:.4f}"
+        return Verdict(False, kept(reason), old, new)
+    if estimated:
+        reason = (
+            f"the held-out slices gained {gain:.2f} dB, but that is an estimate from neighbouring slices, which can "
+            "praise weights that blur; compare the pictures, and save the new ones if they keep what is thin"
+        )
         return Verdict(False, kept(reason), old, new)
     return Verdict(True, f"Accepted: the held-out slices gained {gain:.2f} dB with SSIM no worse.", old, new)
 

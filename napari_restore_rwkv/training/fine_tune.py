@@ -17,7 +17,7 @@ import torch
 from ..device import choose_device
 from ..errors import DeviceError, ScanError
 from ..network.bundles import merged
-from ..network.checkpoint import Card, load_checkpoint
+from ..network.checkpoint import Card, for_inference, load_checkpoint
 from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
@@ -239,7 +239,7 @@ class _Run:
         )
 
     def _verdict(self, before: Sequence[Score], after: Sequence[Score]) -> Verdict:
-        verdict = judge(before, after)
+        verdict = judge(before, after, estimated=self.checked.mode == "noisy")
         if self.record.best_step:
             return verdict
         assert self.start is not None
@@ -288,7 +288,7 @@ class _Run:
     def _fused(self, weights: Mapping[str, Tensor]) -> RestoreRWKV:
         network = deepcopy(self.plain)
         network.load_state_dict(weights)
-        return network.fused().to(self.device)
+        return for_inference(network, self.card).to(self.device)
 
     def _crops(self, network: RestoreRWKV) -> tuple[tuple[int, int], ...]:
         plane = Slices(self.checked.material[0].scan, self.checked.axis).plane

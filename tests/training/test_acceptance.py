@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,11 @@ import torch
 from phantom import clean_scan, noisy_scan, scan_of
 
 from napari_restore_rwkv.metrics import psnr
+from napari_restore_rwkv.network.checkpoint import for_inference
+from napari_restore_rwkv.restoration.restore import restore_slice
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import (
     CT_WINDOW_HU,
     Row,
@@ -15,6 +21,7 @@ from napari_restore_rwkv.training.acceptance import (
     judge,
     mean_score,
     picture,
+    restored,
     score_one,
     table,
 )
@@ -52,6 +59,13 @@ def test_all_else_keeps_the_old_weights_with_the_reason(psnr_by, ssim_by, words)
     assert words in verdict.reason
 
 
+def test_an_estimate_may_decide_against_new_weights_and_never_for_them():
+    verdict = judge(OLD, changed(2.0, 0.01), estimated=True)
+    assert not verdict.accepted
+    assert "Kept the old weights: the held-out slices gained 2.00 dB, but that is an estimate" in verdict.reason
+    assert judge(OLD, changed(-1.0, 0.0), estimated=True).reason == judge(OLD, changed(-1.0, 0.0)).reason
+
+
 def test_undefined_figures_are_left_out_of_means():
     mean = mean_score([Score(30, math.nan), Score(math.inf, 0.5), Score(31, math.nan)])
     assert (mean.psnr, mean.ssim) == (30.5, 0.5)
@@ -67,6 +81,17 @@ def test_slices_with_a_reference_are_scored_in_the_window(pair, clean):
     held = held_slice(pair)
     expected = psnr(pair.degraded.voxels[held.index], clean.voxels[held.index], window=CT_WINDOW_HU)
     assert score_one(held.degraded, held, CT_WINDOW_HU).psnr == pytest.approx(expected)
+
+
+def test_a_slice_is_scored_as_inference_restores_it(tiny_network, rng):
+    image = low_resolution(500 + 60 * rng.normal(0, 1, (64, 64)).clip(-3, 3), 2)
+    rule = choose_intensity(Scan(image[None], modality="MR"))
+    card = replace(tiny_network.card, task="mri-sr", modality="MR", details={"keeps_measured": True, "turns": 4})
+    network = for_inference(tiny_network, card)
+    scored = restored(network, image, rule)
+    np.testing.assert_allclose(scored, restore_slice(image, network, rule), atol=1e-3)
+    plain = restored(for_inference(tiny_network, replace(card, details={})), image, rule)
+    assert np.abs(scored - plain).max() > 1
 
 
 def test_ignored_pixels_do_not_lower_the_score(pair):
