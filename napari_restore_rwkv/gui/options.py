@@ -214,7 +214,8 @@ def _entry(name: str, card: Any, learned: bool) -> ModelEntry:
 
 
 def _card_line(card: Any) -> str:
-    return f"{card.title}, {card.created}" if card.created else card.title
+    # Year and month: the whole date does not fit beside "experimental".
+    return f"{card.title}, {card.created[:7]}" if card.created else card.title
 
 
 def _card_text(card: Any) -> str:
