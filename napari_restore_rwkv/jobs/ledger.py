@@ -197,7 +197,7 @@ def slices_per_unit_of(path: Path) -> int | None:
     """How many slices an output that was begun saves together; None where there is no record that can be read."""
     try:
         return Ledger(path).layout.slab
-    except OutputError:
+    except (OutputError, NotADirectoryError):
         return None
 
 

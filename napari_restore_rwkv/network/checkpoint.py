@@ -130,8 +130,13 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
 
 def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
     """Return a fused copy that restores as its card says."""
+    turns = card.details.get(TURNS, 1)
+    if turns not in range(1, 5):
+        raise CheckpointError(
+            f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it anew."
+        )
     fused = network.fused()
-    fused.turns = int(card.details.get(TURNS, 1))
+    fused.turns = turns
     fused.card = card  # type: ignore[assignment]
     return fused
 

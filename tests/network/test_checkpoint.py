@@ -205,3 +205,11 @@ def test_weights_turn_the_slices_as_their_card_says(tmp_path, tiny_network):
         assert load_checkpoint(path).turns == turns
         # Training sees every slice once.
         assert load_checkpoint(path, fused=False).turns == 1
+
+
+@pytest.mark.parametrize("turns", [0, 5, 10**6, "x", None])
+def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
+    path = tmp_path / "odd.safetensors"
+    save_checkpoint(tiny_network, Card(title="odd", details={"turns": turns}), path)
+    with pytest.raises(CheckpointError, match=f"odd asks for {turns} quarter turns; 1 to 4 are possible"):
+        load_checkpoint(path)
