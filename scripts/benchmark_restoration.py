@@ -276,15 +276,15 @@ def _bm3d_is_there(without: tuple[str, ...]) -> bool:
 
 
 def _bm3d_of_known_noise(spectrum: Callable[[tuple[int, ...]], np.ndarray]) -> Filter:
-    return lambda image: _bm3d(image, lambda width: spectrum(image.shape) / width**2)
+    return lambda image: bm3d_filtered(image, lambda width: spectrum(image.shape) / width**2)
 
 
 def _bm3d_of_estimated_noise(multiple: float) -> Filter:
     """White noise of so many times what is estimated, for smooth noise looks fainter than it is."""
-    return lambda image: _bm3d(image, lambda width: max(multiple * estimate_sigma(image) / width, 1e-4))
+    return lambda image: bm3d_filtered(image, lambda width: max(multiple * estimate_sigma(image) / width, 1e-4))
 
 
-def _bm3d(image: np.ndarray, noise: Callable[[float], Any]) -> np.ndarray:
+def bm3d_filtered(image: np.ndarray, noise: Callable[[float], Any]) -> np.ndarray:
     """Filter an image scaled to 0..1, which its matching of blocks is made for; `noise` is told the range it had."""
     import bm3d
 

@@ -95,6 +95,7 @@ def test_the_classical_filter_takes_the_place_of_weights(run, scan_file, tmp_pat
     assert code == 0
     values = json.loads(out)
     assert (values["task"], values["provenance"]["weights"]) == ("ct-denoise", "non-local means")
+    assert values["kernel"] == values["provenance"]["kernel"] == "none"
     code, _, err = run("restore", scan_file, tmp_path / "no.nii.gz", "--classical", "--task", "all-in-one")
     assert code == 1
     assert "no classical filter for all-in-one; choose one of the tasks ct-denoise" in err

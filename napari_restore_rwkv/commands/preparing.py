@@ -52,19 +52,20 @@ class Setup:
     ) -> tuple[dict[str, Any], str]:
         """Return what is told of a result as plain values, and the end of the line for a person."""
         from ..device import describe
-        from ..network.bi_wkv import kernel_in_use
+        from ..network.model import kernel_of
 
-        kernel = kernel_in_use(self.device).name
+        kernel = kernel_of(self.network, self.device)
         values = {
             "output": str(arguments.output),
             "slices": slices,
             "seconds": round(seconds, 3),
             "task": self.task,
+            "weights": self.network.card.title,
             "device": str(self.device),
             "kernel": kernel,
             "provenance": record,
         }
-        end = f"in {seconds:.1f} s ({self.task}, {describe(self.device)}, {kernel})"
+        end = f"in {seconds:.1f} s ({self.task}, {self.network.card.title}, {describe(self.device)}, {kernel})"
         return values, end + tile_line(record or {}) + precision_line(record or {})
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.bi_wkv import kernel_in_use
 from ..network.checkpoint import KEEPS_MEASURED, TURNS
+from ..network.model import kernel_of
 from ..progress import Progress
 from ..restoration.consistency import keeps_measured
 from .digests import combined_digest, slice_digest
@@ -99,7 +99,7 @@ def computation_identity(network: nn.Module, precision: str) -> dict[str, Any]:
     device = next(network.parameters(), torch.empty(0)).device
     return {
         "model": model_identity(network),
-        "kernel": kernel_in_use(device).name,
+        "kernel": kernel_of(network, device),
         "device": device.type,
         "precision": precision,
         "software": f"napari-restore-rwkv {version('napari-restore-rwkv')}, torch {torch.__version__}",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .bi_wkv import re_wkv
+from .bi_wkv import kernel_in_use, re_wkv
 from .strips import block_in_strips
 
 # Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
@@ -314,6 +314,12 @@ class RestoreRWKV(nn.Module):
             if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
                 module.omni_shift = module.omni_shift.folded()
         return network.requires_grad_(False).eval()
+
+
+def kernel_of(network: nn.Module, device: torch.device) -> str:
+    """Name of the kernel that a network computes its attention with on a device; "none" where it has no attention."""
+    has_attention = any(isinstance(part, SpatialMix) for part in network.modules())
+    return kernel_in_use(device).name if has_attention else "none"
 
 
 def _padded(image: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..network.bi_wkv import kernel_in_use
+from ..network.model import kernel_of
 
 if TYPE_CHECKING:
     from ..scans.intensity import IntensityRule
@@ -65,7 +65,7 @@ def provenance(
         "weights_sha256": getattr(card, "weights_sha256", ""),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "device": str(device),
-        "kernel": kernel_in_use(device).name,
+        "kernel": kernel_of(network, device),
         "torch": torch.__version__,
         **execution,
         "intensity": intensity.as_dict(),

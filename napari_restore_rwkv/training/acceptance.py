@@ -84,16 +84,14 @@ def window_of(modality: str | None) -> tuple[float, float] | None:
 
 
 def restored(network: nn.Module, image: np.ndarray, rule: Any) -> np.ndarray:
-    """Restore one slice (Y, X) in the unit of the scan, as inference does, with a network from `for_inference`."""
+    """Restore one slice (Y, X) in the unit of the scan, as inference does, with a network from `for_inference`.
+
+    Unlike `restore_slice`, it lets values through that are not numbers: weights that went astray are scored as well.
+    """
     device = next(network.parameters()).device
     with torch.no_grad():
         values = network(torch.from_numpy(rule.to_network(image))[None, None].to(device))
     return in_units(values[0, 0].float().cpu().numpy(), image, rule, network)
-
-
-def score_held_out(network: nn.Module, held: Sequence[HeldOut], window: tuple[float, float] | None) -> list[Score]:
-    """Score a network on each held-out slice."""
-    return [score_one(restored(network, one.degraded, one.rule), one, window) for one in held]
 
 
 def score_one(image: np.ndarray, held: HeldOut, window: tuple[float, float] | None) -> Score:

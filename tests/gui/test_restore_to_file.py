@@ -46,6 +46,16 @@ def wait_until_over(qtbot, panel):
     qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
 
 
+def cancel_after(slices, viewer, panel, output, qtbot, gate):
+    """Begin the volume, and cancel it when so many slices have come back and the result is shown."""
+    gate.allowed = slices
+    start(panel, output)
+    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
+    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
+    panel.cancel()
+    wait_until_over(qtbot, panel)
+
+
 def test_a_volume_is_restored_into_a_file_as_without_the_viewer(viewer, panel, output, qtbot, weights_file, tmp_path):
     start(panel, output)
     wait_until_over(qtbot, panel)
@@ -154,12 +164,7 @@ def test_scrolling_moves_the_slice_on_screen_up(viewer, panel, output, qtbot, ga
 
 def test_cancel_keeps_what_is_saved_and_restore_continues(viewer, panel, output, qtbot, gate, weights_file, tmp_path):
     expected = undisturbed(tmp_path / "other.ome.zarr", weights_file)
-    gate.allowed = 19
-    start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
+    cancel_after(19, viewer, panel, output, qtbot, gate)
     assert panel.message.text() == "16 of 40 slices are saved in chest restored.ome.zarr; Restore continues."
     layer = viewer.layers[RESTORED]
     seen = set(gate.order)
@@ -194,12 +199,7 @@ def test_a_slice_looked_at_first_stays_on_screen_in_the_same_layers(viewer, pane
 
 
 def test_this_slice_can_be_restored_in_the_midst_of_a_cancelled_job(viewer, panel, output, qtbot, gate):
-    gate.allowed = 3
-    start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
+    cancel_after(3, viewer, panel, output, qtbot, gate)
     viewer.dims.set_current_step(0, 2)
     start(panel, output, "slice")
     wait_until_over(qtbot, panel)
@@ -241,23 +241,13 @@ def test_a_result_in_a_file_is_mixed_and_exported_like_any_other(
 
 
 def test_an_unfinished_result_is_not_saved_elsewhere(viewer, panel, output, qtbot, gate):
-    gate.allowed = 19
-    start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
+    cancel_after(19, viewer, panel, output, qtbot, gate)
     panel.compare.save()
     assert panel.message.text() == "16 of 40 slices are restored: press Restore to finish before saving."
 
 
 def test_a_damaged_file_is_shown_as_not_done_and_restored_again(viewer, panel, output, qtbot, gate):
-    gate.allowed = 19
-    start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
+    cancel_after(19, viewer, panel, output, qtbot, gate)
     shard = next(file for file in (output / "0").glob("c/**/*") if file.is_file())
     shard.write_bytes(shard.read_bytes()[:-40] + bytes(40))
     gate.allowed = EVERYTHING
@@ -328,12 +318,7 @@ def test_a_refused_file_leaves_the_slices_that_were_shown(viewer, panel, qtbot, 
 
 
 def test_the_difference_of_a_job_that_goes_on_has_its_limits_from_the_start(viewer, panel, output, qtbot, gate):
-    gate.allowed = 19
-    start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: RESTORED in viewer.layers)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
+    cancel_after(19, viewer, panel, output, qtbot, gate)
     for name in (RESTORED, DIFFERENCE):
         viewer.layers.remove(name)
     gate.allowed = 0
