@@ -58,12 +58,33 @@ def with_measured(restored: np.ndarray, image: np.ndarray, extent: Extent) -> np
     ndarray
         Shape (Y, X), float32.
     """
-    rows, columns = (
-        np.abs(np.fft.fftfreq(size) * size) <= end + 0.5 for size, end in zip(image.shape, extent, strict=True)
-    )
     difference = np.fft.fft2(image.astype(np.float64) - restored)
-    correction = np.fft.ifft2(difference * rows[:, None] * columns).real
+    correction = np.fft.ifft2(difference * measured_coefficients(image.shape, extent)).real
     return (restored + correction).astype(np.float32)
+
+
+def measured_coefficients(shape: tuple[int, ...], extent: Extent, crop: tuple[int, ...] | None = None) -> np.ndarray:
+    """Which coefficients of its 2-D FFT were measured, of a slice of this shape or of a crop of it.
+
+    Parameters
+    ----------
+    shape
+        Of the slice, (Y, X).
+    extent
+        From `measured_extent` of the slice.
+    crop
+        Shape of the crop, in whose FFT the same frequencies stand elsewhere; None for the slice itself.
+
+    Returns
+    -------
+    ndarray
+        True or False in the shape of the crop, or of the slice.
+    """
+    rows, columns = (
+        np.abs(np.fft.fftfreq(length)) * size <= end + 0.5
+        for length, size, end in zip(crop or shape, shape, extent, strict=True)
+    )
+    return rows[:, None] & columns
 
 
 def _end(profile: np.ndarray) -> int | None:

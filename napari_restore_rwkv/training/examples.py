@@ -1,11 +1,13 @@
 """Crops to learn from, drawn from the scans while the training runs; nothing is packed beforehand.
 
-A batch is a pair of tensors in network units: degraded crops (B, 1, Y, X), and (B, 2, Y, X) with the target and, in the
-second channel, the weight of each pixel's error. `loss_of` puts the two together:
+A batch is a pair of tensors in network units: degraded crops (B, 1, Y, X), and (B, 3, Y, X) with the target, the weight
+of each pixel's error, and which coefficients of the crop's 2-D FFT were measured and are put back after restoration
+(`restoration.consistency`; none for most weights). `loss_of` puts them together:
 
     loss = sum(weight * |restored - target|^p) / sum(weight),    p = 1, or 2 where the target is noisy itself
 
-Pixels of weight 0 add exactly nothing to it, nor to its gradient.
+Where frequencies were measured, the error is that of the others, and a quarter of that of all. Pixels of weight 0 add
+exactly nothing to the loss, nor to its gradient.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..scans.intensity import IntensityRule, choose_intensity
+from ..scans.kspace import Extent, measured_coefficients, measured_extent
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .noise import box_mean, degraded
@@ -39,7 +42,10 @@ _STRENGTH_SPREAD = 0.35
 # Where smoothed neighbouring slices differ by more than this many deviations, anatomy changes and nothing is learned.
 _LARGEST_CHANGE = 3.0
 
-Images = tuple[np.ndarray, np.ndarray, np.ndarray]
+# How much errors count that are put right after restoration.
+_ALL_FREQUENCIES = 0.25
+
+Images = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +88,28 @@ class Examples:
         Of the simulated noise; a batch follows from the generator that it is drawn with.
     crops
         Sides (0 for a whole slice) and batch of each; see `pairs.CROPS`.
+    keeps_measured
+        Whether measured frequencies are put back after restoration, as the weights ask for.
     """
 
-    def __init__(self, checked: Checked, task: str, *, seed: int = 0, crops: Sequence[tuple[int, int]] = CROPS) -> None:
+    def __init__(
+        self,
+        checked: Checked,
+        task: str,
+        *,
+        seed: int = 0,
+        crops: Sequence[tuple[int, int]] = CROPS,
+        keeps_measured: bool = False,
+    ) -> None:
         self.seed, self.crops, self.mode = seed, tuple(crops), checked.mode
         known = {side: odds for (side, _), odds in zip(CROPS, _CROP_ODDS, strict=True)}
         odds = np.array([known.get(side, 1.0) for side, _ in self.crops])
         self._odds = odds / odds.sum()
         everything = [labels for labels in checked.covered if labels]
         only_marked = any(labels.slices[TRAIN] for labels in everything)
-        self._sources = [_Source(checked, n, task, seed, only_marked) for n in range(len(checked.material))]
+        self._sources = [
+            _Source(checked, n, task, seed, only_marked, keeps_measured) for n in range(len(checked.material))
+        ]
         self._training = [
             (m, i)
             for m, (split, labels) in enumerate(zip(checked.splits, checked.covered, strict=True))
@@ -111,8 +129,8 @@ class Examples:
         pieces = [self._piece(rng, side) for _ in range(count)]
         # Whole slices of several scans may have several shapes.
         pieces = [piece for piece in pieces if piece[0].shape == pieces[0][0].shape]
-        given, target, weight = (np.stack(images) for images in zip(*pieces, strict=True))
-        return torch.from_numpy(given[:, None]), torch.from_numpy(np.stack((target, weight), axis=1))
+        given, *wanted = (np.stack(images) for images in zip(*pieces, strict=True))
+        return torch.from_numpy(given[:, None]), torch.from_numpy(np.stack(wanted, axis=1))
 
     def held_out(self, most: int | None = None) -> list[HeldOut]:
         """Read the held-out slices, at most so many of them, evenly spread."""
@@ -131,13 +149,16 @@ class Examples:
 
 
 def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the loss for `Trainer`, called with restored, target with weight, and degraded."""
+    """Return the loss for `Trainer`, called with restored, what is wanted (see above), and degraded."""
 
-    def loss(restored: Tensor, target_and_weight: Tensor, given: Tensor) -> Tensor:
-        target, weight = target_and_weight[:, :1], target_and_weight[:, 1:]
+    def loss(restored: Tensor, wanted: Tensor, given: Tensor) -> Tensor:
+        target, weight, measured = wanted.split(1, dim=1)
         difference = torch.where(weight > 0, restored - target, 0)
         # The mean of noisy targets is the truth, their median need not be.
         error = difference.square() if mode == "noisy" else difference.abs()
+        if measured.any():
+            remaining = torch.fft.ifft2(torch.fft.fft2(difference) * (1 - measured)).real
+            error = (remaining.abs() + _ALL_FREQUENCIES * error) / (1 + _ALL_FREQUENCIES)
         return (weight * error).sum() / weight.sum().clamp_min(1)
 
     return loss
@@ -146,14 +167,17 @@ def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 class _Source:
     """One scan's worth of examples."""
 
-    def __init__(self, checked: Checked, number: int, task: str, seed: int, only_marked: bool) -> None:
+    def __init__(
+        self, checked: Checked, number: int, task: str, seed: int, only_marked: bool, keeps_measured: bool
+    ) -> None:
         self.one, self.axis, self.mode = checked.material[number], checked.axis, checked.mode
         self.training, self.distance = checked.splits[number].training, checked.distances[number]
-        self.task, self.seed, self.only_marked = task, seed, only_marked
+        self.task, self.seed, self.only_marked, self.keeps_measured = task, seed, only_marked, keeps_measured
         self.given = Slices(self.one.scan, self.axis)
         self.reference = None if self.one.target is None else Slices(self.one.target, self.axis)
         self.rule = choose_intensity(self.one.scan)
         self._simulated: dict[tuple[int, int], np.ndarray] = {}
+        self._extents: dict[tuple[int, int], Extent | None] = {}
         self._change: float | None = None
 
     def usable(self, numbers: Sequence[int]) -> Sequence[int]:
@@ -167,13 +191,14 @@ class _Source:
         return self.given.read(index) if self.mode != "reference" else self._simulate(index, realisation)
 
     def piece(self, index: int, side: int, rng: np.random.Generator) -> Images:
-        """A crop in network units: degraded, target, weight."""
+        """A crop in network units: degraded, target, weight, and which of its coefficients were measured."""
         height, width = self.given.plane
         rows, columns = (side, side) if side else (height, width)
         labels = None if self.one.labels is None else labelled_slice(self.one.labels, index, self.axis)
         y, x = self._corner(labels, rows, columns, rng)
         box = (slice(y, y + rows), slice(x, x + columns))
-        given = self.degraded(index, int(rng.integers(_REALISATIONS)))[box]
+        realisation = int(rng.integers(_REALISATIONS))
+        given = self.degraded(index, realisation)[box]
         marked = None if labels is None else labels[box]
         weight = weights_of(marked, given.shape, self.only_marked)
         target = self._target(index, box, weight)
@@ -185,7 +210,7 @@ class _Source:
         flips = tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))
         images = (self.rule.to_network(given), self.rule.to_network(target), weight)
         given, target, weight = (np.ascontiguousarray(np.pad(im, pads, mode="symmetric")[flips]) for im in images)
-        return given, target, weight
+        return given, target, weight, self._measured(index, realisation, (rows, columns))
 
     def held_out(self, number: int, index: int) -> HeldOut:
         whole = (slice(None), slice(None))
@@ -228,6 +253,19 @@ class _Source:
         weight *= np.abs(smooth[2] - smooth[0]) <= _LARGEST_CHANGE * self._change
         weight *= np.abs(smooth[1] - (smooth[0] + smooth[2]) / 2) <= _LARGEST_CHANGE * self._change * np.sqrt(0.75)
         return target
+
+    def _measured(self, index: int, realisation: int, crop: tuple[int, int]) -> np.ndarray:
+        """Which coefficients of a crop are put back after restoration, 1 or 0."""
+        if not self.keeps_measured:
+            return np.zeros(crop, np.float32)
+        key = (index, realisation)
+        if key not in self._extents:
+            whole = self.degraded(index, realisation)
+            self._extents[key] = measured_extent(whole) if np.isfinite(whole).all() else None
+        extent = self._extents[key]
+        if extent is None:
+            return np.zeros(crop, np.float32)
+        return measured_coefficients(self.given.plane, extent, crop).astype(np.float32)
 
     def _around(self, index: int, box: tuple[slice, slice]) -> Images:
         """A crop of a slice, between the same of the slices before and after it that have noise of their own."""

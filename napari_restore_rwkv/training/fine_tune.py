@@ -18,6 +18,7 @@ from ..device import choose_device
 from ..errors import DeviceError, ScanError
 from ..network.bundles import merged
 from ..network.checkpoint import Card, for_inference, load_checkpoint
+from ..restoration.consistency import keeps_measured
 from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
@@ -133,7 +134,13 @@ class _Run:
         crops = work.crops if work and work.crops else self._crops(network)
         if work and not work.crops:
             work.begin(crops)
-        examples = self.examples = Examples(self.checked, self.card.task, seed=self.options.seed, crops=crops)
+        examples = self.examples = Examples(
+            self.checked,
+            self.card.task,
+            seed=self.options.seed,
+            crops=crops,
+            keeps_measured=keeps_measured(self.plain),
+        )
         if not examples.training_slices:
             return self._nothing_learned("nothing is marked 1 (train here) in a slice that may be trained on")
         held = examples.held_out(SCORED_SLICES)

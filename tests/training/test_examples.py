@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 from phantom import clean_scan, noisy_scan, scan_of
+from scipy.ndimage import gaussian_filter
 
+from napari_restore_rwkv.scans.kspace import measured_coefficients
 from napari_restore_rwkv.scans.lazy import LazyVoxels
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.annotations import HOLD_OUT, IGNORE, KEEP, TRAIN, coverage
 from napari_restore_rwkv.training.examples import Examples, loss_of
 from napari_restore_rwkv.training.material import Material, check_material
@@ -33,7 +37,7 @@ def poisoned(scan, numbers):
 def test_a_batch_is_the_same_place_of_both_scans(pair, rng):
     given, target = examples_of(pair).draw(rng)
     assert given.shape == (3, 1, 16, 16)
-    assert target.shape == (3, 2, 16, 16)
+    assert target.shape == (3, 3, 16, 16)
     difference = (given - target[:, :1]) * 4096
     assert float(difference.std()) == pytest.approx(50, rel=0.2)
     assert float(target[:, 1].min()) == 1
@@ -61,11 +65,51 @@ def test_a_batch_of_ignored_pixels_has_no_gradient_at_all(tiny_network, pair, rn
 
 
 def test_emphasised_pixels_count_three_times():
-    target = torch.zeros(1, 2, 1, 2)
+    target = torch.zeros(1, 3, 1, 2)
     target[0, 1, 0] = torch.tensor([1.0, 3.0])
     restored = torch.tensor([[[[1.0, 2.0]]]])
     assert loss_of("paired")(restored, target, restored).item() == pytest.approx((1 + 3 * 2) / 4)
     assert loss_of("noisy")(restored, target, restored).item() == pytest.approx((1 + 3 * 4) / 4)
+
+
+def waves(*frequencies):
+    """Cosines along x of so many cycles in 16 pixels, (1, 1, 16, 16)."""
+    turns = torch.arange(16) / 16 * 2 * torch.pi
+    return sum(torch.cos(frequency * turns) for frequency in frequencies).expand(1, 1, 16, 16)
+
+
+def test_errors_of_measured_frequencies_count_a_quarter():
+    wanted = torch.ones(1, 3, 16, 16)
+    wanted[:, 0] = 0
+    wanted[:, 2] = torch.from_numpy(measured_coefficients((16, 16), (3, 3)))
+    loss = loss_of("paired")
+    outside, inside = (loss(waves(frequency), wanted, waves(0)).item() for frequency in (5, 2))
+    assert outside == pytest.approx(waves(5).abs().mean().item())
+    assert inside == pytest.approx(0.2 * waves(2).abs().mean().item())
+
+
+def test_pixels_that_do_not_count_have_no_gradient_where_frequencies_were_measured(rng):
+    wanted = torch.ones(1, 3, 16, 16)
+    wanted[:, 1, :, 10:] = 0
+    wanted[:, 2] = torch.from_numpy(measured_coefficients((16, 16), (3, 3)))
+    restored = torch.from_numpy(rng.normal(0, 1, (1, 1, 16, 16))).requires_grad_()
+    loss_of("paired")(restored, wanted, restored).backward()
+    assert restored.grad[..., :10].all()
+    assert not restored.grad[..., 10:].any()
+
+
+def test_a_crop_knows_which_frequencies_of_its_slice_were_measured(rng):
+    sharp = [gaussian_filter(rng.normal(0, 1, (96, 96)), 0.7) + 2 for _ in range(8)]
+    low = [low_resolution(image, 2) for image in sharp]
+    low, sharp = (Scan(500 * np.stack(images).astype(np.float32), modality="MR") for images in (low, sharp))
+    checked = check_material(Material(low, sharp), "MR")
+    given, wanted = Examples(checked, "mri-sr", crops=((48, 4),), keeps_measured=True).draw(rng)
+    measured = wanted[:, 2].bool()
+    assert float(measured.float().mean()) == pytest.approx(1 / 4, abs=0.04)
+    power = torch.fft.fft2(given[:, 0] * torch.outer(*2 * [torch.hann_window(48)])).abs().square()
+    assert float(power[~measured].sum() / power.sum()) < 0.02
+    _, wanted = Examples(checked, "mri-sr", crops=((48, 4),)).draw(rng)
+    assert not wanted[:, 2].any()
 
 
 @pytest.mark.parametrize("mode", ["paired", "noisy", "reference"])
