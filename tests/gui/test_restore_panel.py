@@ -260,6 +260,15 @@ def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, 
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
 
+def test_what_was_said_of_a_result_goes_when_another_scan_is_chosen(viewer, ct_panel, run_to_the_end):
+    run_to_the_end(ct_panel)
+    said = ct_panel.message.text()
+    ct_panel.form.whole_volume.setChecked(True)
+    assert ct_panel.message.text() == said, "the same scan"
+    ct_panel.choose_layer(viewer.add_image(np.zeros((3, 8, 8), np.float32), name="another"))
+    assert ct_panel.message.text() == ""
+
+
 @pytest.mark.parametrize(
     "voxels",
     [np.arange(15, dtype=np.float32).reshape(1, 3, 5), np.full((3, 8, 8), 40.0, np.float32)],

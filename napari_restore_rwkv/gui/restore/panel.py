@@ -47,6 +47,8 @@ class RestorePanel(QWidget):
         # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
         self.opener = JobOpener(napari_viewer)
+        # The layer that the sentence in the messages line is about, where it tells of a result.
+        self._told_of: Layer | None = None
         self._build()
         self._connect()
         self._look_around()
@@ -224,6 +226,9 @@ class RestorePanel(QWidget):
 
     def _on_choice(self) -> None:
         self.restore_button.setText(RESTORE)
+        if self._told_of is not None and self.form.layer is not self._told_of:
+            self._told_of = None
+            self.say("")
 
     def _on_progress(self, done: int, total: int, text: str) -> None:
         self.bar.setRange(0, total)
@@ -239,6 +244,7 @@ class RestorePanel(QWidget):
         self._let_run(False)
         self._look_for_unfinished()
         self.say(sentence)
+        self._told_of = self.form.layer
         if self.job.is_saved and self.form.layer is not None:
             self.form.save.renew(self.form.layer)
         if self.job.rest_remains:
