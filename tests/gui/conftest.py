@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from file_jobs import Gate
 from napari.components import ViewerModel
 from napari.layers import Layer
 from phantom import QUICK, clean_scan, noisy_scan
@@ -144,9 +145,8 @@ def viewer():
 
 
 @pytest.fixture
-def make_file_panel(qtbot, monkeypatch):
-    """Make the panel with the real network and jobs, on a machine that is known at once; it is shut down at the end."""
-    monkeypatch.setattr(restore_panel, "look_around", surroundings)
+def open_panel(qtbot):
+    """Open the panel for a viewer and wait until it knows its machine; it is shut down and deleted at the end."""
     panels = []
 
     def make(viewer):
@@ -163,22 +163,28 @@ def make_file_panel(qtbot, monkeypatch):
 
 
 @pytest.fixture
-def make_panel(qtbot, restoration):
-    """Make the panel for a viewer; it is shut down and deleted at the end."""
-    panels = []
+def make_file_panel(open_panel, monkeypatch):
+    """Make the panel with the real network and jobs, on a machine that is known at once."""
+    monkeypatch.setattr(restore_panel, "look_around", surroundings)
+    return open_panel
 
-    def make(viewer):
-        panel = restore_panel.RestorePanel(viewer)
-        panels.append(panel)
-        qtbot.waitUntil(lambda: panel.form.devices.count() == 1 and panel.form.devices.currentData() == "cpu")
-        return panel
 
-    yield make
+@pytest.fixture
+def make_panel(open_panel, restoration):
+    """Make the panel with a restoration that stands in; what holds it is let go at the end."""
+    yield open_panel
     restoration.hold.set()
-    for panel in panels:
-        panel.shut_down()
-        panel.deleteLater()
-    qtbot.wait(20)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    return Gate(monkeypatch)
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Where the chest is restored to."""
+    return tmp_path / "chest restored.ome.zarr"
 
 
 @pytest.fixture

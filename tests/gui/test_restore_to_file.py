@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from file_jobs import EVERYTHING, SLICES, Gate, chest, chest_layer, shards, undisturbed
+from file_jobs import EVERYTHING, SLICES, chest, chest_layer, shards, undisturbed
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
@@ -14,16 +14,6 @@ from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
 
 CT, RESTORED, DIFFERENCE = "chest", "chest [restored]", "chest [restored - input]"
-
-
-@pytest.fixture
-def gate(monkeypatch):
-    return Gate(monkeypatch)
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "chest restored.ome.zarr"
 
 
 @pytest.fixture

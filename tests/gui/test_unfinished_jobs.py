@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from file_jobs import EVERYTHING, Gate, chest, chest_layer, shards, undisturbed
+from file_jobs import EVERYTHING, chest, chest_layer, shards, undisturbed
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui import contributions
@@ -19,16 +19,6 @@ from napari_restore_rwkv.progress import Progress, finish
 from napari_restore_rwkv.scans.files import write_scan
 
 OFFER = "Unfinished: chest restored.ome.zarr, 16 of 40 slices"
-
-
-@pytest.fixture
-def gate(monkeypatch):
-    return Gate(monkeypatch)
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "chest restored.ome.zarr"
 
 
 @pytest.fixture
@@ -130,7 +120,9 @@ def test_a_cancelled_job_is_offered_at_the_next_start_and_takes_the_scan_that_is
     assert finish(verify(cancelled)).sound
 
 
-def test_a_resumed_job_that_is_cancelled_again_is_continued_by_restore(viewer, make_file_panel, cancelled, qtbot, gate):
+@pytest.fixture
+def cancelled_again(viewer, make_file_panel, cancelled, qtbot, gate):
+    """A panel that went on with the cancelled job and was cancelled once more."""
     gate.allowed = len(gate.order) + 3
     panel = make_file_panel(viewer)
     gate.waiting.clear()
@@ -139,6 +131,11 @@ def test_a_resumed_job_that_is_cancelled_again_is_continued_by_restore(viewer, m
     qtbot.waitUntil(lambda: len(viewer.layers) == 3)
     panel.cancel()
     wait_until_over(qtbot, panel)
+    return panel
+
+
+def test_a_resumed_job_that_is_cancelled_again_is_continued_by_restore(viewer, cancelled_again, qtbot, gate):
+    panel = cancelled_again
     assert panel.message.text().endswith("slices are saved in chest restored.ome.zarr; Restore continues.")
     gate.allowed = EVERYTHING
     panel.restore()
@@ -147,16 +144,8 @@ def test_a_resumed_job_that_is_cancelled_again_is_continued_by_restore(viewer, m
     assert len(viewer.layers) == 3
 
 
-def test_what_restore_goes_on_with_is_not_offered_beside_it(viewer, make_file_panel, cancelled, qtbot, gate):
-    gate.allowed = len(gate.order) + 3
-    panel = make_file_panel(viewer)
-    gate.waiting.clear()
-    offered(panel, qtbot).resume.click()
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3)
-    panel.cancel()
-    wait_until_over(qtbot, panel)
-    qtbot.waitUntil(panel.unfinished.isHidden)
+def test_what_restore_goes_on_with_is_not_offered_beside_it(cancelled_again, qtbot):
+    qtbot.waitUntil(cancelled_again.unfinished.isHidden)
 
 
 def test_a_forgotten_job_is_not_offered_again_and_its_file_stays(viewer, make_file_panel, cancelled, qtbot):

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
 
 from ..background import Background
 from ..form_parts import beside
 from ..layers import layer_to_scan
-from .slice_preview import SlicePreview, looked_at
+from .preview_switch import Picture, PreviewSwitch
 
 if TYPE_CHECKING:
+    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image
+
 
 BLEND_AFTER_MS = 250
 BUNDLES = "Fine-tuned weights (*.restorerwkv)"
@@ -63,19 +65,14 @@ class BlendTools(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._trained: Trained | None = None
-        self._shown = SlicePreview(viewer, "blend preview")
-        self._previews = Background(self, wait_ms=BLEND_AFTER_MS)
         self._files = Background(self)
         self.folder = Path()
         self._build()
         self.slider.valueChanged.connect(self._on_slider)
-        self.preview.toggled.connect(self._on_preview)
+        self.preview.failed.connect(self.failed)
         self.save_button.clicked.connect(self._ask_for_a_name)
-        self._previews.answered.connect(self._show)
-        self._previews.failed.connect(self.failed)
         self._files.answered.connect(self.saved)
         self._files.failed.connect(self.failed)
-        viewer.dims.events.current_step.connect(self._ask_preview)
 
     @property
     def amount(self) -> float:
@@ -103,7 +100,7 @@ class BlendTools(QWidget):
 
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
-        self._viewer.dims.events.current_step.disconnect(self._ask_preview)
+        self.preview.let_go()
 
     def _build(self) -> None:
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -111,7 +108,9 @@ class BlendTools(QWidget):
         self.slider.setValue(100)
         self.slider.setToolTip("0 %: the old weights; 100 %: the new ones")
         self.percent = QLabel("100 %")
-        self.preview = QCheckBox("show beside the scan")
+        self.preview = PreviewSwitch(
+            "show beside the scan", self._viewer, "blend preview", self._subject, BLEND_AFTER_MS, self
+        )
         self.save_button = QPushButton("Save as ...")
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -123,27 +122,17 @@ class BlendTools(QWidget):
         self.percent.setText(f"{value} %")
         # The old weights are there already.
         self.save_button.setEnabled(value > 0)
-        self._ask_preview()
+        self.preview.ask()
 
-    def _on_preview(self, wanted: bool) -> None:
-        if wanted:
-            self._ask_preview()
-        else:
-            self._previews.forget()
-            self._shown.remove()
-
-    def _ask_preview(self, event: Any = None) -> None:
+    def _subject(self) -> tuple[Image, int, Picture] | None:
         trained = self._trained
         layer = trained.layer if trained is not None else None
-        if not self.preview.isChecked() or trained is None or layer is None or layer not in self._viewer.layers:
-            return
-        index = looked_at(self._viewer, layer, trained.axis)
-        if index is None:
-            return
+        if trained is None or layer is None or layer not in self._viewer.layers:
+            return None
         frame = self._viewer.dims.current_step[self._viewer.dims.ndim - 4] if layer.ndim == 4 else None
         scan, amount = layer_to_scan(layer, frame), self.amount
 
-        def work() -> Any:
+        def blended(index: int) -> np.ndarray:
             from ...restoration.restore import restore_slice
             from ...scans.intensity import choose_intensity
             from ...training.outcome import blended_network
@@ -152,15 +141,9 @@ class BlendTools(QWidget):
             network = blended_network(trained.old, trained.new, amount)
             image = Slices(scan, trained.axis).read(index)
             card: Any = network.card
-            rule = choose_intensity(scan, scan.modality or card.modality)
-            return trained, index, restore_slice(image, network, rule)
+            return restore_slice(image, network, choose_intensity(scan, scan.modality or card.modality))
 
-        self._previews.ask(work)
-
-    def _show(self, made: tuple[Trained, int, Any]) -> None:
-        trained, index, image = made
-        if self.preview.isChecked() and trained is self._trained and trained.layer is not None:
-            self._shown.show(trained.layer, trained.axis, index, image)
+        return layer, trained.axis, blended
 
     def _ask_for_a_name(self) -> None:
         proposed = self.folder / f"blend {self.slider.value()} percent.restorerwkv"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QWidget
 
 from ...errors import RestoreError
 from ..background import Background
@@ -14,9 +14,10 @@ from ..form_parts import beside, hint
 from ..layer_choice import LayerChoice
 from ..layers import layer_to_scan
 from ..restore.comparison import is_result
-from .slice_preview import SlicePreview, looked_at
+from .preview_switch import Picture, PreviewSwitch
 
 if TYPE_CHECKING:
+    import numpy as np
     from napari.components import ViewerModel
 
     from ...tasks import Task
@@ -45,18 +46,13 @@ class DegradationTools(QWidget):
         self._choice: FineTuneChoice | None = None
         self._strengths: dict[str, Any] = {}
         self._task: Task | None = None
-        self._shown = SlicePreview(viewer, "simulated degradation")
-        self._previews = Background(self, wait_ms=PREVIEW_AFTER_MS)
         self._fits = Background(self)
         self._build()
         self.strength.valueChanged.connect(self.changed)
         self.fit_button.clicked.connect(self.fit)
-        self.preview.toggled.connect(self._on_preview)
+        self.preview.failed.connect(self.failed)
         self._fits.answered.connect(self._show_fit)
         self._fits.failed.connect(self._on_fit_failed)
-        self._previews.answered.connect(self._show)
-        self._previews.failed.connect(self.failed)
-        viewer.dims.events.current_step.connect(self._ask_preview)
 
     def tell_strengths(self, strengths: dict[str, Any]) -> None:
         """Say what the strength of each task means, as in `simulate.whole_scan.STRENGTHS`."""
@@ -69,7 +65,7 @@ class DegradationTools(QWidget):
             self._task = choice.task
             self._offer_strengths(choice.task)
         self.fit_button.setEnabled(choice is not None)
-        self._ask_preview()
+        self.preview.ask()
 
     def fit(self) -> None:
         """Fit the strength to the noise of the chosen layer."""
@@ -98,7 +94,7 @@ class DegradationTools(QWidget):
 
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
-        self._viewer.dims.events.current_step.disconnect(self._ask_preview)
+        self.preview.let_go()
         self.like.let_go()
 
     def _build(self) -> None:
@@ -112,7 +108,9 @@ class DegradationTools(QWidget):
         )
         self.fit_button = QPushButton("Fit")
         self.fit_button.setToolTip("Choose the strength that gives the noise of this scan")
-        self.preview = QCheckBox("show it beside the scan")
+        self.preview = PreviewSwitch(
+            "show it beside the scan", self._viewer, "simulated degradation", self._subject, PREVIEW_AFTER_MS, self
+        )
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -143,30 +141,15 @@ class DegradationTools(QWidget):
         self.about.setText("")
         self.failed.emit(error)
 
-    def _on_preview(self, wanted: bool) -> None:
-        if wanted:
-            self._ask_preview()
-        else:
-            self._previews.forget()
-            self._shown.remove()
-
-    def _ask_preview(self, event: Any = None) -> None:
+    def _subject(self) -> tuple[Image, int, Picture] | None:
         choice = self._choice
-        if not self.preview.isChecked() or choice is None or choice.target is None or self.isHidden():
-            return
-        index = looked_at(self._viewer, choice.layer, choice.axis)
-        if index is None:
-            return
+        if choice is None or choice.target is None or self.isHidden():
+            return None
         target, task, strength = choice.target, choice.task.name, self.strength.value()
 
-        def work() -> Any:
+        def simulated(index: int) -> np.ndarray:
             from ...training.noise import preview_degradation
 
-            return choice, index, preview_degradation(target, index, task, strength)
+            return preview_degradation(target, index, task, strength)
 
-        self._previews.ask(work)
-
-    def _show(self, made: tuple[FineTuneChoice, int, Any]) -> None:
-        choice, index, image = made
-        if self.preview.isChecked():
-            self._shown.show(choice.layer, choice.axis, index, image)
+        return choice.layer, choice.axis, simulated
