@@ -1,12 +1,12 @@
 """Measure every task at several strengths on the validation subjects, beside what else one could do.
 
-    python scripts/benchmark_restoration.py [--task TASK ...] [--slices N] [--without bm3d]
+    python scripts/benchmark_restoration.py [--task TASK ...] [--slices N] [--without bm3d] [--only METHOD ...]
 
-Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, where tasks that are not named
-keep their rows, and pictures of the slices that gained least. The strengths of the classical filters are tuned on
-training subjects, for each task and strength anew; "as offered" is the filter of the package, which knows the slice
-alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise of CT. A U-Net takes part
-where train_unet.py has trained one. Times are those of a machine that may have other work to do.
+Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, where tasks and methods that are
+not measured keep their rows, and pictures of the slices that gained least. The strengths of the classical filters are
+tuned on training subjects, for each task and strength anew; "as offered" is the filter of the package, which knows the
+slice alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise of CT. A U-Net takes
+part where train_unet.py has trained one. Times are those of a machine that may have other work to do.
 """
 
 import argparse
@@ -198,10 +198,15 @@ def learned(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str
     }
 
 
-def measure(case: Case, without: tuple[str, ...]) -> tuple[list[dict[str, object]], Image.Image | None]:
+def measure(
+    case: Case, without: tuple[str, ...], only: list[str]
+) -> tuple[list[dict[str, object]], Image.Image | None]:
     """Rows of the table for one case, and a picture of the slice that gained least by ours."""
-    methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, "")}
-    methods |= classical(case, without) | learned(case, without)
+    networks = learned(case, without)
+    # To tune the filters takes longest: only if one of them is wanted.
+    filters = {} if only and set(only) <= set(networks) else classical(case, without)
+    methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, ""), **filters, **networks}
+    methods = {name: method for name, method in methods.items() if not only or name in (*only, "input")}
     rows: list[dict[str, object]] = []
     results: dict[str, list[np.ndarray]] = {}
     for name, (apply, setting) in methods.items():
@@ -231,7 +236,7 @@ def measure(case: Case, without: tuple[str, ...]) -> tuple[list[dict[str, object
             }
         )
         print(f"{case.task} {case.strength}: {name} {setting} {rows[-1]['psnr']:.2f} dB, {seconds:.2f} s", flush=True)
-    return rows, _picture(case, results, rows)
+    return rows, None if only else _picture(case, results, rows)
 
 
 def table(rows: list[dict[str, object]], heads: dict[str, dict[str, object]]) -> str:
@@ -312,6 +317,10 @@ def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[s
     return Image.fromarray((255 * np.concatenate(grey, axis=1)).astype(np.uint8))
 
 
+def _place(row: dict[str, object]) -> tuple[object, ...]:
+    return row["task"], row["strength"], row["method"]
+
+
 def _reset_peak() -> None:
     """Let Linux count the peak memory of this process anew; elsewhere the figure stays 0."""
     path = Path("/proc/self/clear_refs")
@@ -331,6 +340,9 @@ def main() -> None:
     parser.add_argument("--task", choices=tuple(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--slices", type=int, default=8, help="validation slices of each case, at most (8)")
     parser.add_argument("--without", choices=("bm3d", "unet"), nargs="+", default=[])
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="METHOD", help="as in the table; others keep their rows"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     chosen = parser.parse_args()
@@ -338,23 +350,28 @@ def main() -> None:
     pictures = chosen.output / "restoration_failures"
     pictures.mkdir(parents=True, exist_ok=True)
     report = chosen.output / "restoration.json"
-    # Tasks that are not measured now keep what was measured of them.
     known = json.loads(report.read_text()) if report.exists() else {"measured": {}, "rows": []}
     heads: dict[str, dict[str, object]] = known["measured"]
-    rows: list[dict[str, object]] = [row for row in known["rows"] if row["task"] not in chosen.task]
+    measured: list[dict[str, object]] = []
     for task in chosen.task:
-        heads[task] = {
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "threads": chosen.threads,
-            "slices": chosen.slices,
-        }
+        if not chosen.only:
+            known["rows"] = [row for row in known["rows"] if row["task"] != task]
+            heads[task] = {
+                "date": date.today().isoformat(),
+                "machine": f"{platform.machine()}, {platform.system()}",
+                "threads": chosen.threads,
+                "slices": chosen.slices,
+            }
         for number, case in enumerate(CASES[task](chosen.slices)):
-            found, picture = measure(case, tuple(chosen.without))
-            rows += found
+            found, picture = measure(case, tuple(chosen.without), chosen.only)
+            measured += found
             if picture:
                 picture.save(pictures / f"{task}_{number}.png")
-    rows.sort(key=lambda row: list(CASES).index(str(row["task"])))
+    again = {_place(row) for row in measured}
+    rows = [row for row in known["rows"] if _place(row) not in again] + measured
+    cases = list(dict.fromkeys((row["task"], row["strength"]) for row in rows))
+    cases.sort(key=lambda case: list(CASES).index(str(case[0])))
+    rows.sort(key=lambda row: (cases.index((row["task"], row["strength"])), row["method"] != "input"))
     report.write_text(json.dumps({"measured": heads, "rows": rows}, indent=1) + "\n")
     (chosen.output / "restoration.md").write_text(table(rows, heads))
 
