@@ -8,7 +8,7 @@ each other and of the restored slice r:
 
 The first term has no noise floor, but is too low by the squared change of anatomy between neighbours, and by noise that
 slices share; the others, which are the same before and after, make up for it. It is an estimate: where the scan's own
-noise is shared by its slices, gains in dB are told too large (1.7 for 0.7 in benchmarks/fine_tune.json).
+noise is shared by its slices, gains in dB are told too large (1.6 for 0.4 in benchmarks/fine_tune.json).
 SSIM is then that to the mean of the neighbours.
 """
 
