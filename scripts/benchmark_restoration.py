@@ -14,7 +14,7 @@ import importlib.util
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,6 +43,7 @@ from napari_restore_rwkv.training.recipes.recipe import load_slices
 OUTPUT = ROOT / "benchmarks"
 Filter = Callable[[np.ndarray], np.ndarray]
 Slices = list[tuple[np.ndarray, np.ndarray]]  # degraded and clean
+Row = dict[str, object]
 OURS, ALL_IN_ONE, OFFERED = "ours, light", "ours, all-in-one", "NLM, as offered"
 _TRIED = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0, 13.0)
 _MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -153,7 +154,7 @@ def pet_cases(slices: int) -> list[Case]:
 CASES = {"ct-denoise": ct_cases, "mri-sr": mri_cases, "pet-low-count": pet_cases}
 
 
-def classical(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str]]:
+def classical(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, str]]:
     """The classical filters, each with the strength that was best on the training slices."""
 
     def means(strength: float) -> Filter:
@@ -179,7 +180,7 @@ def classical(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, s
     return filters
 
 
-def learned(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str]]:
+def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, str]]:
     """Our shipped weights, the all-in-one network, and the U-Net, as far as they are there."""
     rule = choose_intensity(Scan(np.stack([low for low, _ in case.measured]), modality=case.modality, unit=case.unit))
     networks: dict[str, torch.nn.Module] = {}
@@ -199,15 +200,15 @@ def learned(case: Case, without: tuple[str, ...]) -> dict[str, tuple[Filter, str
 
 
 def measure(
-    case: Case, without: tuple[str, ...], only: list[str]
-) -> tuple[list[dict[str, object]], Image.Image | None]:
+    case: Case, without: Collection[str] = (), only: Collection[str] = ()
+) -> tuple[list[Row], Image.Image | None]:
     """Rows of the table for one case, and a picture of the slice that gained least by ours."""
     networks = learned(case, without)
     # To tune the filters takes longest: only if one of them is wanted.
     filters = {} if only and set(only) <= set(networks) else classical(case, without)
     methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, ""), **filters, **networks}
     methods = {name: method for name, method in methods.items() if not only or name in (*only, "input")}
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     results: dict[str, list[np.ndarray]] = {}
     for name, (apply, setting) in methods.items():
         _reset_peak()
@@ -239,7 +240,20 @@ def measure(
     return rows, None if only else _picture(case, results, rows)
 
 
-def table(rows: list[dict[str, object]], heads: dict[str, dict[str, object]]) -> str:
+def together(known: list[Row], measured: list[Row]) -> list[Row]:
+    """Known rows and new ones, which take the place of what was measured before; by case, its input first."""
+
+    def place(row: Row) -> tuple[object, ...]:
+        return row["task"], row["strength"], row["method"]
+
+    again = {place(row) for row in measured}
+    rows = [row for row in known if place(row) not in again] + measured
+    cases = list(dict.fromkeys((row["task"], row["strength"]) for row in (*known, *measured)))
+    cases.sort(key=lambda case: list(CASES).index(str(case[0])))
+    return sorted(rows, key=lambda row: (cases.index((row["task"], row["strength"])), row["method"] != "input"))
+
+
+def table(rows: list[Row], heads: dict[str, dict[str, object]]) -> str:
     """The rows as Markdown, with how each task was measured."""
     lines = [
         "# Restoration measured",
@@ -276,7 +290,7 @@ def _mean_psnr(case: Case, apply: Filter) -> float:
     return float(np.mean([score_slice(apply(low), clean, case.window).psnr for low, clean in case.tuning]))
 
 
-def _bm3d_is_there(without: tuple[str, ...]) -> bool:
+def _bm3d_is_there(without: Collection[str]) -> bool:
     return "bm3d" not in without and importlib.util.find_spec("bm3d") is not None
 
 
@@ -299,7 +313,7 @@ def bm3d_filtered(image: np.ndarray, noise: Callable[[float], Any]) -> np.ndarra
     return bm3d.bm3d((image - low) / width, noise(width)) * width + low
 
 
-def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[str, object]]) -> Image.Image | None:
+def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[Row]) -> Image.Image | None:
     """Input, best classical filter, ours, clean, and ours - clean of the slice that gained least, side by side."""
     if OURS not in results:
         return None
@@ -315,10 +329,6 @@ def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[dict[s
     limit = max(float(np.percentile(np.abs(difference), 99.5)), 1e-6)
     grey.append((difference / (2 * limit) + 0.5).clip(0, 1))
     return Image.fromarray((255 * np.concatenate(grey, axis=1)).astype(np.uint8))
-
-
-def _place(row: dict[str, object]) -> tuple[object, ...]:
-    return row["task"], row["strength"], row["method"]
 
 
 def _reset_peak() -> None:
@@ -352,7 +362,7 @@ def main() -> None:
     report = chosen.output / "restoration.json"
     known = json.loads(report.read_text()) if report.exists() else {"measured": {}, "rows": []}
     heads: dict[str, dict[str, object]] = known["measured"]
-    measured: list[dict[str, object]] = []
+    measured: list[Row] = []
     for task in chosen.task:
         if not chosen.only:
             known["rows"] = [row for row in known["rows"] if row["task"] != task]
@@ -363,15 +373,11 @@ def main() -> None:
                 "slices": chosen.slices,
             }
         for number, case in enumerate(CASES[task](chosen.slices)):
-            found, picture = measure(case, tuple(chosen.without), chosen.only)
+            found, picture = measure(case, chosen.without, chosen.only)
             measured += found
             if picture:
                 picture.save(pictures / f"{task}_{number}.png")
-    again = {_place(row) for row in measured}
-    rows = [row for row in known["rows"] if _place(row) not in again] + measured
-    cases = list(dict.fromkeys((row["task"], row["strength"]) for row in rows))
-    cases.sort(key=lambda case: list(CASES).index(str(case[0])))
-    rows.sort(key=lambda row: (cases.index((row["task"], row["strength"])), row["method"] != "input"))
+    rows = together(known["rows"], measured)
     report.write_text(json.dumps({"measured": heads, "rows": rows}, indent=1) + "\n")
     (chosen.output / "restoration.md").write_text(table(rows, heads))
 

@@ -43,6 +43,22 @@ def test_tuned_filters_better_the_slices_that_they_are_tuned_on(case):
     assert "ours, light" in scores
 
 
+def test_only_what_is_named_is_measured_and_no_filter_tuned_for_it(case, monkeypatch):
+    monkeypatch.setattr(benchmark_restoration, "classical", None)
+    rows, picture = benchmark_restoration.measure(case, only=["ours, light"])
+    assert [row["method"] for row in rows] == ["input", "ours, light"]
+    assert picture is None
+
+
+def test_new_rows_take_the_place_of_old_ones_and_others_stay():
+    def row(task, strength, method, psnr):
+        return {"task": task, "strength": strength, "method": method, "psnr": psnr}
+
+    known = [row("pet-low-count", "a", "input", 1), row("ct-denoise", "b", "TV", 2), row("ct-denoise", "c", "TV", 3)]
+    measured = [row("ct-denoise", "b", "input", 4), row("ct-denoise", "b", "TV", 5)]
+    assert [one["psnr"] for one in benchmark_restoration.together(known, measured)] == [4, 5, 3, 1]
+
+
 def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
     common = {"task": "t", "strength": "s", "ssim": 1.0, "rmse": 1.0, "unit": "HU", "seconds_per_slice": 0.0}
     common["peak_memory_mb"] = 0.0
