@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 from phantom import QUICK, clean_scan, everything, noisy_scan, scan_of
+from scipy.ndimage import gaussian_filter
 
 from napari_restore_rwkv.errors import CheckpointError, DeviceError, OutputError, ScanError
-from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import restored
 from napari_restore_rwkv.training.annotations import KEEP
 from napari_restore_rwkv.training.bundle import FOLDER_VARIABLE, available_bundles
+from napari_restore_rwkv.training.examples import loss_of
 from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.material import Material
 from napari_restore_rwkv.training.memory import bytes_per_pixel, crops_that_fit
@@ -342,3 +346,29 @@ def test_a_loss_that_is_not_a_number_ends_with_the_old_weights(weights_file, pai
     outcome = finish(fine_tune(weights_file, pair, QUICK))
     assert not outcome.accepted
     assert "the loss of step 1 was not a number" in outcome.verdict.reason
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_weights_whose_measured_frequencies_are_put_back_learn_the_others(
+    tiny_network, tmp_path, rng, monkeypatch, keeps
+):
+    from napari_restore_rwkv.training import fine_tune as module
+
+    drawn = []
+
+    def watched(mode):
+        def loss(restored, wanted, given):
+            drawn.append(wanted[:, 2].mean().item())
+            return loss_of(mode)(restored, wanted, given)
+
+        return loss
+
+    monkeypatch.setattr(module, "loss_of", watched)
+    sharp = np.stack([gaussian_filter(rng.normal(500, 100, (64, 64)), 0.7) for _ in range(12)])
+    low = np.stack([low_resolution(image, 2) for image in sharp])
+    pair = Material(*(Scan(voxels.astype(np.float32), modality="MR") for voxels in (low, sharp)))
+    path = tmp_path / "mr.safetensors"
+    save_checkpoint(tiny_network, Card(title="t", task="mri-sr", modality="MR", details={KEEPS_MEASURED: keeps}), path)
+    finish(fine_tune(path, pair, replace(QUICK, steps=2, score_every=2)))
+    assert drawn
+    assert all(share == pytest.approx(1 / 4 if keeps else 0, abs=0.08) for share in drawn)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-
 BLEND_AFTER_MS = 250
 BUNDLES = "Fine-tuned weights (*.restorerwkv)"
 
