@@ -31,7 +31,7 @@ MODES = {
         "Two registered scans of the same object, for example low and full dose",
     ),
     "reference": (
-        "a good scan, made worse by simulation",
+        "a good scan, made worse here",
         "Its degradation is simulated, in a strength that you choose",
     ),
     "noisy": ("a noisy scan alone", "Each slice learns from its neighbours, which have noise of their own"),
