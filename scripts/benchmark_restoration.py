@@ -207,6 +207,8 @@ def measure(
     # To tune the filters takes longest: only if one of them is wanted.
     filters = {} if only and set(only) <= set(networks) else classical(case, without)
     methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, ""), **filters, **networks}
+    if unknown := set(only) - set(methods):
+        raise SystemExit(f"No method is called {', '.join(sorted(unknown))}; choose from {', '.join(methods)}.")
     methods = {name: method for name, method in methods.items() if not only or name in (*only, "input")}
     rows: list[Row] = []
     results: dict[str, list[np.ndarray]] = {}

@@ -50,6 +50,12 @@ def test_only_what_is_named_is_measured_and_no_filter_tuned_for_it(case, monkeyp
     assert picture is None
 
 
+def test_a_method_of_another_name_is_refused_with_those_there_are(case, monkeypatch):
+    monkeypatch.setattr(benchmark_restoration, "classical", lambda *_: {})
+    with pytest.raises(SystemExit, match=r"No method is called unet; choose from input, .*ours, light"):
+        benchmark_restoration.measure(case, only=["unet"])
+
+
 def test_new_rows_take_the_place_of_old_ones_and_others_stay():
     def row(task, strength, method, psnr):
         return {"task": task, "strength": strength, "method": method, "psnr": psnr}

@@ -25,6 +25,7 @@ from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .noise import box_mean, degraded
 from .pairs import CROPS
+from .recipes.losses import ALL_FREQUENCIES
 from .slices import Slices
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ _REALISATIONS, _MOST_SIMULATED_SLICES = 2, 32
 _STRENGTH_SPREAD = 0.35
 # Where smoothed neighbouring slices differ by more than this many deviations, anatomy changes and nothing is learned.
 _LARGEST_CHANGE = 3.0
-
-# How much errors count that are put right after restoration.
-_ALL_FREQUENCIES = 0.25
 
 Images = tuple[np.ndarray, ...]
 
@@ -155,10 +153,11 @@ def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         target, weight, measured = wanted.split(1, dim=1)
         difference = torch.where(weight > 0, restored - target, 0)
         # The mean of noisy targets is the truth, their median need not be.
-        error = difference.square() if mode == "noisy" else difference.abs()
+        size = torch.square if mode == "noisy" else torch.abs
+        error = size(difference)
         if measured.any():
             remaining = torch.fft.ifft2(torch.fft.fft2(difference) * (1 - measured)).real
-            error = (remaining.abs() + _ALL_FREQUENCIES * error) / (1 + _ALL_FREQUENCIES)
+            error = (size(remaining) + ALL_FREQUENCIES * error) / (1 + ALL_FREQUENCIES)
         return (weight * error).sum() / weight.sum().clamp_min(1)
 
     return loss

@@ -78,14 +78,14 @@ def waves(*frequencies):
     return sum(torch.cos(frequency * turns) for frequency in frequencies).expand(1, 1, 16, 16)
 
 
-def test_errors_of_measured_frequencies_count_a_quarter():
+@pytest.mark.parametrize(("mode", "size"), [("paired", torch.abs), ("noisy", torch.square)])
+def test_errors_of_measured_frequencies_count_a_quarter(mode, size):
     wanted = torch.ones(1, 3, 16, 16)
     wanted[:, 0] = 0
     wanted[:, 2] = torch.from_numpy(measured_coefficients((16, 16), (3, 3)))
-    loss = loss_of("paired")
-    outside, inside = (loss(waves(frequency), wanted, waves(0)).item() for frequency in (5, 2))
-    assert outside == pytest.approx(waves(5).abs().mean().item())
-    assert inside == pytest.approx(0.2 * waves(2).abs().mean().item())
+    outside, inside = (loss_of(mode)(waves(frequency), wanted, waves(0)).item() for frequency in (5, 2))
+    assert outside == pytest.approx(size(waves(5)).mean().item())
+    assert inside == pytest.approx(0.2 * size(waves(2)).mean().item())
 
 
 def test_pixels_that_do_not_count_have_no_gradient_where_frequencies_were_measured(rng):

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-_ALL_FREQUENCIES = 0.25
+# How much errors count that are put right after restoration, beside those that are not.
+ALL_FREQUENCIES = 0.25
 _LESIONS = 0.03
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
@@ -33,7 +34,7 @@ def unmeasured_error(
         return root_error(restored, clean)
     power = torch.fft.fft2(restored - clean, norm="ortho").abs().square()
     unmeasured = _root((power * ~measured).mean(dim=(1, 2, 3)))
-    return (unmeasured + _ALL_FREQUENCIES * _root(power.mean(dim=(1, 2, 3)))) / (1 + _ALL_FREQUENCIES)
+    return (unmeasured + ALL_FREQUENCIES * _root(power.mean(dim=(1, 2, 3)))) / (1 + ALL_FREQUENCIES)
 
 
 def lesion_error(
