@@ -95,7 +95,10 @@ def test_the_classical_filter_takes_the_place_of_weights(run, scan_file, tmp_pat
     assert code == 0
     values = json.loads(out)
     assert (values["task"], values["provenance"]["weights"]) == ("ct-denoise", "non-local means")
-    assert values["kernel"] == values["provenance"]["kernel"] == "none"
+    assert values["kernel"] == values["provenance"]["kernel"] == "no kernel"
+    _, out, _ = run("restore", scan_file, tmp_path / "other.nii.gz", "--classical", "--modality", "CT")
+    assert "(ct-denoise, non-local means, CPU" in out
+    assert out.rstrip().endswith(", no kernel)")
     code, _, err = run("restore", scan_file, tmp_path / "no.nii.gz", "--classical", "--task", "all-in-one")
     assert code == 1
     assert "no classical filter for all-in-one; choose one of the tasks ct-denoise" in err

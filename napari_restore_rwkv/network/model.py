@@ -317,9 +317,9 @@ class RestoreRWKV(nn.Module):
 
 
 def kernel_of(network: nn.Module, device: torch.device) -> str:
-    """Name of the kernel that a network computes its attention with on a device; "none" where it has no attention."""
+    """Name of the kernel that computes a network's attention on a device; "no kernel" where it has no attention."""
     has_attention = any(isinstance(part, SpatialMix) for part in network.modules())
-    return kernel_in_use(device).name if has_attention else "none"
+    return kernel_in_use(device).name if has_attention else "no kernel"
 
 
 def _padded(image: Tensor) -> Tensor:
