@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 
 from .dicom_series import DAMAGED, series_of
+from .geometry import check_geometry, check_scale
 from .integrity import broken
 from .modality import Kind, kind_of_dicom
 from .scan import Scan
@@ -75,6 +76,7 @@ def _rescaled_pixels(image: SeriesImage) -> np.ndarray:
         raise broken(image.path, f"its pixels have the shape {stored.shape}")
     slope = float(image.tags.get("RescaleSlope", 1) or 1)
     intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
+    check_scale(image.path, slope, intercept)
     if stored.dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
         return (stored * slope + intercept).astype(np.float32)
     values = stored.astype(np.int64) * int(slope) + int(intercept)
@@ -93,9 +95,11 @@ def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
     else:
         step_z = abs(float(first.tags.get("SpacingBetweenSlices") or first.tags.get("SliceThickness") or 1.0))
     x, y, z = (float(value) for value in first.corner_mm)
-    return Scan(
+    scan = Scan(
         voxels=voxels,
         spacing_mm=(step_z, step_y, step_x),
         origin_mm=(x, y, z),
         direction=np.stack([*first.orientation, first.normal], axis=1),
     )
+    check_geometry(first.path, scan)
+    return scan

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from ..errors import ScanError
+from .geometry import bad_geometry
 
 _BLOCK = 1 << 20
 _LONGEST_TEXT_HEADER = 1 << 20
@@ -30,14 +31,6 @@ META_BYTES = {
 def broken(path: Path, why: str) -> ScanError:
     """Return the error for a file that is not what its name says, or not all of it."""
     return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
-
-
-def bad_geometry(path: Path, what: str) -> ScanError:
-    """Return the error for voxels whose size or place is not known."""
-    return ScanError(
-        f"{path.name} has no usable geometry: {what} (voxel sizes must be above 0 mm and positions finite); "
-        "correct its header or export it again."
-    )
 
 
 def check_metaimage(path: Path) -> None:

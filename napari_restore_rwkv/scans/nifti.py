@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import ScanError
-from .integrity import bad_geometry, broken, by, colour, complex_valued, cut_off, vector
+from .geometry import bad_geometry, check_scale
+from .integrity import broken, by, colour, complex_valued, cut_off, vector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,13 +153,13 @@ def _checked(path: Path, head: bytes, order: str) -> NiftiHeader:
         raise broken(path, f"its header names a voxel type that is not known ({code})")
     if len(sizes) > 4:
         raise vector(path, math.prod(sizes[4:]))
-    # Also false for NaN.
-    if not start >= _HEADER_BYTES:
-        raise broken(path, "its header says that the voxels start inside the header")
+    if not (_HEADER_BYTES <= start < math.inf and start.is_integer()):
+        raise broken(path, f"its header says that the voxels start at byte {start:g}")
     _check_geometry(path, head, order, min(len(sizes), 3))
-    # A slope of 0 means by the standard that there is no scale.
-    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+    # A slope of 0 means by the standard that there is no scale; nibabel writes NaN for that.
+    if slope == 0 or math.isnan(slope):
         slope, intercept = 1.0, 0.0
+    check_scale(path, slope, intercept)
     return NiftiHeader(head, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, int(start))
 
 

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from . import integrity
+from .geometry import check_geometry, sheared
 from .nifti import nifti_header, nifti_voxels
 from .scan import Scan
 
@@ -29,8 +30,6 @@ READERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
-# Direction cosines written as text have few digits; a shear that matters is far above this.
-_ORTHONORMAL_TOLERANCE = 1e-3
 _stderr_lock = threading.Lock()
 
 
@@ -141,7 +140,7 @@ def itk_errors(path: Path) -> Iterator[None]:
             yield
     except RuntimeError as error:
         if "orthonormal" in str(error):
-            raise _sheared(path) from error
+            raise sheared(path) from error
         raise integrity.broken(path, "it is damaged, cut off, or of a kind that ITK does not read") from error
 
 
@@ -203,30 +202,18 @@ def scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown:
     axes = min(dimension, 3)
     direction = np.eye(3)
     direction[:axes, :axes] = np.reshape(place.GetDirection(), (dimension, dimension))[:axes, :axes]
-    if not is_orthonormal(direction):
-        raise _sheared(shown)
     x, y, z = (*tuple(place.GetOrigin()), 0.0)[:3]
     step_x, step_y, step_z = (*tuple(place.GetSpacing()), 1.0)[:3]
-    return Scan(
+    scan = Scan(
         voxels=voxels.reshape((1,) * (3 - voxels.ndim) + voxels.shape),
         spacing_mm=(step_z, step_y, step_x),
         origin_mm=(x, y, z),
         direction=direction,
     )
-
-
-def is_orthonormal(direction: np.ndarray) -> bool:
-    """Whether the columns of a 3x3 matrix are unit vectors at right angles, up to digits lost in text."""
-    return bool(np.allclose(direction.T @ direction, np.eye(3), atol=_ORTHONORMAL_TOLERANCE))
+    check_geometry(shown, scan)
+    return scan
 
 
 def one_dimension(path: Path) -> ScanError:
     """Return the error for a file with a single axis."""
     return ScanError(f"{path.name} has one dimension only; give a scan (three dimensions) or a slice (two).")
-
-
-def _sheared(path: Path) -> ScanError:
-    return ScanError(
-        f"{path.name} has a sheared voxel grid (a gantry tilt or an affine registration); only orthonormal directions "
-        "can be read, so resample it onto a rectangular grid first."
-    )

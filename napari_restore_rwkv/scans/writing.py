@@ -16,8 +16,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
+from .geometry import is_orthonormal
 from .nifti import DESCRIPTION
-from .volume_files import READERS, is_orthonormal, quiet_itk, read_volume, volume_suffix
+from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
     from .scan import Scan

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
+from .geometry import check_geometry, check_position, check_spacing
 from .lazy import LazyVoxels
 from .scan import Scan
-from .volume_files import SeveralFramesError, is_orthonormal
+from .volume_files import SeveralFramesError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,11 +232,8 @@ def _geometry(path: Path, place: _Place) -> tuple[tuple[float, float, float], tu
             )
         steps.append(place.scale[at] * factor)
         starts.append(place.translation[at] * factor)
-    if not (np.isfinite([*steps, *starts]).all() and min(steps) > 0):
-        raise ScanError(
-            f"{path.name} has voxels of {' x '.join(f'{step:g}' for step in steps)} mm; sizes must be above 0 and "
-            "positions finite, so correct its scale and translation."
-        )
+    check_spacing(path, steps)
+    check_position(path, starts[::-1])
     return (steps[0], steps[1], steps[2]), (starts[0], starts[1], starts[2])
 
 
@@ -245,10 +243,8 @@ def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
         direction = np.asarray(ours["direction"], float).reshape(3, 3)
         z, y, x = (float(value) for value in ours["spacing_mm"])
         origin_x, origin_y, origin_z = (float(value) for value in ours["origin_mm"])
-        if not is_orthonormal(direction):
-            raise ValueError("not orthonormal")
         record = ours.get("restoration")
-        return scan.with_voxels(
+        placed = scan.with_voxels(
             scan.voxels,
             spacing_mm=(z, y, x),
             origin_mm=(origin_x, origin_y, origin_z),
@@ -259,6 +255,8 @@ def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _broken(path, f"its attributes {OURS} are damaged") from error
+    check_geometry(path, placed)
+    return placed
 
 
 def _broken(path: Path, why: str) -> ScanError:

@@ -66,6 +66,24 @@ def test_the_scale_of_a_nifti_is_applied(tmp_path, kind):
         np.testing.assert_array_equal(read_scan(tmp_path / "scan.nii").voxels, expected)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0.0), (-np.inf, 0.0), (2.0, np.nan), (1.0, np.inf)])
+def test_a_scale_that_is_no_number_is_refused(tmp_path, voxels, slope, intercept):
+    content = bytearray(nifti(voxels))
+    struct.pack_into("<ff", content, 112, slope, intercept)
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(ScanError, match=r"^scan\.nii scales its values by .* which gives no usable values"):
+        read_scan(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("start", [np.inf, -np.inf, np.nan, 3.0e38, -352.0, 352.5])
+def test_an_offset_of_the_voxels_that_no_file_can_have_is_refused(tmp_path, voxels, start):
+    content = bytearray(nifti(voxels))
+    struct.pack_into("<f", content, 108, start)
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(ScanError, match=r"^scan\.nii cannot be read: .*(voxels start at|cut off)"):
+        read_scan(tmp_path / "scan.nii")
+
+
 def test_a_big_endian_nifti_is_read(tmp_path, voxels):
     head = bytearray(352)
     struct.pack_into(">i", head, 0, 348)

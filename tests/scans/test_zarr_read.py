@@ -174,11 +174,11 @@ def sheared(path):
         (cut_metadata, "cannot be read: its metadata are missing or damaged; copy or export it again"),
         (missing_array, "cannot be read: its array full is missing or damaged"),
         (unknown_unit, "measures z in parsec, which is no length known here; give it in one of meter"),
-        (flat_voxels, "has voxels of 0 x 1 x 1 mm; sizes must be above 0"),
+        (flat_voxels, "has no usable geometry: its voxel size is 0 x 1 x 1 mm"),
         (a_plate, r"holds several images \(a plate or a collection\); give one of them"),
         (other_axes, "has the axes q, y, z; an image needs y and x at least|choose one by its channel"),
         (unfinished, "is an unfinished restoration; finish it first by the same restore command with --resume"),
-        (sheared, "cannot be read: its attributes restore_rwkv are damaged"),
+        (sheared, "has a sheared voxel grid"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, make, words):
