@@ -20,13 +20,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 README = ROOT / "README.md"
 
-EVERYBODY = {"errors", "progress", "tasks", "user_folder"}
+EVERYBODY = {"errors", "progress", "tasks", "untrusted", "user_folder"}
 
 # Room -> the rooms of ours that it may import, beside its own and those for everybody.
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "tasks": set(),
+    "untrusted": set(),
     "user_folder": set(),
     "device": set(),
     "metrics": set(),
@@ -48,7 +49,7 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {"errors", "progress", "tasks", "user_folder", "metrics", "scans"}
+WITHOUT_TORCH = {"errors", "progress", "tasks", "untrusted", "user_folder", "metrics", "scans"}
 
 
 def room_of(path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
@@ -14,6 +14,7 @@ from ..scans.files import read_scan
 from ..scans.opening import opening
 from ..scans.scan import AXES
 from ..scans.writing import our_record
+from ..untrusted import is_number, is_sha256, json_object, read_regular
 from .outputs import check_output
 from .terminal import watch
 
@@ -85,16 +86,18 @@ def _export_dicom(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
 
 def _record(scan: Scan, path: Path) -> dict[str, Any]:
     """Return how a scan was restored, as it says itself or the record beside its file."""
-    if "restoration" in scan.metadata:
-        return dict(scan.metadata["restoration"])
-    beside = our_record(path)
-    record: dict[str, Any] = json.loads(beside.read_bytes()) if beside else {}
-    if "input_sha256" not in record:
+    record: Any = scan.metadata.get("restoration")
+    if record is None and (beside := our_record(path)):
+        record = json_object(read_regular(beside))
+    if not isinstance(record, Mapping) or "input_sha256" not in record:
         raise OutputError(
             f"{path.name} has no record of a restoration, and only a restored scan becomes a derived series; "
             "keep the .json file beside it, or give an OME-Zarr result."
         )
-    return record
+    known = is_sha256(record["input_sha256"]) and is_number(record.get("slices")) and record.get("slice_axis") in AXES
+    if not known:
+        raise OutputError(f"{path.name} has a damaged record of its restoration; export from a sound copy.")
+    return dict(record)
 
 
 def _refuse_another_input(record: dict[str, Any], original: Scan, result: str, series: str) -> None:

@@ -143,7 +143,7 @@ def check_units(
     for count, unit in enumerate(wanted):
         yield Progress(count, len(wanted), f"checking unit {unit}")
         # Of a unit that was done twice one record has to fit.
-        wrong = [_what_is_wrong(ledger.path, record) for record in done[unit]]
+        wrong = [_what_is_wrong(ledger, record) for record in done[unit]]
         if all(wrong):
             bad[unit] = wrong[-1]
     return bad
@@ -173,10 +173,12 @@ def numbers(units: Iterable[int]) -> str:
     return ", ".join(map(str, listed[:5])) + more
 
 
-def _what_is_wrong(path: Path, record: UnitRecord) -> str:
+def _what_is_wrong(ledger: Ledger, record: UnitRecord) -> str:
     for name, digest in record.files.items():
-        file = path / name
+        file = ledger.place(name)
         try:
+            if file.exists() and not file.is_file():
+                return f"{name} is not a file"
             if sha256_of(file) != digest:
                 return f"{name} has changed"
         except FileNotFoundError:

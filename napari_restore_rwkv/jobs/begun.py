@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import OutputError
 from ..scans.durable import write_durably
+from ..untrusted import json_object, read_regular
 from ..user_folder import user_data_folder
 from .ledger import Ledger
 from .lock import at_work
@@ -121,7 +122,7 @@ def _state(job: BegunJob) -> UnfinishedJob | None:
 
 def _read(file: Path) -> BegunJob | None:
     try:
-        content: dict[str, Any] = json.loads(file.read_bytes())
+        content: dict[str, Any] = json_object(read_regular(file))
         if content["schema"] != SCHEMA:
             return None
         return BegunJob(

@@ -8,6 +8,7 @@ complete.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +260,9 @@ class ZarrJob:
         return create_ledger(path, self._scan, self.layout, identity, record, changes)
 
     def _refuse_another_job(self, ledger: Ledger, identity: dict[str, Any]) -> None:
-        found = differences(ledger.identity, identity)
+        found = differences(
+            {**ledger.identity, "layout": asdict(ledger.layout)}, {**identity, "layout": asdict(self.layout)}
+        )
         if found:
             raise OutputError(
                 f"{self.path.name} was begun as another job ({'; '.join(found)}): give what it was begun with, "

@@ -20,19 +20,21 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError
 from ..scans.durable import PARTIAL, sha256_of, sync_folder, sync_written, write_durably
 from ..scans.zarr_read import OURS
-from ..scans.zarr_write import ZarrLayout, create_image, plain_json
+from ..scans.zarr_write import create_image, plain_json
+from ..untrusted import UnsafeNameError, is_number, is_sha256, json_object, path_inside, read_regular
+from .record import FOLDER, GROUP, JOB, SCHEMA, checked, damaged, is_checked, metadata_names, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ..scans.scan import Scan
+    from ..scans.zarr_write import ZarrLayout
 
-SCHEMA = 1
-_FOLDER, _JOB, _COMPLETE = "job", "job.json", "complete.json"
-_CHECK = "check"
-_GROUP = "zarr.json"
+_COMPLETE = "complete.json"
 _LINES = "done*.jsonl"
+# A job of a million slices has less.
+_LARGEST_LEDGER = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +83,23 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.folder = path / _FOLDER
-        if not path.exists():
-            raise OutputError(f"There is no {path}; check the name.")
+        self.folder = path / FOLDER
+        content = read_record(path)
+        self.identity: dict[str, Any] = content.identity
+        self.record: dict[str, Any] = content.provenance
+        self.changes: str | None = content.changes
+        self.layout: ZarrLayout = content.layout
+        self._metadata: dict[str, str] = content.metadata
+
+    def place(self, name: str) -> Path:
+        """Return the file of the output that a name stands for; OutputError where it is a link that leads out of it."""
         try:
-            content = json.loads((self.folder / _JOB).read_bytes())
-        except FileNotFoundError as error:
+            return path_inside(self.path, name)
+        except UnsafeNameError as error:
             raise OutputError(
-                f"{path.name} was not written by a restoration of ours; give a folder ending in .ome.zarr that was."
+                f"{self.path.name} cannot be used: its record {error}. It may have been forged; start over into a new "
+                "output."
             ) from error
-        except ValueError as error:
-            raise _damaged(path) from error
-        if not _is_checked(content):
-            raise _damaged(path)
-        if content["schema"] != SCHEMA:
-            raise OutputError(
-                f"{path.name} was written by another version of this program (record {content['schema']}, this one "
-                f"knows {SCHEMA}); use that version, or start over into a new output."
-            )
-        self.identity: dict[str, Any] = content["identity"]
-        self.record: dict[str, Any] = content["record"]
-        self.changes: str | None = content["changes"]
-        self._metadata: dict[str, str] = content["metadata"]
-        layout = content["layout"]
-        self.layout = ZarrLayout(**{**layout, "shape": tuple(layout["shape"])})
 
     def done(self) -> dict[int, list[UnitRecord]]:
         """Return what was written down about each finished unit; a unit done twice has two records."""
@@ -125,7 +120,7 @@ class Ledger:
 
     def writer(self, name: str = "") -> LedgerWriter:
         """Return what appends lines; `name` tells processes apart that work at the same time."""
-        return LedgerWriter(self.path, self.folder / (f"done-{name}.jsonl" if name else "done.jsonl"))
+        return LedgerWriter(self.path, self.place(f"{FOLDER}/" + (f"done-{name}.jsonl" if name else "done.jsonl")))
 
     def clean(self) -> None:
         """Remove what a crash has left, besides the units' own leftovers, and damaged lines; nobody may be at work."""
@@ -134,63 +129,76 @@ class Ledger:
         for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL}"):
             shutil.rmtree(left, ignore_errors=True)
         for file in self.folder.glob(_LINES):
-            lines = list(_lines_of(file))
+            lines = list(self._lines_of(file))
             if any(line is None for _, line in lines):
                 write_durably(file, b"".join(text + b"\n" for text, line in lines if line is not None))
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of a complete output."""
-        group = json.loads((self.path / _GROUP).read_bytes())
-        record: dict[str, Any] = group["attributes"][OURS]["restoration"]
+        try:
+            record = self._marked()["restoration"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged(self.path) from error
+        if not isinstance(record, dict):
+            raise damaged(self.path)
         return record
 
     def is_complete(self) -> bool:
         """Whether the output bears the mark that is set last."""
         try:
-            return bool(json.loads((self.path / _GROUP).read_bytes())["attributes"][OURS]["complete"])
+            return self._marked()["complete"] is True
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def damaged_metadata(self) -> list[str]:
         """Return the names of metadata files that are not as they were written."""
         expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._metadata.items()}
-        damaged = []
         if self.is_complete():
             try:
-                mark = json.loads((self.folder / _COMPLETE).read_bytes())
+                mark = json_object(read_regular(self.place(f"{FOLDER}/{_COMPLETE}")))
             except (OSError, ValueError):
                 mark = {}
-            if not _is_checked(mark):
-                return [f"{_FOLDER}/{_COMPLETE}"]
-            expected[_GROUP] = mark["group"]
-        for name, digest in expected.items():
-            file = self.path / name
-            if not file.is_file() or sha256_of(file) != digest:
-                damaged.append(name)
-        return damaged
+            if not (is_checked(mark) and is_sha256(mark.get("group"))):
+                return [f"{FOLDER}/{_COMPLETE}"]
+            expected[GROUP] = mark["group"]
+        return [name for name, digest in expected.items() if not _has_digest(self.place(name), digest)]
 
     def mend_metadata(self) -> None:
         """Write metadata files anew that are damaged, and take the mark of completion away."""
         for name, text in self._metadata.items():
-            file = self.path / name
-            if not file.is_file() or file.read_bytes() != text.encode():
+            file = self.place(name)
+            if not _has_digest(file, hashlib.sha256(text.encode()).hexdigest()):
                 file.parent.mkdir(exist_ok=True)
                 write_durably(file, text.encode())
 
     def mark_complete(self, record: Mapping[str, Any]) -> None:
         """Write the provenance into the output and mark it complete, by one rename that comes last."""
-        group = json.loads(self._metadata[_GROUP])
+        group = json.loads(self._metadata[GROUP])
         group["attributes"][OURS] |= {"complete": True, "restoration": plain_json(record)}
         content = _as_bytes(group)
         mark = {"units": self.layout.slabs, "group": hashlib.sha256(content).hexdigest()}
-        write_durably(self.folder / _COMPLETE, _as_bytes(_checked(mark)))
-        write_durably(self.path / _GROUP, content)
+        write_durably(self.place(f"{FOLDER}/{_COMPLETE}"), _as_bytes(checked(mark)))
+        write_durably(self.place(GROUP), content)
+
+    def _marked(self) -> dict[str, Any]:
+        """Our attributes in the group as it is on the disk."""
+        ours: dict[str, Any] = json_object(read_regular(self.place(GROUP)))["attributes"][OURS]
+        return ours
 
     def _lines(self) -> Iterator[dict[str, Any] | None]:
         """Yield every line, None for one that is damaged; a last one without its end was never finished."""
         for file in sorted(self.folder.glob(_LINES)):
-            for _, line in _lines_of(file):
+            for _, line in self._lines_of(file):
                 yield line
+
+    def _lines_of(self, file: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        try:
+            content = read_regular(self.place(f"{FOLDER}/{file.name}"), _LARGEST_LEDGER)
+        except ValueError as error:
+            raise OutputError(f"{self.path.name} cannot be used: {error}; start over into a new output.") from error
+        *lines, _ = content.split(b"\n")
+        for text in lines:
+            yield text, _line(text, self.layout)
 
 
 def slices_per_unit_of(path: Path) -> int | None:
@@ -226,7 +234,7 @@ class LedgerWriter:
         self._append({"run": plain_json(report)})
 
     def _append(self, line: dict[str, Any]) -> None:
-        text = json.dumps(_checked(line)).encode() + b"\n"
+        text = json.dumps(checked(line)).encode() + b"\n"
         # What a full disk leaves of a line is cut off by the next writer.
         with self._file.open("ab") as stream:
             stream.write(text)
@@ -245,10 +253,10 @@ def create_ledger(
     made = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         create_image(made, scan, layout, {"complete": False})
-        (made / _FOLDER).mkdir()
+        (made / FOLDER).mkdir()
         # To zarr the folder is a group without arrays, so that it does not wonder at what it finds.
-        (made / _FOLDER / _GROUP).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
-        names = [_GROUP, f"{_FOLDER}/{_GROUP}", *(f"{level}/{_GROUP}" for level in range(layout.levels))]
+        (made / FOLDER / GROUP).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+        names = metadata_names(layout.levels)
         content = {
             "schema": SCHEMA,
             "identity": identity,
@@ -258,7 +266,7 @@ def create_ledger(
             "metadata": {name: (made / name).read_text("utf-8") for name in names},
         }
         sync_written(made, [made / name for name in names])
-        write_durably(made / _FOLDER / _JOB, _as_bytes(_checked(plain_json(content))))
+        write_durably(made / FOLDER / JOB, _as_bytes(checked(plain_json(content))))
         sync_folder(made)
         with contextlib.suppress(FileExistsError):
             _rename(made, path)
@@ -268,43 +276,42 @@ def create_ledger(
     return Ledger(path)
 
 
-def _lines_of(file: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    *lines, _ = file.read_bytes().split(b"\n")
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        yield text, line if _is_checked(line) else None
+def _line(text: bytes, layout: ZarrLayout) -> dict[str, Any] | None:
+    """Return a line of the ledger, None where it is damaged or tells of something that this output has not got."""
+    try:
+        line = json_object(text)
+    except ValueError:
+        return None
+    fits = is_checked(line) and ("unit" not in line or _is_unit(line, layout)) and isinstance(line.get("run", {}), dict)
+    return line if fits else None
+
+
+def _is_unit(line: dict[str, Any], layout: ZarrLayout) -> bool:
+    """Whether a line tells of a unit of this output and of exactly its files and slices."""
+    unit, files, slices = line["unit"], line.get("files"), line.get("slices")
+    return (
+        is_number(unit)
+        and 0 <= unit < layout.slabs
+        and isinstance(files, dict)
+        and files.keys() == set(layout.files(unit))
+        and isinstance(slices, list)
+        and len(slices) == len(layout.slices(unit))
+        and all(is_sha256(digest) for digest in [*files.values(), *slices])
+    )
+
+
+def _has_digest(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256_of(file) == digest
 
 
 def _rename(made: Path, path: Path) -> None:
     try:
         os.rename(made, path)
     except OSError as error:
-        if (path / _FOLDER / _JOB).exists():
+        if (path / FOLDER / JOB).exists():
             raise FileExistsError(path) from error
         raise
 
 
 def _as_bytes(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1).encode() + b"\n"
-
-
-def _checked(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content with a digest of itself."""
-    return {**content, _CHECK: _digest(content)}
-
-
-def _is_checked(content: Any) -> bool:
-    if not isinstance(content, dict) or _CHECK not in content:
-        return False
-    return bool(content[_CHECK] == _digest({key: value for key, value in content.items() if key != _CHECK}))
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _damaged(path: Path) -> OutputError:
-    return OutputError(f"{path.name} cannot be continued: its record {_JOB} is damaged; start over into a new output.")

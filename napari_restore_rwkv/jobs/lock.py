@@ -71,7 +71,15 @@ def at_work(folder: Path, name: str) -> bool:
 
 def _take(held: contextlib.ExitStack, path: Path, name: str, patience: float | None = None) -> None:
     """Lock a file until `held` ends."""
-    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # A link would make a file wherever it leads to.
+        number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"{name} cannot be worked on: its lock {path.name} cannot be opened ({reason}); "
+            "ask for permission to write into it, or start over into a new output."
+        ) from error
     held.callback(os.close, number)
     until = time.monotonic() + (_PATIENCE_S if patience is None else patience)
     while not _locked(number, name):

@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from ..untrusted import UnsafeNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,9 +80,14 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def told_in_words(name: str, resume: str) -> Iterator[None]:
-    """Turn what the system says about writing into an OutputError; `resume` says how the work goes on later."""
+    """Turn what the system says about writing into an OutputError; `resume` says how the work goes on later.
+
+    A folder of the output that is a link to somewhere else is refused in words, too.
+    """
     try:
         yield
+    except UnsafeNameError as error:
+        raise OutputError(f"{name} cannot be written: it {error}. It may have been forged; write a new one.") from error
     except OSError as error:
         if error.errno in _FULL:
             cause = "no space is left on the disk"

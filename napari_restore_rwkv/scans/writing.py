@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
+from ..untrusted import json_object, read_regular
 from .geometry import is_orthonormal
 from .nifti import DESCRIPTION
 from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
@@ -199,10 +200,10 @@ def our_record(path: Path) -> Path | None:
     """Return the record of a restoration beside `path`; None if there is none or another program wrote it."""
     beside = path.with_name(f"{path.name}.json")
     try:
-        record = json.loads(beside.read_bytes())
+        record = json_object(read_regular(beside))
     except (OSError, ValueError):
         return None
-    ours = isinstance(record, dict) and str(record.get("software", "")).startswith("napari-restore-rwkv")
+    ours = str(record.get("software", "")).startswith("napari-restore-rwkv")
     return beside if ours else None
 
 

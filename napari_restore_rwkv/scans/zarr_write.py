@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..untrusted import path_inside
 from .durable import PARTIAL
 from .scan import AXES, Scan
 from .zarr_read import OURS
@@ -207,10 +208,16 @@ def write_slab(path: Path, layout: ZarrLayout, slab: int, voxels: np.ndarray) ->
     -------
     list of Path
         The files, one a level.
+
+    Raises
+    ------
+    UnsafeNameError
+        A folder of the image is a link that leads out of it.
     """
     import zarr
 
-    files = [path / name for name in layout.files(slab)]
+    # Folders of an image that came from elsewhere may be links.
+    files = [path_inside(path, name) for name in layout.files(slab)]
     for file in files:
         # Zarr would read an old shard before it writes the new one, and fail where that is damaged.
         file.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..scans.scan import Scan
+from ..untrusted import json_object, path_inside, read_regular
 from .material import Material
 from .options import FineTuneOptions
 
@@ -97,7 +98,7 @@ def read_job(folder: Path) -> Job:
         If there is no such job, or its parts are damaged.
     """
     try:
-        job = json.loads((folder / _JOB).read_text("utf-8"))
+        job = json_object(read_regular(folder / _JOB))
         options = dict(job["options"])
         if options["crops"] is not None:
             options["crops"] = tuple((int(side), int(count)) for side, count in options["crops"])
@@ -108,7 +109,7 @@ def read_job(folder: Path) -> Job:
             output=None if job["output"] is None else Path(job["output"]),
             threads=int(job["threads"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanError(f"{folder} holds no fine-tuning that can be read ({error}); start a new one.") from error
 
 
@@ -146,7 +147,7 @@ def _material(described: dict[str, Any], folder: Path) -> Material:
     return Material(
         degraded=_scan(described["degraded"], folder),
         target=_scan(described["target"], folder),
-        labels=None if labels is None else np.load(folder / labels, mmap_mode="r"),
+        labels=None if labels is None else _array(folder, labels),
         strength=described["strength"],
     )
 
@@ -155,5 +156,14 @@ def _scan(described: dict[str, Any] | None, folder: Path) -> Scan | None:
     if described is None:
         return None
     z, y, x = described["spacing_mm"]
-    voxels = np.load(folder / described["voxels"], mmap_mode="r")
-    return Scan(voxels, spacing_mm=(z, y, x), modality=described["modality"], unit=described["unit"])
+    return Scan(
+        _array(folder, described["voxels"]),
+        spacing_mm=(z, y, x),
+        modality=described["modality"],
+        unit=described["unit"],
+    )
+
+
+def _array(folder: Path, name: object) -> np.ndarray:
+    """Map an array of the folder into memory."""
+    return np.load(path_inside(folder, name), mmap_mode="r", allow_pickle=False)

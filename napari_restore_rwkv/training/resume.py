@@ -11,12 +11,14 @@ that will be repeated is forgotten, or found again to be the same.
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import CheckpointError, OutputError
+from ..untrusted import json_object, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .train import Trainer
 
 SECONDS_BETWEEN_SAVES = 20.0
+# What torch raises for files of other content, and for states of other networks.
+_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError)
 _SETTINGS, _RECORD, _STATE = "settings.json", "record.pt", "state.pt"
 
 
@@ -87,19 +91,21 @@ class WorkFolder:
         self.crops: tuple[tuple[int, int], ...] = ()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            settings = json.loads((folder / _SETTINGS).read_text("utf-8"))
+            settings = json_object(read_regular(folder / _SETTINGS))
+            known = dict(settings["identity"])
+            crops = tuple((int(side), int(count)) for side, count in settings["crops"])
         except FileNotFoundError:
             return
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"The state in {folder} is damaged; give another folder.") from error
         except OSError as error:
             raise OutputError(f"{folder} cannot be used: {error.strerror or error}; give another folder.") from error
-        if different := sorted(key for key in self.identity if self.identity[key] != settings["identity"].get(key)):
+        if different := sorted(key for key in self.identity if self.identity[key] != known.get(key)):
             raise CheckpointError(
                 f"{folder} holds another fine-tuning, which differs in {', '.join(different)}; give another folder, or "
                 "repeat that one."
             )
-        self.crops = tuple((int(side), int(count)) for side, count in settings["crops"])
+        self.crops = crops
 
     def begin(self, crops: tuple[tuple[int, int], ...]) -> None:
         """Note what was chosen for this run."""
@@ -121,9 +127,12 @@ class WorkFolder:
         if not (self.folder / _STATE).is_file():
             return Record()
         device = next(trainer.network.parameters()).device
-        trainer.resume(self.folder / _STATE)
+        try:
+            trainer.resume(self.folder / _STATE)
+            record = Record(**torch.load(self.folder / _RECORD, map_location="cpu", weights_only=True))
+        except _DAMAGED as error:
+            raise CheckpointError(f"The state in {self.folder} is damaged; give another folder.") from error
         trainer.average = {name: value.to(device) for name, value in trainer.average.items()}
-        record = Record(**torch.load(self.folder / _RECORD, map_location="cpu", weights_only=True))
         record.losses = record.losses[: trainer.step]
         record.curve = [entry for entry in record.curve if entry["step"] <= trainer.step]
         if record.best_step > trainer.step:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..scans.durable import write_durably
+from ..untrusted import json_object, read_regular
 from ..user_folder import user_data_folder
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def discard(folder: Path) -> None:
 def _described(job: Path) -> Unfinished:
     began = datetime.fromtimestamp(job.stat().st_mtime).astimezone()
     try:
-        pid = int(json.loads((job.parent / PROCESS).read_text("utf-8"))["pid"])
+        pid = int(json_object(read_regular(job.parent / PROCESS))["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         pid = None
     return Unfinished(job.parent, began, pid)

@@ -13,6 +13,7 @@ from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.jobs import ledger as ledger_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.ledger import Ledger
+from napari_restore_rwkv.jobs.record import checked
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.restore import restore
 
@@ -176,6 +177,6 @@ def test_the_record_of_another_version_is_refused(path):
     job = path / "job" / "job.json"
     content = json.loads(job.read_text())
     del content["check"]
-    job.write_text(json.dumps(ledger_module._checked(content | {"schema": 99})))
+    job.write_text(json.dumps(checked(content | {"schema": 99})))
     with pytest.raises(OutputError, match=r"by another version of this program \(record 99, this one knows 1\)"):
         do(path, resume=True)

@@ -1,0 +1,130 @@
+"""What is read from files that somebody else may have made: names in them become paths, and their sizes are bounded.
+
+Results, bundles and records are shared between people. A name inside such a file may point anywhere, a record may be
+replaced by a pipe that never ends, and JSON may be nested until the parser gives up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+# Records and cards have some kilobytes; one with a long curve has less than one megabyte.
+RECORD_BYTES = 16 << 20
+_FORBIDDEN = set('\\:*?"<>|')
+_SHOWN = 60
+
+
+class UnsafeNameError(ValueError):
+    """A name that was read from a file leads somewhere else; its text is the middle of a sentence."""
+
+
+def path_inside(folder: Path, name: object, allowed: Collection[str] | None = None) -> Path:
+    """Return the place in a folder that a name stands for which was read from a file.
+
+    Parameters
+    ----------
+    folder
+        The name may not lead out of it, neither by itself nor through a link.
+    name
+        Whatever the file holds in the place of a name; its parts are separated by slashes.
+    allowed
+        The only names that there may be; None allows any that stay inside.
+
+    Returns
+    -------
+    Path
+        A file or folder, which need not be there.
+
+    Raises
+    ------
+    UnsafeNameError
+        It is no such name. The text says what is wrong, such as 'names "../x", which leads out of its folder'.
+    """
+    if not isinstance(name, str):
+        raise UnsafeNameError(f"holds {_short(name)} in the place of a file name")
+    if allowed is not None and name not in allowed:
+        raise UnsafeNameError(f"names {_short(name)}, which is not among the files that belong to it")
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise UnsafeNameError(f"names {_short(name)}, which leads out of its folder")
+    if any(character in _FORBIDDEN or ord(character) < 32 for character in name):
+        raise UnsafeNameError(f"names {_short(name)}, which has characters that file names may not have")
+    path = folder.joinpath(*parts)
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    # A ring of links; text that is no text; too long a name.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnsafeNameError(f"names {_short(name)}, which cannot be followed") from error
+    if not stays:
+        raise UnsafeNameError(f"names {_short(name)}, which is a link that leads out of its folder")
+    return path
+
+
+def read_regular(path: Path, most: int = RECORD_BYTES) -> bytes:
+    """Read a file of bounded size as a whole.
+
+    Parameters
+    ----------
+    path
+        A regular file; pipes and devices, which may never end, are not opened for reading.
+    most
+        Bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        It is not there or may not be read.
+    ValueError
+        It is something else than a regular file, or larger.
+    """
+    # Without waiting for a writer, if it is a pipe.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        state = os.fstat(number)
+        if not stat.S_ISREG(state.st_mode):
+            raise ValueError(f"{path.name} is not a regular file")
+        if state.st_size > most:
+            raise ValueError(f"{path.name} has {state.st_size} bytes; at most {most} are expected")
+        with os.fdopen(number, "rb", closefd=False) as stream:
+            return stream.read(most)
+    finally:
+        os.close(number)
+
+
+def json_object(content: bytes | str) -> dict[str, Any]:
+    """Parse JSON whose outermost value is an object.
+
+    Raises
+    ------
+    ValueError
+        It is something else, or nested too deeply.
+    """
+    try:
+        values = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError("its outermost value is not an object")
+    return values
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from a file is a whole number; ``true`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_sha256(value: object) -> bool:
+    """Whether a value read from a file is a digest as we write it: 64 hexadecimal digits in small letters."""
+    return isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef")
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str) if isinstance(value, str) else f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,89 @@
+"""Names and sizes in files that somebody else made lead nowhere else."""
+
+import os
+
+import pytest
+
+from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_inside, read_regular
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "/etc/passwd",
+        "a/../../x",
+        "",
+        ".",
+        "a//b",
+        "a/",
+        "C:x",
+        "\\\\server\\x",
+        "..\\x",
+        "a\0b",
+        "a\nb",
+    ],
+)
+def test_a_name_that_leads_out_is_refused(tmp_path, name):
+    with pytest.raises(UnsafeNameError, match=r"leads out of its folder|characters that file names may not have"):
+        path_inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["a"], b"a", {"a": 1}, True])
+def test_what_is_no_text_is_no_name(tmp_path, name):
+    with pytest.raises(UnsafeNameError, match="in the place of a file name"):
+        path_inside(tmp_path, name)
+
+
+def test_names_inside_are_paths_whether_they_are_there_or_not(tmp_path):
+    assert path_inside(tmp_path, "0/c/1/0/0") == tmp_path / "0" / "c" / "1" / "0" / "0"
+    assert path_inside(tmp_path, "..a/b..") == tmp_path / "..a" / "b.."
+
+
+def test_only_names_of_the_list_pass_where_there_is_one(tmp_path):
+    assert path_inside(tmp_path, "a", {"a"}) == tmp_path / "a"
+    with pytest.raises(UnsafeNameError, match='names "b", which is not among the files that belong to it'):
+        path_inside(tmp_path, "b", {"a"})
+
+
+def test_links_may_lead_inside_and_not_out(tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (inside / "out").symlink_to(outside)
+    (inside / "file").symlink_to(outside / "file")
+    (inside / "own").symlink_to(inside)
+    (inside / "ring").symlink_to(inside / "ring")
+    assert path_inside(inside, "own/x") == inside / "own" / "x"
+    for name in ("out/x", "file", "own/out/x"):
+        with pytest.raises(UnsafeNameError, match=r"a link that leads out of its folder"):
+            path_inside(inside, name)
+    with pytest.raises(UnsafeNameError, match=r"cannot be followed|leads out"):
+        path_inside(inside, "ring/x")
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert path_inside(tmp_path / "link", "x") == tmp_path / "link" / "x"
+
+
+def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
+        read_regular(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is not a regular file"):
+        read_regular(tmp_path)
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    with pytest.raises(ValueError, match="large has 11 bytes; at most 10 are expected"):
+        read_regular(tmp_path / "large", 10)
+    assert read_regular(tmp_path / "large", 11) == b"x" * 11
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000])
+def test_json_of_another_kind_is_a_value_error(content):
+    with pytest.raises(ValueError, match=r"."):
+        json_object(content)
