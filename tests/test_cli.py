@@ -48,8 +48,13 @@ def test_restore_prints_one_json_object_and_nothing_else(scan_file, weights_file
     assert result["kernel"]
     assert result["intensity"]["low"] == -1024
     assert result["provenance"] == json.loads((tmp_path / "restored.nii.gz.json").read_text())
-    # Not a terminal, so no progress bar; the one note says how the task was chosen.
-    assert done.stderr == "restore-rwkv: task ct-denoise, because the weights say so.\n"
+    # Not a terminal, so no progress bar; the notes say how axis and task were chosen.
+    assert done.stderr == (
+        "restore-rwkv: slices along z, whose spacing of 5 mm is by far the largest.\n"
+        "restore-rwkv: task ct-denoise, because the weights say so.\n"
+    )
+    chosen = result["provenance"]["slice_axis"], result["provenance"]["slice_axis_reason"]
+    assert chosen == ("z", "whose spacing of 5 mm is by far the largest")
 
 
 def test_fewer_digits_are_computed_when_asked_for_and_their_price_is_told(run, scan_file, weights_file, tmp_path):
@@ -311,8 +316,9 @@ def test_ctrl_c_leaves_no_file_and_says_so(json_flag, scan_file, weights_file, t
     command = [sys.executable, "-c", STOPPED_IN_THE_FIRST_SLICE, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SLOW_START)
     assert done.returncode == 130
-    note, stopped = done.stderr.splitlines()
-    assert "task ct-denoise" in note
+    *notes, stopped = done.stderr.splitlines()
+    assert "slices along z" in notes[0]
+    assert "task ct-denoise" in notes[1]
     assert stopped == "restore-rwkv: stopped; nothing was written."
     answer = {"error": "stopped; nothing was written."}
     assert (json.loads(done.stdout) if json_flag else done.stdout) == (answer if json_flag else "")

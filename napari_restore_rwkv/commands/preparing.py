@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CheckpointError, ScanError
 from ..scans.lazy import LARGE_BYTES
 from ..scans.opening import opening
+from ..scans.slice_axis import choose_slice_axis
 from ..tasks import TASKS
 from .terminal import note, watch
 
@@ -134,6 +135,7 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
     if short := network.card.details.get(FALLS_SHORT):
         instead = "; --classical takes the classical filter instead" if network.card.task in CLASSICAL else ""
         note(f"these weights are experimental ({short}){instead}.")
+    note(f"slices along {choose_slice_axis(scan, arguments.axis)}.")
     options = {
         "axis": arguments.axis,
         "dtype": dtype,

@@ -78,6 +78,7 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
         direction=np.asarray(placed["direction"], dtype=float),
         modality=record.get("modality"),
         unit=record.get("unit", ""),
+        acquired_along=record.get("acquired_along"),
         metadata=MappingProxyType(dict(record.get("metadata", {}))),
     )
 
@@ -111,6 +112,7 @@ def geometry_record(
         "direction": np.asarray(scan.direction, dtype=float).tolist(),
         "modality": scan.modality,
         "unit": scan.unit,
+        "acquired_along": scan.acquired_along,
         "metadata": dict(scan.metadata),
     }
 

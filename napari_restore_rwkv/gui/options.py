@@ -44,6 +44,8 @@ class RestoreOptions:
         "auto", "cpu" or "cuda".
     any_modality
         Restore although the network was made for another modality.
+    axis
+        The axis across the slices: "auto", "z", "y" or "x"; see `choose_slice_axis`.
     output
         The OME-Zarr folder that a whole volume is saved to while it is restored; None keeps it in memory.
     """
@@ -54,6 +56,7 @@ class RestoreOptions:
     region: Literal["slice", "volume"] = "slice"
     device: str = "auto"
     any_modality: bool = False
+    axis: str = "auto"
     output: Path | None = None
 
     def continues(self, other: RestoreOptions | None) -> bool:

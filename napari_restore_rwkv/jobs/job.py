@@ -20,14 +20,13 @@ from ..progress import Progress
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
 from ..restoration.consistency import keeps_measured
 from ..restoration.output import new_output
-from ..restoration.plan import choose_axis
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
 from ..restoration.tiles import told_mode
 from ..scans.durable import told_in_words
 from ..scans.intensity import choose_intensity
 from ..scans.lazy import LazyVoxels
-from ..scans.scan import AXES
+from ..scans.slice_axis import choose_slice_axis
 from ..scans.zarr_write import choose_layout, remove_leftovers
 from .audit import RESUME, check_place, check_units, complete, numbers
 from .identity import changed_units, differences, fingerprint_of, job_identity
@@ -125,9 +124,9 @@ class ZarrJob:
         if self._resume:
             slices_per_unit = slices_per_unit_of(self.path) or slices_per_unit
         one = scan.with_voxels(np.empty((1, 1, 1), scan.voxels.dtype))
-        self.layout = choose_layout(
-            scan.shape, new_output(one, dtype, whole=True).dtype, choose_axis(scan, axis), slab=slices_per_unit
-        )
+        self._axis = choose_slice_axis(scan, axis)
+        dtype = new_output(one, dtype, whole=True).dtype
+        self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_unit)
         height, width = (size for at, size in enumerate(scan.shape) if at != self.layout.axis)
         self._mode = told_mode(tile, height, width)
         if device is not None:
@@ -254,7 +253,7 @@ class ZarrJob:
             return Ledger(path)
         size = self.layout.shape[self.layout.axis]
         how = {**self._mode, KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
-        record = provenance(self._network, self._intensity, AXES[self.layout.axis], size, InputDigest(), **how)
+        record = provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])
         return create_ledger(path, self._scan, self.layout, identity, record, changes)

@@ -5,37 +5,10 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from ..errors import ScanError
-from ..scans.scan import AXES, Scan
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-def choose_axis(scan: Scan, axis: str = "auto") -> int:
-    """Find the array axis whose slices are restored one by one.
-
-    Parameters
-    ----------
-    axis
-        "z", "y" or "x"; "auto" takes the acquisition axis, the one with the largest spacing (z where they are equal).
-
-    Returns
-    -------
-    int
-        0, 1 or 2.
-
-    Raises
-    ------
-    ScanError
-        If the axis has another name.
-    """
-    if axis == "auto":
-        # Spacings that differ by rounding only are equal.
-        return max(range(3), key=lambda i: (round(scan.spacing_mm[i], 3), -i))
-    if axis not in AXES:
-        raise ScanError(f"The slice axis must be auto, z, y or x; got {axis!r}.")
-    return AXES.index(axis)
+    from ..scans.scan import Scan
 
 
 def nearest(slices: Iterable[int], displayed: int, count: int) -> list[int]:

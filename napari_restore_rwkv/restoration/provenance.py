@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from ..network.model import kernel_of
+from ..scans.scan import AXES
 
 if TYPE_CHECKING:
     from ..scans.intensity import IntensityRule
+    from ..scans.slice_axis import SliceAxis
 
 NOTICE = "Research use only. Not for diagnosis."
 
@@ -37,7 +39,7 @@ class InputDigest:
 def provenance(
     network: nn.Module,
     intensity: IntensityRule,
-    axis: str,
+    axis: SliceAxis,
     slices: int,
     digest: InputDigest,
     **execution: Any,
@@ -47,7 +49,7 @@ def provenance(
     Parameters
     ----------
     axis
-        The axis across the slices, "z", "y" or "x".
+        The axis across the slices, and why it is.
     slices
         How many slices were restored.
     digest
@@ -69,7 +71,8 @@ def provenance(
         "torch": torch.__version__,
         **execution,
         "intensity": intensity.as_dict(),
-        "slice_axis": axis,
+        "slice_axis": AXES[axis.axis],
+        "slice_axis_reason": axis.reason,
         "slices": slices,
         "input_sha256": digest.hexdigest(),
         "notice": NOTICE,

@@ -17,14 +17,14 @@ from ..errors import DeviceError, ScanError
 from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress, finish
 from ..scans.intensity import choose_intensity
-from ..scans.scan import AXES
+from ..scans.slice_axis import choose_slice_axis
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
 from .consistency import in_units, keeps_measured
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
 from .output import as_dtype, new_output
-from .plan import choose_axis, nearest, region_of
+from .plan import nearest, region_of
 from .precision import EXACT, converted, deviation
 from .provenance import InputDigest, provenance
 from .tiles import told_mode
@@ -112,7 +112,7 @@ def restore(
     network
         From `load_checkpoint`; moved to `device` if one is given.
     axis
-        Axis across the slices: "z", "y", "x", or "auto" for the one with the largest spacing.
+        Axis across the slices: "z", "y", "x", or "auto"; see `choose_slice_axis`.
     indices
         Slices to restore, from 0; None means all. The others keep the values of `output`, by default the scan's own.
     first
@@ -154,7 +154,8 @@ def restore(
     check_batch(batch)
     check_voxels(scan.voxels, dimensions=3)
     check_modality(scan, network, any_modality)
-    along = choose_axis(scan, axis)
+    chosen_axis = choose_slice_axis(scan, axis)
+    along = chosen_axis.axis
     remaining = checked_indices(indices, scan.shape[along])
     if intensity is None:
         intensity = choose_intensity(scan, None if any_modality else scan.modality or card_modality(network))
@@ -202,7 +203,7 @@ def restore(
         **({"precision_error": error} if error else {}),
         "execution": execution,
     }
-    record = provenance(network, intensity, AXES[along], total, digest, **how)
+    record = provenance(network, intensity, chosen_axis, total, digest, **how)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
 
 

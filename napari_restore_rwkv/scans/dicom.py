@@ -100,6 +100,7 @@ def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
         spacing_mm=(step_z, step_y, step_x),
         origin_mm=(x, y, z),
         direction=np.stack([*first.orientation, first.normal], axis=1),
+        acquired_along=0,
     )
     check_geometry(first.path, scan)
     return scan

@@ -39,6 +39,8 @@ class Scan:
         Unit of the voxel values: "HU", "SUV", or "" where it is arbitrary.
     metadata
         Whatever else is worth keeping: where the scan came from, and how it was restored.
+    acquired_along
+        The array axis across the slices as they were acquired (0, 1, 2 for z, y, x); None where that is not known.
     """
 
     voxels: Any
@@ -48,6 +50,7 @@ class Scan:
     modality: str | None = None
     unit: str = ""
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    acquired_along: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -88,6 +91,19 @@ def same_geometry(one: Scan, other: Scan) -> bool:
     return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
 
 
+def anatomical_axes(direction: np.ndarray) -> tuple[int, int, int]:
+    """Return which file axis (0, 1, 2 for x, y, z) runs nearest to the patient's x, y and z, each once.
+
+    Parameters
+    ----------
+    direction
+        As `Scan.direction`.
+    """
+    cosines = np.abs(np.asarray(direction, float))
+    x, y, z = max(permutations(range(3)), key=lambda order: sum(cosines[row, order[row]] for row in range(3)))
+    return x, y, z
+
+
 def to_canonical(scan: Scan) -> Scan:
     """Permute and flip the array axes so that they run nearest to superior, posterior and left.
 
@@ -104,7 +120,7 @@ def to_canonical(scan: Scan) -> Scan:
         The scan itself if it is in this order already, otherwise one whose voxels are a view of the same memory.
     """
     direction = np.asarray(scan.direction, dtype=float)
-    sources = max(permutations(range(3)), key=lambda order: sum(abs(direction[row, order[row]]) for row in range(3)))
+    sources = anatomical_axes(direction)
     flipped = [bool(direction[row, sources[row]] < 0) for row in range(3)]
     if sources == (0, 1, 2) and not any(flipped):
         return scan
@@ -124,6 +140,7 @@ def to_canonical(scan: Scan) -> Scan:
         spacing_mm=(spacing_xyz[2], spacing_xyz[1], spacing_xyz[0]),
         origin_mm=(float(x), float(y), float(z)),
         direction=direction[:, list(sources)] * signs,
+        acquired_along=None if scan.acquired_along is None else order.index(scan.acquired_along),
     )
 
 

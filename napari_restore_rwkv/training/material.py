@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import CheckpointError, ScanError
+from ..scans.slice_axis import choose_slice_axis
 from .annotations import GAP, Coverage, Split, coverage, leakage, plan_splits
 from .noise import LARGEST_CORRELATION, NOTICEABLE_CORRELATION, neighbour_correlation
 from .registration import check_pair, check_shift, estimated_shift, mismatched
-from .slices import Slices, slice_axis
+from .slices import Slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ def check_material(
     modality
         That of the weights; None for any.
     axis
-        "z", "y", "x", or "auto" for the one with the largest spacing.
+        "z", "y", "x", or "auto"; see `choose_slice_axis`.
     force
         Go on with a shifted pair, and with noise that neighbouring slices share.
 
@@ -130,7 +131,7 @@ def check_material(
     for one in chosen:
         _check_one(one, modality)
     chosen = [_with_modality(one, modality) for one in chosen]
-    along = slice_axis(chosen[0].scan, axis)
+    along = choose_slice_axis(chosen[0].scan, axis).axis
     covered = [None if one.labels is None else coverage(one.labels, along) for one in chosen]
     splits = plan_splits([one.scan.shape[along] for one in chosen], covered)
     warnings = [words for labels in covered if labels and (words := leakage(labels))]

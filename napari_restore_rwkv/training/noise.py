@@ -9,8 +9,9 @@ import numpy as np
 
 from ..errors import ScanError
 from ..progress import finish
+from ..scans.slice_axis import choose_slice_axis
 from ..simulate.whole_scan import STRENGTHS, simulate
-from .slices import Slices, slice_axis
+from .slices import Slices
 
 if TYPE_CHECKING:
     from ..scans.scan import Scan
@@ -44,7 +45,7 @@ def noise_level(scan: Scan, axis: str = "auto") -> float:
     ScanError
         If the slices are smaller than 16x16 pixels.
     """
-    slices = Slices(scan, slice_axis(scan, axis))
+    slices = Slices(scan, choose_slice_axis(scan, axis).axis)
     return float(np.median([_level(slices.read(i)) for i in _middle(len(slices), _SLICES)]))
 
 
@@ -55,7 +56,7 @@ def neighbour_correlation(scan: Scan, axis: str = "auto", distance: int = 1) -> 
     over blocks and slices. Overlapping or interpolated slices share noise, and then one says nothing about the noise of
     the other. 0 where there is no noise.
     """
-    slices = Slices(scan, slice_axis(scan, axis))
+    slices = Slices(scan, choose_slice_axis(scan, axis).axis)
     found = [0.0]
     for i in _middle(len(slices) - distance, _SLICES):
         one, other = slices.read(i), slices.read(i + distance)
@@ -92,7 +93,7 @@ def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis
             f"The noisy scan has a noise of {wanted:.3g} {noisy.unit} and the reference {own:.3g}: there is nothing to "
             "add. Give a noisier scan, or a better reference."
         )
-    slices = Slices(reference, slice_axis(reference, axis))
+    slices = Slices(reference, choose_slice_axis(reference, axis).axis)
     limits = STRENGTHS[task]
     strength = limits.usual
     for _ in range(_FITTING_ROUNDS):
@@ -110,7 +111,7 @@ def preview_degradation(
     reference: Scan, index: int, task: str, strength: float, *, seed: int = 0, axis: str = "auto"
 ) -> np.ndarray:
     """One slice as fine-tuning from a reference will see it: float32 (Y, X) in the unit of the scan."""
-    return degraded(Slices(reference, slice_axis(reference, axis)), index, task, strength, seed)
+    return degraded(Slices(reference, choose_slice_axis(reference, axis).axis), index, task, strength, seed)
 
 
 def degraded(slices: Slices, index: int, task: str, strength: float, seed: int) -> np.ndarray:

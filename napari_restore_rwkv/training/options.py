@@ -38,7 +38,7 @@ class FineTuneOptions:
     task
         One of `tasks.TASKS`, for weights that do not say what they are for.
     axis
-        Axis across the slices: "z", "y", "x", or "auto" for the one with the largest spacing.
+        Axis across the slices: "z", "y", "x", or "auto"; see `choose_slice_axis`.
     force
         Go on with a pair that is shifted by more than a pixel, or with noise that neighbouring slices share.
     device

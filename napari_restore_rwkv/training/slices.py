@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ScanError
-from ..scans.scan import AXES
-
 if TYPE_CHECKING:
     from ..scans.scan import Scan
 
@@ -46,13 +43,4 @@ class Slices:
     def alone(self, index: int) -> Scan:
         """One slice as a scan of its own, float32, its slices along z."""
         image = self.read(index).astype(np.float32)
-        return self.scan.with_voxels(image[np.newaxis], spacing_mm=self.spacing_mm)
-
-
-def slice_axis(scan: Scan, axis: str) -> int:
-    """The array axis across the slices; "auto" takes the one with the largest spacing, as a restoration does."""
-    if axis == "auto":
-        return max(range(3), key=lambda i: (round(scan.spacing_mm[i], 3), -i))
-    if axis not in AXES:
-        raise ScanError(f"The slice axis must be auto, z, y or x; got {axis!r}.")
-    return AXES.index(axis)
+        return self.scan.with_voxels(image[np.newaxis], spacing_mm=self.spacing_mm, acquired_along=0)

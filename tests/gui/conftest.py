@@ -16,7 +16,6 @@ from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.fine_tune import panel as fine_tune_panel
-from napari_restore_rwkv.gui.restore import job as restore_job
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore import steps as steps_module
 from napari_restore_rwkv.progress import Progress
@@ -102,7 +101,6 @@ def restoration(monkeypatch):
     plain = PlainRestoration()
     monkeypatch.setattr(steps_module, "load_network", plain.load_network)
     monkeypatch.setattr(steps_module, "run_restore", plain.run)
-    monkeypatch.setattr(restore_job, "restoration_axis", lambda scan: int(np.argmax(scan.spacing_mm)))
     monkeypatch.setattr(restore_panel, "look_around", surroundings)
     return plain
 

@@ -110,9 +110,9 @@ def test_only_chosen_slices_change(small_scan):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 1)]
+    ("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 0)]
 )
-def test_slices_lie_across_the_axis_of_largest_spacing(rng, spacing, axis):
+def test_slices_lie_across_an_axis_of_clearly_the_largest_spacing(rng, spacing, axis):
     scan = Scan(rng.random((3, 4, 5), np.float32), spacing_mm=spacing)
     _, seen = finished(restore(scan, Identity()))
     assert finished_slices(seen, axis) == list(range(scan.shape[axis]))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RestoreError
+from ...scans.slice_axis import choose_slice_axis
 from ...training.annotations import EMPHASISE, KEEP, TRAIN, Split, coverage
-from ...training.slices import slice_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ class FineTuneChoice:
     @property
     def axis(self) -> int:
         """The array axis across the slices."""
-        return slice_axis(self.scan, "auto")
+        return choose_slice_axis(self.scan).axis
 
     def material(self) -> Material:
         """Return it as the training takes it; this imports torch: off the GUI thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 from qtpy.QtCore import QObject, Signal
 
 from ...errors import RestoreError, ScanError
+from ...scans.scan import AXES
 from ...training.process import FineTuneProcess
 from ...training.unfinished import JOB, discard, new_training_folder, note_outcome, note_process, unfinished_trainings
 
@@ -100,7 +101,9 @@ class FineTuneJob(QObject):
         def prepare() -> None:
             from ...training.job import write_job
 
-            write_job(folder, choice.model.weights, choice.material(), options)
+            # The copies in the folder do not know how the scan was acquired.
+            along = replace(options, axis=AXES[choice.axis])
+            write_job(folder, choice.model.weights, choice.material(), along)
             layer = {"name": choice.layer.name, "shape": list(choice.layer.data.shape), "axis": choice.axis}
             (folder / _LAYER).write_text(json.dumps(layer), "utf-8")
 

@@ -23,6 +23,7 @@ from ..model_choice import ModelChoice
 from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .comparison import is_result
 from .save_choice import SaveChoice
+from .slice_axis_choice import slice_axis_choice, tell_slice_axis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,7 @@ class RestoreForm(QWidget):
             region="slice" if self.this_slice.isChecked() else "volume",
             device=self.devices.currentData(),
             any_modality=self.anyway.isChecked(),
+            axis=self.axes.currentData(),
             output=self.save.path if self.whole_volume.isChecked() else None,
         )
 
@@ -120,6 +122,7 @@ class RestoreForm(QWidget):
         self.anyway.setChecked(options.any_modality)
         self.devices.setCurrentIndex(max(self.devices.findData(options.device), 0))
         (self.this_slice if options.region == "slice" else self.whole_volume).setChecked(True)
+        self.axes.setCurrentIndex(max(self.axes.findData(options.axis), 0))
         if options.output is not None:
             self.save.use(options.output)
 
@@ -174,6 +177,7 @@ class RestoreForm(QWidget):
         self.models = ModelChoice()
         self.this_slice, self.whole_volume = QRadioButton("this slice"), QRadioButton("whole volume")
         self.this_slice.setChecked(True)
+        self.axes = slice_axis_choice()
         self.save = SaveChoice()
         self.save.setEnabled(False)
         self.devices, self.why = choice("Where to compute"), small_button("?", "Why not the GPU?")
@@ -186,6 +190,7 @@ class RestoreForm(QWidget):
         rows.addRow("", self.anyway)
         rows.addRow("Model", self.models)
         rows.addRow("Region", beside(self.this_slice, self.whole_volume))
+        rows.addRow("Slices", self.axes)
         rows.addRow("Save to", self.save)
         rows.addRow("Run on", beside(self.devices, self.why))
 
@@ -196,6 +201,7 @@ class RestoreForm(QWidget):
         self.models.changed.connect(self._on_choice)
         self.models.asked.connect(self.asked)
         self.this_slice.toggled.connect(self.changed)
+        self.axes.currentIndexChanged.connect(self.changed)
         # One slice is kept in memory.
         self.whole_volume.toggled.connect(self.save.setEnabled)
         self.save.changed.connect(self.changed)
@@ -244,6 +250,7 @@ class RestoreForm(QWidget):
         name, reason = propose_task(scan, self._hu)
         self.tasks.setCurrentIndex(self.tasks.findData(name))
         self._reason = reason
+        self.axes.setCurrentIndex(0)
         self.save.propose(layer, scan)
         self.this_slice.setChecked(True)
         self.whole_volume.setEnabled(layer is not None and layer.ndim > 2)
@@ -251,7 +258,9 @@ class RestoreForm(QWidget):
 
     def _describe(self, event: Any = None) -> None:
         try:
-            self.about_scan.setText(describe(self.scan()))
+            scan = self.scan()
+            self.about_scan.setText(describe(scan))
+            tell_slice_axis(self.axes, scan)
         except ScanError as error:
             self.about_scan.setText(str(error) if self._layers else "Open a scan, or a sample: File > Open Sample.")
 

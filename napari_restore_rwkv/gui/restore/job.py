@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...errors import ScanError
+from ...scans.slice_axis import choose_slice_axis
 from ..layers import layer_to_scan
 from ..worker import StepsWorker
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
@@ -185,7 +186,7 @@ class RestoreJob(QObject):
             raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file at Save to.")
         else:
             kind = ResultInMemory
-        return kind(scan, restoration_axis(scan))
+        return kind(scan, restoration_axis(scan, options.axis))
 
     def _on_progress(self, progress: Progress) -> None:
         run = self._run
@@ -293,8 +294,6 @@ def _goes_on(result: RestorationResult, options: RestoreOptions) -> bool:
     return options.region == "slice" or not result.remaining or result.goes_to(options.output)
 
 
-def restoration_axis(scan: Scan) -> int:
-    """Return the array axis that the scan's slices were acquired along."""
-    from ...restoration.plan import choose_axis
-
-    return choose_axis(scan)
+def restoration_axis(scan: Scan, axis: str) -> int:
+    """Return the array axis across the slices that are restored; `axis` as in the options."""
+    return choose_slice_axis(scan, axis).axis

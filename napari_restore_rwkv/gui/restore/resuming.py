@@ -8,7 +8,7 @@ from napari.layers import Image, Layer
 from qtpy.QtCore import QObject, Signal
 
 from ...errors import ScanError
-from ...scans.scan import to_canonical
+from ...scans.scan import AXES, to_canonical
 from ..contributions import stem
 from ..layers import RECORD, frame_of, scan_to_layer, source_of
 from ..options import RestoreOptions
@@ -17,6 +17,7 @@ from .comparison import is_result
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from napari.components import ViewerModel
 
@@ -126,5 +127,13 @@ def _options(job: BegunJob, layer: Image) -> RestoreOptions:
         region="volume",
         device=job.device,
         any_modality=job.any_modality,
+        axis=_axis_of(job.output),
         output=job.output,
     )
+
+
+def _axis_of(output: Path) -> str:
+    """Return the axis that a job was begun along, as it can be chosen."""
+    from ...jobs.ledger import Ledger
+
+    return AXES[Ledger(output).layout.axis]

@@ -11,7 +11,6 @@ import numpy as np
 
 from ...errors import CheckpointError, OutputError
 from ...progress import Progress
-from ...scans.scan import AXES
 from ...tasks import TASKS
 from ..layers import frame_of, source_of
 from ..options import no_weights
@@ -149,7 +148,7 @@ def run_restore(
     return restore(
         result.scan,
         network,
-        axis=AXES[result.axis],
+        axis=options.axis,
         indices=indices,
         first=first,
         output=result.target,
@@ -174,7 +173,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
         network,
         path,
         resume=ours,
-        axis=AXES[result.axis],
+        axis=options.axis,
         first=first,
         device=choose_device(options.device),
         any_modality=options.any_modality,
