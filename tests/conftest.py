@@ -1,11 +1,22 @@
 """What several tests share: seeded randomness, a small scan, a small network and its weights file."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
+from memory_watch import MemoryWatch
 
 from napari_restore_rwkv.scans.scan import Scan
 
 SEED = 20240711
+
+
+def pytest_configure(config):
+    """Watch the memory from here on, while standard error is still the terminal's."""
+    watch = MemoryWatch(os.dup(sys.__stderr__.fileno()))
+    watch.start()
+    config.add_cleanup(watch.stop)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
+from .mailbox import READ_EVERY_MS, Mailbox, collect_news
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -28,7 +30,6 @@ NICER_BY = 10
 class StepsSignals(WorkerBaseSignals):
     """What a `StepsWorker` says, besides started, returned, errored and finished."""
 
-    progressed = Signal(object)
     paused = Signal()
 
 
@@ -41,6 +42,8 @@ class StepsWorker(WorkerBase):
         The work.
     in_turn
         Wait for `go_on` after the first step, so that the viewer can draw new layers without competition.
+    every_ms
+        How often it is listened to at most.
 
     Attributes
     ----------
@@ -48,8 +51,14 @@ class StepsWorker(WorkerBase):
         The slice the person looks at; any thread may set it. It is sent to the generator, which takes it next.
     """
 
-    def __init__(self, steps: Generator[Progress, Any, Any], *, in_turn: bool = False) -> None:
+    def __init__(
+        self, steps: Generator[Progress, Any, Any], *, in_turn: bool = False, every_ms: int = READ_EVERY_MS
+    ) -> None:
         super().__init__(SignalsClass=StepsSignals)
+        self._mailbox = Mailbox(collect_news, every_ms=every_ms)
+        # What was said before comes first.
+        for signal in (self.paused, self.returned, self.errored, self.finished):
+            signal.connect(self._mailbox.read)
         self.displayed: int | None = None
         self._steps = steps
         self._ended = threading.Event()
@@ -58,6 +67,11 @@ class StepsWorker(WorkerBase):
             self._shown.set()
         self._going = threading.Event()
         self._going.set()
+
+    @property
+    def progressed(self) -> Any:
+        """Signal with the `News` since the last time; the work never waits for who listens."""
+        return self._mailbox.opened
 
     def work(self) -> Any:
         """Exhaust the generator and return its value; None after `quit`."""
@@ -69,16 +83,14 @@ class StepsWorker(WorkerBase):
         try:
             if self.abort_requested:
                 return None
-            progress = next(self._steps)
-            self.progressed.emit(progress)
+            self._mailbox.put(next(self._steps))
             self._wait_for(self._shown)
             while not self.abort_requested:
                 if not self._going.is_set():
                     self.paused.emit()
                     self._wait_for(self._going)
                     continue
-                progress = self._steps.send(self.displayed)
-                self.progressed.emit(progress)
+                self._mailbox.put(self._steps.send(self.displayed))
             return None
         except StopIteration as stop:
             return stop.value

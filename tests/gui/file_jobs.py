@@ -13,6 +13,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 SLICES = 40
 EVERYTHING = 1000
+LISTEN_EVERY_S = 0.02
 
 
 def chest(slices=SLICES):
@@ -55,15 +56,29 @@ class Gate:
     """
 
     def __init__(self, monkeypatch):
+        self._opened = threading.Condition()
         self.allowed, self.shown, self.order = EVERYTHING, [], []
         self.waiting = threading.Event()
         begin = steps.begin_job
         monkeypatch.setattr(steps, "begin_job", lambda *words: self._held(begin(*words)))
 
+    @property
+    def allowed(self):
+        return self._allowed
+
+    @allowed.setter
+    def allowed(self, slices):
+        with self._opened:
+            self._allowed = slices
+            self._opened.notify_all()
+
     def _held(self, job):
         run = job.run
         job.run = lambda: self._steps(job, run())
         return job
+
+    def _is_open(self):
+        return len(self.order) < self.allowed
 
     def _steps(self, job, inner):
         try:
@@ -72,8 +87,11 @@ class Gate:
                 if progress.region is not None and not progress.what.startswith("unit "):
                     self.order.append(progress.region[job.layout.axis].start)
                 sent = yield progress
-                while len(self.order) >= self.allowed:
+                while not self._is_open():
                     self.waiting.set()
+                    with self._opened:
+                        self._opened.wait_for(self._is_open, LISTEN_EVERY_S)
+                    # The job listens to Cancel, and hears where the person looks by now.
                     sent = yield Progress(progress.done, progress.total, "waiting")
                 self.shown.append(sent)
                 progress = inner.send(sent)

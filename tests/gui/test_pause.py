@@ -49,13 +49,18 @@ def test_the_time_of_a_pause_does_not_count(ct_panel, qtbot, restoration):
     ct_panel.job.progressed.connect(lambda done, total, text: lines.append(text))
     start_and_pause(ct_panel, qtbot, restoration)
     run = ct_panel.job._run
-    # As if it had been paused an hour ago, right after the start.
+    # As if it had been paused an hour ago, right after the first slice.
     run.started -= 3600
     run._paused_at -= 3600
+    run.pace.skip(-3600)
     lines.clear()
+    restoration.hold.clear()
     ct_panel.pause()
-    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    restoration.restore_one_more()
+    qtbot.waitUntil(lambda: bool(lines))
     assert int(re.fullmatch(r"slice 3 of 5 · (\d+) s left", lines[0])[1]) < 60
+    restoration.hold.set()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
     assert re.fullmatch(r"5 slices restored in \d s\.", ct_panel.message.text())
 
 

@@ -125,15 +125,16 @@ def test_progress_says_slice_and_time_left(ct_panel, qtbot, restoration):
     assert ct_panel.cancel_button.isEnabled()
     assert not ct_panel.restore_button.isEnabled()
     qtbot.waitUntil(lambda: bool(lines))
-    assert lines[0][:2] == (1, 5)
-    assert re.fullmatch(r"slice 2 of 5 · \d+ s left", lines[0][2])
-    ct_panel.job._run.started -= 60
+    assert lines == [(1, 5, "slice 2 of 5")], "one slice says nothing of the next: it has the loading in it"
+    ct_panel.job._run.pace.skip(-60)
+    restoration.restore_one_more()
+    qtbot.waitUntil(lambda: len(lines) == 2)
+    assert lines[1][:2] == (2, 5)
+    assert re.fullmatch(r"slice 3 of 5 · 3\.\d min left", lines[1][2]), "a slice took a minute, and three are left"
     restoration.hold.set()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
-    seconds = int(re.fullmatch(r"slice 3 of 5 · (\d+) s left", lines[1][2])[1])
-    assert 90 <= seconds < 100, "two slices took a minute, and three are left"
     assert lines[-1][:2] == (5, 5)
-    assert [done for done, _, _ in lines] == [1, 2, 3, 4, 5], "nothing is said twice"
+    assert len({done for done, _, _ in lines}) == len(lines), "nothing is said twice"
 
 
 def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restoration):

@@ -8,7 +8,6 @@ from file_jobs import EVERYTHING, SLICES, chest, chest_layer, shards, undisturbe
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
-from napari_restore_rwkv.gui.restore import job as restore_job
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
@@ -91,7 +90,7 @@ def test_the_growing_result_shows_what_is_done_and_nothing_elsewhere(
 def watch_drawing(panel, monkeypatch, now):
     """Note each refresh, with a clock that stands still unless it is set."""
     drawn, refresh = [], panel.job._refresh
-    monkeypatch.setattr(restore_job.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(panel.job, "clock", lambda: now[0])
     monkeypatch.setattr(panel.job, "_refresh", lambda run, **more: (drawn.append(now[0]), refresh(run, **more)))
     return drawn
 

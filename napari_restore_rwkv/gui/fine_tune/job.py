@@ -15,6 +15,7 @@ from ...errors import RestoreError, ScanError
 from ...scans.scan import AXES
 from ...training.process import FineTuneProcess
 from ...training.unfinished import JOB, discard, new_training_folder, note_outcome, note_process, unfinished_trainings
+from ..mailbox import Mailbox, collect_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +59,8 @@ class FineTuneJob(QObject):
 
     Signals
     -------
-    said(record)
-        Whatever the process says before its end, see `training.process`.
+    said(records)
+        What the process has said before its end since the last time, see `training.process`.
     previewed(index, degraded, restored)
         A slice, as the network sees it and restored so far; (Y, X) in the unit of the scan.
     ended(record)
@@ -73,7 +74,7 @@ class FineTuneJob(QObject):
         Whether the panel or the viewer went away; nothing is said any more.
     """
 
-    said = Signal(dict)
+    said = Signal(object)
     previewed = Signal(int, object, object)
     ended = Signal(dict)
 
@@ -82,6 +83,10 @@ class FineTuneJob(QObject):
         self.folder: Path | None = None
         self._process: FineTuneProcess | None = None
         self._thread: threading.Thread | None = None
+        self._mailbox = Mailbox(collect_all)
+        self._mailbox.opened.connect(self.said)
+        # What was said before comes first.
+        self.ended.connect(self._mailbox.read)
         self.gone = False
 
     @property
@@ -178,7 +183,7 @@ class FineTuneJob(QObject):
                 with np.load(last["file"]) as images:
                     self.previewed.emit(last["index"], images["degraded"], images["restored"])
             else:
-                self.said.emit(last)
+                self._mailbox.put(last)
         return last
 
 

@@ -55,7 +55,7 @@ class FineTuneRun(QWidget):
         self.pause.clicked.connect(self._on_pause)
         self.stop.clicked.connect(self._on_stop)
         self.preview.toggled.connect(self._on_preview)
-        job.said.connect(self._on_record)
+        job.said.connect(self._on_records)
         job.previewed.connect(self._on_previewed)
         viewer.dims.events.current_step.connect(self._ask_preview)
         self.show_ended()
@@ -119,16 +119,17 @@ class FineTuneRun(QWidget):
         self.warnings.hide()
         self.clear()
 
-    def _on_record(self, record: dict[str, Any]) -> None:
-        match record["kind"]:
-            case "paused":
-                self.pause.setText(RESUME)
-                self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
-            case "resumed":
-                self.pause.setText(PAUSE)
-                self.progress.setText("going on ...")
-            case "progress":
-                self._note(record)
+    def _on_records(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            match record["kind"]:
+                case "paused":
+                    self.pause.setText(RESUME)
+                    self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
+                case "resumed":
+                    self.pause.setText(PAUSE)
+                    self.progress.setText("going on ...")
+                case "progress":
+                    self._note(record)
 
     def _note(self, record: dict[str, Any]) -> None:
         if not self._latest:

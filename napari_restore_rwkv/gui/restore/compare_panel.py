@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +22,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ...progress import Progress
+    from ..mailbox import News
     from .result import RestorationResult
 
 BLINK_KEY = "B"
 FULL = 100
 REMIX_AFTER_MS = 30
 WIDEST_PERCENT = 48
-TELL_EVERY_S = 0.25
+TELL_EVERY_MS = 250
 WAIT_AT_CLOSING_S = 2.0
 SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
 
@@ -55,7 +55,6 @@ class ComparePanel(QWidget):
         self._viewer = viewer
         self._bound = False
         self._saving: StepsWorker | None = None
-        self._told_at = 0.0
         self._remix = QTimer(self)
         self._remix.setSingleShot(True)
         self._remix.setInterval(REMIX_AFTER_MS)
@@ -103,7 +102,8 @@ class ComparePanel(QWidget):
     def save_to(self, path: Path) -> None:
         """Write the restored volume, as strongly mixed in as it is shown, with its geometry and provenance."""
         assert self.comparison is not None
-        self._saving = StepsWorker(_writing(self.comparison.result, self.strength.value() / FULL, path))
+        writing = _writing(self.comparison.result, self.strength.value() / FULL, path)
+        self._saving = StepsWorker(writing, every_ms=TELL_EVERY_MS)
         self._saving.progressed.connect(self._on_saving)
         self._saving.returned.connect(self._on_saved)
         self._saving.errored.connect(self.failed)
@@ -162,10 +162,8 @@ class ComparePanel(QWidget):
             self._unbind_key()
             self.setEnabled(False)
 
-    def _on_saving(self, progress: Progress) -> None:
-        if time.monotonic() - self._told_at >= TELL_EVERY_S:
-            self._told_at = time.monotonic()
-            self.said.emit(f"Saving: {progress.what} ...")
+    def _on_saving(self, news: News) -> None:
+        self.said.emit(f"Saving: {news.progress.what} ...")
 
     def _on_saved(self, path: Path) -> None:
         self.said.emit(f"Saved as {path}")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from ...progress import Progress
     from ...scans.scan import Scan
+    from ..mailbox import News, Region
     from ..options import RestoreOptions
 
 REFRESH_EVERY_MS = 250
@@ -46,6 +46,13 @@ class RestoreJob(QObject):
         The job is over: done, cancelled, or its layer was deleted.
     failed(error)
         The job is over with an exception.
+
+    Attributes
+    ----------
+    comparison
+        The layers of the result that is shown; None where there is none.
+    clock
+        Returns seconds.
     """
 
     progressed = Signal(int, int, str)
@@ -60,6 +67,7 @@ class RestoreJob(QObject):
         self._viewer = viewer
         self._run: Run | None = None
         self._closed = False
+        self.clock = time.monotonic
         self._last_refresh = self._last_told = 0.0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_EVERY_MS)
@@ -120,7 +128,7 @@ class RestoreJob(QObject):
         indices = slices_to_do(options, result, looked_at)
         worker = StepsWorker(restoration_steps(options, result, indices, looked_at), in_turn=True)
         worker.displayed = looked_at
-        worker.progressed.connect(self._on_progress)
+        worker.progressed.connect(self._on_news)
         worker.paused.connect(self.paused)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
@@ -188,28 +196,28 @@ class RestoreJob(QObject):
             kind = ResultInMemory
         return kind(scan, restoration_axis(scan, options.axis))
 
-    def _on_progress(self, progress: Progress) -> None:
-        run = self._run
+    def _on_news(self, news: News) -> None:
+        run, progress = self._run, news.progress
         if run is None or run.over:
             return
         if self.comparison is None and run.result.ready and not self._show(run):
             return
         # When what was just shown has been drawn.
         QTimer.singleShot(0, run.worker.go_on)
-        if progress.region is not None:
-            run.unseen.append(progress.region)
-            self._refresh_if_due()
+        run.unseen.extend(news.regions)
+        self._refresh_if_due()
         run.already = run.asked - progress.total
+        run.pace.note(progress.done)
         checks = progress.what.startswith((CHECKING, COMPARING))
         # Not at every step: each new word has the whole window drawn, and the time left is known per slice only.
         told = progress.done, progress.what if checks and self._is_time_for_words() else ""
         if told != run.told and (not checks or told[1]):
             run.told = told
-            self._last_told = time.monotonic()
+            self._last_told = self.clock()
             self.progressed.emit(run.already + progress.done, run.asked, run.line(progress, checks))
 
     def _is_time_for_words(self) -> bool:
-        return time.monotonic() - self._last_told >= REFRESH_EVERY_MS / 1000
+        return self.clock() - self._last_told >= REFRESH_EVERY_MS / 1000
 
     def _show(self, run: Run) -> bool:
         layer = run.options.layer
@@ -226,12 +234,12 @@ class RestoreJob(QObject):
         return True
 
     def _refresh_if_due(self) -> None:
-        due = time.monotonic() - self._last_refresh >= REFRESH_EVERY_MS / 1000
+        due = self.clock() - self._last_refresh >= REFRESH_EVERY_MS / 1000
         run = self._run
         if run is not None and due and any(self._is_looked_at(run, region) for region in run.unseen):
             self._refresh(run)
 
-    def _is_looked_at(self, run: Run, region: tuple[slice, slice, slice]) -> bool:
+    def _is_looked_at(self, run: Run, region: Region) -> bool:
         layer = run.options.layer
         if layer.ndim == 2 or self._viewer.dims.ndisplay == 3:
             return True
@@ -249,7 +257,7 @@ class RestoreJob(QObject):
         for layer in (self.comparison.restored, self.comparison.difference):
             if layer in self._viewer.layers:
                 layer.refresh(thumbnail=thumbnail, extent=False, highlight=False)
-        self._last_refresh = time.monotonic()
+        self._last_refresh = self.clock()
 
     def _follow_the_eye(self, event: Any = None) -> None:
         run = self._run

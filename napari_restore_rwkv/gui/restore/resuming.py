@@ -83,7 +83,7 @@ class JobOpener(QObject):
         assert job.input is not None
         self.said.emit(f"Opening {job.input.name} ...")
         self._worker = worker = StepsWorker(_reading(job))
-        worker.progressed.connect(lambda progress: self.said.emit(f"{progress.what} ..."))
+        worker.progressed.connect(lambda news: self.said.emit(f"{news.progress.what} ..."))
         worker.returned.connect(lambda scan: self._add(job, scan))
         worker.errored.connect(self.failed)
         worker.finished.connect(lambda: self._on_finished(worker))

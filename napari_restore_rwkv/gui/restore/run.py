@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from ...errors import RestoreError, ScanError
 from ...scans.scan import AXES
+from .pace import Pace
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ...progress import Progress
+    from ..mailbox import Region
     from ..options import RestoreOptions
     from ..worker import StepsWorker
     from .comparison import Comparison
@@ -33,6 +35,8 @@ class Run:
         What was shown before, where its layers are to show this result.
     already
         Slices that were done before.
+    started, pace
+        When it began, without pauses, and how fast slices come.
     unseen
         Regions that are finished and not drawn yet.
     told
@@ -48,7 +52,8 @@ class Run:
     replaces: tuple[Run, Comparison] | None = None
     already: int = 0
     started: float = field(default_factory=time.monotonic)
-    unseen: list[tuple[slice, slice, slice]] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
+    unseen: list[Region] = field(default_factory=list)
     told: tuple[int, str] | None = None
     over: bool = False
     deleted: str = ""
@@ -73,7 +78,9 @@ class Run:
     def resume(self) -> None:
         """Go on; the time meanwhile does not count."""
         if self._paused_at is not None:
-            self.started += time.monotonic() - self._paused_at
+            paused = time.monotonic() - self._paused_at
+            self.started += paused
+            self.pace.skip(paused)
             self._paused_at = None
         self.worker.resume()
 
@@ -83,11 +90,8 @@ class Run:
             return progress.what
         if self.options.region == "slice":
             return "this slice ..."
-        text = self.where()
-        if not progress.done:
-            return text
-        left = (time.monotonic() - self.started) / progress.done * (progress.total - progress.done)
-        return f"{text} · {duration(left)} left"
+        left = self.pace.seconds_left(progress.total)
+        return self.where() if left is None else f"{self.where()} · {duration(left)} left"
 
     def where(self) -> str:
         """Return which slice is worked on."""
