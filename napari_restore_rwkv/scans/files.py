@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ScanError
+from . import bounds
 from .dicom import read_dicom
 from .dicom_series import is_dicom
 from .modality import check_modality, given, kind_of_volume
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["read_scan", "write_scan"]
 
 
-def read_scan(path: str | Path, *, modality: str | None = None, time_index: int | None = None) -> Scan:
+def read_scan(
+    path: str | Path,
+    *,
+    modality: str | None = None,
+    time_index: int | None = None,
+    allow_outside_files: bool = False,
+) -> Scan:
     """Read a scan with its exact geometry.
 
     Parameters
@@ -37,6 +44,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
         "CT", "MR" or "PET" if the file is wrong or silent about it; None takes what the file and its values tell.
     time_index
         Which frame of a four-dimensional file to read, from 0.
+    allow_outside_files
+        Read files that the scan refers to outside of its own folder, too; only for scans that you trust.
 
     Returns
     -------
@@ -57,12 +66,13 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
     try:
         if not path.exists():
             raise ScanError(f"There is no file or folder {path}; check the name.")
+        check_kind(path)
         if is_zarr(path) or is_hdf5(path):
-            return _all_of(path, modality, time_index)
+            return _all_of(path, modality, time_index, allow_outside_files)
         if path.is_dir() or is_dicom(path):
             scan, kind = read_dicom(path, time_index)
         elif volume_suffix(path):
-            volume = read_volume(path, time_index)
+            volume = read_volume(path, time_index, allow_outside=allow_outside_files)
             scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
         else:
             raise ScanError(_unknown_kind(path))
@@ -77,12 +87,21 @@ def read_scan(path: str | Path, *, modality: str | None = None, time_index: int 
     return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
 
 
-def _all_of(path: Path, modality: str | None, time_index: int | None) -> Scan:
+def _all_of(path: Path, modality: str | None, time_index: int | None, allow_outside_files: bool) -> Scan:
     # It imports this module.
     from .opening import open_scan
 
-    scan = open_scan(path, modality=modality, time_index=time_index)
+    scan = open_scan(path, modality=modality, time_index=time_index, allow_outside_files=allow_outside_files)
+    bounds.check_memory(path.name, scan.voxels.nbytes, scan.voxels.nbytes)
     return scan.with_voxels(np.asarray(scan.voxels))
+
+
+def check_kind(path: Path) -> None:
+    """Raise ScanError for a path that is neither a file nor a folder, such as a pipe, of which reading has no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ScanError(f"{path.name} is a pipe or a device; give a file or a folder.")
+    if path.is_dir() and (is_hdf5(path) or volume_suffix(path)) and not is_zarr(path):
+        raise ScanError(f"{path.name} is a folder with the name of a file; give the file, or rename the folder.")
 
 
 def _unknown_kind(path: Path) -> str:

@@ -39,6 +39,7 @@ def opening(
     modality: str | None = None,
     time_index: int | None = None,
     channel: int | None = None,
+    allow_outside_files: bool = False,
     large: int = LARGE_BYTES,
     folder: Path | None = None,
 ) -> Generator[Progress, None, Scan]:
@@ -52,7 +53,7 @@ def opening(
     ----------
     path
         Whatever `read_scan` takes.
-    modality, time_index
+    modality, time_index, allow_outside_files
         As for `read_scan`.
     channel
         Which channel of a zarr with several, from 0.
@@ -75,15 +76,20 @@ def opening(
     """
     path = Path(path)
     check_modality(modality)
+    options: dict[str, Any] = {
+        "modality": modality,
+        "time_index": time_index,
+        "allow_outside_files": allow_outside_files,
+    }
     try:
         if is_zarr(path):
             scan = read_zarr(path, time_index=time_index, channel=channel)
             reason = f"the file says modality {scan.modality}" if scan.modality else "the file does not say"
             kind = Kind(scan.modality, scan.unit, reason)
         elif path.is_file() and (is_hdf5(path) or volume_suffix(path)):
-            layout = look_at(path, time_index)
+            layout = look_at(path, time_index, allow_outside=allow_outside_files)
             if layout.nbytes <= large and not is_hdf5(path):
-                return read_scan(path, modality=modality, time_index=time_index)
+                return read_scan(path, **options)
             volume = (yield from stage(path, layout, folder)) if layout.packed else stream(path, layout)
             scan = volume.scan
             kind = kind_of_volume(volume.header, np.empty(0))
@@ -92,7 +98,7 @@ def opening(
                 kind = kind_of_volume(volume.header, sample)
                 kind = replace(kind, reason=f"{kind.reason} ({len(sample)} of {scan.shape[0]} slices looked at)")
         else:
-            return read_scan(path, modality=modality, time_index=time_index)
+            return read_scan(path, **options)
     except PermissionError as error:
         raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
     except OSError as error:

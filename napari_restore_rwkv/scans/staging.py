@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,11 @@ from ..errors import OutputError
 from ..progress import Progress
 from . import integrity
 from .lazy import LazyVoxels
-from .nifti import nifti_header
+from .nifti import NiftiHeader, nifti_header
+from .stored import frame_blocks, native
 from .streaming import scaled
-from .volume_files import Volume, read_volume, volume_suffix
+from .unpacking import DEFLATE, unpacked
+from .volume_files import Volume
 from .zarr_read import read_zarr
 from .zarr_write import choose_layout, create_image, write_slab
 
@@ -30,44 +31,12 @@ if TYPE_CHECKING:
 
     from .streaming import Layout
 
-_BLOCK = 1 << 20
-_GZIP = b"\x1f\x8b"
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Where the voxels of a frame are, in a file that is read from its start.
-
-    Attributes
-    ----------
-    file
-        The file with the voxels, which may lie beside its header.
-    start
-        Where the stream begins in the file.
-    skip
-        Bytes of the unpacked stream before the frame.
-    packed
-        Whether the stream is compressed, by zlib or gzip.
-    dtype
-        Type of the stored values with their byte order.
-    value
-        Makes values of stored values.
-    """
-
-    file: Path
-    start: int
-    skip: int
-    packed: bool
-    dtype: np.dtype
-    value: Callable[[np.ndarray], np.ndarray]
-
 
 def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[Progress, None, Volume]:
     """Unpack a volume file into a temporary zarr; the memory needed is that of a few slices.
 
     Iterate it for `Progress` in slices; the value of StopIteration is the file's scan with lazy voxels. The temporary
-    folder goes away with these voxels. A file in a rare encoding, which has to be read as a whole, is: its voxels are
-    in memory then.
+    folder goes away with these voxels.
 
     Parameters
     ----------
@@ -85,9 +54,6 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     OutputError
         There is no room for the unpacked voxels.
     """
-    stored = _stored(path, layout)
-    if stored is None:
-        return read_volume(path, layout.time_index)
     scan = layout.volume.scan
     place = Path(tempfile.gettempdir() if folder is None else folder)
     _check_room(path, layout.nbytes, place)
@@ -97,13 +63,14 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     slabs = replace(choose_layout(scan.shape, scan.voxels.dtype, 0), levels=1)
     create_image(target, scan, slabs)
     size = scan.shape[0]
-    slice_bytes = math.prod(scan.shape[1:]) * stored.dtype.itemsize
-    parts = _cut(_frame(path, stored, layout), [len(slabs.slices(slab)) * slice_bytes for slab in range(slabs.slabs)])
+    blocks, dtype, value = _frame(path, layout)
+    slice_bytes = math.prod(scan.shape[1:]) * dtype.itemsize
+    parts = _cut(blocks, [len(slabs.slices(slab)) * slice_bytes for slab in range(slabs.slabs)])
     for slab, part in enumerate(parts):
         slices = slabs.slices(slab)
-        values = np.frombuffer(part, stored.dtype).reshape(len(slices), *scan.shape[1:])
+        values = np.frombuffer(part, dtype).reshape(len(slices), *scan.shape[1:])
         try:
-            write_slab(target, slabs, slab, stored.value(values))
+            write_slab(target, slabs, slab, value(values))
         except OSError as error:
             raise _no_room(path, layout.nbytes, place) from error
         yield Progress(slices.stop, size, f"unpacking {path.name}: slice {slices.stop} of {size}")
@@ -113,77 +80,25 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     return Volume(scan.with_voxels(voxels), layout.volume.header)
 
 
-def _stored(path: Path, layout: Layout) -> _Stored | None:
-    """Find the stream of voxels of a file; None for an encoding that only ITK reads."""
-    own = np.dtype(layout.volume.scan.voxels.dtype)
-    suffix = volume_suffix(path)
-    if suffix.startswith(".nii"):
-        header = nifti_header(path)
-        skip = header.data_start + layout.frame * header.frame_bytes
-        return _Stored(path, 0, skip, True, header.dtype, lambda values: scaled(values, header))
-    skip = layout.frame * layout.nbytes
-    if suffix in {".mha", ".mhd"}:
-        fields, end = integrity.text_header(path, "=", last="elementdatafile")
-        local = fields["elementdatafile"].upper() == "LOCAL"
-        big = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "")).lower().startswith("t")
-        name = fields.get("elementtype", "").removeprefix("MET_")
-        start = end if local else int(fields.get("headersize", "0"))
-        if integrity.META_BYTES.get(name) != own.itemsize or start < 0:
-            return None
-        file = path if local else integrity.companion(path, fields["elementdatafile"])
-        return _Stored(file, start, skip, True, own.newbyteorder(">" if big else "<"), _native)
-    fields, end = integrity.text_header(path, ":", last="")
-    encoding, name = fields.get("encoding", "").lower(), fields.get("data file", fields.get("datafile", ""))
-    plain = encoding in {"raw", "gzip", "gz"} and not {"line skip", "byte skip"} & set(fields)
-    if not plain or name.upper().startswith("LIST") or "%" in name:
-        return None
-    file = integrity.companion(path, name) if name else path
-    order = ">" if fields.get("endian", "").lower() == "big" else "<"
-    return _Stored(file, 0 if name else end, skip, encoding != "raw", own.newbyteorder(order), _native)
+def _frame(path: Path, layout: Layout) -> tuple[Iterator[bytes], np.dtype, Callable[[np.ndarray], np.ndarray]]:
+    """Return the bytes of the frame in blocks, the type of the stored values, and what makes voxels of them."""
+    if layout.stored is not None:
+        return frame_blocks(layout.stored, layout.frame), layout.stored.dtype, native
+    header = nifti_header(path)
+    return _nifti_blocks(path, header, layout.frame), header.dtype, lambda values: scaled(values, header)
 
 
-def _native(values: np.ndarray) -> np.ndarray:
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _frame(path: Path, stored: _Stored, layout: Layout) -> Iterator[bytes]:
-    """Yield the stream from the first byte of the frame on, in blocks; raises ScanError if it is damaged or cut off."""
-    count = int(np.prod(layout.volume.scan.shape)) * stored.dtype.itemsize
-    skip, found = stored.skip, 0
-    for block in _unpacked(path, stored):
+def _nifti_blocks(path: Path, header: NiftiHeader, frame: int) -> Iterator[bytes]:
+    """Yield the stream from the first byte of the frame on; raises ScanError if it is damaged or cut off."""
+    skip, found = header.data_start + frame * header.frame_bytes, 0
+    for block in unpacked(path, path, 0, DEFLATE):
         kept = block[skip:]
         skip = max(0, skip - len(block))
         found += len(kept)
         if kept:
             yield kept
-    if found < count:
-        raise integrity.cut_off(path, found, count)
-
-
-def _unpacked(path: Path, stored: _Stored) -> Iterator[bytes]:
-    with stored.file.open("rb") as stream:
-        stream.seek(stored.start)
-        if not stored.packed:
-            yield from iter(lambda: stream.read(_BLOCK), b"")
-            return
-        waiting = stream.read(_BLOCK)
-        while True:
-            # 32 + MAX_WBITS takes a zlib and a gzip header alike.
-            unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
-            while not unpacker.eof:
-                try:
-                    block = unpacker.decompress(waiting, _BLOCK)
-                except zlib.error as error:
-                    raise integrity.broken(path, "its compressed voxels are damaged") from error
-                waiting = unpacker.unconsumed_tail
-                if block:
-                    yield block
-                elif not (unpacker.eof or waiting or (waiting := stream.read(_BLOCK))):
-                    raise integrity.broken(path, "it is cut off (its compressed voxels do not end)")
-            waiting = unpacker.unused_data or stream.read(_BLOCK)
-            # Some writers put several gzip streams one after the other.
-            if not waiting.startswith(_GZIP):
-                return
+    if found < header.frame_bytes:
+        raise integrity.cut_off(path, found, header.frame_bytes)
 
 
 def _cut(blocks: Iterator[bytes], sizes: list[int]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Uncompressed volume files as scans whose voxels are read when they are needed.
 
-ITK streams raw MetaImage and HDF5; the voxels of NIfTI are read by us, as everywhere here (see `nifti.py`).
+ITK streams HDF5; the voxels of the other files are read by us.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,17 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import integrity, volume_files
+from .axes import one_dimension
 from .lazy import LazyVoxels
 from .nifti import NiftiHeader, nifti_header
+from .stored import StoredVolume, read_box
 from .volume_files import READERS, Volume, chosen_frame, quiet_itk, volume_suffix
 
 if TYPE_CHECKING:
     from .lazy import Box
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_HDF5_READER = "HDF5ImageIO"
 _PACKED_NIFTI = b"\x1f\x8b"
 
 
@@ -38,11 +42,14 @@ class Layout:
         Whether the voxels are compressed, or can be read as a whole only for another reason.
     time_index
         The frame that was asked for, None in a three-dimensional file.
+    stored
+        What the header of a MetaImage or NRRD says; None for other files.
     """
 
     volume: Volume
     packed: bool
     time_index: int | None
+    stored: StoredVolume | None = None
 
     @property
     def frame(self) -> int:
@@ -61,8 +68,8 @@ def is_hdf5(path: Path) -> bool:
     return path.suffix.lower() in HDF5_SUFFIXES
 
 
-def look_at(path: Path, time_index: int | None = None) -> Layout:
-    """Read the header of a NIfTI, NRRD, MetaImage or HDF5 file, and no voxels.
+def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = False) -> Layout:
+    """Read the header of a NIfTI, NRRD, MetaImage or HDF5 file, and no voxels; parameters as for `read_volume`.
 
     Raises
     ------
@@ -73,16 +80,17 @@ def look_at(path: Path, time_index: int | None = None) -> Layout:
         raise integrity.broken(path, "it is an empty file")
     if volume_suffix(path).startswith(".nii"):
         return _look_at_nifti(path, time_index)
-    packed = _is_packed(path)
-    if not packed and volume_suffix(path) in {".mha", ".mhd"}:
-        integrity.check_metaimage(path)
+    if not is_hdf5(path):
+        stored = volume_files.stored_volume(path, allow_outside)
+        chosen_frame(path.name, stored.frames, time_index)
+        return Layout(Volume(stored.scan, stored.header), not stored.in_pieces, time_index, stored)
     with volume_files.itk_errors(path):
-        reader = volume_files.opened(path, _image_io(path))
+        reader = volume_files.opened(path, _HDF5_READER)
         volume_files.choose_frame(reader, path, time_index)
     dtype = _numpy_type(reader.GetPixelID())
     placeholder = np.broadcast_to(np.zeros((), dtype), reader.GetSize()[2::-1])
     scan = volume_files.scan_of(reader, placeholder, path)
-    return Layout(Volume(scan, volume_files.text_fields(reader)), packed, time_index)
+    return Layout(Volume(scan, volume_files.text_fields(reader)), False, time_index)
 
 
 def stream(path: Path, layout: Layout) -> Volume:
@@ -92,6 +100,9 @@ def stream(path: Path, layout: Layout) -> Volume:
     scan = layout.volume.scan
     if volume_suffix(path).startswith(".nii"):
         voxels = _nifti_voxels(path, nifti_header(path), layout.frame, scan.shape)
+    elif layout.stored is not None:
+        read = partial(read_box, layout.stored, layout.frame)
+        voxels = LazyVoxels(scan.shape, scan.voxels.dtype, read, source=path)
     else:
         voxels = _itk_voxels(path, layout)
     return Volume(scan.with_voxels(voxels), layout.volume.header)
@@ -100,7 +111,7 @@ def stream(path: Path, layout: Layout) -> Volume:
 def _look_at_nifti(path: Path, time_index: int | None) -> Layout:
     header = nifti_header(path)
     if len(header.sizes) < 2:
-        raise volume_files.one_dimension(path)
+        raise one_dimension(path)
     chosen_frame(path.name, header.frames, time_index)
     with tempfile.TemporaryDirectory() as folder:
         alone = Path(folder) / "header.nii"
@@ -157,7 +168,7 @@ def _itk_voxels(path: Path, layout: Layout) -> LazyVoxels:
 
     def read(box: Box) -> np.ndarray:
         with volume_files.itk_errors(path):
-            reader = volume_files.opened(path, _image_io(path))
+            reader = volume_files.opened(path, _HDF5_READER)
             beyond = [0] * max(0, reader.GetDimension() - 3)
             start = [part.start for part in reversed(box)][: reader.GetDimension()]
             size = [part.stop - part.start for part in reversed(box)][: reader.GetDimension()]
@@ -167,20 +178,6 @@ def _itk_voxels(path: Path, layout: Layout) -> LazyVoxels:
         return block.reshape([part.stop - part.start for part in box])
 
     return LazyVoxels(shape, layout.volume.scan.voxels.dtype, read, source=path)
-
-
-def _image_io(path: Path) -> str:
-    return "HDF5ImageIO" if is_hdf5(path) else READERS[volume_suffix(path)]
-
-
-def _is_packed(path: Path) -> bool:
-    """Whether ITK could not read a part of the voxels without reading all of them."""
-    if is_hdf5(path):
-        return False
-    if volume_suffix(path) in {".nrrd", ".nhdr"}:
-        return True
-    fields, _ = integrity.text_header(path, "=", last="elementdatafile")
-    return fields.get("compresseddata", "").lower().startswith("t")
 
 
 def _numpy_type(pixel: int) -> np.dtype:

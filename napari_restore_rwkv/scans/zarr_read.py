@@ -16,6 +16,7 @@ from ..errors import ScanError
 from .geometry import check_geometry, check_position, check_spacing
 from .lazy import LazyVoxels
 from .scan import Scan
+from .units_of_length import MILLIMETERS, millimeters
 from .volume_files import SeveralFramesError
 
 if TYPE_CHECKING:
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 # The name of our attributes in the group.
 OURS = "restore_rwkv"
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
-_MM = {
-    "meter": 1e3,
-    "decimeter": 1e2,
-    "centimeter": 10.0,
-    "millimeter": 1.0,
-    "micrometer": 1e-3,
-    "nanometer": 1e-6,
-    "picometer": 1e-9,
-    "angstrom": 1e-7,
-    "inch": 25.4,
-}
 _SPACE = ("z", "y", "x")
 
 
@@ -224,11 +214,11 @@ def _geometry(path: Path, place: _Place) -> tuple[tuple[float, float, float], tu
             starts.append(0.0)
             continue
         at = place.axes.index(name)
-        factor = _MM.get(place.units[at] or "millimeter")
+        factor = millimeters(place.units[at] or "millimeter")
         if factor is None:
             raise ScanError(
                 f"{path.name} measures {name} in {place.units[at]}, which is no length known here; "
-                f"give it in one of {', '.join(_MM)}."
+                f"give it in one of {', '.join(MILLIMETERS)}."
             )
         steps.append(place.scale[at] * factor)
         starts.append(place.translation[at] * factor)

@@ -1,0 +1,77 @@
+"""Files that a scan refers to: they lie in its own folder, unless the person allows others.
+
+A header that names /etc/passwd, or ../../private.raw, would otherwise put any file of this computer into voxels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ScanError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def companion(path: Path, name: str, allow_outside: bool = False) -> Path:
+    """Return the file of voxels that a header names.
+
+    Parameters
+    ----------
+    path
+        The file with the header.
+    name
+        What the header says, relative to the folder of `path`.
+    allow_outside
+        Whether the file may lie in another folder.
+
+    Raises
+    ------
+    ScanError
+        The file is not there, is no regular file, or lies outside, by its name or through a symbolic link.
+    """
+    try:
+        data = path.parent / name
+        missing = not data.is_file()
+    # A name with a null byte, or one that is too long.
+    except (ValueError, OSError):
+        missing = True
+    if not allow_outside and (outside := _outside(path, name)):
+        raise ScanError(outside)
+    if missing:
+        raise ScanError(f"{path.name} keeps its voxels in {_printable(name)}, which is missing; put it beside it.")
+    return data
+
+
+def check_inside(path: Path, root: Path, file: Path) -> None:
+    """Raise ScanError where `file`, symbolic links followed, lies outside the folder `root`; `path` is the scan."""
+    if not is_inside(root, file):
+        raise ScanError(_leaves(path.name, f"symbolic link {file.name}"))
+
+
+def is_inside(root: Path, file: Path) -> bool:
+    """Whether a file, symbolic links followed, lies in a folder or below it."""
+    try:
+        return file.resolve().is_relative_to(root.resolve())
+    # A loop of links.
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _outside(path: Path, name: str) -> str:
+    """Return what is wrong with a name that leaves the folder of `path`, or ""."""
+    if "\0" in name or is_inside(path.parent, path.parent / name):
+        return ""
+    return _leaves(path.name, _printable(name))
+
+
+def _leaves(scan: str, what: str) -> str:
+    return (
+        f"{scan} refers to {what} outside of its own folder, which is not read, since a file from elsewhere could copy "
+        "any file of this computer into its voxels; move the file beside it, or allow it by --allow-outside-files."
+    )
+
+
+def _printable(name: str) -> str:
+    shown = name.replace("\\", "/").rsplit("/", 1)[-1][:80]
+    return "".join(letter if letter.isprintable() else "?" for letter in shown) or "a file without a name"
