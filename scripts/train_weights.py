@@ -25,6 +25,7 @@ from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, sav
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
+from napari_restore_rwkv.threads import let_idle_threads_sleep
 from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.recipes.table import RECIPES
 from napari_restore_rwkv.training.train import Trainer
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu (the default), cuda, or auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    let_idle_threads_sleep()
     if options.step != "train" and options.scans is None:
         parser.error(f"{options.step} needs --scans FOLDER")
     recipe, folder = RECIPES[options.task], STATES / options.task

@@ -20,13 +20,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 README = ROOT / "README.md"
 
-EVERYBODY = {"errors", "progress", "tasks", "untrusted", "user_folder"}
+EVERYBODY = {"errors", "progress", "tasks", "threads", "untrusted", "user_folder"}
 
 # Room -> the rooms of ours that it may import, beside its own and those for everybody.
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "tasks": set(),
+    "threads": set(),
     "untrusted": set(),
     "user_folder": set(),
     "device": set(),

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 LISTEN_EVERY_S = 0.05
-# Where drawing and network share the processor, a tenth of it goes to the network while the window draws.
-NICER_BY = 10
+# Where drawing and network share a processor, the window gets two thirds of it. By much more, and any other busy
+# program would leave nearly nothing to the network.
+NICER_BY = 3
 
 
 class StepsSignals(WorkerBaseSignals):

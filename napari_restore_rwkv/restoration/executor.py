@@ -15,6 +15,7 @@ from ..errors import DeviceError
 from ..network.bi_wkv import kernel_in_use
 from ..network.model import RestoreRWKV
 from ..network.non_local_means import NonLocalMeans
+from ..threads import let_idle_threads_sleep
 from .budget import bytes_per_slice, slices_at_once
 from .recorder import Recorder
 from .slots import Slot, Streams
@@ -64,6 +65,7 @@ class Executor:
         record: bool = True,
         tile: Tile | None = None,
     ) -> None:
+        let_idle_threads_sleep()
         self.batch = 1
         self._network, self._machine, self._most, self._tile = network, machine, most, tile
         self._streams = Streams(machine)

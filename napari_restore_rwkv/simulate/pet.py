@@ -93,26 +93,60 @@ def low_count(
     ValueError
         If the slices are not square, or one of them holds no activity or a negative one.
     """
-    chosen = acquisition or Acquisition()
-    images = torch.from_numpy(np.asarray(activity, np.float32))
-    _check(images)
-    angles = view_angles(views_for(images.shape[-1]))
-    factors = torch.ones(*images.shape[:-2], len(angles), images.shape[-1])
-    if attenuation is not None:
-        factors = torch.exp(-project(torch.from_numpy(np.asarray(attenuation, np.float32)), angles, pixel_mm))
-    expected = factors * project(gaussian(images, chosen.blur_mm / pixel_mm), angles, pixel_mm)
-    # Counts of each slice for a unit of its line integrals.
-    yields = chosen.counts / expected.sum(dim=(-2, -1), keepdim=True)
+    acquired = _Acquired.of(activity, pixel_mm, acquisition or Acquisition(), seed, attenuation)
+    return acquired.low(), acquired.full()
 
-    rng = np.random.default_rng(seed)
-    full = rng.poisson((expected * yields).clamp_min(0).double().numpy())
-    fewer = thinned(full, chosen.dose_reduction, rng)
-    results = []
-    for counts, share in ((fewer, 1 / chosen.dose_reduction), (full, 1.0)):
-        measured = torch.from_numpy(counts.astype(np.float32)) / (yields * share)
-        image = osem(measured, angles, pixel_mm, factors=factors, iterations=chosen.iterations)
-        results.append(gaussian(image, chosen.filter_mm / pixel_mm).numpy())
-    return results[0], results[1]
+
+def only_low_count(activity: np.ndarray, pixel_mm: float, acquisition: Acquisition, *, seed: int) -> np.ndarray:
+    """Return the first image of `low_count` in half the time; the parameters are the same."""
+    return _Acquired.of(activity, pixel_mm, acquisition, seed, None).low()
+
+
+@dataclass(frozen=True, slots=True)
+class _Acquired:
+    """Counts of one acquisition, all and a part of them, (..., views, N), and what reconstructing them takes."""
+
+    acquisition: Acquisition
+    pixel_mm: float
+    angles: Tensor
+    factors: Tensor
+    # Counts of each slice for a unit of its line integrals.
+    yields: Tensor
+    all_counts: np.ndarray
+    fewer_counts: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        activity: np.ndarray,
+        pixel_mm: float,
+        acquisition: Acquisition,
+        seed: int,
+        attenuation: np.ndarray | None,
+    ) -> _Acquired:
+        images = torch.from_numpy(np.asarray(activity, np.float32))
+        _check(images)
+        angles = view_angles(views_for(images.shape[-1]))
+        factors = torch.ones(*images.shape[:-2], len(angles), images.shape[-1])
+        if attenuation is not None:
+            factors = torch.exp(-project(torch.from_numpy(np.asarray(attenuation, np.float32)), angles, pixel_mm))
+        expected = factors * project(gaussian(images, acquisition.blur_mm / pixel_mm), angles, pixel_mm)
+        yields = acquisition.counts / expected.sum(dim=(-2, -1), keepdim=True)
+        rng = np.random.default_rng(seed)
+        full = rng.poisson((expected * yields).clamp_min(0).double().numpy())
+        fewer = thinned(full, acquisition.dose_reduction, rng)
+        return cls(acquisition, pixel_mm, angles, factors, yields, full, fewer)
+
+    def low(self) -> np.ndarray:
+        return self._reconstructed(self.fewer_counts, 1 / self.acquisition.dose_reduction)
+
+    def full(self) -> np.ndarray:
+        return self._reconstructed(self.all_counts, 1.0)
+
+    def _reconstructed(self, counts: np.ndarray, share: float) -> np.ndarray:
+        measured = torch.from_numpy(counts.astype(np.float32)) / (self.yields * share)
+        image = osem(measured, self.angles, self.pixel_mm, factors=self.factors, iterations=self.acquisition.iterations)
+        return gaussian(image, self.acquisition.filter_mm / self.pixel_mm).numpy()
 
 
 def thinned(counts: np.ndarray, dose_reduction: float, rng: np.random.Generator) -> np.ndarray:

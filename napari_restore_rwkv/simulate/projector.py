@@ -6,12 +6,16 @@ t = x cos a + y sin a.
 """
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 _VIEWS_AT_ONCE = 16
+# Side of an image in pixels; 16 views of this size take 2 MiB.
+_LARGEST_KEPT_GRID = 128
 
 
 def view_angles(views: int) -> Tensor:
@@ -38,13 +42,9 @@ def project(images: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
     """
     size = images.shape[-1]
     stack = images.reshape(1, -1, size, size)
-    along = torch.linspace(-1, 1, size, dtype=images.dtype) * (size - 1) / size
-    s, t = torch.meshgrid(along, along, indexing="ij")  # s runs along the ray, t along the detector
     rows = []
-    for part in angles.to(images.dtype).split(_VIEWS_AT_ONCE):
-        cos, sin = part.cos()[:, None, None], part.sin()[:, None, None]
-        grid = torch.stack((t * cos - s * sin, t * sin + s * cos), dim=-1)
-        rotated = functional.grid_sample(stack.expand(len(part), -1, size, size), grid, align_corners=False)
+    for grid in _rays(size, angles.to(images.dtype)):
+        rotated = functional.grid_sample(stack.expand(len(grid), -1, size, size), grid, align_corners=False)
         rows.append(rotated.sum(dim=2) * pixel_mm)
     sinograms = torch.cat(rows).transpose(0, 1)
     return sinograms.reshape(*images.shape[:-2], len(angles), size)
@@ -53,7 +53,7 @@ def project(images: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
 def back_project(sinograms: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
     """Return the adjoint of `project`: <project(x), y> = <x, back_project(y)> to rounding.
 
-    Projection is linear, so that its derivative, run in reverse, is its adjoint.
+    Projection is linear, so that the adjoint of each of its steps is that step's derivative, run in reverse.
 
     Parameters
     ----------
@@ -68,10 +68,16 @@ def back_project(sinograms: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
         Shape (..., N, N), in the unit of the sinograms times mm.
     """
     size = sinograms.shape[-1]
-    with torch.enable_grad():
-        images = torch.zeros(*sinograms.shape[:-2], size, size, dtype=sinograms.dtype, requires_grad=True)
-        (adjoint,) = torch.autograd.grad(project(images, angles, pixel_mm), images, sinograms)
-    return adjoint
+    stack = sinograms.reshape(-1, len(angles), size).transpose(0, 1)  # views, images, detectors
+    total = torch.zeros(stack.shape[1], size, size, dtype=sinograms.dtype)
+    parts = zip(stack.split(_VIEWS_AT_ONCE), _rays(size, angles.to(sinograms.dtype)), strict=True)
+    for part, grid in parts:
+        rotated = (part * pixel_mm).unsqueeze(2).expand(-1, -1, size, -1)
+        # Bilinear, zero outside; the image itself does not matter, nor the derivative after the grid.
+        image = total.expand(len(part), -1, size, size)
+        adjoint, _ = torch.ops.aten.grid_sampler_2d_backward(rotated, image, grid, 0, 0, False, [True, False])
+        total = total + adjoint.sum(dim=0)
+    return total.view(*sinograms.shape[:-2], size, size)
 
 
 def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float, window: slice = slice(None)) -> Tensor:
@@ -109,6 +115,25 @@ def filtered_back_projection(sinogram: Tensor, angles: Tensor, pixel_mm: float, 
         index = lower.long()
         image += torch.lerp(row[index], row[index + 1], fraction)
     return image * (math.pi / views / pixel_mm)
+
+
+def _rays(size: int, angles: Tensor) -> Iterator[Tensor]:
+    """Yield where the rays of some views cross the image, as `grid_sample` takes it: (views, N, N, 2), from -1 to 1."""
+    for part in angles.split(_VIEWS_AT_ONCE):
+        # Small ones are used again and again, by every slice; large ones would fill the memory.
+        made = _kept_grid if size <= _LARGEST_KEPT_GRID else _grid
+        yield made(size, tuple(part.tolist()), part.dtype)
+
+
+def _grid(size: int, angles: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+    along = torch.linspace(-1, 1, size, dtype=dtype) * (size - 1) / size
+    s, t = torch.meshgrid(along, along, indexing="ij")  # s runs along the ray, t along the detector
+    part = torch.tensor(angles, dtype=dtype)
+    cos, sin = part.cos()[:, None, None], part.sin()[:, None, None]
+    return torch.stack((t * cos - s * sin, t * sin + s * cos), dim=-1)
+
+
+_kept_grid = lru_cache(maxsize=32)(_grid)
 
 
 def _ramp(length: int) -> Tensor:

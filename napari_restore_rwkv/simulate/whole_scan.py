@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ import numpy as np
 from ..errors import ScanError
 from ..progress import Progress
 from ..tasks import TASKS
+from ..threads import each_on_one_thread, let_idle_threads_sleep
 from .ct import QUARTER_DOSE_NOISE_HU, low_dose
 from .mri import low_resolution
-from .pet import DOSE_REDUCTION, FULL_COUNTS, Acquisition, low_count
+from .pet import DOSE_REDUCTION, FULL_COUNTS, Acquisition, only_low_count
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from ..scans.scan import Scan
 
@@ -68,19 +70,33 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
     """
     chosen = _checked_strength(task, strength)
     _check_scan(scan, task)
+    let_idle_threads_sleep()
     own = np.dtype(scan.voxels.dtype)
     output = np.empty(scan.shape, own if own.kind in "iu" and own.itemsize > 1 else np.float32)
     brightest = _largest_sum(scan) if task == "pet-low-count" else 0.0
+
+    def worse(slice_of_scan: tuple[int, np.ndarray]) -> np.ndarray:
+        z, image = slice_of_scan
+        return _worse(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
+
+    slices = scan.shape[0]
+    yield Progress(0, slices, f"slice 1 of {slices}")
+    with closing(each_on_one_thread(worse, _finite_slices(scan), slices)) as results:
+        for z, values in enumerate(results):
+            output[z] = _as_type(values, output.dtype)
+            region = (slice(z, z + 1), slice(0, scan.shape[1]), slice(0, scan.shape[2]))
+            yield Progress(z + 1, slices, f"slice {z + 1} of {slices}", region)
+    record: dict[str, Any] = {"task": task, "strength": chosen, "meaning": STRENGTHS[task].meaning, "seed": seed}
+    return scan.with_voxels(output, metadata={**scan.metadata, "simulation": record})
+
+
+def _finite_slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each slice along z, (Y, X), with its number; ScanError where it holds what is not a number."""
     for z in range(scan.shape[0]):
         image = np.asarray(scan.voxels[z], np.float32)
         if not np.isfinite(image).all():
             raise ScanError(f"Slice {z} holds values that are not numbers; fill them first.")
-        worse = _worse(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
-        output[z] = _as_type(worse, output.dtype)
-        region = (slice(z, z + 1), slice(0, scan.shape[1]), slice(0, scan.shape[2]))
-        yield Progress(z + 1, scan.shape[0], f"slice {z + 1} of {scan.shape[0]}", region)
-    record: dict[str, Any] = {"task": task, "strength": chosen, "meaning": STRENGTHS[task].meaning, "seed": seed}
-    return scan.with_voxels(output, metadata={**scan.metadata, "simulation": record})
+        yield z, image
 
 
 def _worse(
@@ -98,7 +114,7 @@ def _worse(
         return image
     # The scan is blurred and filtered already, once is enough.
     scanner = Acquisition(counts=FULL_COUNTS * share, dose_reduction=strength, blur_mm=0.0)
-    return low_count(square, pixel_mm, scanner, seed=number)[0][window]
+    return only_low_count(square, pixel_mm, scanner, seed=number)[window]
 
 
 def _checked_strength(task: str, strength: float | None) -> float:

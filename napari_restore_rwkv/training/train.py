@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..threads import let_idle_threads_sleep
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -83,6 +85,7 @@ class Trainer:
         options: TrainingOptions,
         loss: Loss | None = None,
     ) -> None:
+        let_idle_threads_sleep()
         self.network, self.draw, self.options = network, draw, options
         self.loss = loss or _absolute_error
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from napari_restore_rwkv.gui.worker import StepsWorker
+from napari_restore_rwkv.gui.worker import NICER_BY, StepsWorker
 from napari_restore_rwkv.progress import Progress
 
 
@@ -82,7 +82,7 @@ def test_the_work_has_a_lower_priority_and_the_window_keeps_its_own(qtbot):
     heard = listen(worker)
     worker.start()
     qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
-    assert priorities[0] == min(before + 10, 19)
+    assert priorities[0] == min(before + NICER_BY, 19)
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 

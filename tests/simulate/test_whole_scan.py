@@ -74,7 +74,7 @@ def test_every_slice_has_noise_of_its_own(small_scan):
 
 
 def test_each_slice_is_announced_when_it_is_done(mr_scan):
-    assert [step.done for step in simulate(mr_scan, "mri-sr", seed=0)] == [1, 2]
+    assert [step.done for step in simulate(mr_scan, "mri-sr", seed=0)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
