@@ -21,12 +21,12 @@ import torch
 import unet
 
 from napari_restore_rwkv.device import choose_device
-from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
-from napari_restore_rwkv.training.recipes.recipe import Recipe
+from napari_restore_rwkv.training.recipes.recipe import SHIPPED, Recipe
 from napari_restore_rwkv.training.recipes.table import RECIPES
 from napari_restore_rwkv.training.train import Trainer
 
@@ -89,7 +89,7 @@ def train(
 def export(recipe: Recipe, folder: Path, scans: Path) -> None:
     """Ship the best averaged weights, with what they are worth on the validation subject."""
     state = torch.load(folder / "best.pt", weights_only=True, map_location="cpu")
-    network = RestoreRWKV.light()
+    network = RestoreRWKV.light(recipe.context)
     network.load_state_dict(state["average"])
     for parameter in network.output.parameters():
         parameter.data *= recipe.damping
@@ -124,10 +124,16 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
 
 def _start(recipe: Recipe) -> RestoreRWKV:
     """A new network, or the averaged weights of the stage that the recipe starts from."""
-    network = RestoreRWKV.light()
-    if recipe.start_from:
+    network = RestoreRWKV.light(recipe.context)
+    if recipe.start_from == SHIPPED:
+        weights = load_checkpoint(recipe.task, fused=False).state_dict()
+    elif recipe.start_from:
         state = torch.load(STATES / recipe.start_from / "state.pt", weights_only=True, map_location="cpu")
-        network.load_state_dict(state["average"])
+        weights = state["average"]
+    else:
+        return network
+    # Weights of a network that sees one slice say nothing about context, which then starts at zero.
+    network.load_state_dict(network.state_dict() | weights)
     return network
 
 

@@ -22,6 +22,14 @@ from .strips import block_in_strips
 # Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
 SIDE_MULTIPLE = 8
 
+# What a network that looks beyond its slice is given beside it, in this order of channels: the slices below and above,
+# and the noise level.
+CONTEXT_CHANNELS = 3
+# The channel of the noise level holds this many times the standard deviation of the noise in network units, everywhere
+# the same; 1 stands for some 100 HU.
+NOISE_LEVEL_SCALE = 40.0
+UNKNOWN_NOISE = 0.0
+
 # Values of a channel mix's hidden layer that a processor works on together: 1 MiB in float32, which its cache holds.
 _HIDDEN_VALUES_IN_CACHE = 1 << 18
 
@@ -181,6 +189,8 @@ class RestoreRWKV(nn.Module):
         Blocks behind the decoder, at 2C channels.
     operator
         The recurrent WKV attention; another one of the same definition may stand in for the compiled one.
+    context
+        0 for a network that sees one slice and nothing else, or `CONTEXT_CHANNELS`.
 
     Attributes
     ----------
@@ -197,14 +207,19 @@ class RestoreRWKV(nn.Module):
         blocks: Sequence[int] = (4, 6, 6, 8),
         refinement: int = 4,
         operator: ReWKV = re_wkv,
+        context: int = 0,
     ) -> None:
         super().__init__()
+        if context not in (0, CONTEXT_CHANNELS):
+            raise ValueError(f"A network has 0 or {CONTEXT_CHANNELS} channels of context; got {context}.")
         c = channels
 
         def level(width: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(Block(width, operator) for _ in range(count))
 
         self.patch_embed = nn.Conv2d(1, c, 3, padding=1)
+        # A layer of its own, which starts at zero: weights of one slice are good weights to start from.
+        self.context_embed = nn.Conv2d(context, c, 3, padding=1, bias=False) if context else None
         self.encoder_level1 = level(c, blocks[0])
         self.down1_2 = Downsample(c)
         self.encoder_level2 = level(2 * c, blocks[1])
@@ -224,16 +239,23 @@ class RestoreRWKV(nn.Module):
         self.output = nn.Conv2d(2 * c, 1, 3, padding=1)
         for parameter in self.output.parameters():
             nn.init.zeros_(parameter)
+        if self.context_embed is not None:
+            nn.init.zeros_(self.context_embed.weight)
 
     @classmethod
-    def full(cls) -> RestoreRWKV:
+    def full(cls, context: int = 0) -> RestoreRWKV:
         """Build the network of the paper's main results, 27.85 million parameters when fused."""
-        return cls(48, (4, 6, 6, 8), 4)
+        return cls(48, (4, 6, 6, 8), 4, context=context)
 
     @classmethod
-    def light(cls) -> RestoreRWKV:
+    def light(cls, context: int = 0) -> RestoreRWKV:
         """Build the light network, 1.16 million parameters when fused."""
-        return cls(16, (1, 1, 2, 2), 1)
+        return cls(16, (1, 1, 2, 2), 1, context=context)
+
+    @property
+    def context(self) -> int:
+        """Channels of context: 0, or `CONTEXT_CHANNELS`."""
+        return 0 if self.context_embed is None else self.context_embed.in_channels
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore a batch of images.
@@ -242,12 +264,14 @@ class RestoreRWKV(nn.Module):
         ----------
         image
             Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1]. Weights of fewer digits than the
-            image's are allowed: what the network changes is added to the image as it came.
+            image's are allowed: what the network changes is added to the image as it came. A network with context
+            also takes (B, 1 + CONTEXT_CHANNELS, Y, X): the image, the slices below and above it in the same scale,
+            and the noise level (see `NOISE_LEVEL_SCALE`); without them the slice is repeated, its noise unknown.
 
         Returns
         -------
         Tensor
-            The restored images in the same shape.
+            The restored images, shape (B, 1, Y, X).
         """
         # All but the last are dropped at once, for they are as large as the maps.
         for result in self.stages(image):
@@ -271,7 +295,7 @@ class RestoreRWKV(nn.Module):
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         padded = _padded(image)
-        x = self.patch_embed(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
+        x = self._embedded(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
         x = x.permute(0, 2, 3, 1).contiguous()  # B Y X C
 
         # The list gives a map up where it is used, so that it does not lie beside the large maps of the last levels.
@@ -299,8 +323,18 @@ class RestoreRWKV(nn.Module):
                 x = run(block, x)
                 yield x
 
-        restored = self.output(x.permute(0, 3, 1, 2)) + padded
+        restored = self.output(x.permute(0, 3, 1, 2)) + padded[:, :1]
         return restored[:, :, :height, :width]
+
+    def _embedded(self, image: Tensor) -> Tensor:
+        """First maps of a padded image with or without its context, (B, C, Y, X)."""
+        slice_, context = image[:, :1], image[:, 1:]
+        x = self.patch_embed(slice_)
+        if self.context_embed is None:
+            return x
+        if not context.shape[1]:
+            context = torch.cat((slice_, slice_, torch.full_like(slice_, UNKNOWN_NOISE)), dim=1)
+        return x + self.context_embed(context)
 
     @property
     def number_of_stages(self) -> int:

@@ -64,7 +64,7 @@ def added_noise(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed:
     mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
     line_integrals = _binned_projection(mu, angles, pixel_mm)
 
-    counts, centre = 1e5, _centre_of(size)
+    counts, centre = 1e5, centre_of(size)
     for attempt in range(_CALIBRATION_ROUNDS + 1):
         rng = np.random.default_rng((seed, attempt))
         error = _noisy(line_integrals, counts, rng) - line_integrals
@@ -96,5 +96,5 @@ def _noisy(line_integrals: Tensor, counts: float, rng: np.random.Generator) -> T
     return torch.from_numpy(-np.log(np.maximum(detected, 0.5) / counts)).float()
 
 
-def _centre_of(size: int) -> slice:
+def centre_of(size: int) -> slice:
     return slice(round(size * (0.5 - _CENTRE)), round(size * (0.5 + _CENTRE)))

@@ -6,6 +6,8 @@ from torch import Tensor
 # How much errors count that are put right after restoration, beside those that are not.
 ALL_FREQUENCIES = 0.25
 _LESIONS = 0.03
+# Against a root error of some 0.003.
+_TRANSFER = 0.004
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
 
@@ -62,6 +64,42 @@ def lesion_error(
         off.append(means[0][hot].abs() / means[1][hot])
     shares = torch.cat(off)
     return error + _LESIONS * shares.mean() if shares.numel() else error
+
+
+def transfer_error(
+    restored: Tensor, clean: Tensor, degraded: Tensor, signal: Tensor, labels: Tensor, weights: Tensor
+) -> Tensor:
+    """`root_error`, and how far the contrast of faint probes is off that were added to half of the images.
+
+    The first half of a batch is its second half with probes added, noise and all. So the difference of what a network
+    makes of both is what it leaves of the probes (task transfer, AAPM TG-233), whatever the noise: for each probe,
+    t = <restored - restored without, signal> / <signal, signal> over its pixels, and the error is (t - 1)^2.
+
+    Parameters
+    ----------
+    signal
+        What the probes add, in network units, shape (B, 1, Y, X); zero in the second half.
+    labels
+        Number of the probe that a pixel belongs to, from 1; 0 elsewhere.
+    weights
+        How much a probe counts, 0 to 1, at its pixels: less where it drowns in the noise. All zero, as in a batch
+        without pairs: plain `root_error`.
+    """
+    error = root_error(restored, clean)
+    if not weights.any():
+        return error
+    half = len(restored) // 2
+    kept = restored[:half] - restored[half:]
+    total, count = restored.new_zeros(()), 0
+    for number in range(1, int(labels.max()) + 1):
+        inside = (labels[:half] == number).flatten(1)
+        there = inside.any(dim=1)
+        pattern = signal[:half].flatten(1) * inside
+        transfer = (kept.flatten(1) * pattern).sum(1)[there] / pattern.square().sum(1)[there]
+        weight = (weights[:half].flatten(1) * inside).amax(1)[there]
+        total = total + (weight * (transfer - 1).square()).sum()
+        count += len(transfer)
+    return error + _TRANSFER * total / max(count, 1)
 
 
 def _root(squares: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ Draw = Callable[[np.random.Generator], Batch]
 # Figures of a network on the validation subject, by name; a higher "score" is better.
 Watch = Callable[[nn.Module], dict[str, float]]
 Rows = list[dict[str, Any]]
+# In place of a stage to start from: the weights that are shipped for the task.
+SHIPPED = "shipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Recipe:
     stage
         Name of its folder of packed data and state: that of the task, or another one for weights to start from.
     start_from
-        The stage whose weights to start from; None starts from a new network, the identity.
+        The stage whose weights to start from, or `SHIPPED`; None starts from a new network, the identity.
     options
         The schedule.
     training_scans, validation_scans
@@ -53,6 +55,8 @@ class Recipe:
         that fall short are experimental, and the classical filter is offered first.
     intended_use, limits
         Sentences of the card.
+    context
+        See `RestoreRWKV`.
     loss
         See `Trainer`.
     stop_after
@@ -82,6 +86,7 @@ class Recipe:
     falls_short: Callable[[Rows], str]
     intended_use: str
     limits: str
+    context: int = 0
     loss: Loss | None = None
     stop_after: int | None = None
     damping: float = 1.0

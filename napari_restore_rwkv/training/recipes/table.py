@@ -5,7 +5,6 @@ from . import all_in_one, ct_denoise, mri_sr, pet_low_count
 RECIPES = {
     recipe.stage: recipe
     for recipe in (
-        ct_denoise.WHOLE_RECIPE,
         ct_denoise.RECIPE,
         mri_sr.SHAPES_RECIPE,
         mri_sr.FIRST_RECIPE,
