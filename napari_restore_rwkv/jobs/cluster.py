@@ -20,6 +20,7 @@ from ..device import choose_device
 from ..errors import DeviceError, OutputError
 from ..network.classical import load_restorer
 from ..progress import Progress, finish
+from ..restoration.slices import uses_context
 from ..scans.opening import open_scan
 from ..scans.zarr_write import remove_leftovers
 from .identity import computation_identity, differences
@@ -109,12 +110,8 @@ class ClusterJob(ZarrJob):
             for future in flying:
                 unit = future.result()
                 future.release()
-                slices = self.layout.slices(unit)
-                done += len(slices)
-                region = [slice(0, size) for size in self.layout.shape]
-                region[self.layout.axis] = slice(slices.start, slices.stop)
-                place = (region[0], region[1], region[2])
-                sent = yield Progress(done, total, f"unit {unit} saved by a worker", place)
+                done += len(self.layout.slices(unit))
+                sent = yield Progress(done, total, f"unit {unit} saved by a worker", self.layout.region(unit))
                 self._displayed = self._displayed if sent is None else sent
                 if waiting:
                     hand_out()
@@ -133,8 +130,8 @@ def restore_unit(source: Source, output: str, unit: int) -> int:
     _refuse_another_machine(ledger, network)
     remove_leftovers(ledger.path, ledger.layout, [unit])
     name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-    queue = SlabQueue(scan, ledger.layout, [unit])
-    finish(restore_units(ledger, scan, network, queue, name=name, batch=source.batch, tell=False))
+    queue = SlabQueue(scan, ledger.layout, [unit], neighbours=uses_context(network))
+    finish(restore_units(ledger, network, queue, name=name, batch=source.batch, tell=False))
     return unit
 
 

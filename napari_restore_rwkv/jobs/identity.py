@@ -82,6 +82,7 @@ def job_identity(
     intensity: IntensityRule,
     precision: str,
     mode: str,
+    noise: float | None,
 ) -> dict[str, Any]:
     """Describe everything that the voxels of a result depend on, as plain values."""
     return {
@@ -89,6 +90,8 @@ def job_identity(
         **computation_identity(network, precision),
         "mode": mode,
         "intensity": intensity.as_dict(),
+        # Older ledgers know nothing of it, nor do networks that do not ask for it.
+        **({} if noise is None else {"noise": noise}),
         "axis": layout.axis,
         "output": {"dtype": layout.dtype, "slices_per_unit": layout.slab, "levels": layout.levels},
     }
@@ -127,11 +130,9 @@ def changed_units(scan: Scan, layout: ZarrLayout, slices: dict[int, tuple[str, .
     changed = 0
     for count, (unit, digests) in enumerate(slices.items()):
         yield Progress(count, len(slices), f"comparing the input with unit {unit}")
-        chosen = layout.slices(unit)
-        region = [slice(None)] * 3
-        region[layout.axis] = slice(chosen.start, chosen.stop)
-        voxels = np.asarray(scan.voxels[tuple(region)])
-        changed += tuple(slice_digest(voxels.take(at, layout.axis)) for at in range(len(chosen))) != digests
+        voxels = np.asarray(scan.voxels[layout.region(unit)])
+        now = tuple(slice_digest(voxels.take(at, layout.axis)) for at in range(voxels.shape[layout.axis]))
+        changed += now != digests
     return changed
 
 

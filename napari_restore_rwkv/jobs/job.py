@@ -19,9 +19,12 @@ from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
 from ..restoration.consistency import keeps_measured
+from ..restoration.noise import known_noise
 from ..restoration.output import new_output
+from ..restoration.plan import slice_shape
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
+from ..restoration.slices import uses_context
 from ..restoration.tiles import told_mode
 from ..scans.durable import told_in_words
 from ..scans.intensity import choose_intensity
@@ -76,7 +79,7 @@ class ZarrJob:
     part
         (i, n): do only every n-th unit from the i-th on, counted from 1. All parts together are the job, which
         `finalize` marks complete. Implies `resume`, because any of the parts may come first.
-    axis, first, dtype, intensity, any_modality, precision, batch, tile
+    axis, first, dtype, intensity, any_modality, precision, batch, tile, noise
         As for `restore`.
     slices_per_unit
         How many slices are saved together; None takes at most 16, and 64 MiB. An output that is resumed keeps its own.
@@ -109,6 +112,7 @@ class ZarrJob:
         precision: str = EXACT,
         batch: int | None = None,
         tile: Tile | None = None,
+        noise: float | None = None,
         slices_per_unit: int | None = None,
     ) -> None:
         check_batch(batch)
@@ -127,8 +131,8 @@ class ZarrJob:
         self._axis = choose_slice_axis(scan, axis)
         dtype = new_output(one, dtype, whole=True).dtype
         self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_unit)
-        height, width = (size for at, size in enumerate(scan.shape) if at != self.layout.axis)
-        self._mode = told_mode(tile, height, width)
+        self._noise = known_noise(scan, network, self.layout.axis, noise)
+        self._mode = told_mode(tile, *slice_shape(scan, self.layout.axis))
         if device is not None:
             network.to(device)
         self._queue: SlabQueue | None = None
@@ -228,10 +232,11 @@ class ZarrJob:
         self, ledger: Ledger, units: Sequence[int], todo: Sequence[int]
     ) -> Generator[Progress, int | None, None]:
         """Restore units, here and one after the other; the count of slices is that of all units of this job."""
-        self._queue = SlabQueue(self._scan, self.layout, todo, self._displayed)
+        neighbours = uses_context(self._network)
+        self._queue = SlabQueue(self._scan, self.layout, todo, self._displayed, neighbours=neighbours)
         before, total = (self._slices(some) for some in (set(units) - set(todo), units))
         name = "" if self._part is None else f"{self._part[0]}-of-{self._part[1]}"
-        steps = restore_units(ledger, self._scan, self._network, self._queue, name=name, batch=self._batch)
+        steps = restore_units(ledger, self._network, self._queue, name=name, batch=self._batch)
         with contextlib.closing(steps):
             for progress in steps:
                 sent = yield _counted(progress, before, total)
@@ -244,7 +249,7 @@ class ZarrJob:
 
     def _identity(self) -> dict[str, Any]:
         mode = self._mode["mode"]
-        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision, mode)
+        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision, mode, self._noise)
 
     def _ledger(self, identity: dict[str, Any]) -> Ledger:
         path = self.path
@@ -253,6 +258,7 @@ class ZarrJob:
             return Ledger(path)
         size = self.layout.shape[self.layout.axis]
         how = {**self._mode, KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
+        how["noise"] = self._noise
         record = provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])

@@ -1,22 +1,25 @@
 """In which order the slices of a long job are restored, and how their results become whole slabs.
 
-`restore` takes its slices one after the other from a scan that has no order of its own: each time it asks for the next,
-the slice is chosen that matters most by then. So one run of the network serves the whole job.
+A queue is a `SliceSource`: each time it is asked for the next slice, it chooses the one that matters most by then. So
+one run of the network serves the whole job.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..restoration.output import as_dtype
 from ..restoration.plan import nearest, region_of
+from ..restoration.source import Slice
 from .digests import slice_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..restoration.slices import Restored
     from ..scans.scan import Scan
     from ..scans.zarr_write import ZarrLayout
 
@@ -34,8 +37,10 @@ class Slab:
         Number of the slab.
     slices
         Their indices.
+    read
+        Slices of the input that were read: those of the slab, and neighbours beside them.
     voxels
-        Input, of the size of the slab; None once all slices are handed out.
+        Input, of the size of `read`; None once all slices are handed out.
     result
         What has come back; only what is in `there` has values.
     waiting
@@ -48,6 +53,7 @@ class Slab:
 
     unit: int
     slices: range
+    read: range
     voxels: np.ndarray | None
     result: np.ndarray
     waiting: set[int]
@@ -68,27 +74,48 @@ class SlabQueue:
         Slabs to be done.
     displayed
         Slice on screen.
+    neighbours
+        Whether slices are handed out with their neighbours; a slab is then read with a slice more on either side.
 
     Attributes
     ----------
-    incoming, outgoing
-        The input and the output for `restore`: as many slices as are to be done, without an order of their own.
+    total
+        Slices of all those slabs.
     finished
         Slabs whose slices have all come back, in that order, until they are taken.
     """
 
-    def __init__(self, scan: Scan, layout: ZarrLayout, units: Iterable[int], displayed: int = 0) -> None:
+    def __init__(
+        self, scan: Scan, layout: ZarrLayout, units: Iterable[int], displayed: int = 0, *, neighbours: bool = False
+    ) -> None:
         self.finished: list[Slab] = []
-        self._scan, self._layout, self._displayed = scan, layout, displayed
+        self._scan, self._layout, self._displayed, self._neighbours = scan, layout, displayed, neighbours
         self._waiting = set(units)
         self._open: dict[int, Slab] = {}
         self._current: Slab | None = None
-        # Numbers only: whoever kept the slabs here would keep the whole output in memory.
-        self._handed_out: dict[int, tuple[int, int]] = {}
-        count = sum(len(layout.slices(unit)) for unit in self._waiting)
-        shape = tuple(count if axis == layout.axis else size for axis, size in enumerate(layout.shape))
-        self.incoming = _Incoming(self, shape, scan.voxels.dtype)
-        self.outgoing = _Outgoing(self, shape, layout.dtype)
+        self.total = sum(len(layout.slices(unit)) for unit in self._waiting)
+        self._handed_out = 0
+
+    @property
+    def remaining(self) -> int:
+        """How many slices have not been handed out."""
+        return self.total - self._handed_out
+
+    def take(self, count: int) -> list[Slice]:
+        """Hand out the slices nearest to the display, slab by slab."""
+        taken = [self._next() for _ in range(min(count, self.remaining))]
+        self._handed_out += len(taken)
+        return taken
+
+    def came_back(self, one: Restored) -> tuple[slice, slice, slice]:
+        """Take in a restored slice; returns its place in the output."""
+        [slab] = [slab for slab in self._open.values() if one.index in slab.slices]
+        values = as_dtype(one.values, one.image, slab.result.dtype)
+        slab.result[self._within(slab.slices, one.index)] = np.expand_dims(values, self._layout.axis)
+        slab.there.add(one.index)
+        if len(slab.there) == len(slab.slices):
+            self.finished.append(self._open.pop(slab.unit))
+        return region_of(self._scan, self._layout.axis, one.index)
 
     def show(self, displayed: int) -> None:
         """Go on with the slices nearest to this one."""
@@ -115,33 +142,24 @@ class SlabQueue:
                 target[axis] = slice(index - wanted.start, index - wanted.start + 1)
                 voxels[tuple(target)] = slab.result[tuple(source)]
 
-    def region(self, number: int) -> tuple[slice, slice, slice]:
-        """Return where the slice lies that was handed out as this number and has come back; asked for once."""
-        _, index = self._handed_out.pop(number)
-        return region_of(self._scan, self._layout.axis, index)
-
-    def _next(self, number: int) -> np.ndarray:
+    def _next(self) -> Slice:
         slab = self._chosen()
         [index] = nearest(slab.waiting, self._displayed, 1)
         slab.waiting.remove(index)
-        self._handed_out[number] = slab.unit, index
-        assert slab.voxels is not None
-        image = slab.voxels[self._within(slab, index)]
-        slab.digests[index] = slice_digest(image.squeeze(self._layout.axis))
+        image, below, above = (self._image(slab, at) for at in (index, index - 1, index + 1))
+        slab.digests[index] = slice_digest(image)
         if not slab.waiting:
             slab.voxels = None
-        return image
+        return Slice(index, image, below, above) if self._neighbours else Slice(index, image, image, image)
 
-    def _came_back(self, number: int, image: np.ndarray) -> None:
-        unit, index = self._handed_out[number]
-        slab = self._open[unit]
-        slab.result[self._within(slab, index)] = image
-        slab.there.add(index)
-        if len(slab.there) == len(slab.slices):
-            self.finished.append(self._open.pop(slab.unit))
+    def _image(self, slab: Slab, index: int) -> np.ndarray:
+        """Return a slice of the input, the last one that was read for one beyond."""
+        assert slab.voxels is not None
+        index = min(max(index, slab.read.start), slab.read.stop - 1)
+        return slab.voxels[self._within(slab.read, index)].squeeze(self._layout.axis)
 
-    def _within(self, slab: Slab, index: int) -> tuple[slice, ...]:
-        at = index - slab.slices.start
+    def _within(self, slices: range, index: int) -> tuple[slice, ...]:
+        at = index - slices.start
         return tuple(slice(at, at + 1) if axis == self._layout.axis else slice(None) for axis in range(3))
 
     def _chosen(self) -> Slab:
@@ -158,33 +176,16 @@ class SlabQueue:
 
     def _opened(self, unit: int) -> Slab:
         self._waiting.remove(unit)
-        slices = self._layout.slices(unit)
+        slices, axis = self._layout.slices(unit), self._layout.axis
+        more = int(self._neighbours)
+        read = range(max(slices.start - more, 0), min(slices.stop + more, self._scan.shape[axis]))
         region = [slice(None)] * 3
-        region[self._layout.axis] = slice(slices.start, slices.stop)
+        region[axis] = slice(read.start, read.stop)
         voxels = np.asarray(self._scan.voxels[tuple(region)])
-        slab = Slab(unit, slices, voxels, np.empty(voxels.shape, self._layout.dtype), set(slices), set(), {})
+        shape = [len(slices) if at == axis else size for at, size in enumerate(self._scan.shape)]
+        slab = Slab(unit, slices, read, voxels, np.empty(shape, self._layout.dtype), set(slices), set(), {})
         self._open[unit] = slab
         return slab
-
-
-class _Incoming:
-    def __init__(self, queue: SlabQueue, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape, self.dtype, self._queue = shape, np.dtype(dtype), queue
-
-    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        return self._queue._next(_number(region, self._queue))
-
-
-class _Outgoing:
-    def __init__(self, queue: SlabQueue, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape, self.dtype, self._queue = shape, np.dtype(dtype), queue
-
-    def __setitem__(self, region: tuple[slice, ...], image: np.ndarray) -> None:
-        self._queue._came_back(_number(region, self._queue), image)
-
-
-def _number(region: tuple[slice, ...], queue: SlabQueue) -> int:
-    return int(region[queue._layout.axis].start)
 
 
 def nearest_unit(layout: ZarrLayout, units: Iterable[int], displayed: int) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+import torch
+
+from ..network.model import kernel_of
 from ..progress import Progress
-from ..restoration.restore import restore
+from ..restoration.slices import Plan, Working, restore_slices
 from ..restoration.tiles import Tile
 from ..scans.durable import told_in_words
 from ..scans.intensity import IntensityRule
-from ..scans.scan import AXES
 from ..scans.zarr_write import write_slab
 from .audit import RESUME
 
@@ -18,18 +21,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ..scans.scan import Scan
     from .ledger import Ledger, LedgerWriter
     from .slabs import SlabQueue
-
-# Where and how a process worked is told of each; what concerns the result as a whole is not its to tell.
-_EACH = {"device", "kernel"}
-_WHOLE = {"created", "slices", "input_sha256"}
 
 
 def restore_units(
     ledger: Ledger,
-    scan: Scan,
     network: nn.Module,
     queue: SlabQueue,
     *,
@@ -43,8 +40,6 @@ def restore_units(
     ----------
     ledger
         Of the output; says how to restore.
-    scan
-        The input.
     network
         On the device to be used.
     queue
@@ -62,52 +57,40 @@ def restore_units(
         In slices of the queue.
     """
     writer = _writer(ledger, name)
-    axis = ledger.layout.axis
-    steps = restore(
-        scan.with_voxels(queue.incoming, metadata={}),
-        network,
-        axis=AXES[axis],
-        first=0,
-        output=queue.outgoing,
-        intensity=IntensityRule(**ledger.identity["intensity"]),
-        any_modality=True,
-        precision=ledger.identity["precision"],
-        batch=batch,
-        tile=Tile(**ledger.record["tile"]) if "tile" in ledger.record else None,
-    )
-    saved, total = 0, queue.incoming.shape[axis]
-    try:
+    tile = Tile(**ledger.record["tile"]) if "tile" in ledger.record else None
+    identity = ledger.identity
+    plan = Plan(IntensityRule(**identity["intensity"]), identity.get("noise"), identity["precision"], batch, tile)
+    steps = restore_slices(queue, network, plan)
+    saved, total = 0, queue.total
+    with contextlib.closing(steps):
         while True:
             try:
-                progress = next(steps)
+                step = next(steps)
             except StopIteration as end:
-                record = end.value.metadata["restoration"]
+                how = end.value
                 break
+            done = saved + queue.slices_there()
+            if isinstance(step, Working):
+                yield Progress(done, total, step.note or f"slice {done + 1} of {total}")
+                continue
+            place = queue.came_back(step)
             for slab in queue.take_finished():
                 with told_in_words(ledger.path.name, RESUME):
                     files = write_slab(ledger.path, ledger.layout, slab.unit, slab.result)
                     writer.add_unit(slab.unit, files, [slab.digests[index] for index in slab.slices])
                 saved += len(slab.slices)
-                region = [slice(0, size) for size in ledger.layout.shape]
-                region[axis] = slice(slab.slices.start, slab.slices.stop)
-                yield Progress(saved + queue.slices_there(), total, f"unit {slab.unit} saved", _three(region))
-            there = queue.region(progress.region[axis].start) if progress.region else None
-            yield Progress(saved + queue.slices_there(), total, progress.what, there)
-    finally:
-        steps.close()
+                what, region = f"unit {slab.unit} saved", ledger.layout.region(slab.unit)
+                yield Progress(saved + queue.slices_there(), total, what, region)
+            yield Progress(done + 1, total, f"slice {done + 1} of {total}", place)
     if not tell:
         return
+    device = next(network.parameters(), torch.empty(0)).device
+    # What concerns the result as a whole stands in the ledger already.
+    here = {"device": str(device), "kernel": kernel_of(network, device)}
     with told_in_words(ledger.path.name, RESUME):
-        known = ledger.record
-        writer.add_run(
-            {key: value for key, value in record.items() if key in _EACH or key not in known.keys() | _WHOLE}
-        )
+        writer.add_run(here | {key: value for key, value in how.items() if key not in ledger.record})
 
 
 def _writer(ledger: Ledger, name: str) -> LedgerWriter:
     with told_in_words(ledger.path.name, RESUME):
         return ledger.writer(name)
-
-
-def _three(region: list[slice]) -> tuple[slice, slice, slice]:
-    return region[0], region[1], region[2]

@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..tasks import TASKS
 from .bundles import is_bundle, read_bundle, weights_in
-from .model import RestoreRWKV
+from .model import CONTEXT_CHANNELS, RestoreRWKV
 
 _SHIPPED = Path(__file__).parent / "weights"
 # In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
@@ -234,7 +234,19 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     found = {match.groups() for name in weights if (match := _BLOCK_KEY.match(name))}
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement")
     *blocks, refinement = (sum(level == name for level, _ in found) for name in levels)
-    return {"channels": embedding.shape[0], "blocks": blocks, "refinement": refinement}
+    context = weights.get("context_embed.weight")
+    known = context is None or (context.dim() == 4 and context.shape[1] == CONTEXT_CHANNELS)
+    if not known:
+        raise CheckpointError(
+            f"{file} does not fit Restore-RWKV: its context_embed.weight is for another kind of context than the "
+            f"{CONTEXT_CHANNELS} channels known here; was it made by a newer version?"
+        )
+    return {
+        "channels": embedding.shape[0],
+        "blocks": blocks,
+        "refinement": refinement,
+        "context": 0 if context is None else CONTEXT_CHANNELS,
+    }
 
 
 def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> None:

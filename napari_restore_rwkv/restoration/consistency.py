@@ -1,4 +1,4 @@
-"""From the network's values back to those of the scan, with the measured centre of k-space where weights ask for it."""
+"""From the network's values back to those of the scan, as far as they are consistent with what is known of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import numpy as np
 
 from ..network.checkpoint import KEEPS_MEASURED
 from ..scans.kspace import measured_extent, with_measured
+from .non_negative import non_negative
+
+# Rules of intensity for what cannot be negative.
+_NEVER_NEGATIVE = ("pet", "mr")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, network: nn.Module) -> np.ndarray:
     """Map what the network returned for a slice back to the unit of the scan.
 
-    Where the card of the network says so, the measured frequencies of a zero-filled MR slice are put back.
+    Where the card of the network says so, the measured frequencies of a zero-filled MR slice are put back. Activity and
+    magnitude that were not negative do not become so; their mean is that of the network's result.
 
     Parameters
     ----------
@@ -37,14 +42,15 @@ def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, ne
         Shape (Y, X), float32. Values outside the window, NaN and infinities are those of the slice.
     """
     restored = intensity.from_network(values, image)
-    if not (keeps_measured(network) and intensity.name.startswith("mr") and np.isfinite(image).all()):
-        return restored
-    extent = measured_extent(image)
-    if extent is None:
-        return restored
-    consistent = with_measured(restored, image, extent)
     inside = (image >= intensity.low) & (image <= intensity.high)
-    return np.where(inside, consistent, restored)
+    if keeps_measured(network) and intensity.name.startswith("mr") and np.isfinite(image).all():
+        extent = measured_extent(image)
+        if extent is not None:
+            restored = np.where(inside, with_measured(restored, image, extent), restored)
+    if intensity.name.startswith(_NEVER_NEGATIVE):
+        known = inside & (image >= 0)
+        restored[known] = non_negative(restored[known])
+    return restored
 
 
 def keeps_measured(network: nn.Module) -> bool:

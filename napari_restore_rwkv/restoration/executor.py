@@ -106,7 +106,7 @@ class Executor:
         Parameters
         ----------
         images
-            Shape (Y, X) each, float32, scaled for the network.
+            Shape (Y, X) each, or (C, Y, X) with context, float32, scaled for the network.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Executor:
             If there is not enough memory for one image, even in strips of rows.
         """
         waiting = list(images)
-        if not self._largest and (note := self._look_for_room(*waiting[0].shape)):
+        if not self._largest and (note := self._look_for_room(*waiting[0].shape[-2:])):
             yield note
         while waiting:
             some = waiting[: self.batch]
@@ -134,7 +134,7 @@ class Executor:
             # The failed batch may still be on its way, and its slot is used again at once.
             self._machine.settle()
             self._free.append(slot)
-            yield self._make_do(len(some), some[0].shape, cause)
+            yield self._make_do(len(some), some[0].shape[-2:], cause)
 
     def collect(self) -> np.ndarray:
         """Wait for the oldest images under way; (B, Y, X), float32, in the order of `submit`, B as many as fitted."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXACT = "float32"
 PRECISIONS = {EXACT: torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ALWAYS_EXACT = ("patch_embed.weight", "patch_embed.bias", "spatial_decay", "spatial_first")
+_ALWAYS_EXACT = ("patch_embed.weight", "patch_embed.bias", "context_embed.weight", "spatial_decay", "spatial_first")
 
 
 def converted(network: nn.Module, precision: str) -> nn.Module:

@@ -7,31 +7,31 @@ command line and the tests only iterate `restore`.
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from ..errors import DeviceError, ScanError
+from ..errors import ScanError
 from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress, finish
 from ..scans.intensity import choose_intensity
 from ..scans.slice_axis import choose_slice_axis
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
 from .consistency import in_units, keeps_measured
-from .executor import Executor
-from .machine import machine_for
-from .memory import reused_buffers
+from .noise import known_noise
 from .output import as_dtype, new_output
-from .plan import nearest, region_of
-from .precision import EXACT, converted, deviation
+from .plan import region_of, slice_shape
+from .precision import EXACT
 from .provenance import InputDigest, provenance
+from .slices import Plan, Working, executor_for, restore_slices, uses_context
+from .source import ScanSource, Slice
 from .tiles import told_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
+    import torch
     from torch import nn
 
     from ..scans.intensity import IntensityRule
@@ -46,6 +46,7 @@ def restore_slice(
     *,
     device: torch.device | None = None,
     precision: str = EXACT,
+    noise: float | None = None,
 ) -> np.ndarray:
     """Restore one image.
 
@@ -59,6 +60,9 @@ def restore_slice(
         How the values map to the network's range.
     precision
         "float32", or fewer digits: "bfloat16", "float16".
+    noise
+        Standard deviation of the noise in the unit of `intensity`, for weights that want to know it; None where it is
+        unknown.
 
     Returns
     -------
@@ -77,8 +81,9 @@ def restore_slice(
     check_voxels(image, dimensions=2)
     if device is not None:
         network.to(device)
-    with _executor(network, precision) as executor:
-        finish(executor.submit([intensity.to_network(image)]))
+    plan, one = Plan(intensity, noise, precision), Slice(0, image, image, image)
+    with executor_for(network, plan) as executor:
+        finish(executor.submit([plan.to_network(one, network)]))
         [values] = executor.collect()
     check_finite(values, precision)
     return in_units(values, image, intensity, network)
@@ -99,6 +104,7 @@ def restore(
     precision: str = EXACT,
     batch: int | None = None,
     tile: Tile | None = None,
+    noise: float | None = None,
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan, slice by slice.
 
@@ -135,6 +141,9 @@ def restore(
     tile
         Restore slices that are larger in tiles of this size: an approximate result, and so it is called in the
         provenance. None restores whole slices, which is exact.
+    noise
+        Standard deviation of the noise in the unit of the scan, for weights that want to know it; None measures it
+        where they do.
 
     Yields
     ------
@@ -168,65 +177,28 @@ def restore(
     if device is not None:
         network.to(device)
 
+    noise = known_noise(scan, network, along, noise)
+    source = ScanSource(scan, along, remaining, displayed=first or 0, neighbours=uses_context(network))
+    plan = Plan(intensity, noise, precision, batch, tile)
     digest, done, total = InputDigest(), 0, len(remaining)
-    displayed = 0 if first is None else first
-    read: deque[tuple[int, np.ndarray]] = deque()
-    error: dict[str, Any] = {}
-    with reused_buffers(), _executor(network, precision, batch, tile) as executor:
-        while remaining or read:
-            if remaining and executor.wants_more:
-                chosen = nearest(remaining, displayed, executor.batch)
-                remaining.difference_update(chosen)
-                images = [np.asarray(scan.voxels[region_of(scan, along, i)]).squeeze(along) for i in chosen]
-                read.extend(zip(chosen, images, strict=True))
-                for note in executor.submit([intensity.to_network(image) for image in images]):
-                    what = note or f"slice {done + 1} of {total}"
-                    displayed = _latest(displayed, (yield Progress(done, total, what)))
-                continue
-            for values in executor.collect():
-                check_finite(values, precision)
-                index, image = read.popleft()
-                digest.add(index, image)
-                restored, region = in_units(values, image, intensity, network), region_of(scan, along, index)
-                output[region] = np.expand_dims(as_dtype(restored, image, output.dtype), along)
+    steps = restore_slices(source, network, plan)
+    with contextlib.closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                how = end.value
+                break
+            if isinstance(step, Working):
+                progress = Progress(done, total, step.note or f"slice {done + 1} of {total}")
+            else:
+                digest.add(step.index, step.image)
+                region = region_of(scan, along, step.index)
+                output[region] = np.expand_dims(as_dtype(step.values, step.image, output.dtype), along)
                 done += 1
-                displayed = _latest(displayed, (yield Progress(done, total, f"slice {done} of {total}", region)))
-            if precision != EXACT and not error:
-                for found in _errors(image, restored, network, intensity, tile):
-                    displayed = _latest(displayed, (yield Progress(done, total, "comparing with float32")))
-                    error = {"slice": index, **found}
-        execution = executor.report()
-    how = {
-        **told_mode(tile, *image.shape),
-        KEEPS_MEASURED: keeps_measured(network),
-        "precision": precision,
-        **({"precision_error": error} if error else {}),
-        "execution": execution,
-    }
-    record = provenance(network, intensity, chosen_axis, total, digest, **how)
+                progress = Progress(done, total, f"slice {done} of {total}", region)
+            sent = yield progress
+            source.displayed = source.displayed if sent is None else sent
+    mode = {**told_mode(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
+    record = provenance(network, intensity, chosen_axis, total, digest, noise=noise, **mode, **how)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})
-
-
-def _executor(network: nn.Module, precision: str, batch: int | None = None, tile: Tile | None = None) -> Executor:
-    device = next(network.parameters(), torch.empty(0)).device
-    return Executor(converted(network, precision), machine_for(device), batch, tile=tile)
-
-
-def _errors(
-    image: np.ndarray, restored: np.ndarray, network: nn.Module, rule: IntensityRule, tile: Tile | None
-) -> Iterator[dict[str, Any]]:
-    """Restore the (Y, X) image in float32, stopping as `Executor.submit` does; the last value is how far it is off."""
-    try:
-        with _executor(network, EXACT, tile=tile) as executor:
-            for _ in executor.submit([rule.to_network(image)]):
-                yield {}
-            [values] = executor.collect()
-    except DeviceError as error:
-        # Who asked for fewer digits may have done so because float32 does not fit.
-        yield {"unknown": str(error)}
-    else:
-        yield deviation(restored, in_units(values, image, rule, network), rule.unit)
-
-
-def _latest(displayed: int, sent: int | None) -> int:
-    return displayed if sent is None else sent

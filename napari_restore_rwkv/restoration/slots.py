@@ -36,10 +36,11 @@ class Slot:
         self._arrived: Any
 
     def upload(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Send images of shape (Y, X); the batch (B, 1, Y, X), float32, is for the compute stream to read."""
-        self._make_room(len(images), images[0].shape)
+        """Send images of shape (Y, X) or (C, Y, X); the batch (B, C, Y, X), float32, is for the compute stream."""
+        channels = images[0].shape[0] if images[0].ndim == 3 else 1
+        self._make_room(len(images), channels, images[0].shape[-2:])
         host, device, *_ = (buffer[: len(images)] for buffer in self._buffers)
-        np.stack(images, out=host[:, 0].numpy())
+        np.stack([image.reshape(host.shape[1:]) for image in images], out=host.numpy())
         self._machine.copy(device, host, self._streams.upload)
         self._streams.compute.wait_stream(self._streams.upload)
         return device
@@ -59,13 +60,14 @@ class Slot:
         self._arrived.synchronize()
         return self._buffers[3][: self._size, 0].numpy().copy()
 
-    def _make_room(self, size: int, shape: tuple[int, ...]) -> None:
-        if size <= self._shape[0] and shape == self._shape[2:]:
+    def _make_room(self, size: int, channels: int, shape: tuple[int, ...]) -> None:
+        if size <= self._shape[0] and (channels, *shape) == self._shape[1:]:
             return
-        self._shape = (size, 1, *shape)
+        self._shape = (size, channels, *shape)
+        result_shape = (size, 1, *shape)
         machine, streams = self._machine, self._streams
         with machine.computing(streams.compute):
-            images, results = machine.device_buffer(self._shape), machine.device_buffer(self._shape)
+            images, results = machine.device_buffer(self._shape), machine.device_buffer(result_shape)
         # The memory may come from a map that the network is not done with.
         streams.upload.wait_stream(streams.compute)
-        self._buffers = (machine.host_buffer(self._shape), images, results, machine.host_buffer(self._shape))
+        self._buffers = (machine.host_buffer(self._shape), images, results, machine.host_buffer(result_shape))

@@ -89,14 +89,14 @@ def in_tiles(images: Tensor, tile: Tile, stages: Stages) -> Iterator[Tensor]:
     Parameters
     ----------
     images
-        Shape (B, 1, Y, X).
+        Shape (B, C, Y, X), the first channel the image itself.
     stages
-        Runs the network on images of this form; what it yields last is the restored images in the same shape.
+        Runs the network on images of this form; what it yields last is the restored images, (B, 1, Y, X).
     """
     height, width = images.shape[2:]
     size_y, size_x = tile.fitted(height, width)
     rows, columns = (_weights(length, tile) for length in (height, width))
-    restored = torch.zeros_like(images)
+    restored = torch.zeros_like(images[:, :1])
     for (top, along_y), (left, along_x) in product(rows, columns):
         window = (..., slice(top, top + size_y), slice(left, left + size_x))
         for result in stages(images[window].contiguous()):

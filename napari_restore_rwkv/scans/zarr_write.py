@@ -64,6 +64,13 @@ class ZarrLayout:
         """Return the indices of the slices of a slab."""
         return range(slab * self.slab, min((slab + 1) * self.slab, self.shape[self.axis]))
 
+    def region(self, slab: int) -> tuple[slice, slice, slice]:
+        """Return the voxels of a slab, in z, y, x order, ends one past the last voxel."""
+        slices = self.slices(slab)
+        region = [slice(0, size) for size in self.shape]
+        region[self.axis] = slice(slices.start, slices.stop)
+        return region[0], region[1], region[2]
+
     def level_shape(self, level: int) -> tuple[int, int, int]:
         """Return the number of voxels of a level along z, y, x."""
         z, y, x = (

@@ -97,4 +97,5 @@ def _noisy(line_integrals: Tensor, counts: float, rng: np.random.Generator) -> T
 
 
 def centre_of(size: int) -> slice:
+    """Return the rows, or columns, of the central square in which the strength of noise is defined."""
     return slice(round(size * (0.5 - _CENTRE)), round(size * (0.5 + _CENTRE)))

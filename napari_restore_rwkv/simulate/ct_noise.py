@@ -6,8 +6,8 @@ attenuated. So the noise of a reconstruction is a sum over sectors of view angle
     noise(x) = sum_k sqrt(V_k(x)) n_k(x),
 
 with V_k the variance that the views of sector k bring to pixel x, which varies slowly, and n_k stationary noise with
-the power spectrum of the kernel inside the sector of frequencies k, and none outside. V depends on the scan alone and is
-computed once; a realisation then takes one Fourier transform a sector.
+the power spectrum of the kernel inside the sector of frequencies k, and none outside. V depends on the scan alone and
+is computed once; a realisation then takes one Fourier transform a sector.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class NoiseShape:
     Attributes
     ----------
     variance
-        Shape (SECTORS, N, N), float32: the variance that each sector of view angles brings to a place of the slice, which
-        the map covers from edge to edge. Sector k is centred on the direction of angle pi (k + 1/2) / SECTORS from x to
-        y. The sum over sectors is 1 on average over the centre of the slice.
+        Shape (SECTORS, N, N), float32: the variance that each sector of view angles brings to a place of the slice,
+        which the map covers from edge to edge. Sector k is centred on the direction of angle pi (k + 1/2) / SECTORS
+        from x to y. The sum over sectors is 1 on average over the centre of the slice.
     """
 
     variance: np.ndarray
@@ -54,9 +54,7 @@ class NoiseShape:
         columns = _positions(left, width, self.variance.shape[2])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
         maps = torch.from_numpy(self.variance)[None]
-        return NoiseShape(
-            functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)[0].numpy()
-        )
+        return NoiseShape(functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)[0].numpy())
 
 
 def noise_shape(slice_hu: np.ndarray, pixel_mm: float, counts: float = _USUAL_COUNTS) -> NoiseShape:
@@ -77,7 +75,9 @@ def noise_shape(slice_hu: np.ndarray, pixel_mm: float, counts: float = _USUAL_CO
         If the slice is not square.
     """
     if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
-        raise ValueError(f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU).")
+        raise ValueError(
+            f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
+        )
     size = slice_hu.shape[0]
     mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
     side = min(_COARSE, size)

@@ -9,7 +9,7 @@ from fake_machine import FakeMachine
 
 from napari_restore_rwkv.errors import CheckpointError, DeviceError
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.restoration import restore as restore_module
+from napari_restore_rwkv.restoration import slices as slices_module
 from napari_restore_rwkv.restoration.provenance import InputDigest
 from napari_restore_rwkv.restoration.restore import restore
 from napari_restore_rwkv.scans.scan import Scan
@@ -48,7 +48,7 @@ def machines(monkeypatch):
         machines.append(FakeMachine(free=1 << 40, per_slice=1 << 38))
         return machines[-1]
 
-    monkeypatch.setattr(restore_module, "machine_for", machine_for)
+    monkeypatch.setattr(slices_module, "machine_for", machine_for)
     return machines
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration import restore as restore_module
+from napari_restore_rwkv.restoration import slices as slices_module
 from napari_restore_rwkv.restoration.restore import restore
 from napari_restore_rwkv.restoration.tiles import Tile, in_tiles
 from napari_restore_rwkv.scans.scan import Scan
@@ -90,13 +90,13 @@ def test_any_network_is_run_in_tiles(wide_scan):
 
 
 def test_the_comparison_with_float32_is_of_tiles_too(wide_scan, tiny_network, monkeypatch):
-    tiles, made = [], restore_module.Executor
+    tiles, made = [], slices_module.Executor
 
     def noted(*arguments, tile=None, **options):
         tiles.append(tile)
         return made(*arguments, tile=tile, **options)
 
-    monkeypatch.setattr(restore_module, "Executor", noted)
+    monkeypatch.setattr(slices_module, "Executor", noted)
     finish(restore(wide_scan, tiny_network, precision="bfloat16", tile=Tile(64)))
     assert tiles == [Tile(64), Tile(64)]
 

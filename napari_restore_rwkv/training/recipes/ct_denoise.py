@@ -1,8 +1,7 @@
-"""CT denoising: clean slices with noise of any kernel and strength, drawn at every step, and faint probes to be kept."""
+"""CT denoising: clean slices with noise of any kernel and strength, drawn at every step, and faint probes to keep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from .probes import CONTRASTS_HU, RADII, disc
 from .recipe import SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import nn
@@ -40,8 +40,8 @@ _HALF_VISIBLE = 1.5
 VALIDATION_SLICES = (4, 14)
 # Kernels and strengths in HU that choose the best weights: soft at half dose, standard at a quarter, sharp thin slices.
 WATCHED = (("smooth", 22.0), ("standard", 45.0), ("edge-enhancing", 90.0))
-# Contrast in HU and radius in pixels of the discs whose contrast is watched.
-_WATCHED_DISCS = ((5.0, 11.0), (14.0, 4.0))
+# Discs whose contrast is watched: contrast in HU, radius in pixels, and the share of the contrast that should stay.
+_WATCHED_DISCS = ((5.0, 11.0, 0.88), (14.0, 4.0, 0.75))
 _DISC_PLACES = ((200.0, 170.0), (215.0, 350.0), (300.0, 150.0))
 
 
@@ -135,10 +135,10 @@ def watch(folder: Path) -> Watch:
                 restored = restored_slice(network, noisy, noise_hu)
                 gains.append(psnr(restored, clean, window=WINDOW_HU) - psnr(noisy[0], clean, window=WINDOW_HU))
             figures[f"gain_{kernel}"] = float(np.mean(gains))
-        for contrast, radius in _WATCHED_DISCS:
+        for contrast, radius, _ in _WATCHED_DISCS:
             figures[f"kept_{contrast:g}"] = _kept(network, validation["noisy"][0], WATCHED[0][1], contrast, radius)
         gain = float(np.mean([figures[f"gain_{kernel}"] for kernel, _ in WATCHED]))
-        lost = sum(max(0.0, aim - figures[f"kept_{c:g}"]) for (c, _), aim in zip(_WATCHED_DISCS, (0.88, 0.75)))
+        lost = sum(max(0.0, aim - figures[f"kept_{contrast:g}"]) for contrast, _, aim in _WATCHED_DISCS)
         return {"score": gain - 10 * lost, **figures}
 
     return score

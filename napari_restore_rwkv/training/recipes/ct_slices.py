@@ -1,7 +1,7 @@
 """Examples for CT denoising, drawn from clean volumes with noise that no two examples share.
 
-Each example is a piece of a slice with the pieces of its neighbours, resampled to a pixel size drawn at random, with faint
-objects of its own, and noise of a kernel, a strength and a slice of origin drawn at random.
+Each example is a piece of a slice with the pieces of its neighbours, resampled to a pixel size drawn at random, with
+faint objects of its own, and noise of a kernel, a strength and a slice of origin drawn at random.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ def draw_example(volumes: Sequence[Volume], side: int, rng: np.random.Generator)
         copied = int(rng.integers(1, 3))
     for images in (noisy, without):
         images[copied] = images[0]
-    return Example(
-        noisy, clean[0] + probes.signal, noise_hu, without, probes.signal, probes.labels, probes.visibility
-    )
+    return Example(noisy, clean[0] + probes.signal, noise_hu, without, probes.signal, probes.labels, probes.visibility)
 
 
 def _noise_hu(rng: np.random.Generator) -> float:

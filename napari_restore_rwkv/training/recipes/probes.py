@@ -57,9 +57,7 @@ def random_probes(image: np.ndarray, noise_hu: float, rng: np.random.Generator) 
     return Probes(signal, labels, tuple(visibility))
 
 
-def _place(
-    image: np.ndarray, taken: np.ndarray, radius: float, rng: np.random.Generator
-) -> tuple[float, float] | None:
+def _place(image: np.ndarray, taken: np.ndarray, radius: float, rng: np.random.Generator) -> tuple[float, float] | None:
     margin = radius + 2
     if min(image.shape) <= 2 * margin:
         return None

@@ -1,0 +1,94 @@
+"""Where the slices of a restoration come from, one after the other, each with its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .plan import nearest, region_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..scans.scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One slice of a scan and what lies beside it.
+
+    Attributes
+    ----------
+    index
+        Its place along the slice axis, from 0.
+    image, below, above
+        Voxels (Y, X) in the unit of the scan: of the slice, and of those before and after it. At the ends of a scan,
+        and where nobody asked for neighbours, the slice itself takes their place.
+    """
+
+    index: int
+    image: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+
+class SliceSource(Protocol):
+    """Hands out every slice once."""
+
+    @property
+    def remaining(self) -> int:
+        """How many slices have not been handed out."""
+
+    def take(self, count: int) -> list[Slice]:
+        """Hand out at most so many slices, at least one while any remain: those that matter most by now."""
+
+
+class ScanSource:
+    """The slices of a scan, those nearest to the display first.
+
+    Parameters
+    ----------
+    scan
+        Read slice by slice.
+    axis
+        0, 1 or 2: the array axis across the slices.
+    indices
+        Slices to hand out.
+    displayed
+        Slice on screen; set it when another one comes on screen.
+    neighbours
+        Whether slices are handed out with their neighbours, which have to be read for it.
+    """
+
+    def __init__(
+        self, scan: Scan, axis: int, indices: Iterable[int], *, displayed: int = 0, neighbours: bool = False
+    ) -> None:
+        self.displayed = displayed
+        self._scan, self._axis, self._waiting, self._neighbours = scan, axis, set(indices), neighbours
+        # Slices mostly come in order, so that the next one needs two of these again.
+        self._last_read: dict[int, np.ndarray] = {}
+
+    @property
+    def remaining(self) -> int:
+        """How many slices have not been handed out."""
+        return len(self._waiting)
+
+    def take(self, count: int) -> list[Slice]:
+        """Hand out the slices nearest to the display."""
+        chosen = nearest(self._waiting, self.displayed, count)
+        self._waiting.difference_update(chosen)
+        return [self._with_neighbours(index) for index in chosen]
+
+    def _with_neighbours(self, index: int) -> Slice:
+        if not self._neighbours:
+            image = self._read(index)
+            return Slice(index, image, image, image)
+        last = self._scan.shape[self._axis] - 1
+        near = dict.fromkeys((max(index - 1, 0), index, min(index + 1, last)))
+        self._last_read = {at: self._last_read[at] if at in self._last_read else self._read(at) for at in near}
+        return Slice(index, self._last_read[index], self._last_read[min(near)], self._last_read[max(near)])
+
+    def _read(self, index: int) -> np.ndarray:
+        return np.asarray(self._scan.voxels[region_of(self._scan, self._axis, index)]).squeeze(self._axis)
