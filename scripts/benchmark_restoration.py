@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,23 +32,49 @@ from train_weights import ROOT, STATES
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
-from napari_restore_rwkv.restoration.restore import restore_slice
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.restore import restore
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.simulate.ct import QUARTER_DOSE_NOISE_HU
+from napari_restore_rwkv.simulate.ct_kernels import KERNELS
+from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
 from napari_restore_rwkv.simulate.mri import low_resolution
-from napari_restore_rwkv.training.pairs import Pairs
 from napari_restore_rwkv.training.recipes import ct_denoise, mri_sr, pet_low_count
 from napari_restore_rwkv.training.recipes.recipe import load_slices
 
 OUTPUT = ROOT / "benchmarks"
 Filter = Callable[[np.ndarray], np.ndarray]
-Slices = list[tuple[np.ndarray, np.ndarray]]  # degraded and clean
 Row = dict[str, object]
 OURS, ALL_IN_ONE, OFFERED = "ours, light", "ours, all-in-one", "NLM, as offered"
 _TRIED = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.5, 6.5, 9.0, 13.0)
 _MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _WIDTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
+
+
+# Slices that the filters are tuned on for CT: group, index, and side of a pixel in mm.
+TUNED_ON = (("chest_a", 10, 0.57), ("chest_a", 32, 0.57), ("chest_f", 45, 1.56))
+
+
+class Pair(NamedTuple):
+    """A degraded slice, as one of the slices of `scan` (Z, Y, X), and how it should be (Y, X)."""
+
+    scan: np.ndarray
+    index: int
+    clean: np.ndarray
+
+    @property
+    def low(self) -> np.ndarray:
+        """The degraded slice (Y, X)."""
+        return np.asarray(self.scan[self.index])
+
+
+def alone(low: np.ndarray, clean: np.ndarray) -> Pair:
+    """Return a slice without neighbours, as a pair."""
+    return Pair(low[None], 0, clean)
+
+
+Method = Callable[[Pair], np.ndarray]
+Slices = list[Pair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +93,42 @@ class Case:
 
 
 def ct_cases(slices: int) -> list[Case]:
-    """CT at about half, a quarter and an eighth of the dose."""
+    """CT of soft to sharp kernels, each slice with its neighbours."""
     folder = STATES / "ct-denoise"
-    validation, training = (Pairs.load(folder / f"{name}.safetensors") for name in ("validation", "pairs"))
-    chosen = [3, 15, len(training.clean) - 20]
-
-    def spectrum_at(strength: float) -> Callable[[tuple[int, ...]], np.ndarray]:
-        def power(shape: tuple[int, ...]) -> np.ndarray:
-            # That of the very noise that was added: nobody has it so well in practice.
-            own = [np.abs(np.fft.fft2(noise)) ** 2 for noise in validation.noise if noise.shape == shape]
-            return gaussian_filter(strength**2 * np.mean(own, axis=0), 2, mode="wrap")
-
-        return power
-
-    return [
-        Case(
-            "ct-denoise",
-            f"{strength * QUARTER_DOSE_NOISE_HU:g} HU",
-            "CT",
-            "HU",
-            ct_denoise.WINDOW_HU,
-            [(c + strength * n, c) for c, n in list(zip(validation.clean, validation.noise, strict=True))[:slices]],
-            [(training.clean[i] + strength * training.noise[i], training.clean[i]) for i in chosen],
-            spectrum_at(strength),
+    validation, training = (load_slices(folder / f"{name}.safetensors") for name in ("validation", "clean"))
+    stacks = list(zip(validation["noisy"], validation["clean"], strict=True))
+    cases = []
+    for at, (kernel, noise_hu) in enumerate(ct_denoise.WATCHED):
+        measured = [Pair(*in_order(noisy), clean) for noisy, clean in stacks[at :: len(ct_denoise.WATCHED)]]
+        rng = np.random.default_rng(at)
+        tuning = []
+        for group, index, pixel_mm in TUNED_ON:
+            clean = training[group][index]
+            shape = noise_shape(clean, pixel_mm)
+            noise = noise_realisation(shape, clean.shape, pixel_mm, KERNELS[kernel], noise_hu, rng)
+            tuning.append(alone(clean + noise, clean))
+        # That of the very noise that was added: nobody has it so well in practice.
+        added = [pair.low - pair.clean for pair in measured]
+        power = gaussian_filter(np.mean([np.abs(np.fft.fft2(one)) ** 2 for one in added], axis=0), 2, mode="wrap")
+        strength = f"{kernel}, {noise_hu:g} HU"
+        cases.append(
+            Case(
+                "ct-denoise",
+                strength,
+                "CT",
+                "HU",
+                ct_denoise.WINDOW_HU,
+                measured[:slices],
+                tuning,
+                lambda _, p=power: p,
+            )
         )
-        for strength in ct_denoise.MEASURED_STRENGTHS
-    ]
+    return cases
+
+
+def in_order(stack: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return a slice with its neighbours, packed as slice, below, above, in the order of the scan, and its index."""
+    return stack[[1, 0, 2]], 1
 
 
 def mri_cases(slices: int) -> list[Case]:
@@ -107,7 +144,7 @@ def mri_cases(slices: int) -> list[Case]:
     def pairs(images: list[np.ndarray], contrast: str, factor: float, noise: float) -> Slices:
         sharp = [mri_sr.inverted(image) if contrast == "inverted" else image.astype(np.float32) for image in images]
         return [
-            (low_resolution(image, factor, noise * float(np.percentile(image, 99.9)), seed=i), image)
+            alone(low_resolution(image, factor, noise * float(np.percentile(image, 99.9)), seed=i), image)
             for i, image in enumerate(sharp)
         ]
 
@@ -144,8 +181,8 @@ def pet_cases(slices: int) -> list[Case]:
                 "PET",
                 "SUV",
                 None,
-                [(pairs["low"][i] / suv, pairs["full"][i] / suv) for i in numbers],
-                [(training["low"][i] / suv, training["full"][i] / suv) for i in near],
+                [alone(pairs["low"][i] / suv, pairs["full"][i] / suv) for i in numbers],
+                [alone(training["low"][i] / suv, training["full"][i] / suv) for i in near],
             )
         )
     return cases
@@ -180,9 +217,11 @@ def classical(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, s
     return filters
 
 
-def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, str]]:
+def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Method, str]]:
     """Our shipped weights, the all-in-one network, and the U-Net, as far as they are there."""
-    rule = choose_intensity(Scan(np.stack([low for low, _ in case.measured]), modality=case.modality, unit=case.unit))
+    rule = choose_intensity(
+        Scan(np.stack([pair.low for pair in case.measured]), modality=case.modality, unit=case.unit)
+    )
     networks: dict[str, torch.nn.Module] = {}
     if "unet" not in without and (network := unet.trained(STATES / case.task)) is not None:
         # What our weights may do after the network, the U-Net may do as well.
@@ -193,10 +232,13 @@ def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, str
         if task in shipped_checkpoints():
             networks[name] = load_checkpoint(task)
     networks[OFFERED] = load_restorer(CLASSICAL[case.task])
-    return {
-        name: ((lambda image, network=network: restore_slice(image, network, rule)), "")
-        for name, network in networks.items()
-    }
+
+    def restored(pair: Pair, network: torch.nn.Module) -> np.ndarray:
+        scan = Scan(pair.scan, modality=case.modality, unit=case.unit)
+        steps = restore(scan, network, axis="z", indices=[pair.index], intensity=rule, dtype=np.float32)
+        return np.asarray(finish(steps).voxels[pair.index])
+
+    return {name: (partial(restored, network=network), "") for name, network in networks.items()}
 
 
 def measure(
@@ -206,7 +248,10 @@ def measure(
     networks = learned(case, without)
     # To tune the filters takes longest: only if one of them is wanted.
     filters = {} if only and set(only) <= set(networks) else classical(case, without)
-    methods: dict[str, tuple[Filter, str]] = {"input": (lambda image: image, ""), **filters, **networks}
+    on_slices: dict[str, tuple[Method, str]] = {
+        name: ((lambda pair, apply=apply: apply(pair.low)), setting) for name, (apply, setting) in filters.items()
+    }
+    methods: dict[str, tuple[Method, str]] = {"input": (lambda pair: pair.low, ""), **on_slices, **networks}
     if unknown := set(only) - set(methods):
         raise SystemExit(f"No method is called {', '.join(sorted(unknown))}; choose from {', '.join(methods)}.")
     methods = {name: method for name, method in methods.items() if not only or name in (*only, "input")}
@@ -215,13 +260,13 @@ def measure(
     for name, (apply, setting) in methods.items():
         _reset_peak()
         before, start = _memory_kb("VmRSS"), time.perf_counter()
-        results[name] = [np.asarray(apply(low), np.float32) for low, _ in case.measured]
+        results[name] = [np.asarray(apply(pair), np.float32) for pair in case.measured]
         seconds = (time.perf_counter() - start) / len(case.measured)
         scores = [
-            score_slice(restored, clean, case.window)
-            for restored, (_, clean) in zip(results[name], case.measured, strict=True)
+            score_slice(restored, pair.clean, case.window)
+            for restored, pair in zip(results[name], case.measured, strict=True)
         ]
-        bias = [float(np.mean(a - b)) for a, (_, b) in zip(results[name], case.measured, strict=True)]
+        bias = [float(np.mean(a - pair.clean)) for a, pair in zip(results[name], case.measured, strict=True)]
         rows.append(
             {
                 "task": case.task,
@@ -289,7 +334,7 @@ def _scale(case: Case, image: np.ndarray) -> float:
 
 
 def _mean_psnr(case: Case, apply: Filter) -> float:
-    return float(np.mean([score_slice(apply(low), clean, case.window).psnr for low, clean in case.tuning]))
+    return float(np.mean([score_slice(apply(pair.low), pair.clean, case.window).psnr for pair in case.tuning]))
 
 
 def _bm3d_is_there(without: Collection[str]) -> bool:
@@ -323,7 +368,7 @@ def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[Row]) 
     worst = int((figures[OURS] - figures["input"]).argmin())
     peers = [name for name in figures if name not in {"input", OURS, ALL_IN_ONE, "U-Net"}]
     best = max(peers, key=lambda name: figures[name].mean())
-    clean = case.measured[worst][1].astype(np.float32)
+    clean = case.measured[worst].clean.astype(np.float32)
     low, high = case.window or (0.0, float(np.percentile(clean, 99.8)))
     shown = [results[name][worst] for name in ("input", best, OURS)] + [clean]
     grey = [((image - low) / (high - low)).clip(0, 1) for image in shown]

@@ -21,7 +21,7 @@ from napari_restore_rwkv.training.recipes.table import RECIPES
 def budget(recipe: Recipe) -> int:
     """Steps of a recipe with those of all stages that it starts from."""
     own = recipe.stop_after or recipe.options.steps
-    return own + (budget(RECIPES[recipe.start_from]) if recipe.start_from else 0)
+    return own + (budget(RECIPES[recipe.start_from]) if recipe.start_from in RECIPES else 0)
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ class UNet(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restore (B, 1, Y, X) images of any size."""
+        """Restore (B, 1, Y, X) images of any size; what comes in further channels is not looked at."""
+        image = image[:, :1]
         height, width = image.shape[2:]
         multiple = 2**_LEVELS
         x = padded = functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -20,7 +20,7 @@ from napari_restore_rwkv.training.recipes.table import RECIPES
 @pytest.fixture
 def case(rng):
     clean = np.kron(rng.integers(0, 5, (6, 6)), np.ones((8, 8))) * 50.0
-    pairs = [(clean + rng.normal(0, 20, clean.shape), clean)]
+    pairs = [benchmark_restoration.alone(clean + rng.normal(0, 20, clean.shape), clean)]
     return benchmark_restoration.Case("ct-denoise", "20 HU", "CT", "HU", None, pairs, pairs)
 
 

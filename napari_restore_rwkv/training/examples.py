@@ -23,8 +23,8 @@ from ..scans.intensity import IntensityRule, choose_intensity
 from ..scans.kspace import Extent, measured_coefficients, measured_extent
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
+from .crops import CROPS
 from .noise import box_mean, degraded
-from .pairs import CROPS
 from .recipes.losses import ALL_FREQUENCIES
 from .slices import Slices
 
@@ -85,7 +85,7 @@ class Examples:
     seed
         Of the simulated noise; a batch follows from the generator that it is drawn with.
     crops
-        Sides (0 for a whole slice) and batch of each; see `pairs.CROPS`.
+        Sides (0 for a whole slice) and batch of each; see `crops.CROPS`.
     keeps_measured
         Whether measured frequencies are put back after restoration, as the weights ask for.
     """

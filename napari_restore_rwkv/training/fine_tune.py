@@ -23,12 +23,12 @@ from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
 from .adapters import adapters_in, add_adapters, without_adapters
+from .crops import CROPS
 from .examples import Examples, loss_of
 from .material import check_material
 from .memory import available_memory, crops_that_fit
 from .options import STOP, FineTuneOptions, FineTuneStep, Preview
 from .outcome import FineTuned, describe, fingerprints
-from .pairs import CROPS
 from .resume import SECONDS_BETWEEN_SAVES, Record, WorkFolder
 from .slices import Slices
 from .train import Trainer, TrainingOptions

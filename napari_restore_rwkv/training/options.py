@@ -46,7 +46,7 @@ class FineTuneOptions:
     title
         Name of the result; None makes one from the weights and the date.
     crops
-        Sides (0 for whole slices) and batch of each; None takes `pairs.CROPS` as far as they fit into memory.
+        Sides (0 for whole slices) and batch of each; None takes `crops.CROPS` as far as they fit into memory.
     """
 
     steps: int = 500

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.training.contrast import random_contrast, random_shading
-from napari_restore_rwkv.training.pairs import Pairs
 from napari_restore_rwkv.training.recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
-from napari_restore_rwkv.training.recipes.losses import lesion_error, root_error, unmeasured_error
-from napari_restore_rwkv.training.recipes.recipe import load_slices, save_slices
+from napari_restore_rwkv.training.recipes.losses import lesion_error, root_error, transfer_error, unmeasured_error
+from napari_restore_rwkv.training.recipes.recipe import SHIPPED, load_slices, save_slices
 from napari_restore_rwkv.training.recipes.table import RECIPES
 
 
@@ -40,10 +39,12 @@ def pet_folder(rng, tmp_path):
 
 @pytest.fixture
 def ct_folder(rng, tmp_path):
-    clean = rng.normal(0, 300, (70, 90)).clip(-1024, 3000)
-    pairs = Pairs([clean], [rng.normal(0, 900, clean.shape)])
-    pairs.save(tmp_path / "pairs.safetensors")
-    pairs.save(tmp_path / "validation.safetensors")
+    body = np.where(np.hypot(*np.ogrid[-48:48, -48:48]) < 40, rng.normal(40, 20, (3, 96, 96)), -1000)
+    slices = list(body.astype(np.int16))
+    save_slices(dict.fromkeys(("chest_a", "chest_f", "thorax"), slices), tmp_path / "clean.safetensors")
+    noisy = [(body + rng.normal(0, 30, body.shape)).astype(np.float32) for _ in ct_denoise.WATCHED]
+    clean = [body[0].astype(np.float32)] * len(noisy)
+    save_slices({"noisy": noisy, "clean": clean}, tmp_path / "validation.safetensors")
     return tmp_path
 
 
@@ -112,11 +113,42 @@ def test_mri_batches_follow_from_the_generator(mri_folder):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_noisy_ct_is_clipped_as_inference_clips_it(ct_folder):
-    noisy = torch.cat([batch[0].flatten() for batch in batches(ct_denoise.draw(ct_folder), 6)])
-    assert float(noisy.min()) == 0
-    unclipped = torch.cat([batch[0].flatten() for batch in batches(ct_denoise.WHOLE_RECIPE.draw(ct_folder), 6)])
-    assert float(unclipped.min()) < 0
+def test_ct_batches_are_slices_with_context_clipped_as_inference_clips_them(ct_folder):
+    noisy = [batch[0] for batch in batches(ct_denoise.draw(ct_folder))]
+    assert {images.shape[1] for images in noisy} == {1 + CONTEXT_CHANNELS}
+    assert min(float(images.min()) for images in noisy) == 0
+    # The level is one number an image, and sometimes unknown.
+    assert all(float(images[:, 3].flatten(1).std(dim=1).max()) < 1e-6 for images in noisy)
+
+
+def test_half_of_a_ct_batch_is_the_other_half_without_its_probes(ct_folder):
+    pairs = [batch for batch in batches(ct_denoise.draw(ct_folder), 20) if batch[4].any()]
+    assert len(pairs) > 5
+    for noisy, clean, signal, labels, weights in pairs:
+        half = len(noisy) // 2
+        inside = (clean[:half] > 0.05) & (clean[:half] < 0.9) & (noisy[:half, :1] > 0) & (noisy[half:, :1] > 0)
+        for images in (noisy[:, :1], clean):
+            torch.testing.assert_close(
+                (images[:half] - images[half:])[inside], signal[:half][inside], atol=1e-6, rtol=0
+            )
+        assert not signal[half:].any()
+        assert not labels[half:].any()
+        assert float(weights.max()) <= 1
+
+
+def test_probes_that_come_through_cost_nothing_and_those_that_fade_cost_their_share():
+    clean, signal = torch.full((2, 1, 8, 8), 0.3), torch.zeros(2, 1, 8, 8)
+    signal[0, 0, 2:5, 2:5] = 0.01
+    labels = (signal > 0).short()
+    kept = transfer_error(clean + signal, clean + signal, clean, signal, labels, labels.float())
+    assert float(kept) == pytest.approx(float(root_error(clean, clean)))
+    faded = clean + 0.6 * signal
+    cost = transfer_error(faded, clean + signal, clean, signal, labels, 0.5 * labels)
+    assert float(cost) == pytest.approx(float(root_error(faded, clean + signal)) + 0.0015 * 0.5 * 0.4**2, rel=1e-4)
+    # What is wrong in both halves is no loss of contrast.
+    biased = clean + signal + 0.1
+    cost = transfer_error(biased, clean + signal, clean, signal, labels, labels.float())
+    assert float(cost) == pytest.approx(float(root_error(biased, clean + signal)))
 
 
 def test_pet_batches_are_the_same_place_at_the_same_scale(pet_folder):
@@ -164,7 +196,7 @@ def test_all_in_one_draws_from_every_task(mri_folder, pet_folder, ct_folder, tmp
     save_slices({"low": [full], "full": [full], "lesions": [full]}, tmp_path / "pet-low-count" / "pairs.safetensors")
     drawn = batches(all_in_one.draw(tmp_path), 20)
     assert {int(batch[-1]) for batch in drawn} == {0, 1, 2}
-    assert {len(batch) for batch in drawn if batch[-1] == 0} == {3}
+    assert {len(batch) for batch in drawn if batch[-1] == 0} == {6}
 
 
 def test_all_in_one_judges_every_task_as_its_own_recipe_does():
@@ -173,7 +205,7 @@ def test_all_in_one_judges_every_task_as_its_own_recipe_does():
     mask[..., :2, :2] = 1
     judged = [
         float(all_in_one.error_of_task(restored, clean, clean, *rest, torch.tensor(task)))
-        for task, rest in enumerate(((), (mask.bool(),), (mask,)))
+        for task, rest in enumerate(((clean, mask, 0 * clean), (mask.bool(),), (mask,)))
     ]
     expected = [root_error(restored, clean), unmeasured_error(restored, clean, clean, mask.bool())]
     assert judged == pytest.approx([*map(float, expected), float(lesion_error(restored, clean, clean, mask))])
@@ -213,7 +245,7 @@ def test_every_stage_starts_from_one_of_the_table_and_serves_a_task():
     for stage, recipe in RECIPES.items():
         assert recipe.task in TASKS
         assert stage == recipe.stage
-        assert recipe.start_from is None or recipe.start_from in RECIPES
+        assert recipe.start_from in {None, SHIPPED, *RECIPES}
     assert {recipe.task for recipe in RECIPES.values()} == set(TASKS)
 
 

@@ -5,16 +5,9 @@ import pytest
 import torch
 
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.training.pairs import CROPS, Pairs
 from napari_restore_rwkv.training.train import Trainer, TrainingOptions
 
 OPTIONS = TrainingOptions(steps=12, warm_up_steps=3, learning_rate=5e-3)
-
-
-@pytest.fixture
-def pairs(rng):
-    clean = [np.full((40, 40), 100.0, np.float32), rng.normal(0, 10, (20, 30)).astype(np.float32)]
-    return Pairs(clean, [rng.normal(0, 5, image.shape).astype(np.float32) for image in clean])
 
 
 def draw(rng):
@@ -69,28 +62,3 @@ def test_the_averaged_network_leaves_the_trained_one_alone():
     image = torch.rand(1, 1, 16, 16)
     assert not torch.equal(training.averaged_network()(image), training.network(image))
     assert all(torch.equal(value, before[name]) for name, value in training.network.state_dict().items())
-
-
-def test_packed_pairs_come_back(pairs, tmp_path):
-    pairs.save(tmp_path / "pairs.safetensors")
-    loaded = Pairs.load(tmp_path / "pairs.safetensors")
-    for got, expected in zip(loaded.clean + loaded.noise, [*pairs.clean, *pairs.noise], strict=True):
-        np.testing.assert_allclose(got, expected, atol=0.5)
-
-
-def test_batches_are_clean_crops_with_the_noise_of_the_same_place(rng):
-    clean = np.arange(400 * 400, dtype=np.float32).reshape(400, 400)
-    pairs = Pairs([clean], [clean / 1000])
-    for _ in range(12):
-        degraded, good = pairs.batch(rng, (0.5, 2.0))
-        assert degraded.shape == good.shape
-        assert degraded.shape[0] in {count for _, count in CROPS}
-        for a, b in zip(degraded, good, strict=True):
-            strength = ((a - b) / (b / 1000).clamp_min(1)).median()
-            assert 0.5 <= strength <= 2.0
-            torch.testing.assert_close(a, b + strength * b / 1000, rtol=1e-3, atol=1)
-
-
-def test_crops_larger_than_a_slice_are_mirrored(pairs, rng):
-    shapes = {tuple(pairs.batch(rng, (1.0, 1.0))[0].shape) for _ in range(40)}
-    assert (8, 1, 64, 64) in shapes

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...network.checkpoint import KEEPS_MEASURED
+from ...network.model import CONTEXT_CHANNELS
 from ..train import Batch, TrainingOptions
 from . import ct_denoise, mri_sr, pet_low_count
-from .losses import root_error
 from .recipe import Draw, Recipe, Rows, Watch
 
 if TYPE_CHECKING:
@@ -42,14 +42,15 @@ def draw(folder: Path) -> Draw:
 
 
 def error_of_task(restored: Tensor, clean: Tensor, degraded: Tensor, *rest: Tensor) -> Tensor:
-    """Judge each task as its own recipe does, CT by `root_error`; the last of `rest` is the number of the task."""
+    """Judge each task as its own recipe does; the last of `rest` is the number of the task."""
     *others, task = rest
-    judge = list(PARTS.values())[int(task)].loss or root_error
+    judge = list(PARTS.values())[int(task)].loss
+    assert judge is not None
     return judge(restored, clean, degraded, *others)
 
 
 def watch(folder: Path) -> Watch:
-    """The scores of the tasks, and their mean; that of CT is a PSNR, those of the others are gains."""
+    """The scores of the tasks, and their mean."""
     watches = {task: recipe.watch(folder / task) for task, recipe in PARTS.items()}
 
     def score(network: nn.Module) -> dict[str, float]:
@@ -76,6 +77,7 @@ RECIPE = Recipe(
     stage="all-in-one",
     # Sharpening takes longest to learn, so that it starts from there.
     start_from="mri-sr-second",
+    context=CONTEXT_CHANNELS,
     options=TrainingOptions(steps=1500),
     training_scans={name: source for recipe in PARTS.values() for name, source in recipe.training_scans.items()},
     validation_scans={name: source for recipe in PARTS.values() for name, source in recipe.validation_scans.items()},

@@ -7,7 +7,7 @@ from torch import Tensor
 ALL_FREQUENCIES = 0.25
 _LESIONS = 0.03
 # Against a root error of some 0.003.
-_TRANSFER = 0.004
+_TRANSFER = 0.0015
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
 
