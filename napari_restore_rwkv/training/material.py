@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import CheckpointError, ScanError
+from ..scans.noise import neighbour_correlation
 from ..scans.slice_axis import choose_slice_axis
 from .annotations import GAP, Coverage, Split, coverage, leakage, plan_splits
-from .noise import LARGEST_CORRELATION, NOTICEABLE_CORRELATION, neighbour_correlation
+from .noise import LARGEST_CORRELATION, NOTICEABLE_CORRELATION
 from .registration import check_pair, check_shift, estimated_shift, mismatched
 from .slices import Slices
 
@@ -207,7 +208,8 @@ def _independent_distance(one: Material, axis: str, force: bool) -> int:
 
     A distance of at most the gap of a split keeps held-out slices out of what is learned from.
     """
-    found = [neighbour_correlation(one.scan, axis, distance) for distance in range(1, GAP + 1)]
+    along = choose_slice_axis(one.scan, axis).axis
+    found = [neighbour_correlation(one.scan, along, distance) for distance in range(1, GAP + 1)]
     for distance, correlation in enumerate(found, 1):
         if correlation < LARGEST_CORRELATION:
             return distance
@@ -221,7 +223,7 @@ def _independent_distance(one: Material, axis: str, force: bool) -> int:
 
 def _shared(one: Material, axis: str, distance: int) -> str:
     """Warn of noise that the slices share; "" where it is little."""
-    correlation = neighbour_correlation(one.scan, axis)
+    correlation = neighbour_correlation(one.scan, choose_slice_axis(one.scan, axis).axis)
     if correlation < NOTICEABLE_CORRELATION:
         return ""
     words = f"The noise of neighbouring slices is correlated ({correlation:.2f}, where 0 is independent)"

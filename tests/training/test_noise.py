@@ -8,7 +8,6 @@ from napari_restore_rwkv.simulate.whole_scan import simulate
 from napari_restore_rwkv.training.noise import (
     box_mean,
     fit_strength,
-    neighbour_correlation,
     noise_level,
     preview_degradation,
 )
@@ -23,28 +22,6 @@ def cylinder(slices=3, side=64):
 def test_the_noise_of_homogeneous_regions_is_measured(deviation):
     scan = noisy_scan(cylinder(), deviation)
     assert noise_level(scan) == pytest.approx(deviation, rel=0.15)
-
-
-def test_edges_are_not_taken_for_noise():
-    assert noise_level(cylinder()) == 0
-
-
-def test_slices_too_small_to_measure_are_refused():
-    with pytest.raises(ScanError, match="Noise cannot be measured in slices of 8 x 40 pixels"):
-        noise_level(scan_of(np.zeros((3, 8, 40))))
-
-
-def test_independent_noise_is_told_from_shared_noise(rng):
-    noise = rng.normal(0, 40, (13, 64, 64))
-    independent, overlapping = scan_of(noise), scan_of((noise[1:] + noise[:-1]) / 2)
-    assert abs(neighbour_correlation(independent)) < 0.05
-    assert neighbour_correlation(overlapping) == pytest.approx(0.5, abs=0.08)
-    assert abs(neighbour_correlation(overlapping, distance=2)) < 0.05
-
-
-def test_a_scan_without_noise_or_neighbours_has_no_correlation():
-    assert neighbour_correlation(scan_of(np.full((4, 16, 16), 3))) == 0
-    assert neighbour_correlation(scan_of(np.zeros((1, 16, 16)))) == 0
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
