@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .commands.arguments import Window, index, part, path, positive, tile
+from .commands.arguments import Window, index, part, path, positive, strength, tile
 from .tasks import MODALITIES, TASKS
 
 PROGRAM = "restore-rwkv"
@@ -89,6 +89,13 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     instead.add_argument("--classical", action="store_true", help="use the classical filter for the task, no network")
     parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads to use at most")
+    parser.add_argument(
+        "--strength",
+        type=strength,
+        metavar="0..1",
+        help="part of the change that is made; by default what suits the noise of the scan, which is 1 unless the "
+        "weights were made for other noise",
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),

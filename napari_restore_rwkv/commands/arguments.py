@@ -54,6 +54,17 @@ def tile(text: str) -> tuple[int, int | None]:
     return int(size), int(overlap) if comma else None
 
 
+def strength(text: str) -> float:
+    """Number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a strength: give a number from 0 to 1, such as 0.8')
+    return value
+
+
 def _whole_number(text: str, least: int) -> int:
     words = f'"{text}" is not a whole number from {least} on'
     try:

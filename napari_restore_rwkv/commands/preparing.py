@@ -135,7 +135,9 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
     if short := network.card.details.get(FALLS_SHORT):
         instead = "; --classical takes the classical filter instead" if network.card.task in CLASSICAL else ""
         note(f"these weights are experimental ({short}){instead}.")
-    note(f"slices along {choose_slice_axis(scan, arguments.axis)}.")
+    axis = choose_slice_axis(scan, arguments.axis)
+    note(f"slices along {axis}.")
+    noise, strength = _noise_and_strength(arguments, scan, axis.axis, network)
     options = {
         "axis": arguments.axis,
         "dtype": dtype,
@@ -144,8 +146,32 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
         "precision": arguments.precision,
         "batch": arguments.batch,
         "tile": Tile(*arguments.tile) if arguments.tile else None,
+        "noise": noise,
+        "strength": strength,
     }
     return Setup(name, network, _agree_on_task(network, arguments, scan), device, options)
+
+
+def _noise_and_strength(
+    arguments: argparse.Namespace, scan: Scan, axis: int, network: Any
+) -> tuple[float | None, float]:
+    """Measure the noise where the weights care about it; the strength is that of --strength, or what is proposed."""
+    from ..restoration.context import uses_context
+    from ..restoration.noise import measured_noise
+    from ..restoration.suitability import TRAINED_FOR, suitability
+
+    asks = uses_context(network)
+    if not asks and TRAINED_FOR not in network.card.details:
+        return None, 1.0 if arguments.strength is None else arguments.strength
+    noise = measured_noise(scan, axis)
+    if noise is None:
+        return None, 1.0 if arguments.strength is None else arguments.strength
+    proposed = suitability(noise, network.card)
+    if proposed.reason:
+        instead = " (--classical)" if proposed.classical else ""
+        note(f"{proposed.reason.rstrip('.')}{instead}.")
+    strength = proposed.strength if arguments.strength is None else arguments.strength
+    return noise.sigma if asks else None, strength
 
 
 def tile_line(provenance: dict[str, Any]) -> str:

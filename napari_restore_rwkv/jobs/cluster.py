@@ -20,7 +20,7 @@ from ..device import choose_device
 from ..errors import DeviceError, OutputError
 from ..network.classical import load_restorer
 from ..progress import Progress, finish
-from ..restoration.slices import uses_context
+from ..restoration.context import uses_context
 from ..scans.opening import open_scan
 from ..scans.zarr_write import remove_leftovers
 from .identity import computation_identity, differences

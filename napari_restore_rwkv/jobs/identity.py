@@ -83,6 +83,7 @@ def job_identity(
     precision: str,
     mode: str,
     noise: float | None,
+    strength: float,
 ) -> dict[str, Any]:
     """Describe everything that the voxels of a result depend on, as plain values."""
     return {
@@ -90,8 +91,9 @@ def job_identity(
         **computation_identity(network, precision),
         "mode": mode,
         "intensity": intensity.as_dict(),
-        # Older ledgers know nothing of it, nor do networks that do not ask for it.
+        # Left out where they change nothing, as in ledgers that are older than they are.
         **({} if noise is None else {"noise": noise}),
+        **({} if strength == 1 else {"strength": strength}),
         "axis": layout.axis,
         "output": {"dtype": layout.dtype, "slices_per_unit": layout.slab, "levels": layout.levels},
     }

@@ -19,12 +19,13 @@ from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Progress
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
 from ..restoration.consistency import keeps_measured
+from ..restoration.context import uses_context
 from ..restoration.noise import known_noise
 from ..restoration.output import new_output
 from ..restoration.plan import slice_shape
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
-from ..restoration.slices import uses_context
+from ..restoration.slices import Plan
 from ..restoration.tiles import told_mode
 from ..scans.durable import told_in_words
 from ..scans.intensity import choose_intensity
@@ -79,7 +80,7 @@ class ZarrJob:
     part
         (i, n): do only every n-th unit from the i-th on, counted from 1. All parts together are the job, which
         `finalize` marks complete. Implies `resume`, because any of the parts may come first.
-    axis, first, dtype, intensity, any_modality, precision, batch, tile, noise
+    axis, first, dtype, intensity, any_modality, precision, batch, tile, noise, strength
         As for `restore`.
     slices_per_unit
         How many slices are saved together; None takes at most 16, and 64 MiB. An output that is resumed keeps its own.
@@ -113,6 +114,7 @@ class ZarrJob:
         batch: int | None = None,
         tile: Tile | None = None,
         noise: float | None = None,
+        strength: float = 1.0,
         slices_per_unit: int | None = None,
     ) -> None:
         check_batch(batch)
@@ -131,6 +133,7 @@ class ZarrJob:
         self._axis = choose_slice_axis(scan, axis)
         dtype = new_output(one, dtype, whole=True).dtype
         self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_unit)
+        self._strength = Plan(self._intensity, strength=strength).strength
         self._noise = known_noise(scan, network, self.layout.axis, noise)
         self._mode = told_mode(tile, *slice_shape(scan, self.layout.axis))
         if device is not None:
@@ -249,7 +252,16 @@ class ZarrJob:
 
     def _identity(self) -> dict[str, Any]:
         mode = self._mode["mode"]
-        return job_identity(self._scan, self._network, self.layout, self._intensity, self._precision, mode, self._noise)
+        return job_identity(
+            self._scan,
+            self._network,
+            self.layout,
+            self._intensity,
+            self._precision,
+            mode,
+            self._noise,
+            self._strength,
+        )
 
     def _ledger(self, identity: dict[str, Any]) -> Ledger:
         path = self.path
@@ -258,7 +270,7 @@ class ZarrJob:
             return Ledger(path)
         size = self.layout.shape[self.layout.axis]
         how = {**self._mode, KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
-        how["noise"] = self._noise
+        how |= {"noise": self._noise, "strength": self._strength}
         record = provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])

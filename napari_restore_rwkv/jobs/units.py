@@ -59,7 +59,15 @@ def restore_units(
     writer = _writer(ledger, name)
     tile = Tile(**ledger.record["tile"]) if "tile" in ledger.record else None
     identity = ledger.identity
-    plan = Plan(IntensityRule(**identity["intensity"]), identity.get("noise"), identity["precision"], batch, tile)
+    plan = Plan(
+        IntensityRule(**identity["intensity"]),
+        identity.get("noise"),
+        identity["precision"],
+        batch,
+        tile,
+        identity.get("strength", 1.0),
+        identity["input"]["modality"],
+    )
     steps = restore_slices(queue, network, plan)
     saved, total = 0, queue.total
     with contextlib.closing(steps):

@@ -1,22 +1,80 @@
-"""How noisy a scan is, for networks that want to know."""
+"""How noisy a scan is, for networks that ask for it, and how much its noise allows to be removed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .slices import uses_context
+import numpy as np
+
+from ..errors import ScanError
+from ..scans.noise import estimate_noise, slice_noise
+from .context import uses_context
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..scans.noise import Noise
     from ..scans.scan import Scan
+
+# Noise is up to so many times stronger somewhere in a slice than in its flat regions, and estimates are off by a fifth.
+_MOST_REMOVED = 1.5
 
 
 def known_noise(scan: Scan, network: nn.Module, axis: int, noise: float | None) -> float | None:
     """Return the standard deviation of the noise in the unit of the scan: as given, or as measured.
 
     None where the network does not ask for it, or where it was not given and cannot be measured.
+
+    Raises
+    ------
+    ScanError
+        If the noise that was given is negative or not a number.
     """
+    if noise is not None and not 0 <= noise < np.inf:
+        raise ScanError(f"The noise of a scan is a standard deviation of 0 or more; got {noise:g}.")
     if not uses_context(network):
         return None
-    return noise
+    if noise is not None:
+        return float(noise)
+    measured = measured_noise(scan, axis)
+    return None if measured is None else measured.sigma
+
+
+def measured_noise(scan: Scan, axis: int) -> Noise | None:
+    """Measure the noise of a scan; None where its slices have too few pixels for that."""
+    try:
+        return estimate_noise(scan, axis)
+    except ScanError:
+        return None
+
+
+def limited_removal(image: np.ndarray, restored: np.ndarray, noise: float, modality: str | None) -> np.ndarray:
+    """Scale what was removed from a slice down to what its noise accounts for; the rest was anatomy.
+
+    Parameters
+    ----------
+    image, restored
+        The slice before and after, shape (Y, X), in the unit of the scan.
+    noise
+        Standard deviation of the scan's noise in that unit.
+    modality
+        Of the scan, as `slice_noise` takes it.
+
+    Returns
+    -------
+    ndarray
+        `restored` itself where the root mean square of the change is at most 1.5 times the noise of the scan or, if
+        that is higher, of this slice; otherwise ``image + a (restored - image)``, with a < 1 such that it is.
+    """
+    change = restored.astype(np.float64) - image
+    known = np.isfinite(change)
+    removed = float(np.sqrt(np.square(change[known]).mean())) if known.any() else 0.0
+    if removed <= _MOST_REMOVED * noise:
+        return restored
+    try:
+        allowed = _MOST_REMOVED * max(noise, slice_noise(image, modality).sigma)
+    except ScanError:
+        return restored
+    if removed <= allowed:
+        return restored
+    return np.where(known, image + (allowed / removed) * change, restored).astype(np.float32)

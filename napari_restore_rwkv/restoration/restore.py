@@ -18,13 +18,14 @@ from ..progress import Progress, finish
 from ..scans.intensity import choose_intensity
 from ..scans.slice_axis import choose_slice_axis
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
-from .consistency import in_units, keeps_measured
+from .consistency import keeps_measured
+from .context import network_input, uses_context
 from .noise import known_noise
 from .output import as_dtype, new_output
 from .plan import region_of, slice_shape
 from .precision import EXACT
 from .provenance import InputDigest, provenance
-from .slices import Plan, Working, executor_for, restore_slices, uses_context
+from .slices import Plan, Working, executor_for, restore_slices, result_of
 from .source import ScanSource, Slice
 from .tiles import told_mode
 
@@ -83,10 +84,10 @@ def restore_slice(
         network.to(device)
     plan, one = Plan(intensity, noise, precision), Slice(0, image, image, image)
     with executor_for(network, plan) as executor:
-        finish(executor.submit([plan.to_network(one, network)]))
+        finish(executor.submit([network_input(one, network, intensity, noise)]))
         [values] = executor.collect()
     check_finite(values, precision)
-    return in_units(values, image, intensity, network)
+    return result_of(values, image, network, plan)
 
 
 def restore(
@@ -105,6 +106,7 @@ def restore(
     batch: int | None = None,
     tile: Tile | None = None,
     noise: float | None = None,
+    strength: float = 1.0,
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan, slice by slice.
 
@@ -142,8 +144,10 @@ def restore(
         Restore slices that are larger in tiles of this size: an approximate result, and so it is called in the
         provenance. None restores whole slices, which is exact.
     noise
-        Standard deviation of the noise in the unit of the scan, for weights that want to know it; None measures it
-        where they do.
+        Standard deviation of the noise in the unit of the scan, for weights that ask for it; None measures it where
+        they do. No more is removed from a slice than its noise accounts for.
+    strength
+        Part of the change that is made, 0 to 1: ``input + strength (restored - input)``.
 
     Yields
     ------
@@ -179,7 +183,7 @@ def restore(
 
     noise = known_noise(scan, network, along, noise)
     source = ScanSource(scan, along, remaining, displayed=first or 0, neighbours=uses_context(network))
-    plan = Plan(intensity, noise, precision, batch, tile)
+    plan = Plan(intensity, noise, precision, batch, tile, strength, scan.modality)
     digest, done, total = InputDigest(), 0, len(remaining)
     steps = restore_slices(source, network, plan)
     with contextlib.closing(steps):
@@ -200,5 +204,5 @@ def restore(
             sent = yield progress
             source.displayed = source.displayed if sent is None else sent
     mode = {**told_mode(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
-    record = provenance(network, intensity, chosen_axis, total, digest, noise=noise, **mode, **how)
+    record = provenance(network, intensity, chosen_axis, total, digest, noise=noise, strength=strength, **mode, **how)
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})

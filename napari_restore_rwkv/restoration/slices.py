@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..errors import DeviceError
-from ..network.model import NOISE_LEVEL_SCALE, UNKNOWN_NOISE, RestoreRWKV
+from ..errors import DeviceError, ScanError
 from .checks import check_finite
 from .consistency import in_units
+from .context import network_input
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
+from .noise import limited_removal
 from .precision import EXACT, converted, deviation
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class Plan:
         Slices that a GPU works on together, at most; None leaves it to their size and the free memory.
     tile
         Cut larger slices into tiles of this size, for an approximate result; None takes them whole.
+    strength
+        Part of the change that is made, 0 to 1.
+    modality
+        Of the scan; None where it is unknown.
+
+    Raises
+    ------
+    ScanError
+        If the strength is out of range.
     """
 
     intensity: IntensityRule
@@ -51,16 +61,12 @@ class Plan:
     precision: str = EXACT
     batch: int | None = None
     tile: Tile | None = None
+    strength: float = 1.0
+    modality: str | None = None
 
-    def to_network(self, one: Slice, network: nn.Module) -> np.ndarray:
-        """Return what a network is given for a slice, float32: (Y, X), or (C, Y, X) for one with context."""
-        if not uses_context(network):
-            return self.intensity.to_network(one.image)
-        images = [self.intensity.to_network(image) for image in (one.image, one.below, one.above)]
-        level = UNKNOWN_NOISE
-        if self.noise is not None:
-            level = NOISE_LEVEL_SCALE * self.noise / (self.intensity.high - self.intensity.low)
-        return np.stack([*images, np.full_like(images[0], level)])
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ScanError(f"The strength of a restoration is 0 to 1; got {self.strength:g}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,6 @@ class Working:
     note: str = ""
 
 
-def uses_context(network: nn.Module) -> bool:
-    """Whether a network wants to see the neighbours of a slice, and to know its noise."""
-    return isinstance(network, RestoreRWKV) and network.context > 0
-
-
 def restore_slices(
     source: SliceSource, network: nn.Module, plan: Plan
 ) -> Generator[Restored | Working, None, dict[str, Any]]:
@@ -111,13 +112,13 @@ def restore_slices(
             if source.remaining and executor.wants_more:
                 taken = source.take(executor.batch)
                 under_way.extend(taken)
-                for note in executor.submit([plan.to_network(one, network) for one in taken]):
+                for note in executor.submit([network_input(one, network, plan.intensity, plan.noise) for one in taken]):
                     yield Working(note)
                 continue
             for values in executor.collect():
                 check_finite(values, plan.precision)
                 one = under_way.popleft()
-                restored = in_units(values, one.image, plan.intensity, network)
+                restored = result_of(values, one.image, network, plan)
                 yield Restored(one.index, one.image, restored)
             if plan.precision != EXACT and not error:
                 for found in _errors(one, restored, network, plan):
@@ -125,6 +126,17 @@ def restore_slices(
                     error = {"slice": one.index, **found}
         execution = executor.report()
     return {"precision": plan.precision, **({"precision_error": error} if error else {}), "execution": execution}
+
+
+def result_of(values: np.ndarray, image: np.ndarray, network: nn.Module, plan: Plan) -> np.ndarray:
+    """Return a restored slice (Y, X), float32, in the unit of the scan, from what the network made of it."""
+    restored = in_units(values, image, plan.intensity, network)
+    if plan.noise is not None:
+        restored = limited_removal(image, restored, plan.noise, plan.modality)
+    if plan.strength == 1:
+        return restored
+    change = restored - image.astype(np.float32)
+    return np.where(np.isfinite(change), restored + np.float32(plan.strength - 1) * change, restored)
 
 
 def executor_for(network: nn.Module, plan: Plan) -> Executor:
@@ -136,12 +148,12 @@ def executor_for(network: nn.Module, plan: Plan) -> Executor:
 def _errors(one: Slice, restored: np.ndarray, network: nn.Module, plan: Plan) -> Iterator[dict[str, Any]]:
     """Restore a slice in float32, stopping as `Executor.submit` does; the last value is how far it is off."""
     try:
-        with executor_for(network, Plan(plan.intensity, plan.noise, tile=plan.tile)) as executor:
-            for _ in executor.submit([plan.to_network(one, network)]):
+        with executor_for(network, replace(plan, precision=EXACT, batch=None)) as executor:
+            for _ in executor.submit([network_input(one, network, plan.intensity, plan.noise)]):
                 yield {}
             [values] = executor.collect()
     except DeviceError as error:
         # Who asked for fewer digits may have done so because float32 does not fit.
         yield {"unknown": str(error)}
     else:
-        yield deviation(restored, in_units(values, one.image, plan.intensity, network), plan.intensity.unit)
+        yield deviation(restored, result_of(values, one.image, network, plan), plan.intensity.unit)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore_rwkv.errors import CheckpointError
+from napari_restore_rwkv.errors import CheckpointError, OutputError
 from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, RestoreRWKV
@@ -121,3 +121,15 @@ def test_new_context_changes_nothing_until_it_is_trained(tiny_network):
     network.load_state_dict(network.state_dict() | plain.state_dict())
     image = torch.rand(1, 1, 16, 16)
     assert torch.equal(network(image), plain(image))
+
+
+def test_a_file_job_goes_on_only_with_the_strength_it_was_begun_with(scan, tmp_path):
+    network = with_context()
+    options = {"noise": 30.0, "dtype": np.float32}
+    expected = finish(restore(scan, network, strength=0.5, **options)).voxels
+    result = finish(restore_to_zarr(scan, network, tmp_path / "half.ome.zarr", strength=0.5, **options))
+    np.testing.assert_array_equal(np.asarray(result.voxels), expected)
+    assert result.metadata["restoration"]["strength"] == 0.5
+    assert result.metadata["restoration"]["noise"] == 30.0
+    with pytest.raises(OutputError, match=r"strength: 0\.5, now not known"):
+        finish(restore_to_zarr(scan, network, tmp_path / "half.ome.zarr", resume=True, **options))

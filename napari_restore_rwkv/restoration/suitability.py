@@ -1,0 +1,71 @@
+"""Whether weights were made for noise like that of a scan, and what is proposed where they were not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..network.checkpoint import Card
+    from ..scans.noise import Noise
+
+# In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of `scans.noise.Noise`
+# that the weights were trained on; noise in the unit of the scan.
+TRAINED_FOR = "trained_for"
+# What is left of the strength where the noise is unlike any in training.
+_CAUTIOUS = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Suitability:
+    """What is proposed for a scan.
+
+    Attributes
+    ----------
+    known
+        Whether the weights were trained on noise like this; True as well where their card does not say.
+    strength
+        The strength that is proposed, 0 to 1.
+    classical
+        Whether the classical filter is proposed instead.
+    reason
+        A sentence for the person; "" where the card does not say what the weights were trained for.
+    """
+
+    known: bool
+    strength: float
+    classical: bool
+    reason: str
+
+
+def suitability(noise: Noise, card: Card | None) -> Suitability:
+    """Compare a scan's noise with what the card says that weights were trained for."""
+    ranges = card.details.get(TRAINED_FOR) if card is not None else None
+    if not isinstance(ranges, Mapping):
+        return Suitability(True, 1.0, False, "")
+    least, most = ranges["noise"]
+    lowest, highest = ranges["mean_frequency"]
+    made_for = f"these weights were made for {_quantity(least)} to {_quantity(most, noise.unit)}"
+    measured = f"The noise is {_quantity(noise.sigma, noise.unit)}"
+    if noise.sigma > most:
+        return Suitability(
+            False, _CAUTIOUS, True, f"{measured}, and {made_for}: outside, the classical filter is proposed."
+        )
+    if noise.sigma < least:
+        # No more is removed than the noise accounts for, so that there is nothing to be careful about.
+        return Suitability(True, 1.0, False, f"{measured}, and {made_for}: there is little to remove.")
+    if not lowest <= noise.mean_frequency <= highest:
+        finer = "finer" if noise.mean_frequency > highest else "coarser"
+        return Suitability(
+            False,
+            _CAUTIOUS,
+            False,
+            f"The noise is {finer} than any that these weights were made for ({noise.mean_frequency:.2f} cycles per "
+            f"pixel, not {lowest:.2f} to {highest:.2f}): a strength of {_CAUTIOUS:.0%} is proposed.",
+        )
+    return Suitability(True, 1.0, False, f"{measured}; {made_for} and know this kernel.")
+
+
+def _quantity(value: float, unit: str = "") -> str:
+    return f"{value:.3g} {unit}".rstrip()
