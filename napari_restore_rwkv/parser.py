@@ -119,6 +119,7 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--any-modality", action="store_true", help="allow weights that were made for another modality")
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
+    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
     parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
     parser.add_argument("--resume", action="store_true", help="go on with an OUTPUT that was begun, or begin it")
     parser.add_argument("--part", type=part, metavar="I/N", help="do the I-th of N parts; then: finalize OUTPUT")

@@ -78,12 +78,20 @@ def check_weights(arguments: argparse.Namespace) -> None:
 
 def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return how the input is to be read, as `opening` takes it."""
-    return {"modality": arguments.modality, "time_index": arguments.time_index, "channel": arguments.channel}
+    return {
+        "modality": arguments.modality,
+        "time_index": arguments.time_index,
+        "channel": arguments.channel,
+        "series": arguments.series,
+    }
 
 
 def open_input(arguments: argparse.Namespace) -> Scan:
     """Open INPUT, lazily where it is large or read piece by piece anyway."""
-    return watch(opening(arguments.input, **input_options(arguments)))
+    scan = watch(opening(arguments.input, **input_options(arguments)))
+    for words in scan.metadata.get("notes", ()):
+        note(f"{arguments.input.name}: {words}")
+    return scan
 
 
 def fits_in_memory(scan: Scan) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RestoreError
 from ..jobs.ledger import Ledger
-from ..scans.dicom_series import is_dicom
+from ..scans.dicom_files import is_dicom
 from ..scans.streaming import is_hdf5
 from ..scans.volume_files import volume_suffix
 from ..scans.zarr_read import is_zarr

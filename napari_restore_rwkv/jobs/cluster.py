@@ -47,7 +47,7 @@ class Source:
 
     Attributes
     ----------
-    path, modality, time_index, channel
+    path, modality, time_index, channel, series
         The input, as for `open_scan`.
     weights
         A task with shipped weights, or a file.
@@ -62,6 +62,7 @@ class Source:
     modality: str | None = None
     time_index: int | None = None
     channel: int | None = None
+    series: str | None = None
     device: str = "auto"
     batch: int | None = None
 
@@ -139,7 +140,12 @@ def restore_unit(source: Source, output: str, unit: int) -> int:
 def _opened(source: Source) -> tuple[Scan, nn.Module]:
     """Open input and weights once for all units that this process gets."""
     scan = open_scan(
-        source.path, modality=source.modality, time_index=source.time_index, channel=source.channel, large=0
+        source.path,
+        modality=source.modality,
+        time_index=source.time_index,
+        channel=source.channel,
+        series=source.series,
+        large=0,
     )
     return scan, load_restorer(source.weights).to(choose_device(source.device))
 

@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydicom
 
-from .dicom_series import DAMAGED, series_of
-from .geometry import check_geometry, check_scale
+from .dicom_files import DAMAGED
+from .dicom_image import pixels_of
+from .dicom_series import read_series
+from .geometry import check_geometry
 from .integrity import broken
 from .modality import Kind, kind_of_dicom
 from .scan import Scan
 from .suv import suv_factor
+from .volume_files import chosen_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from .dicom_series import SeriesImage
+    from .dicom_image import SeriesImage
 
 
-def read_dicom(path: Path, time_index: int | None = None) -> tuple[Scan, Kind]:
-    """Read the DICOM series of a folder, or one DICOM file as one slice.
+def read_dicom(path: Path, time_index: int | None = None, series: str | None = None) -> tuple[Scan, Kind]:
+    """Read the DICOM series below a folder, or one DICOM file: one slice, or all frames of an enhanced file.
 
     Parameters
     ----------
     path
-        Folder of one series (other files in it are skipped), or one file.
+        Folder of series, at any depth; or one file; or the DICOMDIR of a disk.
     time_index
         Which frame to read, from 0, where every position was imaged several times.
+    series
+        Which of several series: its number, from 1 in the order of the UIDs, or the end of its UID.
 
     Returns
     -------
     Scan
         Rescaled voxels: int16 where they fit, else int32, or float32 if the rescale is not whole. Slices run along the
-        normal of the image plane.
+        normal of the image plane. ``metadata["notes"]`` has sentences about what was left out or taken as it is not
+        quite, where there was any.
     Kind
         Modality and unit. PET in Bq/ml is converted to SUV (body weight) where the file tells the dose.
 
     Raises
     ------
     ScanError
-        No DICOM image, several series, a missing slice, a tilted gantry, colour, or damaged data.
+        No DICOM image, several series and none chosen, a missing slice, a tilted gantry, colour, or damaged data.
     """
-    stack = series_of(path, time_index)
-    slices = [_rescaled_pixels(image) for image in stack]
+    stacks = read_series(path, series)
+    frame = chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)
+    scan, kind = scan_of_stack(stacks.frames[frame])
+    return replace(scan, metadata={"notes": list(stacks.notes)} if stacks.notes else {}), kind
+
+
+def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
+    """Read the pixels of sorted slices."""
+    slices = [pixels_of(image) for image in stack]
     whole = all(pixels.dtype.kind == "i" for pixels in slices)
     voxels = np.stack(slices) if whole else np.stack([pixels.astype(np.float32, copy=False) for pixels in slices])
     kind, factor = kind_and_factor(stack)
@@ -64,36 +76,12 @@ def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
     return Kind(kind.modality, unit, f"{kind.reason}; {reason}"), factor
 
 
-def _rescaled_pixels(image: SeriesImage) -> np.ndarray:
-    """Return the values of one slice, shape (Y, X), in the unit that the rescale tags lead to."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stored = pydicom.dcmread(image.path).pixel_array
-    except DAMAGED as error:
-        raise broken(image.path, "its pixels are damaged, cut off or compressed in an unknown way") from error
-    if stored.shape != (image.tags.Rows, image.tags.Columns):
-        raise broken(image.path, f"its pixels have the shape {stored.shape}")
-    slope = float(image.tags.get("RescaleSlope", 1) or 1)
-    intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
-    check_scale(image.path, slope, intercept)
-    if stored.dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
-        return (stored * slope + intercept).astype(np.float32)
-    values = stored.astype(np.int64) * int(slope) + int(intercept)
-    for dtype in (np.int16, np.int32):
-        if np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max:
-            return values.astype(dtype)
-    return values.astype(np.float32)
-
-
 def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
     """Return voxels (Z, Y, X) as a scan that lies where the slices of a series lie."""
     first = stack[0]
-    step_y, step_x = (float(value) for value in first.tags.PixelSpacing)
-    if len(stack) > 1:
-        step_z = (stack[-1].height_mm - first.height_mm) / (len(stack) - 1)
-    else:
-        step_z = abs(float(first.tags.get("SpacingBetweenSlices") or first.tags.get("SliceThickness") or 1.0))
+    step_y, step_x = first.pixel_mm
+    length = stack[-1].height_mm - first.height_mm
+    step_z = length / (len(stack) - 1) if len(stack) > 1 else _thickness_mm(first)
     x, y, z = (float(value) for value in first.corner_mm)
     scan = Scan(
         voxels=voxels,
@@ -104,3 +92,11 @@ def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
     )
     check_geometry(first.path, scan)
     return scan
+
+
+def _thickness_mm(image: SeriesImage) -> float:
+    """Return how thick a single slice is; 1 mm where the file does not say."""
+    try:
+        return abs(float(image.tags.get("SpacingBetweenSlices") or image.tags.get("SliceThickness") or 1.0))
+    except DAMAGED as error:
+        raise broken(image.path, "its slice thickness is no number") from error

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from .dicom_series import DAMAGED
+from .dicom_files import DAMAGED
 from .integrity import broken
 
 if TYPE_CHECKING:

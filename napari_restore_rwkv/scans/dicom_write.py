@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any
 
-    from .dicom_series import SeriesImage
+    from .dicom_image import SeriesImage
     from .dicom_values import StoredAs
     from .scan import Scan
 

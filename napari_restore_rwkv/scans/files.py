@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ScanError
 from . import bounds
 from .dicom import read_dicom
-from .dicom_series import is_dicom
+from .dicom_files import is_dicom
 from .modality import check_modality, given, kind_of_volume
 from .streaming import HDF5_SUFFIXES, is_hdf5
 from .volume_files import READERS, read_volume, volume_suffix
@@ -31,6 +31,7 @@ def read_scan(
     modality: str | None = None,
     time_index: int | None = None,
     allow_outside_files: bool = False,
+    series: str | None = None,
 ) -> Scan:
     """Read a scan with its exact geometry.
 
@@ -38,20 +39,24 @@ def read_scan(
     ----------
     path
         NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with the slices of one DICOM
-        series, or a single DICOM file, which becomes a scan of one slice. Also a zarr folder (OME-Zarr or plain), and
-        HDF5 (.h5, .hdf5) in ITK's layout; `open_scan` reads these, and large files, slice by slice.
+        series at any depth, or a single DICOM file, which becomes one slice or, if it is enhanced, a whole scan. Also a
+        zarr folder (OME-Zarr or plain), and HDF5 (.h5, .hdf5) in ITK's layout; `open_scan` reads these, and large
+        files, slice by slice.
     modality
         "CT", "MR" or "PET" if the file is wrong or silent about it; None takes what the file and its values tell.
     time_index
         Which frame of a four-dimensional file to read, from 0.
     allow_outside_files
         Read files that the scan refers to outside of its own folder, too; only for scans that you trust.
+    series
+        Which of several DICOM series, by its number in the list that the error gives, or by the end of its UID.
 
     Returns
     -------
     Scan
         Voxels in memory, in the type of the file. ``metadata["source"]`` is the name of the file or folder without the
-        folders above it, ``metadata["modality_reason"]`` how the modality is known.
+        folders above it, ``metadata["modality_reason"]`` how the modality is known, and ``metadata["notes"]``, where
+        there are any, sentences about what was left out or taken as it is not quite.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def read_scan(
         if is_zarr(path) or is_hdf5(path):
             return _all_of(path, modality, time_index, allow_outside_files)
         if path.is_dir() or is_dicom(path):
-            scan, kind = read_dicom(path, time_index)
+            scan, kind = read_dicom(path, time_index, series)
         elif volume_suffix(path):
             volume = read_volume(path, time_index, allow_outside=allow_outside_files)
             scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
@@ -83,7 +88,7 @@ def read_scan(
     except MemoryError as error:
         raise ScanError(f"{path.name} does not fit into memory; crop it, or close other programs.") from error
     kind = given(modality, kind) if modality else kind
-    metadata = MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason})
+    metadata = MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason, **scan.metadata})
     return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
 
 

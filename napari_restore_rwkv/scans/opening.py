@@ -40,6 +40,7 @@ def opening(
     time_index: int | None = None,
     channel: int | None = None,
     allow_outside_files: bool = False,
+    series: str | None = None,
     large: int = LARGE_BYTES,
     folder: Path | None = None,
 ) -> Generator[Progress, None, Scan]:
@@ -53,7 +54,7 @@ def opening(
     ----------
     path
         Whatever `read_scan` takes.
-    modality, time_index, allow_outside_files
+    modality, time_index, series, allow_outside_files
         As for `read_scan`.
     channel
         Which channel of a zarr with several, from 0.
@@ -79,6 +80,7 @@ def opening(
     options: dict[str, Any] = {
         "modality": modality,
         "time_index": time_index,
+        "series": series,
         "allow_outside_files": allow_outside_files,
     }
     try:

@@ -24,7 +24,7 @@ from .scan import Scan
 from .stored import StoredVolume, read_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 READERS = {
     ".nii": "NiftiImageIO",
@@ -38,7 +38,17 @@ _stderr_lock = threading.Lock()
 
 
 class SeveralFramesError(ScanError):
-    """The file is four-dimensional and no frame was chosen."""
+    """The file is four-dimensional and no frame was chosen.
+
+    Attributes
+    ----------
+    names
+        What each frame is called; blank where the file does not say.
+    """
+
+    def __init__(self, text: str, names: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.names = tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +187,16 @@ def choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | No
         reader.SetExtractIndex([0, 0, 0, frame, *dropped[1:]])
 
 
-def chosen_frame(name: str, count: int, time_index: int | None) -> int:
+def chosen_frame(name: str, count: int, time_index: int | None, names: Sequence[str] = ()) -> int:
     """Return which of `count` frames to read; ScanError if it is not there, SeveralFramesError if it is left open."""
     if time_index is None:
         if count == 1:
             return 0
+        known = ", ".join(f"{number}: {word}" for number, word in enumerate(names) if word)
         raise SeveralFramesError(
-            f"{name} holds {count} frames (time points); choose one by its time index, from 0 to {count - 1}."
+            f"{name} holds {count} frames ({known or 'time points'}); choose one by its time index, from 0 to "
+            f"{count - 1}.",
+            names or [""] * count,
         )
     if not 0 <= time_index < count:
         raise ScanError(f"{name} has no frame {time_index}; it holds {count}, numbered from 0 to {count - 1}.")

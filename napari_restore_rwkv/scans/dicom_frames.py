@@ -1,0 +1,180 @@
+"""Several images at every position: which of them belong together, by what their attributes say."""
+
+from __future__ import annotations
+
+import re
+import struct
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+    Level = Sequence[int]
+
+_SIEMENS_B, _PHILIPS_B, _GE_B = 0x0019100C, 0x20011003, 0x00431039
+# What can differ between frames, the most telling first: attribute, its name for people, unit.
+_DIFFERENCES: tuple[tuple[str | tuple[int, ...], str, str], ...] = (
+    ("ImageType", "type", ""),
+    ("ComplexImageComponent", "", ""),
+    ("EchoTime", "TE", " ms"),
+    ("EchoNumbers", "echo", ""),
+    ("InversionTime", "TI", " ms"),
+    ("FlipAngle", "flip angle", "°"),
+    ("DiffusionBValue", "b", ""),
+    ((_SIEMENS_B, _PHILIPS_B, _GE_B), "b", ""),
+    ("DiffusionGradientOrientation", "gradient", ""),
+    ("StackID", "stack", ""),
+    ("ConvolutionKernel", "kernel", ""),
+    ("TemporalPositionIdentifier", "time", ""),
+    ("TriggerTime", "trigger", " ms"),
+    ("FrameReferenceTime", "time", " ms"),
+    ("AcquisitionNumber", "acquisition", ""),
+    ("AcquisitionDateTime", "acquired", ""),
+    ("AcquisitionTime", "acquired", ""),
+    ("ContentTime", "made", ""),
+)
+# What grows from frame to frame without being the same in a whole frame.
+_GROWING = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", "InstanceNumber")
+FRAME_TAGS: tuple[str | int, ...] = tuple(
+    tag for keys, _, _ in _DIFFERENCES for tag in ([keys] if isinstance(keys, str) else keys)
+)
+# GE adds this to b-values that it has computed.
+_GE_OFFSET = 1_000_000_000
+_LONGEST_NAME = 60
+
+
+def split_frames(tags: Sequence[Dataset], levels: Sequence[Level]) -> list[tuple[str, list[int]]] | None:
+    """Find the frames of a stack that has several images at each position.
+
+    Parameters
+    ----------
+    tags
+        Of every image.
+    levels
+        For every position the indices of its images, as many everywhere.
+
+    Returns
+    -------
+    list
+        For every frame its name and the index of its image at each position; None where nothing tells which images
+        belong together.
+    """
+    level_of = {index: number for number, level in enumerate(levels) for index in level}
+    groups: list[tuple[list[str], list[int]]] = [([], sorted(level_of))]
+    for keys, word, unit in _DIFFERENCES:
+        groups = [part for group in groups for part in _refined(group, tags, level_of, keys, (word, unit))]
+    ordered: list[tuple[str, list[int]]] = []
+    for names, members in groups:
+        frames = _by_growth(tags, members, level_of, len(levels))
+        if frames is None:
+            return None
+        told = ", ".join(names)[:_LONGEST_NAME]
+        many = len(frames) > 1 or not told
+        for number, frame in enumerate(frames):
+            ordered.append((f"{told} frame {number}".strip() if many else told, frame))
+    return ordered
+
+
+def _refined(
+    group: tuple[list[str], list[int]],
+    tags: Sequence[Dataset],
+    level_of: dict[int, int],
+    keys: str | tuple[int, ...],
+    words: tuple[str, str],
+) -> list[tuple[list[str], list[int]]]:
+    """Split a group by an attribute, if each part then has as many images at every position."""
+    names, members = group
+    positions = set(level_of.values())
+    if len(members) == len(positions):
+        return [group]
+    parts: dict[tuple[Any, ...], list[int]] = {}
+    for index in members:
+        parts.setdefault(_value(tags[index], keys), []).append(index)
+    if len(parts) == 1 or any(not _balanced(part, level_of, positions) for part in parts.values()):
+        return [group]
+    word, unit = words
+    # Only what differs is part of the name: of an image type, the words that not all have.
+    common = set.intersection(*(set(value) for value in parts)) if keys == "ImageType" else set()
+    told = {value: " ".join(_plain(part) for part in value if part not in common) for value in parts}
+    return [([*names, f"{word} {told[value]}{unit}".strip()], parts[value]) for value in sorted(parts, key=_order)]
+
+
+def _balanced(members: list[int], level_of: dict[int, int], positions: set[int]) -> bool:
+    counts = dict.fromkeys(positions, 0)
+    for index in members:
+        counts[level_of[index]] += 1
+    return len(set(counts.values())) == 1
+
+
+def _by_growth(
+    tags: Sequence[Dataset], members: list[int], level_of: dict[int, int], positions: int
+) -> list[list[int]] | None:
+    """Split a group whose frames follow each other, in time or number; None where they do not."""
+    if len(members) == positions:
+        return [sorted(members, key=lambda index: level_of[index])]
+    for key in _GROWING:
+        values = {index: _number(tags[index].get(key)) for index in members}
+        if None in values.values() or len(set(values.values())) < len(members) // positions:
+            continue
+        levels: list[list[int]] = [[] for _ in range(positions)]
+        for index in sorted(members, key=lambda index: float(values[index] or 0)):
+            levels[level_of[index]].append(index)
+        frames = [list(frame) for frame in zip(*levels, strict=True)]
+        if _follow(frames, values) or (key == "InstanceNumber" and _follow(levels, values)):
+            return frames
+    return None
+
+
+def _follow(blocks: list[list[int]], values: dict[int, float | None]) -> bool:
+    """Whether each block ends before the next begins, in whichever order they come."""
+    ends = sorted((min(values[i] or 0 for i in block), max(values[i] or 0 for i in block)) for block in blocks)
+    return all(before[1] < after[0] for before, after in pairwise(ends))
+
+
+def _value(tags: Dataset, keys: str | tuple[int, ...]) -> tuple[Any, ...]:
+    if isinstance(keys, str):
+        return _parts(tags.get(keys))
+    for key in keys:
+        if key in tags:
+            return _parts(_private(tags[key].value, ge=key == _GE_B))
+    return ("",)
+
+
+def _private(value: Any, ge: bool) -> Any:
+    """Return a b-value of a maker's own attribute, which may come as bytes, a text or numbers."""
+    if isinstance(value, bytes):
+        if len(value) in {4, 8} and not value.strip().isdigit():
+            value = struct.unpack("<f" if len(value) == 4 else "<d", value)[0]
+        else:
+            value = value.decode("latin-1").strip("\0 ").split("\\")
+    first = _parts(value)[0]
+    number = _number(first)
+    return first if number is None else number % _GE_OFFSET if ge else number
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    if value is None or value == "":
+        return ("",)
+    several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+    found = tuple(value) if several else (value,)
+    return tuple(part if (number := _number(part)) is None else number for part in found) or ("",)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, also of a date or time, whose digits grow with it; None for other words."""
+    if isinstance(value, int | float):
+        return float(value)
+    text = str(value).strip()
+    return float(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text) else None
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _order(value: tuple[Any, ...]) -> list[tuple[int, float, str]]:
+    """Return what values are sorted by: numbers among each other, before words."""
+    return [(0, part, "") if isinstance(part, float) else (1, 0.0, str(part)) for part in value]
