@@ -17,6 +17,7 @@ from scans.zarrs import ome
 from napari_restore_rwkv import cli
 from napari_restore_rwkv.commands import preparing, restore_folder
 from napari_restore_rwkv.commands import restore as restore_module
+from napari_restore_rwkv.commands.scans_below import scans_below
 from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.opening import open_scan, opening
@@ -347,8 +348,8 @@ def test_a_folder_is_not_restored_into_itself(run, archive):
 
 
 def test_a_dicom_folder_is_one_scan(sample_dicom):
-    assert restore_folder.scans_in(sample_dicom) == []
-    assert restore_folder.scans_in(sample_dicom.parent)[0].name == sample_dicom.name
+    assert scans_below(sample_dicom) == ([], [])
+    assert scans_below(sample_dicom.parent)[0][0].name == sample_dicom.name
 
 
 @pytest.fixture

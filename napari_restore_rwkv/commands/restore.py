@@ -18,7 +18,8 @@ from ..scans.volume_files import volume_suffix
 from ..scans.zarr_read import is_zarr
 from .outputs import check_output, check_space
 from .preparing import check_weights, fits_in_memory, input_options, open_input, prepare, result_type
-from .restore_folder import ZARR_SUFFIX, restore_folder, scans_in
+from .restore_folder import ZARR_SUFFIX, restore_folder
+from .scans_below import scans_below
 from .terminal import note, watch
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ def restore_command(arguments: argparse.Namespace) -> tuple[dict[str, Any], str,
     source, output = arguments.input, arguments.output
     if output.name.lower().endswith(".zarr"):
         return _restore_to_zarr(arguments)
-    if source.is_dir() and not volume_suffix(output) and not is_zarr(source) and (scans := scans_in(source)):
-        return restore_folder(arguments, scans, restore_command)
+    if source.is_dir() and not volume_suffix(output) and not is_zarr(source) and not arguments.series:
+        scans, left_out = scans_below(source)
+        if scans:
+            return restore_folder(arguments, scans, left_out, restore_command)
     only_zarr = [name for name in ("resume", "part", "scheduler") if getattr(arguments, name)]
     if only_zarr:
         raise OutputError(

@@ -8,43 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RestoreError
 from ..jobs.ledger import Ledger
-from ..scans.dicom_files import is_dicom
-from ..scans.streaming import is_hdf5
 from ..scans.volume_files import volume_suffix
-from ..scans.zarr_read import is_zarr
 from .terminal import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .scans_below import Source
+
     Command = Callable[[argparse.Namespace], tuple[dict[str, Any], str, int]]
 
 ZARR_SUFFIX = ".ome.zarr"
 
 
-def scans_in(folder: Path) -> list[Path]:
-    """Return the scans in a folder, by name: volume files, zarr folders and folders of DICOM files.
-
-    A folder with DICOM files of its own is a scan itself, and has none.
-    """
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in entries if path.is_file()]
-    volumes = [path for path in files if volume_suffix(path) or is_hdf5(path)]
-    if any(is_dicom(path) for path in files if path not in volumes):
-        return []
-    folders = [path for path in entries if path.is_dir() and (is_zarr(path) or _has_dicom(path))]
-    return sorted([*volumes, *folders])
-
-
-def _has_dicom(folder: Path) -> bool:
-    return any(is_dicom(path) for path in sorted(folder.iterdir()) if path.is_file())
-
-
 def restore_folder(
-    arguments: argparse.Namespace, scans: list[Path], restore: Command
+    arguments: argparse.Namespace, scans: list[Source], left_out: list[str], restore: Command
 ) -> tuple[dict[str, Any], str, int]:
-    """Restore scan after scan by the command for one of them; what fails is told in the end, and stops nothing."""
+    """Restore scan after scan by the command for one of them; what fails is told in the end, and stops nothing.
+
+    `left_out` are the names of what holds no scan.
+    """
     folder = arguments.output
     if folder.exists() and (not folder.is_dir() or folder.samefile(arguments.input)):
         raise OutputError(f"{folder} is not a folder for results: give one that is empty, or not there yet.")
@@ -52,9 +36,11 @@ def restore_folder(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}): make its parent first.") from error
+    if left_out:
+        note(f"left out, because no scan is in it: {', '.join(left_out)}.")
     outputs = {source: folder / _result_name(source, arguments.format) for source in scans}
     # Of all parts, because two of them may not write the same result.
-    owners: dict[Path, Path] = {}
+    owners: dict[Path, Source] = {}
     for source, output in outputs.items():
         owners.setdefault(output, source)
     if arguments.part:
@@ -89,9 +75,9 @@ def restore_folder(
     return values, _summary(rows), 1 if failed else 0
 
 
-def _restore_one(arguments: argparse.Namespace, source: Path, output: Path, restore: Command) -> dict[str, Any]:
+def _restore_one(arguments: argparse.Namespace, source: Source, output: Path, restore: Command) -> dict[str, Any]:
     one = argparse.Namespace(**vars(arguments))
-    one.input, one.output, one.part = source, output, None
+    one.input, one.series, one.output, one.part = source.path, source.series, output, None
     zarr = output.name.endswith(ZARR_SUFFIX)
     one.overwrite = arguments.overwrite and not zarr
     one.resume = arguments.resume and zarr
@@ -104,9 +90,9 @@ def _is_there(output: Path) -> bool:
     return output.is_file() or (output.is_dir() and Ledger(output).is_complete())
 
 
-def _result_name(source: Path, chosen: str | None) -> str:
+def _result_name(source: Source, chosen: str | None) -> str:
     """Name the result of a scan: by default of the same kind, where that can be written."""
-    suffix = volume_suffix(source) if source.is_file() else ""
+    suffix = volume_suffix(source.path) if source.path.is_file() else ""
     stem = source.name[: -len(suffix)] if suffix else source.name
     for ending in (ZARR_SUFFIX, ".zarr", ".h5", ".hdf5"):
         if not suffix and source.name.lower().endswith(ending):

@@ -120,8 +120,8 @@ def test_several_series_are_listed(tmp_path, pixels):
     write_series(folder, pixels[:3], names="xyz", SeriesInstanceUID="1.2.3.5", SeriesDescription="Liver late")
     with pytest.raises(
         ScanError,
-        match=r'study holds 2 series: "Thorax" \(UID \.\.\.1\.2\.3\.4, 5 images\), "Liver late" '
-        r"\(UID \.\.\.1\.2\.3\.5, 3 images\); put each into a folder of its own",
+        match=r'study holds 2 series: 1: "Thorax" \(UID \.\.\.1\.2\.3\.4, 5 images\), 2: "Liver late" '
+        r"\(UID \.\.\.1\.2\.3\.5, 3 images\); choose one by its number or the end of its UID",
     ):
         read_scan(folder)
 
@@ -140,14 +140,16 @@ def test_a_localizer_within_the_series_is_named(tmp_path, pixels):
 def test_one_frame_of_several_at_each_position_is_chosen(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
     write_series(folder, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
-    with pytest.raises(ScanError, match=r"series holds 2 frames \(time points\); choose one by its time index"):
+    with pytest.raises(
+        ScanError, match=r"series holds 2 frames \(0: time 1, 1: time 2\); choose one by its time index"
+    ):
         read_scan(folder)
     np.testing.assert_array_equal(read_scan(folder, time_index=1).voxels, pixels.astype(int) - 1023)
 
 
-def test_a_doubled_slice_is_refused(tmp_path, pixels):
+def test_another_image_in_the_place_of_a_slice_is_refused(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels)
-    (folder / "copy.dcm").write_bytes((folder / "a.dcm").read_bytes())
+    write_slice(folder / "copy.dcm", pixels[4] + 1, CORNER + 4 * GAP * NORMAL)
     with pytest.raises(ScanError, match="several images at some positions but not at all of them"):
         read_scan(folder)
 
@@ -157,19 +159,24 @@ def test_a_tilted_gantry_is_refused(tmp_path, pixels):
     folder.mkdir()
     for index, slice_ in enumerate(pixels):
         write_slice(folder / f"{index}.dcm", slice_, CORNER + index * (GAP * NORMAL + 0.5 * COLUMN))
-    with pytest.raises(ScanError, match=r"shifted against each other by 2\.0 mm \(a tilted gantry\); correct the tilt"):
+    with pytest.raises(
+        ScanError, match=r"shifted .* by 2\.0 mm, as by a gantry tilt of 11\.3 degrees; correct the tilt"
+    ):
         read_scan(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"NumberOfFrames": 4}, "is an enhanced .* file; convert it to a series of single slices or to NIfTI"),
+        ({"NumberOfFrames": 4}, "holds several frames and does not say where each of them lies; convert it"),
         ({"PhotometricInterpretation": "RGB"}, r"is a colour \(RGB\) image"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"is a colour \(RGB\) image"),
         ({"ImagePositionPatient": None}, "does not say where it lies in the patient"),
         ({"PixelSpacing": None}, "does not say where it lies in the patient"),
         ({"ModalityLUTSequence": [Dataset()]}, "maps its values by a table"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "is a Siemens mosaic, all slices side by side"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 1, 0]}, "has no usable geometry: its rows and columns"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "has no usable geometry: its rows and columns"),
     ],
 )
 def test_what_is_no_plain_slice_is_refused(tmp_path, pixels, changes, words):

@@ -1,0 +1,254 @@
+"""Which files below a folder are slices of one scan; what is left out or counted once is said."""
+
+import shutil
+import zlib
+
+import numpy as np
+import pydicom
+import pytest
+from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from napari_restore_rwkv.commands.scans_below import scans_below
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.dicom_series import SeveralSeriesError
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.scan import same_geometry
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path, pixels):
+    return write_series(tmp_path / "series", pixels)
+
+
+def without_preamble(path, implicit, meta=False):
+    data = pydicom.dcmread(path)
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    if meta:
+        # The group of the file itself is there, and only preamble and mark are not.
+        path.write_bytes(path.read_bytes()[132:])
+        return
+    bare = pydicom.Dataset(data)
+    with path.open("wb") as stream:
+        pydicom.dcmwrite(stream, bare, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=False)
+
+
+@pytest.mark.parametrize(("implicit", "meta"), [(True, False), (False, False), (False, True)])
+@pytest.mark.parametrize("names", ["a", "abcde"])
+def test_files_without_a_preamble_are_slices(folder, pixels, implicit, meta, names):
+    for name in names:
+        without_preamble(folder / f"{name}.dcm", implicit, meta)
+        assert (folder / f"{name}.dcm").read_bytes()[128:132] != b"DICM"
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.voxels, pixels.astype(int) - 1024)
+    assert "notes" not in scan.metadata
+
+
+def test_what_is_no_slice_is_named(folder):
+    (folder / "notes.txt").write_text("hello")
+    (folder / "empty.dcm").touch()
+    report = pydicom.dcmread(folder / "a.dcm")
+    for name in ("PixelData", "Rows", "Columns"):
+        delattr(report, name)
+    report.save_as(folder / "report.dcm")
+    write_slice(folder / "screenshot.dcm", np.zeros((6, 8), np.uint16), CORNER, ImagePositionPatient=None)
+    [note] = read_scan(folder).metadata["notes"]
+    assert note == ("Left out, because they are no slice of a scan: empty.dcm, notes.txt, report.dcm, screenshot.dcm.")
+
+
+@pytest.mark.parametrize(
+    ("copied", "words"), [("abcde", "5 of its images are there twice"), ("c", "1 of its images is")]
+)
+def test_copies_count_once_and_are_told(folder, pixels, copied, words):
+    original = read_scan(folder)
+    for name in copied:
+        shutil.copy(folder / f"{name}.dcm", folder / f"copy of {name}.dcm")
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.voxels, original.voxels)
+    assert scan.metadata["notes"][0].startswith(words)
+
+
+def test_other_pixels_under_the_same_uid_are_no_copy(folder, pixels):
+    data = pydicom.dcmread(folder / "c.dcm")
+    data.PixelData = (pixels[2] + 1).tobytes()
+    data.save_as(folder / "changed.dcm")
+    with pytest.raises(ScanError, match="several images at some positions but not at all of them"):
+        read_scan(folder)
+
+
+def test_slices_without_uids_of_their_own_are_all_kept(tmp_path, pixels):
+    """Some tools that take names away give all images one UID."""
+    assert read_scan(write_series(tmp_path / "series", pixels, SOPInstanceUID="1.2.3")).shape == (5, 6, 8)
+
+
+@pytest.mark.parametrize("decimals", [1, 2])
+def test_positions_with_few_digits_are_read_with_a_word(tmp_path, rng, decimals):
+    for index in range(40):
+        corner = np.round([0, 0, -120 + index * 0.625], decimals)
+        write_slice(
+            tmp_path / f"{index}.dcm",
+            rng.integers(0, 9, (4, 4), dtype=np.uint16),
+            corner,
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        )
+    scan = read_scan(tmp_path)
+    assert scan.spacing_mm[0] == pytest.approx(0.625, abs=10.0**-decimals / 39)
+    notes = scan.metadata.get("notes", [])
+    assert [note.split(";")[0] for note in notes] == (
+        ["The positions of its slices are rounded to 0.1 mm"] if decimals == 1 else []
+    )
+
+
+def test_a_missing_slice_is_found_among_rounded_positions(tmp_path, rng):
+    for index in [*range(10), *range(11, 40)]:
+        write_slice(
+            tmp_path / f"{index:02}.dcm",
+            rng.integers(0, 9, (4, 4), dtype=np.uint16),
+            np.round([0, 0, index * 0.625], 1),
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        )
+    with pytest.raises(ScanError, match=r"missing between 09\.dcm and 11\.dcm|unevenly spaced, .* 09\.dcm and 11\.dcm"):
+        read_scan(tmp_path)
+
+
+def test_slices_are_found_at_any_depth(tmp_path, pixels):
+    inner = tmp_path / "patient" / "series"
+    inner.mkdir(parents=True)
+    write_series(inner, pixels)
+    assert read_scan(tmp_path / "patient").shape == (5, 6, 8)
+
+
+def test_the_directory_of_a_disk_leads_to_its_images(tmp_path, pixels):
+    from pydicom.fileset import FileSet
+
+    folder = write_series(tmp_path / "series", pixels, StudyInstanceUID="1.2.9", StudyDate="20240101", StudyTime="1200")
+    disk = FileSet()
+    for number, file in enumerate(sorted(folder.iterdir()), 1):
+        data = pydicom.dcmread(file)
+        data.InstanceNumber, data.SeriesNumber, data.StudyID, data.AccessionNumber = number, 1, "1", ""
+        disk.add(data)
+    disk.write(tmp_path / "disk")
+    for path in (tmp_path / "disk", tmp_path / "disk" / "DICOMDIR"):
+        scan = read_scan(path)
+        assert same_geometry(scan, read_scan(folder))
+        assert "notes" not in scan.metadata
+
+
+@pytest.fixture
+def study(tmp_path, pixels):
+    study = tmp_path / "study"
+    study.mkdir()
+    write_series(study / "one", pixels)
+    write_series(study / "two", pixels[:3], names="xyz", SeriesInstanceUID="1.2.3.5", SeriesDescription="Liver, late")
+    return study
+
+
+@pytest.mark.parametrize(("series", "slices"), [("1", 5), ("2", 3), ("3.5", 3), ("1.2.3.4", 5)])
+def test_one_of_several_series_is_chosen(study, series, slices):
+    with pytest.raises(SeveralSeriesError) as caught:
+        read_scan(study)
+    assert [len(one.images) for one in caught.value.series] == [5, 3]
+    assert read_scan(study, series=series).shape[0] == slices
+
+
+def test_a_series_that_is_not_there_is_refused_with_those_that_are(study):
+    with pytest.raises(ScanError, match=r'study has no series 7; it holds 1: "Thorax"'):
+        read_scan(study, series="7")
+
+
+def test_a_batch_takes_every_series_and_names_what_is_none(tmp_path, study, pixels):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    write_series(tmp_path / "deep" / "er", pixels)
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "letter.txt").write_text("hello")
+    found, left_out = scans_below(tmp_path)
+    assert [(source.name, source.series) for source in found] == [
+        ("deep", None),
+        ("study_1_Thorax", "1.2.3.4"),
+        ("study_2_Liver-late", "1.2.3.5"),
+    ]
+    assert left_out == ["papers"]
+
+
+def test_a_flat_folder_of_several_series_is_a_batch_itself(tmp_path, pixels):
+    folder = write_series(tmp_path / "study", pixels)
+    write_series(folder, pixels[:3], names="xyz", SeriesInstanceUID="1.2.3.5")
+    assert [source.series for source in scans_below(folder)[0]] == ["1.2.3.4", "1.2.3.5"]
+
+
+def test_a_batch_of_series_is_restored_with_a_word_about_the_rest(run, study, weights_file, tmp_path):
+    (study / "letter.txt").write_text("hello")
+    results = tmp_path / "results"
+    code, out, err = run("restore", study, results, "--checkpoint", weights_file)
+    assert code == 0, err
+    assert "left out, because no scan is in it: letter.txt." in err
+    assert {file.name for file in results.glob("*.gz")} == {"one.nii.gz", "two.nii.gz"}
+    assert "2 of 2 scans are there" in out
+
+
+def test_one_series_is_restored_by_its_number(run, study, weights_file, tmp_path):
+    result = tmp_path / "late.nii.gz"
+    code, _, err = run("restore", study, result, "--checkpoint", weights_file, "--series", "2")
+    assert code == 0, err
+    assert read_scan(result).shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"0.7\\0.9 ", b"0.7\\zzz "),
+        lambda data: data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"[:20]),
+        lambda data: data.replace(b"-1024", b"-1e2e"),
+    ],
+)
+def test_damaged_values_are_refused_in_a_sentence(folder, damage):
+    before = (folder / "c.dcm").read_bytes()
+    after = damage(before)
+    assert after != before
+    (folder / "c.dcm").write_bytes(after)
+    with pytest.raises(ScanError, match=r"^c\.dcm "):
+        read_scan(folder)
+
+
+def deflated(path, content):
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    whole = path.read_bytes()
+    start = 144 + pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength
+    path.write_bytes(whole[:start] + content(whole[start:]))
+
+
+def test_deflated_slices_are_read(folder, pixels):
+    for file in folder.iterdir():
+        deflated(file, lambda packed: packed)
+    np.testing.assert_array_equal(read_scan(folder).voxels, pixels.astype(int) - 1024)
+
+
+def test_a_deflated_slice_that_does_not_end_is_refused(folder):
+    def zeros(_):
+        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        return b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(300)), packer.flush()])
+
+    deflated(folder / "c.dcm", zeros)
+    assert (folder / "c.dcm").stat().st_size < 1 << 20
+    with pytest.raises(ScanError, match=r"^c\.dcm is a packed DICOM file that grows beyond 256 MB"):
+        read_scan(folder)
+
+
+def test_a_deflated_slice_that_is_damaged_is_refused(folder):
+    deflated(folder / "c.dcm", lambda packed: packed[:40] + b"\xff" * 40 + packed[80:])
+    with pytest.raises(ScanError, match=r"^c\.dcm cannot be read: it is damaged"):
+        read_scan(folder)
+
+
+def test_a_part_of_the_stack_that_lies_elsewhere_is_no_slice(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    write_slice(folder / "far.dcm", pixels[0], CORNER + 40 * GAP * NORMAL)
+    with pytest.raises(ScanError, match=r"slices are missing between a\.dcm and far\.dcm"):
+        read_scan(folder)
