@@ -117,7 +117,8 @@ def _by_growth(
         return [sorted(members, key=lambda index: level_of[index])]
     for key in _GROWING:
         values = {index: _number(tags[index].get(key)) for index in members}
-        if None in values.values() or len(set(values.values())) < len(members) // positions:
+        # One value at one position is no order.
+        if None in values.values() or len({(level_of[at], value) for at, value in values.items()}) < len(members):
             continue
         levels: list[list[int]] = [[] for _ in range(positions)]
         for index in sorted(members, key=lambda index: float(values[index] or 0)):

@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 
 
 def write_derived_series(
-    scan: Scan, folder: Path, source: Path, record: Mapping[str, Any], *, time_index: int | None = None
+    scan: Scan,
+    folder: Path,
+    source: Path,
+    record: Mapping[str, Any],
+    *,
+    time_index: int | None = None,
+    series: str | None = None,
 ) -> Generator[Progress, None, float]:
     """Write a restored scan as DICOM slices, one for each slice of the series that was restored.
 
@@ -54,6 +60,8 @@ def write_derived_series(
         How the scan was restored, from ``metadata["restoration"]``.
     time_index
         Which frame of the series was restored, where it has several.
+    series
+        Which series, where the folder has several; as for `read_dicom`.
 
     Returns
     -------
@@ -69,7 +77,12 @@ def write_derived_series(
         The result is not one of this series, holds values that slices cannot hold, or cannot be written.
     """
     check_new_folder(folder)
-    stack = series_of(source, time_index)
+    stack = series_of(source, time_index, series)
+    if any(image.frame is not None for image in stack):
+        raise OutputError(
+            f"{source.name} is an enhanced (multi-frame) file, and derived series are of single slices: export to "
+            ".nii.gz or .mha instead."
+        )
     factor = _checked_factor(scan, stack, source)
     ways = yield from _ways(scan, stack, factor)
     steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]

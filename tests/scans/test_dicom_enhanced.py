@@ -1,0 +1,206 @@
+"""Enhanced multi-frame files, against the same scan as single slices; and packed pixels, against plain ones."""
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicoms import COLUMN, CORNER, GAP, NORMAL, ROW, write_series, write_slice
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    MPEG2MPML,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from napari_restore_rwkv.errors import OutputError, ScanError
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.dicom_write import write_derived_series
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.scan import same_geometry
+from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+def group(**tags):
+    inside = Dataset()
+    for name, value in tags.items():
+        setattr(inside, name, value)
+    return [inside]
+
+
+def frame(corner, **more):
+    made = Dataset()
+    made.PlanePositionSequence = group(ImagePositionPatient=[round(float(value), 6) for value in corner])
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def write_enhanced(path, pixels, frames, modality="MR", **shared):
+    """Write one file; `frames` are the functional groups of each frame, `shared` more of those that all share."""
+    common = Dataset()
+    common.PlaneOrientationSequence = group(ImageOrientationPatient=[*ROW, *COLUMN])
+    common.PixelMeasuresSequence = group(PixelSpacing=[0.7, 0.9], SliceThickness=2.0)
+    for name, value in shared.items():
+        setattr(common, name, value)
+    write_slice(
+        path,
+        pixels.reshape(-1, pixels.shape[-1]),
+        CORNER,
+        Modality=modality,
+        Rows=pixels.shape[-2],
+        NumberOfFrames=len(frames),
+        ImagePositionPatient=None,
+        ImageOrientationPatient=None,
+        PixelSpacing=None,
+        RescaleSlope=None,
+        RescaleIntercept=None,
+        SharedFunctionalGroupsSequence=[common],
+        PerFrameFunctionalGroupsSequence=frames,
+    )
+    return path
+
+
+def test_an_enhanced_file_is_the_scan_of_its_slices(tmp_path, pixels):
+    """Frames in any order, with a slope of their own, as PET and Philips MR have them."""
+    order = [3, 0, 4, 1, 2]
+    slopes = {index: 1.0 + index for index in range(5)}
+    frames = [
+        frame(
+            CORNER + index * GAP * NORMAL,
+            PixelValueTransformationSequence=group(RescaleSlope=slopes[index], RescaleIntercept=-10.0),
+        )
+        for index in order
+    ]
+    scan = read_scan(write_enhanced(tmp_path / "enhanced.dcm", pixels[order], frames))
+    plain = read_scan(write_series(tmp_path / "plain", pixels, Modality="MR", RescaleIntercept=0))
+    assert same_geometry(scan, plain)
+    assert scan.spacing_mm == pytest.approx((GAP, 0.7, 0.9))
+    for index in range(5):
+        np.testing.assert_array_equal(scan.voxels[index], pixels[index] * slopes[index] - 10.0)
+    assert (scan.modality, scan.acquired_along) == ("MR", 0)
+
+
+def test_the_frames_of_two_echoes_are_told_apart(tmp_path, rng):
+    pixels = rng.integers(0, 3000, (6, 6, 8), dtype=np.uint16)
+    frames = [
+        frame(CORNER + (at // 2) * GAP * NORMAL, MREchoSequence=group(EffectiveEchoTime=(30.0, 10.0)[at % 2]))
+        for at in range(6)
+    ]
+    path = write_enhanced(tmp_path / "enhanced.dcm", pixels, frames)
+    with pytest.raises(SeveralFramesError, match=r"2 frames \(0: TE 10 ms, 1: TE 30 ms\)"):
+        read_scan(path)
+    np.testing.assert_array_equal(read_scan(path, time_index=0).voxels, pixels[1::2])
+    np.testing.assert_array_equal(read_scan(path, time_index=1).voxels, pixels[::2])
+
+
+def test_diffusion_and_time_of_frames_are_read(tmp_path, rng):
+    pixels = rng.integers(0, 3000, (4, 6, 8), dtype=np.uint16)
+    frames = [
+        frame(
+            CORNER + (at % 2) * GAP * NORMAL,
+            MRDiffusionSequence=group(DiffusionBValue=(0.0, 1000.0)[at // 2]),
+            FrameContentSequence=group(TemporalPositionIndex=at // 2 + 1),
+        )
+        for at in range(4)
+    ]
+    with pytest.raises(SeveralFramesError, match=r"\(0: b 0, 1: b 1000\)"):
+        read_scan(write_enhanced(tmp_path / "enhanced.dcm", pixels, frames))
+
+
+def test_a_missing_frame_is_a_missing_slice(tmp_path, pixels):
+    frames = [frame(CORNER + index * GAP * NORMAL) for index in (0, 1, 3, 4)]
+    with pytest.raises(ScanError, match=r"a slice is missing between frame 1 of e\.dcm and frame 2 of e\.dcm"):
+        read_scan(write_enhanced(tmp_path / "e.dcm", pixels[:4], frames))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        lambda whole: [],
+        lambda whole: whole[:3],
+        lambda whole: [Dataset() for _ in whole],
+    ],
+)
+def test_frames_that_lie_nowhere_are_refused(tmp_path, pixels, frames):
+    whole = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
+    path = write_enhanced(tmp_path / "e.dcm", pixels, whole)
+    data = pydicom.dcmread(path)
+    data.PerFrameFunctionalGroupsSequence = frames(whole)
+    data.save_as(path)
+    with pytest.raises(ScanError, match=r"^e\.dcm (holds several frames and does not say|does not say where it lies)"):
+        read_scan(path)
+
+
+def test_a_derived_series_of_an_enhanced_file_is_refused_in_words(tmp_path, pixels):
+    frames = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
+    path = write_enhanced(tmp_path / "e.dcm", pixels, frames)
+    with pytest.raises(OutputError, match=r"e\.dcm is an enhanced \(multi-frame\) file"):
+        finish(write_derived_series(read_scan(path), tmp_path / "derived", path, {}))
+
+
+@pytest.mark.parametrize("packed", ["RLE", "jp2klossless", "jpeg_ls_lossless", "implicit", "bigendian"])
+def test_packed_pixels_are_the_plain_ones(packed):
+    """One image of the pydicom project, packed by different tools."""
+    plain, other = (read_scan(get_testdata_file(f"MR_small{end}.dcm")) for end in ("", f"_{packed}"))
+    np.testing.assert_array_equal(other.voxels, plain.voxels)
+    assert same_geometry(other, plain)
+
+
+def test_lossless_jpeg_is_read(tmp_path, rng):
+    pixels = rng.integers(0, 3000, (32, 24), dtype=np.uint16)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetUseCompression(True)
+    writer.SetCompressor("JPEG")
+    writer.Execute(sitk.GetImageFromArray(pixels))
+    data = pydicom.dcmread(tmp_path / "packed.dcm")
+    assert data.file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    data.ImagePositionPatient, data.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    data.PixelSpacing = [1, 1]
+    data.save_as(tmp_path / "packed.dcm")
+    np.testing.assert_array_equal(read_scan(tmp_path / "packed.dcm").voxels[0], pixels)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEGLosslessSV1, HTJ2KLossless, RLELossless, JPEG2000Lossless])
+def test_a_decoder_that_is_not_there_is_named(tmp_path, rng, monkeypatch, syntax):
+    file = tmp_path / "slice.dcm"
+    write_slice(file, rng.integers(0, 9, (8, 8), dtype=np.uint16), CORNER)
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = pydicom.encaps.encapsulate([bytes(40)])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(file)
+    with pytest.raises(ScanError, match="its pixels are damaged, cut off"):
+        read_scan(file)
+    monkeypatch.setattr(pydicom.pixels.decoders.base.DecodeRunner, "__init__", _no_plugin)
+    monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "is_available", property(lambda decoder: False))
+    with pytest.raises(
+        ScanError, match=rf"^slice\.dcm is compressed as {syntax.name.split('(')[0].strip()}.*, and no decoder"
+    ):
+        read_scan(file)
+
+
+def _no_plugin(*_, **__):
+    raise RuntimeError("Unable to decompress: missing dependencies")
+
+
+def test_a_video_is_refused_by_its_name(tmp_path, rng):
+    file = tmp_path / "slice.dcm"
+    write_slice(file, rng.integers(0, 9, (8, 8), dtype=np.uint16), CORNER)
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = MPEG2MPML
+    data.PixelData = pydicom.encaps.encapsulate([bytes(40)])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(file)
+    with pytest.raises(ScanError, match=r"^slice\.dcm is compressed as MPEG2 .*, which is not read here"):
+        read_scan(file)
