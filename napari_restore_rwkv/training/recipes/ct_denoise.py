@@ -9,13 +9,14 @@ import torch
 
 from ...metrics import psnr
 from ...network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
+from ...restoration.suitability import TRAINED_FOR
 from ...scans.files import read_scan
 from ...scans.intensity import IntensityRule, choose_intensity
 from ...scans.scan import Scan
 from ...simulate.ct_kernels import KERNELS
 from ...simulate.ct_noise import noise_realisation, noise_shape
 from ..train import Batch, TrainingOptions
-from .ct_slices import NOISE_HU, Volume, draw_example, square
+from .ct_slices import NOISE_HU, Example, Volume, draw_example, square
 from .losses import transfer_error
 from .probes import CONTRASTS_HU, RADII, disc
 from .recipe import SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
@@ -32,6 +33,8 @@ WINDOW_HU = (-160.0, 240.0)
 # Side in pixels and number of the crops of a batch, half of them without probes; 0 is a whole slice, alone.
 CROPS = ((64, 8), (96, 4), (128, 2), (160, 2), (256, 1), (0, 1))
 CROP_ODDS = (0.24, 0.28, 0.24, 0.12, 0.08, 0.04)
+# Of the noise of the kernels in training, in cycles per pixel, as `scans.noise` measures it.
+MEAN_FREQUENCIES = (0.06, 0.42)
 # A reader of the scan measures its noise, and not to the last digit; sometimes not at all.
 _MISJUDGED, _NOISE_UNKNOWN = 0.12, 0.1
 # Visibility of a probe at which it counts half.
@@ -78,44 +81,18 @@ def draw(folder: Path) -> Draw:
         # Neighbours that do not share a thin slice.
         Volume(np.stack(packed["thorax"]), 1.5, steps=(3,)),
     ]
-    width = _rule().high - _rule().low
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
-        pairs = count > 1
-        rows = []
-        for _ in range(max(1, count // 2)):
-            example = draw_example(volumes, side, rng)
-            level = example.noise_hu * float(np.exp(_MISJUDGED * rng.standard_normal()))
-            level = NOISE_LEVEL_SCALE * level / width if rng.random() >= _NOISE_UNKNOWN else UNKNOWN_NOISE
-            turn = _random_turn(rng)
-            weights = np.zeros_like(example.signal)
-            for number, visibility in enumerate(example.visibility, 1):
-                weights[example.labels == number] = visibility**2 / (visibility**2 + _HALF_VISIBLE**2)
-            noisy = np.concatenate((_scaled(example.noisy), np.full_like(example.signal, level)[None]))
-            without = np.concatenate((_scaled(example.noisy_without), noisy[-1:]))
-            rows.append(
-                [
-                    turn(values)
-                    for values in (
-                        noisy,
-                        _scaled(example.clean)[None],
-                        without,
-                        _scaled(example.clean - example.signal)[None],
-                        (example.signal / np.float32(width))[None],
-                        example.labels[None],
-                        weights[None],
-                    )
-                ]
-            )
-        noisy, clean, noisy_without, clean_without, signal, labels, weights = (
-            torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True)
+        drawn = [_pair(draw_example(volumes, side, rng), rng) for _ in range(max(1, count // 2))]
+        with_probes, without = (
+            [torch.from_numpy(np.stack(parts)) for parts in zip(*half, strict=True)]
+            for half in zip(*drawn, strict=True)
         )
-        if not pairs:
+        if count == 1:
+            noisy, clean, signal, labels, weights = with_probes
             return noisy, clean, signal, labels, torch.zeros_like(weights)
-        nothing = [torch.zeros_like(values) for values in (signal, labels, weights)]
-        added = [torch.cat(both) for both in zip((signal, labels, weights), nothing, strict=True)]
-        return torch.cat((noisy, noisy_without)), torch.cat((clean, clean_without)), *added
+        return tuple(torch.cat(both) for both in zip(with_probes, without, strict=True))
 
     return batch
 
@@ -193,6 +170,32 @@ def falls_short(rows: Rows) -> str:
     )
 
 
+Half = tuple[np.ndarray, ...]  # noisy, clean, signal, labels and weights of the probes, (C, Y, X) each
+
+
+def _pair(example: Example, rng: np.random.Generator) -> tuple[Half, Half]:
+    """Return an example in network units, and the same without its probes, turned at random."""
+    width = _rule().high - _rule().low
+    level = UNKNOWN_NOISE
+    if rng.random() >= _NOISE_UNKNOWN:
+        level = NOISE_LEVEL_SCALE * example.noise_hu * float(np.exp(_MISJUDGED * rng.standard_normal())) / width
+    told = np.full_like(example.signal, level)[None]
+    weights = np.zeros_like(example.signal)
+    for number, visibility in enumerate(example.visibility, 1):
+        weights[example.labels == number] = visibility**2 / (visibility**2 + _HALF_VISIBLE**2)
+    probes = (example.signal / np.float32(width), example.labels, weights)
+    nothing = tuple(np.zeros_like(values) for values in probes)
+    turn = _random_turn(rng)
+
+    def half(noisy: np.ndarray, clean: np.ndarray, added: tuple[np.ndarray, ...]) -> Half:
+        images = (np.concatenate((_scaled(noisy), told)), _scaled(clean)[None], *(values[None] for values in added))
+        return tuple(turn(values) for values in images)
+
+    return half(example.noisy, example.clean, probes), half(
+        example.noisy_without, example.clean - example.signal, nothing
+    )
+
+
 def _kept(network: nn.Module, noisy: np.ndarray, noise_hu: float, contrast: float, radius: float) -> float:
     """Share of the contrast of discs in a noisy slice (3, Y, X) that is left after restoration."""
     discs = [np.float32(contrast) * disc(noisy.shape[1:], place, radius) for place in _DISC_PLACES]
@@ -228,7 +231,7 @@ RECIPE = Recipe(
     stage="ct-denoise",
     start_from=SHIPPED,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=6000, learning_rate=6e-4),
+    options=TrainingOptions(steps=4400, learning_rate=6e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",
@@ -249,8 +252,8 @@ RECIPE = Recipe(
     limits="Trained on three subjects with simulated noise, measured on a fourth; not on heads or limbs. Small "
     "structures of low contrast may lose contrast.",
     loss=transfer_error,
+    card_details={TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES}},
     details={
-        "noise_hu": NOISE_HU,
         "probes_hu": CONTRASTS_HU,
         "probe_radii": RADII,
         "crops": CROPS,
