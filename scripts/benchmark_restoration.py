@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,13 +164,13 @@ def mri_cases(slices: int) -> list[Case]:
 
 
 def pet_cases(slices: int) -> list[Case]:
-    """Simulated PET at a quarter, a twelfth and a 24th of the counts."""
+    """A quarter, a twelfth and a 24th of the counts of a phantom and of real uptake."""
     folder = STATES / "pet-low-count"
     training = load_slices(folder / "pairs.safetensors")
     suv = np.float32(1000)
     cases = []
-    for reduction in pet_low_count.MEASURED_REDUCTIONS:
-        pairs = load_slices(folder / f"validation_{reduction:g}.safetensors")
+    for name, reduction in product((pet_low_count.PHANTOM, pet_low_count.REAL), pet_low_count.MEASURED_REDUCTIONS):
+        pairs = load_slices(folder / f"{name}_{reduction:g}.safetensors")
         numbers = np.linspace(0, len(pairs["low"]) - 1, slices).round().astype(int)
         # Training slices were thinned at random; those whose noise is nearest to that of this strength are tuned on.
         wanted = np.median([estimate_sigma(pairs["low"][i] / suv) for i in numbers])
@@ -177,7 +178,7 @@ def pet_cases(slices: int) -> list[Case]:
         cases.append(
             Case(
                 "pet-low-count",
-                f"1/{reduction:g} of the counts",
+                f"{name}, 1/{reduction:g} of the counts",
                 "PET",
                 "SUV",
                 None,

