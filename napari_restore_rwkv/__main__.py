@@ -2,6 +2,10 @@
 
 import sys
 
-from .cli import main
+from .isolation import forget_working_folder
+
+forget_working_folder(started_by_module=True)
+
+from .cli import main  # noqa: E402 - not before the line above
 
 sys.exit(main())

@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from .errors import RestoreError
+from .isolation import forget_working_folder
 from .parser import PROGRAM, build_parser
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ FAILED, INTERRUPTED = 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    forget_working_folder()
     arguments = build_parser().parse_args(argv)
     before = _last_change(arguments)
     try:

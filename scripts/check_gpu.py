@@ -229,7 +229,7 @@ def start_times(runs: int) -> dict[str, dict[str, Any]]:
         with tempfile.TemporaryDirectory() as cache:
             for name in seconds:
                 done = subprocess.run(
-                    [sys.executable, "-c", START, str(ROOT)],
+                    [sys.executable, "-P", "-c", START, str(ROOT)],
                     env={**os.environ, "RESTORE_RWKV_CACHE": cache},
                     capture_output=True,
                     text=True,

@@ -20,11 +20,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 README = ROOT / "README.md"
 
-EVERYBODY = {"errors", "progress", "tasks", "threads", "untrusted", "user_folder"}
+EVERYBODY = {"errors", "isolation", "progress", "tasks", "threads", "untrusted", "user_folder"}
 
 # Room -> the rooms of ours that it may import, beside its own and those for everybody.
 MAY_IMPORT = {
     "errors": set(),
+    "isolation": set(),
     "progress": set(),
     "tasks": set(),
     "threads": set(),
@@ -50,7 +51,7 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {"errors", "progress", "tasks", "untrusted", "user_folder", "metrics", "scans"}
+WITHOUT_TORCH = {"errors", "isolation", "progress", "tasks", "untrusted", "user_folder", "metrics", "scans"}
 
 
 def room_of(path):

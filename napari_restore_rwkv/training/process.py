@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from ..errors import RestoreError
+from ..isolation import python_command, python_environment
 from .options import STOP
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class FineTuneProcess:
         """Start the process, which takes some seconds to say its first words."""
         with (self.folder / LOG).open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "napari_restore_rwkv.training.process", str(self.folder)],
+                python_command("napari_restore_rwkv.training.process", str(self.folder)),
+                env=python_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
