@@ -45,4 +45,6 @@ def _python_path() -> tuple[list[str], list[str]]:
     """Return the entries of PYTHONPATH: those that name a folder in full, and those that depend on the working one."""
     words = os.environ.get("PYTHONPATH")
     entries = words.split(os.pathsep) if words else []
-    return [entry for entry in entries if os.path.isabs(entry)], [entry for entry in entries if not os.path.isabs(entry)]
+    return [entry for entry in entries if os.path.isabs(entry)], [
+        entry for entry in entries if not os.path.isabs(entry)
+    ]

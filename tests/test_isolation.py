@@ -87,7 +87,9 @@ def test_every_process_that_the_package_starts_is_started_apart():
     for file in sorted(PACKAGE.rglob("*.py")):
         names = set(dotted_names(file))
         if file.name != "isolation.py":
-            assert ("sys", "executable") not in names, f"{file} starts a Python of its own; take isolation.python_command"
+            assert ("sys", "executable") not in names, (
+                f"{file} starts a Python of its own; take isolation.python_command"
+            )
         started = {(room, what) for room, what in names if room in {"subprocess", "os", "multiprocessing"}}
         found = {what for _, what in started} & starters
         assert found <= ({"Popen"} if file.name == "process.py" else set()), file

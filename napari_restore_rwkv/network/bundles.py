@@ -15,16 +15,17 @@ Digests tell damage and careless edits; they are no signature, for whoever makes
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
-from safetensors.torch import load, load_file
 
 from ..errors import CheckpointError
+from ..untrusted import RECORD_BYTES, json_object
+from .cards import checked_values
+from .containers import LARGEST_BYTES, check_archive, check_tensors, open_archive, safetensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,18 +42,29 @@ MANIFEST, CARD, WEIGHTS, ADAPTERS, BASE, PICTURE = (
     "base.safetensors",
     "before_after.png",
 )
-# What is unpacked into memory at most; the full network has 0.1 GB.
-_LARGEST_BYTES = 4 << 30
+# The largest of each; the full network has 0.1 GB.
+_LARGEST = {
+    MANIFEST: RECORD_BYTES,
+    CARD: RECORD_BYTES,
+    WEIGHTS: LARGEST_BYTES,
+    ADAPTERS: LARGEST_BYTES,
+    BASE: LARGEST_BYTES,
+    PICTURE: 64 << 20,
+}
+_MOST_RANK = 1024
+# What zipfile raises for files of any other content.
+_UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)
 
 
 def is_bundle(path: Path) -> bool:
     """Whether a file is meant to be a bundle: by its suffix, or by its contents if it was renamed."""
     if path.suffix.lower() == SUFFIX:
         return True
-    if not zipfile.is_zipfile(path):
+    try:
+        with open_archive(path) as archive:
+            return MANIFEST in archive.namelist()
+    except _UNREADABLE:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return MANIFEST in archive.namelist()
 
 
 def read_bundle(path: Path, only: Iterable[str] | None = None) -> dict[str, bytes]:
@@ -64,24 +76,28 @@ def read_bundle(path: Path, only: Iterable[str] | None = None) -> dict[str, byte
         If it is damaged, was changed, or is of a later format.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if sum(sizes.values()) > _LARGEST_BYTES or len(sizes) != len(archive.infolist()):
+            if len(sizes) != len(archive.infolist()) or any(
+                size > _LARGEST.get(name, LARGEST_BYTES) for name, size in sizes.items()
+            ):
                 raise CheckpointError(_tampered(path, "it holds more than a bundle does"))
-            manifest = json.loads(archive.read(MANIFEST))
+            check_archive(path, archive)
+            manifest = json_object(archive.read(MANIFEST))
             if manifest["format"] != FORMAT:
+                theirs = str(manifest["format"])[:20]
                 raise CheckpointError(
-                    f"{path.name} is a bundle of format {manifest['format']}, and this version reads format {FORMAT}; "
+                    f"{path.name} is a bundle of format {theirs}, and this version reads format {FORMAT}; "
                     "update napari-restore-rwkv."
                 )
             digests: dict[str, str] = manifest["files"]
-            if digests.keys() | {MANIFEST} != sizes.keys():
+            if digests.keys() | {MANIFEST} != sizes.keys() or not sizes.keys() <= _LARGEST.keys():
                 raise CheckpointError(_tampered(path, "files were added or are missing"))
             names = digests.keys() if only is None else set(only) & digests.keys()
             contents = {name: archive.read(name) for name in names}
     except PermissionError as error:
         raise CheckpointError(f"{path.name} may not be read by you; change its permissions.") from error
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(_tampered(path, "it cannot be read")) from error
     for name, content in contents.items():
         if digest(content) != digests[name]:
@@ -94,23 +110,37 @@ def weights_in(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights of a bundle that was read, adapters merged into them, and its card as plain values."""
     try:
-        card: dict[str, Any] = json.loads(contents[CARD])
+        card = checked_values(json_object(contents[CARD]))
         payload = contents[ADAPTERS] if ADAPTERS in contents else contents[WEIGHTS]
         if card["weights_sha256"] != digest(payload):
             raise CheckpointError(_tampered(Path(file), "its card describes other weights"))
-        values = load(payload)
+        values = safetensors_in(payload)
+        check_tensors(values, len(payload))
         if ADAPTERS in contents:
             values = merged(_base(contents, card, shipped, file), values)
-    except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+    except ValueError as error:
+        raise CheckpointError(_tampered(Path(file), f"{error}")) from error
+    except (KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(_tampered(Path(file), "its weights or card cannot be read")) from error
     return values, card
 
 
 def merged(weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with adapters put in: W + up @ down. Exactly what `training.adapters` computes with."""
+    """Weights with adapters put in: W + up @ down. Exactly what `training.adapters` computes with.
+
+    Raises
+    ------
+    KeyError, ValueError
+        An adapter does not fit the weights.
+    """
     result = dict(weights)
     for name in {key.rsplit(".", 1)[0] for key in adapters}:
-        result[name] = torch.addmm(weights[name], adapters[f"{name}.up"], adapters[f"{name}.down"])
+        weight, up, down = weights[name], adapters[f"{name}.up"], adapters[f"{name}.down"]
+        rank = up.shape[-1] if up.dim() else 0
+        # The sum would be as large as the product, if the weight were one number.
+        if (up.dim(), down.dim()) != (2, 2) or (up.shape[0], down.shape[1]) != weight.shape or rank > _MOST_RANK:
+            raise ValueError(f"the adapter of {name} does not fit its weights")
+        result[name] = torch.addmm(weight, up, down)
     return result
 
 
@@ -123,11 +153,13 @@ def _base(
     contents: Mapping[str, bytes], card: Mapping[str, Any], shipped: Iterable[Path], file: str
 ) -> dict[str, Tensor]:
     if BASE in contents:
-        return load(contents[BASE])
+        base = safetensors_in(contents[BASE])
+        check_tensors(base, len(contents[BASE]))
+        return base
     wanted = card["details"]["base"]["weights_sha256"]
     for path in shipped:
         if digest(path.read_bytes()) == wanted:
-            return load_file(path)
+            return safetensors_in(path)
     raise CheckpointError(
         f"{file} changes weights that this version does not ship (sha256 {wanted[:12]}...); "
         "install the version that made it, or ask for a bundle with its base."

@@ -12,42 +12,36 @@ import json
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..tasks import TASKS
+from ..untrusted import json_object, read_regular
+from . import cards
 from .bundles import is_bundle, read_bundle, weights_in
+from .cards import checked_values
+from .containers import REAL, CodeError, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
 
 _SHIPPED = Path(__file__).parent / "weights"
 # In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
 # over how many quarter turns they are averaged when they restore. Weights made from others inherit both.
-KEEPS_MEASURED, TURNS = "keeps_measured", "turns"
+KEEPS_MEASURED, TURNS = cards.KEEPS_MEASURED, cards.TURNS
 # In the details of a shipped card: by how much the weights miss what they should reach, in words; "" where they do not.
-FALLS_SHORT = "falls_short"
+FALLS_SHORT = cards.FALLS_SHORT
 _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
-# What torch and safetensors raise for files of any other content.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    safetensors.SafetensorError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-)
+# Far more than the full network has: what asks for more was made to fill the memory.
+_MOST_CHANNELS, _MOST_BLOCKS = 512, 64
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
 
@@ -120,8 +114,12 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
         card = card_from(stored, path.name)
     else:
         weights, card = _without_leftovers(_read(path)), _read_card(path)
-    network = RestoreRWKV(**_sizes(weights, path.name))
-    _fill(network, weights, path.name)
+    sizes = _sizes(weights, path.name)
+    # A network that takes no memory tells what belongs into one.
+    with torch.device("meta"):
+        _check_fit(RestoreRWKV(**sizes), weights, path.name)
+    network = RestoreRWKV(**sizes)
+    network.load_state_dict(weights)
     if fused:
         return for_inference(network, card)
     network.card = card  # type: ignore[assignment]
@@ -131,7 +129,7 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
 def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
     """Return a fused copy that restores as its card says."""
     turns = card.details.get(TURNS, 1)
-    if turns not in range(1, 5):
+    if turns not in (1, 2, 3, 4):
         raise CheckpointError(
             f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it anew."
         )
@@ -166,6 +164,8 @@ def _path_of(path_or_task: str | Path) -> Path:
             raise CheckpointError(f"There are no weights for {path_or_task} yet ({there_are}); give --checkpoint FILE.")
         return shipped[str(path_or_task)]
     path = Path(path_or_task)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path.name} is not a file; give a weights file or a task ({', '.join(TASKS)}).")
     if not path.is_file():
         raise CheckpointError(
             f"There is no weights file {path.name}; give an existing file or a task ({', '.join(TASKS)})."
@@ -177,20 +177,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     """All named tensors of a file, bare of wrappers and prefixes."""
     try:
         if path.suffix.lower() == ".safetensors":
-            content: Any = load_file(path)
+            content: Any = safetensors_in(path)
         else:
             with warnings.catch_warnings():
                 # Torch remarks on pickles of other versions; what it cannot read it refuses anyway.
                 warnings.simplefilter("ignore", UserWarning)
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = state_in(path)
     except PermissionError as error:
         raise CheckpointError(f"{path.name} may not be read by you; change its permissions.") from error
-    except _UNREADABLE as error:
-        if isinstance(error, pickle.UnpicklingError) and _looks_saved_by_torch(path):
-            raise CheckpointError(
-                f"{path.name} holds more than weights (pickled Python objects), which could run code, "
-                "so it was not opened; save its plain state_dict and give that."
-            ) from error
+    except (CodeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path.name} holds more than weights (pickled Python objects), which could run code, "
+            "so it was not opened; save its plain state_dict and give that."
+        ) from error
+    # Torch says nowhere what it raises for files of any other content.
+    except Exception as error:
         raise CheckpointError(
             f"{path.name} cannot be read as weights: it is damaged or of another kind; "
             "give a .safetensors file or a plain state_dict."
@@ -201,13 +202,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = inner[0]
     if not (isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values())):
         raise CheckpointError(f"{path.name} holds no weights by name; give a safetensors file or a plain state_dict.")
+    try:
+        check_tensors(content, path.stat().st_size)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read as weights: {error}; get it from where it was made."
+        ) from error
     return {_without_prefixes(str(name)): value for name, value in content.items()}
-
-
-def _looks_saved_by_torch(path: Path) -> bool:
-    with path.open("rb") as file:
-        start_of_pickle = file.read(1) == b"\x80"
-    return start_of_pickle or zipfile.is_zipfile(path)
 
 
 def _without_prefixes(name: str) -> str:
@@ -234,6 +235,11 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     found = {match.groups() for name in weights if (match := _BLOCK_KEY.match(name))}
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement")
     *blocks, refinement = (sum(level == name for level, _ in found) for name in levels)
+    if embedding.shape[0] > _MOST_CHANNELS or max(*blocks, refinement) > _MOST_BLOCKS:
+        raise CheckpointError(
+            f"{file} is for a network of {embedding.shape[0]} channels and up to {max(*blocks, refinement)} blocks a "
+            f"level; at most {_MOST_CHANNELS} and {_MOST_BLOCKS} are expected, so it is damaged or was forged."
+        )
     context = weights.get("context_embed.weight")
     known = context is None or (context.dim() == 4 and context.shape[1] == CONTEXT_CHANNELS)
     if not known:
@@ -249,7 +255,8 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     }
 
 
-def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> None:
+def _check_fit(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> None:
+    """Raise CheckpointError unless these are the weights of such a network, all of them numbers."""
     wanted = network.state_dict()
     missing, unknown = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     if missing:
@@ -264,13 +271,12 @@ def _fill(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> Non
                 f"{file} does not fit Restore-RWKV: {name} has shape {tuple(value.shape)}, "
                 f"not {tuple(wanted[name].shape)}; was it made for another network?"
             )
-        if not value.is_floating_point():
+        if value.dtype not in REAL:
             raise CheckpointError(
                 f"{file} does not fit Restore-RWKV: {name} holds {value.dtype}, not real numbers; get it anew."
             )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it anew.")
-    network.load_state_dict(dict(weights))
 
 
 def _named(names: list[str]) -> str:
@@ -283,7 +289,7 @@ def _read_card(path: Path) -> Card:
     if not beside.is_file():
         return Card(title=path.stem, weights_sha256=digest)
     try:
-        stored = json.loads(beside.read_text("utf-8"))
+        stored = json_object(read_regular(beside))
     except (ValueError, OSError) as error:
         raise CheckpointError(_unreadable_card(beside.name)) from error
     card = card_from(stored, beside.name)
@@ -295,11 +301,11 @@ def _read_card(path: Path) -> Card:
 
 
 def card_from(stored: Any, file: str) -> Card:
-    """Make a card of its plain values; what later versions may add is left out."""
+    """Make a card of its plain values, which are checked; what later versions may add is left out."""
     try:
-        return Card(**{key: value for key, value in stored.items() if key in {f.name for f in fields(Card)}})
-    except (TypeError, AttributeError) as error:
-        raise CheckpointError(_unreadable_card(file)) from error
+        return Card(**checked_values(stored))
+    except ValueError as error:
+        raise CheckpointError(f"The card {file} cannot be used: {error}; get it from where it was made.") from error
 
 
 def _unreadable_card(file: str) -> str:
@@ -307,4 +313,5 @@ def _unreadable_card(file: str) -> str:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
@@ -28,6 +28,7 @@ from ..network.bundles import (
 )
 from ..network.checkpoint import Card, card_from
 from ..scans.durable import PARTIAL, sync_file
+from ..untrusted import json_object
 from ..user_folder import user_data_folder
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def available_bundles(folder: Path | None = None) -> list[Bundle]:
     """List the bundles of a folder, by default `bundles_folder`, the newest first; their weights are not read."""
     found = sorted((folder or bundles_folder()).glob(f"*{SUFFIX}"), key=lambda path: path.name)
     bundles = [_look_at(path) for path in found]
-    return sorted(bundles, key=lambda bundle: bundle.card.details.get("created", bundle.card.created), reverse=True)
+    return sorted(
+        bundles, key=lambda bundle: str(bundle.card.details.get("created", bundle.card.created)), reverse=True
+    )
 
 
 def save_bundle(
@@ -171,7 +174,7 @@ def safetensors_bytes(values: Mapping[str, Tensor]) -> bytes:
 
 def _look_at(path: Path) -> Bundle:
     try:
-        stored: Any = json.loads(read_bundle(path, only=[CARD])[CARD])
+        stored = json_object(read_bundle(path, only=[CARD])[CARD])
         return Bundle(path, card_from(stored, path.name))
     except CheckpointError as error:
         return Bundle(path, Card(title=path.stem), str(error))

@@ -152,7 +152,7 @@ def test_weights_without_read_permission_are_named(weights_file, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     # An administrator may read every file, so the refusal is played.
-    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.load_file", refuse)
+    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.safetensors_in", refuse)
     with pytest.raises(CheckpointError, match=r"tiny.safetensors may not be read by you; change its permissions"):
         load_checkpoint(weights_file)
 
@@ -211,5 +211,5 @@ def test_weights_turn_the_slices_as_their_card_says(tmp_path, tiny_network):
 def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
     path = tmp_path / "odd.safetensors"
     save_checkpoint(tiny_network, Card(title="odd", details={"turns": turns}), path)
-    with pytest.raises(CheckpointError, match=f"odd asks for {turns} quarter turns; 1 to 4 are possible"):
+    with pytest.raises(CheckpointError, match=f"asks for {turns} quarter turns; 1 to 4 are possible"):
         load_checkpoint(path)

@@ -1,4 +1,5 @@
 import json
+import os
 import zipfile
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_card_for_other_weights_is_refused_though_its_digest_is_right(bundle):
     def swap(contents):
         import hashlib
 
-        contents["card.json"] = contents["card.json"].replace(b'"weights_sha256": "', b'"weights_sha256": "0')
+        contents["card.json"] = json.dumps(json.loads(contents["card.json"]) | {"weights_sha256": "0" * 64}).encode()
         manifest = json.loads(contents[MANIFEST])
         manifest["files"]["card.json"] = hashlib.sha256(contents["card.json"]).hexdigest()
         contents[MANIFEST] = json.dumps(manifest).encode()
@@ -171,3 +172,64 @@ def test_the_folder_of_bundles_is_that_of_the_platform(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     assert bundles_folder().name == "bundles"
     assert "napari-restore-rwkv" in bundles_folder().parts
+
+
+def forged(bundle, card):
+    """The bundle with another card, and digests that fit it."""
+
+    def change(contents):
+        import hashlib
+
+        contents["card.json"] = json.dumps(json.loads(contents["card.json"]) | card).encode()
+        manifest = json.loads(contents[MANIFEST])
+        manifest["files"]["card.json"] = hashlib.sha256(contents["card.json"]).hexdigest()
+        contents[MANIFEST] = json.dumps(manifest).encode()
+
+    return rewritten(bundle, change)
+
+
+@pytest.mark.parametrize(
+    "card", [{"title": 5}, {"created": {}}, {"details": {"created": 7}}, {"details": ["x"]}, {"task": "../../x"}]
+)
+def test_one_hostile_card_hides_no_other_bundle(bundle, card):
+    hostile = forged(bundle, card)
+    os.mkfifo(bundle.with_name("pipe.restorerwkv"))
+    bundle.with_name("folder.restorerwkv").mkdir()
+    found = {listed.path.name: listed.problem for listed in available_bundles(bundle.parent)}
+    assert found["ours.restorerwkv"] == ""
+    assert "changed.restorerwkv cannot be used" in found["changed.restorerwkv"]
+    assert all("is damaged or was changed" in found[name] for name in ("pipe.restorerwkv", "folder.restorerwkv"))
+    with pytest.raises(CheckpointError, match=r"changed\.restorerwkv"):
+        load_checkpoint(hostile)
+
+
+@pytest.mark.parametrize("name", ["../planted", "/planted", "weights.pkl"])
+def test_a_bundle_with_a_file_that_bundles_do_not_have_is_refused(bundle, name):
+    def add(contents):
+        import hashlib
+
+        contents[name] = b"x"
+        manifest = json.loads(contents[MANIFEST])
+        manifest["files"][name] = hashlib.sha256(b"x").hexdigest()
+        contents[MANIFEST] = json.dumps(manifest).encode()
+
+    with pytest.raises(CheckpointError, match="files were added or are missing"):
+        load_checkpoint(rewritten(bundle, add))
+
+
+def test_a_compressed_bundle_is_not_unpacked(bundle):
+    with zipfile.ZipFile(bundle) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (contents | {"before_after.png": b"\0" * (32 << 20)}).items():
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match="damaged or was changed: it cannot be read"):
+        load_checkpoint(bundle)
+
+
+def test_adapters_that_do_not_fit_their_base_are_refused(tiny_network, tmp_path):
+    base = {name: value.clone() for name, value in tiny_network.state_dict().items()}
+    wide = {"output.bias.up": torch.zeros(20_000, 1), "output.bias.down": torch.zeros(1, 20_000)}
+    path = save_bundle(tmp_path / "wide", CARD, adapters=wide, base=base)
+    with pytest.raises(CheckpointError, match=r"the adapter of output\.bias does not fit its weights"):
+        load_checkpoint(path)
