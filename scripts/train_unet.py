@@ -14,14 +14,7 @@ from unet import UNet
 
 from napari_restore_rwkv.device import choose_device
 from napari_restore_rwkv.tasks import TASKS
-from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.recipes.table import RECIPES
-
-
-def budget(recipe: Recipe) -> int:
-    """Steps of a recipe with those of all stages that it starts from."""
-    own = recipe.stop_after or recipe.options.steps
-    return own + (budget(RECIPES[recipe.start_from]) if recipe.start_from in RECIPES else 0)
 
 
 def main() -> None:
@@ -34,7 +27,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     recipe, data = RECIPES[chosen.task], train_weights.STATES / chosen.task
-    recipe = replace(recipe, start_from=None, options=replace(recipe.options, steps=budget(recipe), learning_rate=1e-3))
+    recipe = replace(recipe, start_from=None, options=replace(recipe.options, learning_rate=1e-3))
     folder = data / "unet"
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.options.seed)

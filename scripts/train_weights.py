@@ -62,7 +62,7 @@ def train(
     curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
     best = max((row["score"] for row in rows if "score" in row), default=-np.inf)
     end, losses = time.monotonic() + 60 * minutes, []
-    last_step = recipe.stop_after or recipe.options.steps
+    last_step = recipe.options.steps
     if trainer.step >= last_step:
         print(f"{recipe.stage} is finished", flush=True)
         return

@@ -10,11 +10,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import benchmark_restoration
-import train_unet
 import unet
 
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.training.recipes.table import RECIPES
 
 
 @pytest.fixture
@@ -29,10 +27,6 @@ def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():
     assert torch.equal(network(image), image)
     sizes = [sum(p.numel() for p in one.parameters()) for one in (network, RestoreRWKV.light().fused())]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
-
-
-def test_the_budget_of_the_unet_is_that_of_all_stages_of_ours():
-    assert train_unet.budget(RECIPES["mri-sr"]) == 400 + 1500 + 2600 + 1875 + 750 + RECIPES["mri-sr"].options.steps
 
 
 def test_tuned_filters_better_the_slices_that_they_are_tuned_on(case):

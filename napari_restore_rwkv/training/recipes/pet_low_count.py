@@ -30,7 +30,7 @@ from ...simulate.mri import resampled
 from ...simulate.pet import Acquisition, gaussian, low_count
 from ..train import Batch, TrainingOptions
 from .losses import lesion_error
-from .recipe import SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
+from .recipe import SARCOMA_SOURCE, SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,6 @@ GREY, WHITE = "seg_gm_mni152_nilearn_1mm.nii.gz", "seg_wm_mni152_nilearn_1mm.nii
 CHEST, THORAX = "ct_chest_a.nrrd", "ct_thorax_b_1p5mm.nii.gz"
 ABDOMEN, ORGANS = "ct_abdomen_c_3mm.nii.gz", "seg_abdomen_c_organs_3mm.nii.gz"
 
-UPTAKE_SOURCE = "GitHub theibsi/data_sets, ibsi_validation/nifti (TCIA Soft-tissue-Sarcoma), CC BY 3.0"
 TRAINING_SUBJECTS, VALIDATION_SUBJECTS = range(1, 33), range(33, 41)
 PHANTOM, REAL = "phantom", "real"
 
@@ -315,14 +314,14 @@ RECIPE = Recipe(
     start_from=SHIPPED,
     options=TrainingOptions(steps=1500, learning_rate=4e-4),
     training_scans={
-        **{uptake_file(subject): UPTAKE_SOURCE for subject in TRAINING_SUBJECTS},
+        **{uptake_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
         GREY: "PyPI nilearn 0.14.1, datasets/data, BSD-3-Clause",
         WHITE: "PyPI nilearn 0.14.1, datasets/data, BSD-3-Clause",
         CHEST: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         THORAX: "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files/aorta_report, Apache-2.0",
     },
     validation_scans={
-        **{uptake_file(subject): UPTAKE_SOURCE for subject in VALIDATION_SUBJECTS},
+        **{uptake_file(subject): SARCOMA_SOURCE for subject in VALIDATION_SUBJECTS},
         ABDOMEN: "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files, Apache-2.0",
         ORGANS: "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files, Apache-2.0",
     },

@@ -19,6 +19,7 @@ Draw = Callable[[np.random.Generator], Batch]
 # Figures of a network on the validation subject, by name; a higher "score" is better.
 Watch = Callable[[nn.Module], dict[str, float]]
 Rows = list[dict[str, Any]]
+SARCOMA_SOURCE = "GitHub theibsi/data_sets, ibsi_validation/nifti (TCIA Soft-tissue-Sarcoma), CC BY 3.0"
 # In place of a stage to start from: the weights that are shipped for the task.
 SHIPPED = "shipped"
 
@@ -59,8 +60,6 @@ class Recipe:
         See `RestoreRWKV`.
     loss
         See `Trainer`.
-    stop_after
-        Steps after which a stage that others start from ends, before its schedule does; None for the whole schedule.
     damping
         The part of what the network changes that is shipped, chosen on training subjects: unsure of a scan unlike
         those, less of it does less harm.
@@ -88,7 +87,6 @@ class Recipe:
     limits: str
     context: int = 0
     loss: Loss | None = None
-    stop_after: int | None = None
     damping: float = 1.0
     experimental: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -6,11 +6,6 @@ RECIPES = {
     recipe.stage: recipe
     for recipe in (
         ct_denoise.RECIPE,
-        mri_sr.SHAPES_RECIPE,
-        mri_sr.FIRST_RECIPE,
-        mri_sr.SECOND_RECIPE,
-        mri_sr.THIRD_RECIPE,
-        mri_sr.FOURTH_RECIPE,
         mri_sr.RECIPE,
         pet_low_count.RECIPE,
         all_in_one.RECIPE,
