@@ -26,7 +26,7 @@ from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
-from napari_restore_rwkv.training.recipes.recipe import SHIPPED, Recipe
+from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.recipes.table import RECIPES
 from napari_restore_rwkv.training.train import Trainer
 
@@ -112,7 +112,13 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
         details={
             "training_scans": [_described(scans / name, source) for name, source in recipe.training_scans.items()],
             "validation_scans": [_described(scans / name, source) for name, source in recipe.validation_scans.items()],
-            "recipe": {**state["options"], "steps_done": state["step"], "damping": recipe.damping, **recipe.details},
+            "recipe": {
+                "start_from": recipe.start_from,
+                **state["options"],
+                "steps_done": state["step"],
+                "damping": recipe.damping,
+                **recipe.details,
+            },
             "curve": _rows(folder / "curve.jsonl"),
             **recipe.card_details,
             "measured": measured,
@@ -123,15 +129,11 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
 
 
 def _start(recipe: Recipe) -> RestoreRWKV:
-    """A new network, or the averaged weights of the stage that the recipe starts from."""
+    """A new network, or the weights that the recipe starts from."""
     network = RestoreRWKV.light(recipe.context)
-    if recipe.start_from == SHIPPED:
-        weights = load_checkpoint(recipe.task, fused=False).state_dict()
-    elif recipe.start_from:
-        state = torch.load(STATES / recipe.start_from / "state.pt", weights_only=True, map_location="cpu")
-        weights = state["average"]
-    else:
+    if recipe.start_from is None:
         return network
+    weights = load_checkpoint(recipe.start_from, fused=False).state_dict()
     # Weights of a network that sees one slice say nothing about context, which then starts at zero.
     network.load_state_dict(network.state_dict() | weights)
     return network

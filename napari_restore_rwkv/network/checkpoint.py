@@ -86,13 +86,19 @@ def shipped_checkpoints() -> dict[str, Path]:
     return {task: path for task in TASKS if (path := _SHIPPED / f"{task}.safetensors").is_file()}
 
 
+def earlier_checkpoints() -> dict[str, Path]:
+    """Return the weights files that earlier versions shipped, by task and number, such as "ct-denoise@1"."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*@*.safetensors"))}
+
+
 def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV:
     """Load weights as a network.
 
     Parameters
     ----------
     path_or_task
-        A task with shipped weights, such as "ct-denoise", or a file: .safetensors of ours, or a state_dict of the
+        A task with shipped weights, such as "ct-denoise", or weights of an earlier version, such as "ct-denoise@1"; or
+        a file: .safetensors of ours, or a state_dict of the
         authors' code (.pth, .pt, .ckpt), or a bundle of fine-tuned weights (.restorerwkv), adapters merged. The
         network's sizes are inferred from the weights.
     fused
@@ -110,7 +116,8 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     """
     path = _path_of(path_or_task)
     if is_bundle(path):
-        weights, stored = weights_in(read_bundle(path), shipped_checkpoints().values(), path.name)
+        known = [*shipped_checkpoints().values(), *earlier_checkpoints().values()]
+        weights, stored = weights_in(read_bundle(path), known, path.name)
         card = card_from(stored, path.name)
     else:
         weights, card = _without_leftovers(_read(path)), _read_card(path)
@@ -166,11 +173,13 @@ def _path_of(path_or_task: str | Path) -> Path:
     path = Path(path_or_task)
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{path.name} is not a file; give a weights file or a task ({', '.join(TASKS)}).")
-    if not path.is_file():
-        raise CheckpointError(
-            f"There is no weights file {path.name}; give an existing file or a task ({', '.join(TASKS)})."
-        )
-    return path
+    if path.is_file():
+        return path
+    earlier = earlier_checkpoints()
+    if path.name in earlier:
+        return earlier[path.name]
+    names = ", ".join([*TASKS, *earlier])
+    raise CheckpointError(f"There is no weights file {path.name}; give an existing file or a task ({names}).")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,15 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..network.bundles import digest
-from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, for_inference, load_checkpoint, shipped_checkpoints
+from ..network.checkpoint import (
+    KEEPS_MEASURED,
+    TURNS,
+    Card,
+    earlier_checkpoints,
+    for_inference,
+    load_checkpoint,
+    shipped_checkpoints,
+)
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle
@@ -120,7 +128,8 @@ class FineTuned:
         if self.adapters is None:
             return save_bundle(path, card, weights=blend(self.old, self.new, amount), picture=self.picture)
         adapters = {name: value * amount if name.endswith(".up") else value for name, value in self.adapters.items()}
-        shipped = {digest(file.read_bytes()) for file in shipped_checkpoints().values()}
+        known = shipped_checkpoints() | earlier_checkpoints()
+        shipped = {digest(file.read_bytes()) for file in known.values()}
         base = None if card.details["base"]["weights_sha256"] in shipped else self.old
         return save_bundle(path, card, adapters=adapters, base=base, picture=self.picture)
 

@@ -213,3 +213,11 @@ def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
     save_checkpoint(tiny_network, Card(title="odd", details={"turns": turns}), path)
     with pytest.raises(CheckpointError, match=f"asks for {turns} quarter turns; 1 to 4 are possible"):
         load_checkpoint(path)
+
+
+def test_weights_of_an_earlier_version_are_loaded_by_their_number():
+    earlier = load_checkpoint("ct-denoise@1")
+    assert earlier.card.task == "ct-denoise"
+    assert earlier.context == 0
+    with pytest.raises(CheckpointError, match=r"no weights file ct-denoise@99; .*ct-denoise@1"):
+        load_checkpoint("ct-denoise@99")

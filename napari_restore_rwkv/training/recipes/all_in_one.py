@@ -10,7 +10,7 @@ from ...network.checkpoint import KEEPS_MEASURED
 from ...network.model import CONTEXT_CHANNELS
 from ..train import Batch, TrainingOptions
 from . import ct_denoise, mri_sr, pet_low_count
-from .recipe import SHIPPED, Draw, Recipe, Rows, Watch
+from .recipe import Draw, Recipe, Rows, Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def falls_short(rows: Rows) -> str:
 RECIPE = Recipe(
     task="all-in-one",
     stage="all-in-one",
-    start_from=SHIPPED,
+    start_from="all-in-one",
     context=CONTEXT_CHANNELS,
     options=TrainingOptions(steps=1500),
     training_scans={name: source for recipe in PARTS.values() for name, source in recipe.training_scans.items()},

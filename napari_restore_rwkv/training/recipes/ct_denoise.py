@@ -19,7 +19,7 @@ from ..train import Batch, TrainingOptions
 from .ct_slices import NOISE_HU, Example, Volume, draw_example, square
 from .losses import transfer_error
 from .probes import CONTRASTS_HU, RADII, disc
-from .recipe import SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
+from .recipe import Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,7 +229,7 @@ def _binned(images: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     task="ct-denoise",
     stage="ct-denoise",
-    start_from=SHIPPED,
+    start_from="ct-denoise@1",
     context=CONTEXT_CHANNELS,
     options=TrainingOptions(steps=3400, learning_rate=6e-4),
     training_scans={

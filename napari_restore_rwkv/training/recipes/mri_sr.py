@@ -22,7 +22,7 @@ from ...simulate.mri import low_resolution
 from ..train import Batch, TrainingOptions
 from .losses import unmeasured_error
 from .mri_slices import FACTORS, MOST_NOISE, field_of_view, lowered, random_shapes, sharp_slice
-from .recipe import SARCOMA_SOURCE, SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
+from .recipe import SARCOMA_SOURCE, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -227,7 +227,7 @@ _PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz
 RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
-    start_from=SHIPPED,
+    start_from="mri-sr",
     options=TrainingOptions(steps=12000, learning_rate=5e-4),
     training_scans={
         **{limb_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},

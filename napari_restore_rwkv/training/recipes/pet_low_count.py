@@ -30,7 +30,7 @@ from ...simulate.mri import resampled
 from ...simulate.pet import Acquisition, gaussian, low_count
 from ..train import Batch, TrainingOptions
 from .losses import lesion_error
-from .recipe import SARCOMA_SOURCE, SHIPPED, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
+from .recipe import SARCOMA_SOURCE, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -311,7 +311,7 @@ def _suv(packed: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     task="pet-low-count",
     stage="pet-low-count",
-    start_from=SHIPPED,
+    start_from="pet-low-count",
     options=TrainingOptions(steps=1500, learning_rate=4e-4),
     training_scans={
         **{uptake_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},

@@ -20,8 +20,6 @@ Draw = Callable[[np.random.Generator], Batch]
 Watch = Callable[[nn.Module], dict[str, float]]
 Rows = list[dict[str, Any]]
 SARCOMA_SOURCE = "GitHub theibsi/data_sets, ibsi_validation/nifti (TCIA Soft-tissue-Sarcoma), CC BY 3.0"
-# In place of a stage to start from: the weights that are shipped for the task.
-SHIPPED = "shipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Recipe:
     stage
         Name of its folder of packed data and state: that of the task, or another one for weights to start from.
     start_from
-        The stage whose weights to start from, or `SHIPPED`; None starts from a new network, the identity.
+        Weights to start from, as `load_checkpoint` takes them; None starts from a new network, the identity.
     options
         The schedule.
     training_scans, validation_scans
