@@ -116,6 +116,7 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         help="voxel type of the result (auto: that of the scan where it is a 16-bit or wider integer, else float32)",
     )
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _allow_outside_files(parser)
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--any-modality", action="store_true", help="allow weights that were made for another modality")
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
@@ -126,6 +127,14 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="share the work through this dask scheduler")
     parser.add_argument("--format", choices=FORMATS, help="of the results of a folder (that of each scan)")
     parser.set_defaults(run=_restore)
+
+
+def _allow_outside_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-outside-files",
+        action="store_true",
+        help="read files that a scan refers to outside of its own folder; only for scans that you trust",
+    )
 
 
 def _add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -164,6 +173,7 @@ def _add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         help="truncate both to LO..HI first, such as -160 240 for CT in HU",
     )
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _allow_outside_files(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -181,6 +191,7 @@ def _add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _allow_outside_files(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
     parser.set_defaults(run=_simulate)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Score RESTORED against REFERENCE, slice by slice along z; both turned to the axial order if theirs differs."""
-    restored = _read_frame(arguments.restored, arguments.time_index)
-    reference = _read_frame(arguments.reference, arguments.time_index)
+    restored = _read_frame(arguments.restored, arguments)
+    reference = _read_frame(arguments.reference, arguments)
     if not np.allclose(restored.direction, reference.direction, rtol=0, atol=1e-3):
         restored, reference = to_canonical(restored), to_canonical(reference)
     result = evaluate(restored, reference, arguments.window)
@@ -33,14 +33,14 @@ def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, 
     return values, _table(result, reference.unit), 0
 
 
-def _read_frame(path: Path, time_index: int | None) -> Scan:
+def _read_frame(path: Path, arguments: argparse.Namespace) -> Scan:
     """Read a scan; of a four-dimensional one the frame chosen, as a result may have one and its reference many."""
     try:
-        return read_scan(path)
+        return read_scan(path, allow_outside_files=arguments.allow_outside_files)
     except SeveralFramesError:
-        if time_index is None:
+        if arguments.time_index is None:
             raise
-        return read_scan(path, time_index=time_index)
+        return read_scan(path, time_index=arguments.time_index, allow_outside_files=arguments.allow_outside_files)
 
 
 def _table(result: Evaluation, unit: str) -> str:

@@ -78,12 +78,8 @@ def check_weights(arguments: argparse.Namespace) -> None:
 
 def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return how the input is to be read, as `opening` takes it."""
-    return {
-        "modality": arguments.modality,
-        "time_index": arguments.time_index,
-        "channel": arguments.channel,
-        "series": arguments.series,
-    }
+    names = ("modality", "time_index", "channel", "series", "allow_outside_files")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def open_input(arguments: argparse.Namespace) -> Scan:

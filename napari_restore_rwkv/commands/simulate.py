@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 def simulate_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Make INPUT worse and write it to OUTPUT, with a JSON record of how beside it."""
     check_output(arguments.output, arguments.input, arguments.overwrite)
-    scan = read_scan(arguments.input, modality=arguments.modality, time_index=arguments.time_index)
+    scan = read_scan(
+        arguments.input,
+        modality=arguments.modality,
+        time_index=arguments.time_index,
+        allow_outside_files=arguments.allow_outside_files,
+    )
 
     from ..simulate.whole_scan import simulate
 

@@ -47,7 +47,7 @@ class Source:
 
     Attributes
     ----------
-    path, modality, time_index, channel, series
+    path, modality, time_index, channel, series, allow_outside_files
         The input, as for `open_scan`.
     weights
         A task with shipped weights, or a file.
@@ -63,6 +63,7 @@ class Source:
     time_index: int | None = None
     channel: int | None = None
     series: str | None = None
+    allow_outside_files: bool = False
     device: str = "auto"
     batch: int | None = None
 
@@ -145,6 +146,7 @@ def _opened(source: Source) -> tuple[Scan, nn.Module]:
         time_index=source.time_index,
         channel=source.channel,
         series=source.series,
+        allow_outside_files=source.allow_outside_files,
         large=0,
     )
     return scan, load_restorer(source.weights).to(choose_device(source.device))

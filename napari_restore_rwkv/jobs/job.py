@@ -164,8 +164,9 @@ class ZarrJob:
         ------
         OutputError
             The output exists already and is not to be resumed, or was begun as something else; another process is at
-            work on it; or it cannot be written, for want of space for one.
+            work on it; it cannot be written, for want of space for one; or the input has changed meanwhile.
         """
+        files = fingerprint_of(self._scan)
         identity = self._identity()
         with told_in_words(self.path.name, RESUME):
             ledger = self._ledger(identity)
@@ -178,6 +179,7 @@ class ZarrJob:
                     ledger.clean()
                 remove_leftovers(self.path, self.layout, units)
             yield from self._until_sound(ledger, units)
+            yield from self._refuse_input_changed_meanwhile(ledger, units, files)
             # Of an input that was restored itself the record says nothing about this result.
             metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
             if self._part is None:
@@ -293,13 +295,36 @@ class ZarrJob:
         files = fingerprint_of(self._scan)
         if files is not None and files["changes"] == ledger.changes:
             return
-        slices = {unit: records[-1].slices for unit, records in ledger.done().items()}
-        changed = yield from changed_units(self._scan, self.layout, slices)
+        units = ledger.done()
+        changed = yield from self._changed_units(ledger, units)
         if changed:
             raise OutputError(
-                f"{self.path.name} was begun with another input ({changed} of {len(slices)} finished units had other "
+                f"{self.path.name} was begun with another input ({changed} of {len(units)} finished units had other "
                 "voxels): give the one that it was begun with, or start over into a new output."
             )
+
+    def _refuse_input_changed_meanwhile(
+        self, ledger: Ledger, units: Sequence[int], before: dict[str, Any] | None
+    ) -> Generator[Progress, None, None]:
+        """Compare the files of the input with what they were at the start, and its voxels where they were touched."""
+        try:
+            after = fingerprint_of(self._scan)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path.name} cannot be finished: its input is not there any more; give it back, then {RESUME}."
+            ) from error
+        if after == before:
+            return
+        changed = yield from self._changed_units(ledger, units)
+        if changed:
+            raise OutputError(
+                f"{self.path.name} is not finished: its input changed while it was restored ({changed} of {len(units)} "
+                "units had other voxels); start over into a new output, and leave the input alone meanwhile."
+            )
+
+    def _changed_units(self, ledger: Ledger, units: Iterable[int]) -> Generator[Progress, None, int]:
+        done = ledger.done()
+        return (yield from changed_units(self._scan, self.layout, {unit: done[unit][-1].slices for unit in units}))
 
 
 def check_part(part: tuple[int, int] | None) -> None:

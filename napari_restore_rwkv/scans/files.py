@@ -13,6 +13,7 @@ from ..errors import ScanError
 from . import bounds
 from .dicom import read_dicom
 from .dicom_files import is_dicom
+from .lazy import fingerprint
 from .modality import check_modality, given, kind_of_volume
 from .streaming import HDF5_SUFFIXES, is_hdf5
 from .volume_files import READERS, read_volume, volume_suffix
@@ -97,7 +98,7 @@ def _all_of(path: Path, modality: str | None, time_index: int | None, allow_outs
     from .opening import open_scan
 
     scan = open_scan(path, modality=modality, time_index=time_index, allow_outside_files=allow_outside_files)
-    bounds.check_memory(path.name, scan.voxels.nbytes, scan.voxels.nbytes)
+    bounds.check_memory(path.name, scan.voxels.nbytes, fingerprint(path)["bytes"])
     return scan.with_voxels(np.asarray(scan.voxels))
 
 

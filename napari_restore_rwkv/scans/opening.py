@@ -85,7 +85,7 @@ def opening(
     }
     try:
         if is_zarr(path):
-            scan = read_zarr(path, time_index=time_index, channel=channel)
+            scan = read_zarr(path, time_index=time_index, channel=channel, allow_outside=allow_outside_files)
             reason = f"the file says modality {scan.modality}" if scan.modality else "the file does not say"
             kind = Kind(scan.modality, scan.unit, reason)
         elif path.is_file() and (is_hdf5(path) or volume_suffix(path)):

@@ -29,8 +29,8 @@ class _Unpacker(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-class _Inflater:
-    """A zlib or gzip stream in the manner of bz2, which keeps what it has not unpacked yet."""
+class Inflater:
+    """A zlib or gzip stream in the manner of bz2 and lzma, which keep what they have not unpacked yet."""
 
     def __init__(self) -> None:
         # 32 + MAX_WBITS takes a zlib and a gzip header alike.
@@ -38,18 +38,21 @@ class _Inflater:
 
     @property
     def eof(self) -> bool:
+        """Whether the stream has ended."""
         return self._stream.eof
 
     @property
     def unused_data(self) -> bytes:
+        """What was given behind the end of the stream."""
         return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Unpack more of the stream, at most so many bytes; what is left of the data is kept."""
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
 _UNPACKERS: dict[str, tuple[Callable[[], _Unpacker], tuple[bytes, ...]]] = {
-    DEFLATE: (_Inflater, (b"\x1f\x8b",)),
+    DEFLATE: (Inflater, (b"\x1f\x8b",)),
     BZIP2: (bz2.BZ2Decompressor, (b"BZh",)),
 }
 

@@ -6,6 +6,7 @@ What they cannot say (direction, modality, unit of the values) is in the attribu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,21 +14,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
+from ..tasks import MODALITIES
+from . import bounds
 from .geometry import check_geometry, check_position, check_spacing
 from .lazy import LazyVoxels
 from .scan import Scan
 from .units_of_length import MILLIMETERS, millimeters
 from .volume_files import SeveralFramesError
+from .zarr_chunks import DamagedChunk
+from .zarr_digests import written_digests
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .lazy import Box
+    from .zarr_guard import GuardedStore
 
 # The name of our attributes in the group.
 OURS = "restore_rwkv"
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 _SPACE = ("z", "y", "x")
+# Arrays of more files are not searched for missing ones.
+_MOST_KEYS = 200_000
+_MOST_VOXELS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,9 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in _METADATA)
 
 
-def read_zarr(path: Path, *, time_index: int | None = None, channel: int | None = None) -> Scan:
+def read_zarr(
+    path: Path, *, time_index: int | None = None, channel: int | None = None, allow_outside: bool = False
+) -> Scan:
     """Read what a zarr folder says about itself; its voxels stay where they are.
 
     Parameters
@@ -58,11 +69,14 @@ def read_zarr(path: Path, *, time_index: int | None = None, channel: int | None 
         OME-Zarr 0.4 or 0.5 image, a group with one array, or an array, of zarr 2 or 3.
     time_index, channel
         Which of several time points and channels, from 0.
+    allow_outside
+        Whether symbolic links may leave the folder.
 
     Returns
     -------
     Scan
-        Level 0. An axis that is not there counts as one voxel of 1 mm. Metadata: "restoration" if this is our result.
+        Level 0. An axis that is not there counts as one voxel of 1 mm. Metadata: "restoration" if this is our result,
+        and "notes", sentences that the person should read, if there are any.
 
     Raises
     ------
@@ -73,8 +87,13 @@ def read_zarr(path: Path, *, time_index: int | None = None, channel: int | None 
     """
     import zarr
 
+    from .zarr_guard import GuardedStore, guard
+
+    store = GuardedStore(path, allow_outside=allow_outside)
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(store, mode="r")
+    except ScanError:
+        raise
     except Exception as error:
         raise _broken(path, "its metadata are missing or damaged") from error
     attributes: dict[str, Any] = dict(node.attrs)
@@ -87,12 +106,43 @@ def read_zarr(path: Path, *, time_index: int | None = None, channel: int | None 
     array = node if isinstance(node, zarr.Array) else _array_of(path, node, place)
     if place is None:
         place = _plain_place(path, array)
+    if len(set(place.axes)) != len(place.axes):
+        raise _broken(path, f"it names an axis twice ({', '.join(place.axes)[:60]})")
     if len(place.axes) != array.ndim:
         raise _broken(path, f"it names {len(place.axes)} axes, but its array has {array.ndim} dimensions")
     voxels = _lazy(path, array, place, time_index, channel)
+    guard(path, array)
     steps, origin = _geometry(path, place)
-    scan = Scan(voxels, spacing_mm=steps, origin_mm=(origin[2], origin[1], origin[0]))
+    notes = _look_for_chunks(path, array, store, bool(ours))
+    metadata = {"notes": list(notes)} if notes else {}
+    scan = Scan(voxels, spacing_mm=steps, origin_mm=(origin[2], origin[1], origin[0]), metadata=metadata)
     return _with_ours(path, scan, ours) if ours else scan
+
+
+def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) -> tuple[str, ...]:
+    """Note which files there are, so that none is missed that vanishes later; returns what is to be said about it."""
+    from .zarr_guard import keys_of
+
+    if ours:
+        store.known.digests = written_digests(path)
+    keys = keys_of(array, _MOST_KEYS)
+    if keys is None:
+        return ()
+    present = frozenset(key for key in keys if (path / key).exists())
+    store.known.present = present
+    absent = len(keys) - len(present)
+    if absent and ours:
+        raise ScanError(
+            f"{path.name} has lost {absent} of its {len(keys)} files of voxels; the same restore command with --resume "
+            "restores them again."
+        )
+    if not absent:
+        return ()
+    # The format allows it: what was never written has this value.
+    return (
+        f"{path.name} has no file for {absent} of its {len(keys)} chunks, which are read as {array.fill_value}; "
+        "that is right where they were never written, and wrong where they were lost.",
+    )
 
 
 def _ome_place(path: Path, attributes: Mapping[str, Any]) -> _Place | None:
@@ -117,6 +167,8 @@ def _ome_place(path: Path, attributes: Mapping[str, Any]) -> _Place | None:
                 translation = translation + step["translation"]
             elif step["type"] != "identity":
                 raise ScanError(f"{path.name} has a transformation of kind {step['type']}, which is not known here.")
+        if scale.shape != (len(axes),) or translation.shape != (len(axes),):
+            raise ValueError("one number an axis")
         return _Place(
             str(dataset["path"]),
             tuple(str(axis["name"]) for axis in axes),
@@ -163,6 +215,8 @@ def _lazy(path: Path, array: Any, place: _Place, time_index: int | None, channel
         raise ScanError(f"{path.name} holds {array.dtype} values; give an array of real numbers.")
     if 0 in array.shape:
         raise ScanError(f"{path.name} is empty: its shape is {tuple(array.shape)}.")
+    if math.prod(array.shape) > _MOST_VOXELS:
+        raise _broken(path, f"its shape is {tuple(array.shape)}, more than any scan has")
     # An axis that is neither is taken like a channel, whatever its name.
     fixed = {
         at: _chosen(path, name, size, time_index if name == "t" else channel)
@@ -181,8 +235,14 @@ def _lazy(path: Path, array: Any, place: _Place, time_index: int | None, channel
         for at, part in zip(where, box, strict=True):
             if at is not None:
                 index[at] = part
+        nbytes = math.prod(part.stop - part.start for part in box) * dtype.itemsize
+        bounds.check_memory(path.name, nbytes, nbytes)
         try:
             block = np.asarray(array[tuple(index)]).astype(dtype, copy=False)
+        except ScanError as error:
+            if not isinstance(error, DamagedChunk):
+                raise
+            raise _broken(path, f"voxels of {_words(box)} are damaged or missing ({error})") from error
         except Exception as error:
             raise _broken(path, f"voxels of {_words(box)} are damaged or missing ({_first_line(error)})") from error
         block = block.transpose(order)
@@ -233,15 +293,17 @@ def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
         direction = np.asarray(ours["direction"], float).reshape(3, 3)
         z, y, x = (float(value) for value in ours["spacing_mm"])
         origin_x, origin_y, origin_z = (float(value) for value in ours["origin_mm"])
-        record = ours.get("restoration")
+        record, modality = ours.get("restoration"), ours.get("modality")
+        if not isinstance(record, Mapping | None) or modality not in (None, *MODALITIES):
+            raise ValueError("of another kind")
         placed = scan.with_voxels(
             scan.voxels,
             spacing_mm=(z, y, x),
             origin_mm=(origin_x, origin_y, origin_z),
             direction=direction,
-            modality=ours.get("modality"),
+            modality=modality,
             unit=str(ours.get("unit", "")),
-            metadata={"restoration": record} if record else {},
+            metadata={**scan.metadata, **({"restoration": record} if record else {})},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _broken(path, f"its attributes {OURS} are damaged") from error

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from text_files import VOXELS, metaimage
 
+from napari_restore_rwkv.cli import main
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
@@ -180,3 +181,19 @@ def test_a_pipe_and_a_folder_with_the_name_of_a_scan_are_refused(tmp_path, name)
         (tmp_path / "folder" / name).mkdir(parents=True)
         with pytest.raises(ScanError, match="is a folder with the name of a file"):
             read_scan(tmp_path / "folder" / name)
+
+
+def test_the_command_line_has_the_switch(tmp_path):
+    (tmp_path / "secret.raw").write_bytes(VOXELS.tobytes())
+    (tmp_path / "scans").mkdir()
+    path = metaimage(
+        tmp_path / "scans" / "scan.mhd", voxels=b"", ElementSpacing="1 1 1", ElementDataFile="../secret.raw"
+    )
+    scan, known = str(path), ["--task", "ct-denoise", "--modality", "CT"]
+    for words in (
+        ["evaluate", scan, scan, "--json"],
+        ["simulate", scan, str(tmp_path / "noisy.mha"), *known, "--seed", "1"],
+        ["restore", scan, str(tmp_path / "restored.mha"), *known, "--classical"],
+    ):
+        assert main(words) == 1
+        assert main([*words, "--allow-outside-files"]) == 0
