@@ -27,11 +27,11 @@ from napari_restore_rwkv import load_checkpoint, read_scan
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
+from napari_restore_rwkv.scans.smoothing import box_mean
 from napari_restore_rwkv.simulate.ct import added_noise
 from napari_restore_rwkv.training.acceptance import CT_WINDOW_HU, restored
 from napari_restore_rwkv.training.fine_tune import FineTuneOptions, fine_tune
 from napari_restore_rwkv.training.material import Material, check_material
-from napari_restore_rwkv.training.noise import box_mean
 
 if TYPE_CHECKING:
     from napari_restore_rwkv.scans.scan import Scan

@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "jobs": {"restoration", "network", "scans", "device"},
     "training": {"restoration", "network", "scans", "simulate", "metrics", "device"},
     "image_quality": {"restoration", "network", "scans", "simulate", "metrics"},
+    "reliability": {"restoration", "network", "scans", "image_quality", "metrics"},
     "commands": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "image_quality"},
     "doctor": {"network", "scans", "metrics", "device"},
     "finetune_command": {"scans", "training"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,3 +93,19 @@ class ScanSource:
 
     def _read(self, index: int) -> np.ndarray:
         return np.asarray(self._scan.voxels[region_of(self._scan, self._axis, index)]).squeeze(self._axis)
+
+
+class GivenSlices:
+    """Slices that somebody holds already, in their order."""
+
+    def __init__(self, slices: Iterable[Slice]) -> None:
+        self._waiting = deque(slices)
+
+    @property
+    def remaining(self) -> int:
+        """How many slices have not been handed out."""
+        return len(self._waiting)
+
+    def take(self, count: int) -> list[Slice]:
+        """Hand out the next slices."""
+        return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]

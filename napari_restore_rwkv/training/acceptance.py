@@ -23,7 +23,7 @@ import torch
 
 from ..metrics import score_slice, ssim
 from ..restoration.consistency import in_units
-from .noise import box_mean
+from ..scans.smoothing import box_mean
 from .png import grey_png
 
 if TYPE_CHECKING:

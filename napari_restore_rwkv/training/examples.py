@@ -21,10 +21,11 @@ from torch import Tensor
 
 from ..scans.intensity import IntensityRule, choose_intensity
 from ..scans.kspace import Extent, measured_coefficients, measured_extent
+from ..scans.smoothing import box_mean
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .crops import CROPS
-from .noise import box_mean, degraded
+from .noise import degraded
 from .recipes.losses import ALL_FREQUENCIES
 from .slices import Slices
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..errors import ScanError
 from ..progress import finish
-from ..scans.flat_blocks import block_means
 from ..scans.noise import estimate_noise, middle, slice_noise
 from ..scans.slice_axis import choose_slice_axis
 from ..simulate.whole_scan import STRENGTHS, simulate
@@ -93,9 +92,3 @@ def degraded(slices: Slices, index: int, task: str, strength: float, seed: int) 
     number = int(np.random.default_rng((seed, index)).integers(2**31))
     worse = finish(simulate(slices.alone(index), task, seed=number, strength=strength))
     return np.asarray(worse.voxels[0], np.float32)
-
-
-def box_mean(image: np.ndarray, radius: int = 3) -> np.ndarray:
-    """Mean over (2 radius + 1)^2 pixels, mirrored at the border; float64 in the same shape."""
-    padded = np.pad(np.asarray(image, np.float64), radius, mode="symmetric")
-    return block_means(padded, 2 * radius + 1, 1)

@@ -6,7 +6,6 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.simulate.whole_scan import simulate
 from napari_restore_rwkv.training.noise import (
-    box_mean,
     fit_strength,
     noise_level,
     preview_degradation,
@@ -48,11 +47,3 @@ def test_a_preview_of_the_degradation_gets_worse_with_its_strength():
     weak, strong = (preview_degradation(good, 1, "ct-denoise", strength) for strength in (0.5, 2))
     assert weak.shape == good.shape[1:]
     assert 0 < np.std(weak - good.voxels[1]) < np.std(strong - good.voxels[1])
-
-
-def test_box_means_are_means_of_squares(rng):
-    image = rng.normal(size=(9, 11))
-    smooth = box_mean(image, 2)
-    assert smooth.shape == image.shape
-    assert smooth[4, 5] == pytest.approx(image[2:7, 3:8].mean())
-    np.testing.assert_allclose(box_mean(np.full((5, 5), 3.0)), 3.0)
