@@ -14,6 +14,7 @@ from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
+from .docking import find_panel, open_panel
 from .layers import image_to_scan, scan_to_layer
 from .restore.comparison import SIDE_BY_SIDE
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from .restore.panel import RestorePanel
 
-PLUGIN, PANEL, FINE_TUNE_PANEL = "napari-restore-rwkv", "Restore", "Fine-tune"
+PANEL, FINE_TUNE_PANEL = "Restore", "Fine-tune"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
@@ -103,13 +104,13 @@ def open_mr_t1_mni152() -> list[LayerData]:
 
 def restore_selected_layer() -> None:
     """Open the panel with the selected layer chosen."""
-    viewer, panel = _open_panel()
-    panel.choose_layer(viewer.layers.selection.active)
+    viewer = _viewer()
+    _open_restore_panel(viewer).choose_layer(viewer.layers.selection.active)
 
 
 def compare_result() -> None:
     """Show the last result beside its input."""
-    _, panel = _open_panel()
+    panel = _open_restore_panel(_viewer())
     if panel.compare.comparison is None:
         panel.say("There is nothing to compare yet: restore a scan first.")
     panel.compare.choose_mode(SIDE_BY_SIDE)
@@ -117,17 +118,16 @@ def compare_result() -> None:
 
 def annotate_for_fine_tuning() -> None:
     """Open the Fine-tune panel with an empty Labels layer on the selected scan."""
+    from .fine_tune.panel import FineTunePanel
+
     viewer = _viewer()
     chosen = viewer.layers.selection.active
-    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, FINE_TUNE_PANEL, tabify=True)
-    _bring_to_front(dock)
-    panel.annotate(chosen)
+    open_panel(viewer, FineTunePanel, FINE_TUNE_PANEL).annotate(chosen)
 
 
 def use_weights(path: Path, task: str, layer: Layer | None) -> None:
     """Choose a bundle for its task, and a scan if one is given, in the Restore panel, which is opened if it is not."""
-    dock, panel = _viewer().window.add_plugin_dock_widget(PLUGIN, PANEL, tabify=True)
-    _bring_to_front(dock)
+    panel = _open_restore_panel(_viewer())
     if layer is not None:
         panel.choose_layer(layer)
     panel.form.tasks.setCurrentIndex(panel.form.tasks.findData(task))
@@ -135,21 +135,18 @@ def use_weights(path: Path, task: str, layer: Layer | None) -> None:
 
 
 def back_to_proposed_weights() -> None:
-    """Choose what is proposed for the task in the Restore panel, which is opened if it is not."""
-    _, panel = _viewer().window.add_plugin_dock_widget(PLUGIN, PANEL, tabify=True)
-    panel.form.models.use_proposed()
+    """Choose what is proposed for the task in the Restore panel; where it is not open, it will be so by itself."""
+    from .restore.panel import RestorePanel
+
+    panel = find_panel(_viewer(), RestorePanel)
+    if panel is not None:
+        panel.form.models.use_proposed()
 
 
-def _open_panel() -> tuple[napari.Viewer, RestorePanel]:
-    viewer = _viewer()
-    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, PANEL)
-    dock.show()
-    return viewer, panel
+def _open_restore_panel(viewer: napari.Viewer) -> RestorePanel:
+    from .restore.panel import RestorePanel
 
-
-def _bring_to_front(dock: Any) -> None:
-    dock.show()
-    dock.raise_()
+    return open_panel(viewer, RestorePanel, PANEL)
 
 
 def _viewer() -> napari.Viewer:

@@ -24,6 +24,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
 TIME_LIMIT_S = 300
+PATIENCE_MS = 60_000
 
 
 def pytest_collection_modifyitems(items):
@@ -98,6 +99,14 @@ class PlainRestoration:
             return scan.with_voxels(result.target, metadata={"restoration": {"kernel": "none", "version": "test"}})
         finally:
             self.closed.set()
+
+
+@pytest.fixture
+def qtbot(qtbot, monkeypatch):
+    """Waits long enough beside other work on the machine, whatever a test thinks of; it goes on as soon as it can."""
+    wait = qtbot.waitUntil
+    monkeypatch.setattr(qtbot, "waitUntil", lambda done, timeout=0: wait(done, timeout=max(timeout, PATIENCE_MS)))
+    return qtbot
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +241,7 @@ def run_to_the_end(qtbot):
     def run(panel, region=None):
         if region is not None:
             (panel.form.this_slice if region == "slice" else panel.form.whole_volume).setChecked(True)
+        qtbot.waitUntil(lambda: panel.form.is_known, timeout=10_000)
         panel.restore()
         qtbot.waitUntil(lambda: not panel.job.running, timeout=10_000)
 

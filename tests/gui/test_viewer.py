@@ -21,8 +21,8 @@ def window(make_napari_viewer, restoration, ct_layer):
     viewer.add_layer(Layer.create(*ct_layer))
     viewer.dims.set_current_step(0, 2)
     contributions.restore_selected_layer()
-    (dock,) = viewer.window._wrapped_dock_widgets.values()
-    return viewer, dock.inner_widget()
+    (panel,) = viewer.window.dock_widgets.values()
+    return viewer, panel
 
 
 def start(qtbot, restoration, viewer, panel):
@@ -41,7 +41,7 @@ def test_the_menu_entry_opens_the_panel_with_the_selected_layer(window):
     viewer.layers.selection.active = other
     contributions.restore_selected_layer()
     assert panel.form.layer is other
-    assert len(viewer.window._wrapped_dock_widgets) == 1
+    assert len(viewer.window.dock_widgets) == 1
 
 
 def test_compare_without_a_result_says_so(window):

@@ -25,6 +25,8 @@ from ..layer_choice import LayerChoice
 from .annotation_layers import annotation_layer, fill_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
 
     from ...training.annotations import Coverage
@@ -82,7 +84,7 @@ class AnnotationTools(QWidget):
             return
         layer = annotation_layer(self._scan)
         for label in PALETTE:
-            layer.bind_key(KEY.format(label), partial(self._on_key, label))
+            layer.bind_key(KEY.format(label), self._key_for(label))
         self._viewer.add_layer(layer)
         self.layers.choose(layer)
         self._viewer.layers.selection.active = layer
@@ -177,9 +179,14 @@ class AnnotationTools(QWidget):
                 widget.setToolTip(f"{known.name}: {known.meaning} ({KEY.format(label).replace('-', '+')} to paint it)")
                 grid.addWidget(widget, row, column)
 
-    def _on_key(self, label: int, layer: Labels) -> None:
-        if layer is self.layer:
-            self.choose(label)
+    def _key_for(self, label: int) -> Callable[[Labels], None]:
+        """Return what a key does; a function, for napari asks every bound one for its name at any key."""
+
+        def paint_with(layer: Labels) -> None:
+            if layer is self.layer:
+                self.choose(label)
+
+        return paint_with
 
     def _on_layer(self) -> None:
         self._watch(self.layer)

@@ -11,7 +11,7 @@ from napari.qt.threading import FunctionWorker
 from napari.settings import get_settings
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from ...errors import RestoreError
@@ -19,6 +19,7 @@ from ...training.options import FineTuneOptions
 from ...training.unfinished import discard
 from ..background import Background
 from ..contributions import back_to_proposed_weights, use_weights
+from ..docking import DockedPanel
 from ..form_parts import beside, dividing_line, hint
 from ..options import look_around
 from ..restore.panel import RESEARCH_USE
@@ -43,7 +44,7 @@ CHECK_AFTER_MS, SETTLED_AFTER_MS = 400, 50
 WIDE_ENOUGH = 385
 
 
-class FineTunePanel(QWidget):
+class FineTunePanel(DockedPanel):
     """The dock widget "Fine-tune".
 
     Attributes
@@ -170,12 +171,6 @@ class FineTunePanel(QWidget):
     def shut_down(self) -> None:
         """Let the training save its state and end, and let go of the viewer."""
         _let_go(self.job, self._parts)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Notice that napari takes the panel out of its dock: it was closed."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        super().changeEvent(event)
 
     def _build(self) -> None:
         self.split, self.warnings, self.message = hint(), hint(), hint()

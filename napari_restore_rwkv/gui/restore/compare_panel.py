@@ -59,17 +59,22 @@ class ComparePanel(QWidget):
         self._remix.setSingleShot(True)
         self._remix.setInterval(REMIX_AFTER_MS)
         self._remix.timeout.connect(self._mix)
+        self._tidy = QTimer(self)
+        self._tidy.setSingleShot(True)
+        self._tidy.timeout.connect(self._forget_what_is_gone)
         self._build()
         self.setEnabled(False)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def show_comparison(self, comparison: Comparison) -> None:
         """Take up a new result, in the view that was chosen last."""
-        self.comparison = comparison
-        self.setEnabled(True)
-        self.strength.setValue(FULL)
-        self._bind_key()
+        self._take(comparison)
         self.view.show(comparison, self.modes.currentText())
+
+    def take_up(self, comparison: Comparison) -> None:
+        """Take up a result of an earlier panel, and leave the view as it is."""
+        self.modes.setCurrentText(OWN_VIEW)
+        self._take(comparison)
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
@@ -141,6 +146,12 @@ class ComparePanel(QWidget):
         rows.addRow("Strength", beside(self.strength, self.percent))
         rows.addRow("", self.save_button)
 
+    def _take(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.setEnabled(True)
+        self.strength.setValue(FULL)
+        self._bind_key()
+
     def _on_mode(self, mode: str) -> None:
         if self.comparison is not None and mode != self.view.mode:
             self.view.show(self.comparison, mode)
@@ -154,13 +165,19 @@ class ComparePanel(QWidget):
             self.comparison.mix_in(self.strength.value() / FULL)
 
     def _on_removed(self, event: Any) -> None:
-        if self.comparison is None or event.value not in self.comparison.layers:
+        if self.comparison is not None and event.value in self.comparison.layers:
+            # Not now: napari is still taking the layer apart, and another view in the midst of it crashes the drawing.
+            self._tidy.start(0)
+
+    def _forget_what_is_gone(self) -> None:
+        """Give back the person's own view if input or restored layer are no longer there to compare."""
+        comparison = self.comparison
+        if comparison is None or {comparison.input, comparison.restored} <= set(self._viewer.layers):
             return
-        if event.value is not self.comparison.difference:
-            self.view.leave()
-            self.comparison = None
-            self._unbind_key()
-            self.setEnabled(False)
+        self.view.leave()
+        self.comparison = None
+        self._unbind_key()
+        self.setEnabled(False)
 
     def _on_saving(self, news: News) -> None:
         self.said.emit(f"Saving: {news.progress.what} ...")

@@ -72,6 +72,11 @@ class RestoreForm(QWidget):
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     @property
+    def is_known(self) -> bool:
+        """Whether devices and weights are listed."""
+        return self._surroundings is not None
+
+    @property
     def task(self) -> Task:
         """The chosen task."""
         return TASKS[self.tasks.currentData()]

@@ -15,6 +15,7 @@ from .comparison import Comparison, add_result_layers, bring_into_view, displaye
 from .result import RestorationResult, ResultInMemory
 from .room import does_not_fit, why_a_file
 from .run import Run, slices_to_do
+from .shown_results import ShownResults
 from .steps import CHECKING, COMPARING, restoration_steps
 from .stored_result import StoredResult
 
@@ -63,9 +64,12 @@ class RestoreJob(QObject):
 
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.comparison: Comparison | None = None
         self._viewer = viewer
+        self._results = ShownResults(viewer)
         self._run: Run | None = None
+        self.comparison: Comparison | None = None
+        if (newest := self._results.newest()) is not None:
+            self._run, self.comparison = newest
         self._closed = False
         self.clock = time.monotonic
         self._last_refresh = self._last_told = 0.0
@@ -120,7 +124,7 @@ class RestoreJob(QObject):
         ScanError
             The layer holds no scan, its result does not fit into memory, or nothing is left to do.
         """
-        before = self._before(options)
+        before = self._results.begun_with(options)
         goes_on = before is not None and _goes_on(before[0].result, options)
         result = before[0].result if before is not None and goes_on else self._new_result(options)
         bring_into_view(self._viewer, options.layer)
@@ -139,6 +143,11 @@ class RestoreJob(QObject):
                 if isinstance(result, StoredResult):
                     result.adopt(before[0].result)
             self.comparison = None
+        elif before is not None:
+            self._results.add(run, before[1])
+            if self.comparison is not before[1]:
+                self.comparison = before[1]
+                self.shown.emit(self.comparison)
         self._run = run
         worker.start()
         self._timer.start()
@@ -172,17 +181,8 @@ class RestoreJob(QObject):
 
     def _is_shown(self) -> bool:
         """Whether the result of the last run is in the viewer, and its scan is the same."""
-        run = self._run
-        if run is None or self.comparison is None or self.comparison.restored not in self._viewer.layers:
-            return False
-        return run.voxels is run.options.layer.data
-
-    def _before(self, options: RestoreOptions) -> tuple[Run, Comparison] | None:
-        """Return what the same choices gave before, wherever it is kept, as long as it is in the viewer."""
         run, comparison = self._run, self.comparison
-        if run is None or comparison is None or not self._is_shown() or not options.continues(run.options):
-            return None
-        return run, comparison
+        return run is not None and comparison is not None and self._results.holds(run, comparison)
 
     def _new_result(self, options: RestoreOptions) -> RestorationResult:
         scan = layer_to_scan(options.layer, options.time_index)
@@ -228,6 +228,7 @@ class RestoreJob(QObject):
         else:
             name = f"{layer.name} frame {run.options.time_index}" if layer.ndim == 4 else layer.name
             self.comparison = add_result_layers(self._viewer, layer, run.result, name)
+        self._results.add(run, self.comparison)
         # Of a job that goes on there is something to see already.
         self.comparison.fit_limits()
         self.shown.emit(self.comparison)

@@ -9,11 +9,12 @@ from napari.qt.threading import FunctionWorker
 from napari.settings import get_settings
 from napari.utils.notifications import ErrorNotification, notification_manager, show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
 
 from ...errors import CheckpointError, RestoreError
+from ..docking import DockedPanel
 from ..form_parts import beside, dividing_line, hint, keep_room
 from ..options import look_around
 from .compare_panel import ComparePanel
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...jobs.begun import BegunJob
-    from ..options import RestoreOptions
+    from ..options import RestoreOptions, Surroundings
 
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
 PAUSE, RESUME = "Pause", "Resume"
@@ -36,7 +37,7 @@ WIDE_ENOUGH = 350
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
 
-class RestorePanel(QWidget):
+class RestorePanel(DockedPanel):
     """The dock widget "Restore"."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
@@ -49,10 +50,13 @@ class RestorePanel(QWidget):
         self.opener = JobOpener(napari_viewer)
         # The layer that the sentence in the messages line is about, where it tells of a result.
         self._told_of: Layer | None = None
+        self._starts_when_known = False
         self._build()
         self._connect()
         self._look_around()
         self.unfinished.look()
+        if self.job.comparison is not None:
+            self.compare.take_up(self.job.comparison)
 
     def choose_layer(self, layer: Layer | None) -> None:
         """Choose the scan to restore, or say why this layer is none."""
@@ -63,8 +67,17 @@ class RestorePanel(QWidget):
         if self.job.running:
             self.say("A restoration is under way: wait for it, or press Cancel.")
             return
+        if self._starts_when_known:
+            return
         if not self.restore_button.isEnabled():
             self.say("A scan is being opened: wait for it, or press Cancel.")
+            return
+        if not self.form.is_known:
+            # What is proposed by then is what the person sees, and what the result is known by.
+            self._starts_when_known = True
+            self._let_run(True)
+            self.pause_button.setEnabled(False)
+            self.progress.setText("getting ready ...")
             return
         try:
             options = self.form.options()
@@ -89,6 +102,10 @@ class RestorePanel(QWidget):
         self.cancel_button.setEnabled(False)
         self.pause_button.setEnabled(False)
         self.progress.setText("stopping ...")
+        if self._starts_when_known:
+            self._starts_when_known = False
+            self._let_run(False)
+            self.say("Cancelled; nothing was begun.")
         self.opener.cancel()
         self.job.cancel()
 
@@ -109,14 +126,9 @@ class RestorePanel(QWidget):
 
     def shut_down(self) -> None:
         """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
+        self._starts_when_known = False
         self.compare.view.leave()
         _let_go(self.job, self.opener, self.form, self.compare)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Notice that napari takes the panel out of its dock: it was closed."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        super().changeEvent(event)
 
     def _build(self) -> None:
         self.restore_button = QPushButton(RESTORE)
@@ -173,9 +185,21 @@ class RestorePanel(QWidget):
     def _look_around(self) -> None:
         """Ask for devices and weights in the background: importing torch would freeze the window for seconds."""
         worker = FunctionWorker(look_around)
-        worker.returned.connect(self.form.tell_surroundings)
-        worker.errored.connect(self.fail)
+        worker.returned.connect(self._on_known)
+        worker.errored.connect(self._on_unknown)
         worker.start()
+
+    def _on_known(self, surroundings: Surroundings) -> None:
+        self.form.tell_surroundings(surroundings)
+        if self._starts_when_known:
+            self._starts_when_known = False
+            self._let_run(False)
+            self.restore()
+
+    def _on_unknown(self, error: Exception) -> None:
+        self._starts_when_known = False
+        self._let_run(False)
+        self.fail(error)
 
     def _start(self, options: RestoreOptions) -> None:
         try:
