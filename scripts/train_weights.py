@@ -133,7 +133,11 @@ def _start(recipe: Recipe) -> RestoreRWKV:
     network = RestoreRWKV.light(recipe.context)
     if recipe.start_from is None:
         return network
-    weights = load_checkpoint(recipe.start_from, fused=False).state_dict()
+    if recipe.start_from in RECIPES and recipe.start_from not in TASKS:
+        state = torch.load(STATES / recipe.start_from / "state.pt", weights_only=True, map_location="cpu")
+        weights = state["average"]
+    else:
+        weights = load_checkpoint(recipe.start_from, fused=False).state_dict()
     # Weights of a network that sees one slice say nothing about context, which then starts at zero.
     network.load_state_dict(network.state_dict() | weights)
     return network

@@ -243,7 +243,7 @@ def test_errors_at_measured_frequencies_count_a_quarter():
 
 
 def test_every_recipe_serves_a_task_and_starts_from_weights_that_are_there():
-    known = {None, *shipped_checkpoints(), *earlier_checkpoints()}
+    known = {None, *shipped_checkpoints(), *earlier_checkpoints(), *RECIPES}
     for stage, recipe in RECIPES.items():
         assert recipe.task in TASKS
         assert stage == recipe.stage

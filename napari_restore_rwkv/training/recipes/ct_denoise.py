@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,9 +42,13 @@ _MISJUDGED, _NOISE_UNKNOWN = 0.12, 0.1
 # Visibility of a probe at which it counts half.
 _HALF_VISIBLE = 1.5
 
+# How much higher the dose of a reference is, from half dose to a thirtieth.
+DOSES = (2.5, 30.0)
+
 VALIDATION_SLICES = (4, 14)
 # Kernels and strengths in HU that choose the best weights: soft at half dose, standard at a quarter, sharp thin slices.
 WATCHED = (("smooth", 22.0), ("standard", 45.0), ("edge-enhancing", 90.0))
+_FIRST_STAGE = "ct-denoise-first"
 # Discs whose contrast is watched: contrast in HU, radius in pixels, and the share of the contrast that should stay.
 _WATCHED_DISCS = ((5.0, 11.0, 0.88), (14.0, 4.0, 0.75))
 _DISC_PLACES = ((200.0, 170.0), (215.0, 350.0), (300.0, 150.0))
@@ -72,8 +78,11 @@ def pack(scans: Path, folder: Path) -> None:
     save_slices(groups, folder / "validation.safetensors")
 
 
-def draw(folder: Path) -> Draw:
-    """Return what draws a batch: noisy slices with their context, clean ones, and the probes of one half of them."""
+def draw(folder: Path, doses: tuple[float, float] | None = DOSES) -> Draw:
+    """Return what draws a batch: noisy slices with their context, targets, and the probes of one half of them.
+
+    The targets have the noise of a dose that is higher by a factor out of `doses`; None for clean ones.
+    """
     packed = load_slices(folder / "clean.safetensors")
     volumes = [
         Volume(np.stack(packed["chest_a"]), 0.5703),
@@ -84,7 +93,7 @@ def draw(folder: Path) -> Draw:
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
-        drawn = [_pair(draw_example(volumes, side, rng), rng) for _ in range(max(1, count // 2))]
+        drawn = [_pair(draw_example(volumes, side, rng, doses), rng) for _ in range(max(1, count // 2))]
         with_probes, without = (
             [torch.from_numpy(np.stack(parts)) for parts in zip(*half, strict=True)]
             for half in zip(*drawn, strict=True)
@@ -95,6 +104,10 @@ def draw(folder: Path) -> Draw:
         return tuple(torch.cat(both) for both in zip(with_probes, without, strict=True))
 
     return batch
+
+
+def _draw_clean(folder: Path) -> Draw:
+    return draw(folder, doses=None)
 
 
 def watch(folder: Path) -> Watch:
@@ -229,9 +242,9 @@ def _binned(images: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     task="ct-denoise",
     stage="ct-denoise",
-    start_from="ct-denoise@1",
+    start_from=_FIRST_STAGE,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=3400, learning_rate=6e-4),
+    options=TrainingOptions(steps=1500, learning_rate=4e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",
@@ -251,12 +264,23 @@ RECIPE = Recipe(
     intended_use="Reducing noise in CT of the trunk, 8 to 120 HU, of soft to sharp kernels. Research only.",
     limits="Trained on three subjects with simulated noise, measured on a fourth; not on heads or limbs. Small "
     "structures of low contrast may lose contrast.",
-    loss=transfer_error,
+    loss=partial(transfer_error, weight=0.0006),
     card_details={TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES}},
     details={
         "probes_hu": CONTRASTS_HU,
         "probe_radii": RADII,
+        "doses": DOSES,
         "crops": CROPS,
         "loss": "root mean square error of each crop, and how far the contrast of faint probes is off",
     },
+)
+
+# The first part: clean targets, and more heed of faint probes.
+FIRST_RECIPE = replace(
+    RECIPE,
+    stage=_FIRST_STAGE,
+    start_from="ct-denoise@1",
+    options=TrainingOptions(steps=3400, learning_rate=6e-4),
+    draw=_draw_clean,
+    loss=partial(transfer_error, weight=0.0015),
 )

@@ -71,7 +71,7 @@ class Example:
     noisy
         The slice and its neighbours below and above with their noise, shape (3, Y, X), float32, in HU.
     clean
-        The slice as it should be restored, shape (Y, X), float32, in HU.
+        The slice as it should be restored, shape (Y, X), float32, in HU: with the noise of its reference, if any.
     noise_hu
         Standard deviation of the noise at the centre of the scan, in HU.
     noisy_without
@@ -96,8 +96,14 @@ def square(slices: np.ndarray) -> np.ndarray:
     return np.pad(np.rint(slices), ((0, 0), *pads), constant_values=-1024).clip(-1024, 3071).astype(np.int16)
 
 
-def draw_example(volumes: Sequence[Volume], side: int, rng: np.random.Generator) -> Example:
-    """Draw a square example of so many pixels; 0 takes a whole slice as it is."""
+def draw_example(
+    volumes: Sequence[Volume], side: int, rng: np.random.Generator, doses: tuple[float, float] | None = None
+) -> Example:
+    """Draw a square example of so many pixels; 0 takes a whole slice as it is.
+
+    With `doses`, the target is a scan at a dose higher by a factor drawn from this range, and as noisy as that: no
+    scanner makes a clean one. What a network learns from it leaves that part of the noise, with its texture.
+    """
     volume = volumes[int(rng.integers(len(volumes)))]
     index = int(rng.integers(len(volume.slices)))
     zoom = float(np.exp(rng.uniform(*np.log(_ZOOM)))) if side else 1.0
@@ -120,7 +126,13 @@ def draw_example(volumes: Sequence[Volume], side: int, rng: np.random.Generator)
     if rng.random() < _OTHER_ORIGIN:
         other = volumes[int(rng.integers(len(volumes)))]
         origin = other.noise_shape(int(rng.integers(len(other.slices))))
-    noise = _neighbouring_noise(origin.crop(*place), side, pixel_mm, kernel, noise_hu, rng)
+    shape, target = origin.crop(*place), clean[0]
+    noise = _neighbouring_noise(shape, side, pixel_mm, kernel, noise_hu, rng)
+    if doses is not None:
+        share = 1 / float(np.exp(rng.uniform(*np.log(doses))))
+        own = noise_realisation(shape, (side, side), pixel_mm, kernel, noise_hu * share**0.5, rng)
+        noise[0] = own + np.float32((1 - share) ** 0.5) * noise[0]
+        target = target + own
     without = clean + noise
     noisy = without + reaches * probes.signal
     copied: slice | int = slice(0, 0)
@@ -130,7 +142,7 @@ def draw_example(volumes: Sequence[Volume], side: int, rng: np.random.Generator)
         copied = int(rng.integers(1, 3))
     for images in (noisy, without):
         images[copied] = images[0]
-    return Example(noisy, clean[0] + probes.signal, noise_hu, without, probes.signal, probes.labels, probes.visibility)
+    return Example(noisy, target + probes.signal, noise_hu, without, probes.signal, probes.labels, probes.visibility)
 
 
 def _noise_hu(rng: np.random.Generator) -> float:

@@ -6,8 +6,6 @@ from torch import Tensor
 # How much errors count that are put right after restoration, beside those that are not.
 ALL_FREQUENCIES = 0.25
 _LESIONS = 0.03
-# Against a root error of some 0.003.
-_TRANSFER = 0.0015
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
 
@@ -67,7 +65,14 @@ def lesion_error(
 
 
 def transfer_error(
-    restored: Tensor, clean: Tensor, degraded: Tensor, signal: Tensor, labels: Tensor, weights: Tensor
+    restored: Tensor,
+    clean: Tensor,
+    degraded: Tensor,
+    signal: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    weight: float = 0.0015,
 ) -> Tensor:
     """`root_error`, and how far the contrast of faint probes is off that were added to half of the images.
 
@@ -84,6 +89,8 @@ def transfer_error(
     weights
         How much a probe counts, 0 to 1, at its pixels: less where it drowns in the noise. All zero, as in a batch
         without pairs: plain `root_error`.
+    weight
+        Of the errors of the probes, beside a root error of some 0.003.
     """
     error = root_error(restored, clean)
     if not weights.any():
@@ -96,10 +103,10 @@ def transfer_error(
         there = inside.any(dim=1)
         pattern = signal[:half].flatten(1) * inside
         transfer = (kept.flatten(1) * pattern).sum(1)[there] / pattern.square().sum(1)[there]
-        weight = (weights[:half].flatten(1) * inside).amax(1)[there]
-        total = total + (weight * (transfer - 1).square()).sum()
+        counted = (weights[:half].flatten(1) * inside).amax(1)[there]
+        total = total + (counted * (transfer - 1).square()).sum()
         count += len(transfer)
-    return error + _TRANSFER * total / max(count, 1)
+    return error + weight * total / max(count, 1)
 
 
 def _root(squares: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ class Recipe:
     stage
         Name of its folder of packed data and state: that of the task, or another one for weights to start from.
     start_from
-        Weights to start from, as `load_checkpoint` takes them; None starts from a new network, the identity.
+        Weights to start from, as `load_checkpoint` takes them, or another stage whose name is not that of a task; None
+        starts from a new network, the identity.
     options
         The schedule.
     training_scans, validation_scans

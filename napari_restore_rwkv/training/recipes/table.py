@@ -5,6 +5,7 @@ from . import all_in_one, ct_denoise, mri_sr, pet_low_count
 RECIPES = {
     recipe.stage: recipe
     for recipe in (
+        ct_denoise.FIRST_RECIPE,
         ct_denoise.RECIPE,
         mri_sr.RECIPE,
         pet_low_count.RECIPE,
