@@ -77,7 +77,7 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     from ..scans.export import export_scan
     from ..scans.files import write_scan
 
-    scan = image_to_scan(data, attributes)
+    scan = image_to_scan(data[0] if attributes.get("multiscale") else data, attributes)
     if isinstance(scan.voxels, np.ndarray):
         write_scan(scan, path)
     else:

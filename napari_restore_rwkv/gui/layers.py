@@ -1,7 +1,8 @@
 """napari layers and scans, into each other.
 
-A layer lies index-aligned in the world: scale and translation in mm, axes z, y, x. Direction cosines and whatever else
-the file said are kept in ``layer.metadata[RECORD]``, and come back as long as the layer is where the reader put it.
+Our layers lie index-aligned in the world: scale and translation in mm, axes z, y, x. Direction cosines and whatever
+else the file said are kept in ``layer.metadata[RECORD]``; what is done to the layer later is done to them. Of a layer
+that another reader made the world counts as the patient.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pint
 from napari.layers import Image
 
 from ..errors import ScanError
 from ..scans.scan import AXES, Scan
+from .layer_geometry import geometry_of, remembered, transforms_of, world_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from napari.layers import Layer
 
@@ -52,15 +53,7 @@ def layer_to_scan(layer: Layer, time_index: int | None = None) -> Scan:
     if not isinstance(layer, Image):
         kind = layer.__class__.__name__.lower()
         raise ScanError(f'"{layer.name}" is a {kind} layer; only an image layer can be restored: choose the scan.')
-    attributes = {
-        "name": layer.name,
-        "rgb": layer.rgb,
-        "scale": layer.scale,
-        "translate": layer.translate,
-        "units": layer.units,
-        "metadata": layer.metadata,
-        "affine": layer.affine.affine_matrix,
-    }
+    attributes = {"name": layer.name, "rgb": layer.rgb, "metadata": layer.metadata, **transforms_of(layer)}
     return image_to_scan(layer.data[0] if layer.multiscale else layer.data, attributes, time_index)
 
 
@@ -69,7 +62,7 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
     name = attributes.get("name", "image")
     _refuse_what_is_no_scan(data, name, bool(attributes.get("rgb")))
     record = attributes.get("metadata", {}).get(RECORD, {})
-    placed = record if _is_where_the_reader_put_it(data.shape, attributes, record) else _place(data.shape, attributes)
+    placed = geometry_of(world_matrix(data.shape, attributes, name), record if "world" in record else {}, name)
     spacing, origin = (tuple(map(float, placed[key])) for key in ("spacing_mm", "origin_mm"))
     return Scan(
         voxels=_three_dimensional(data, name, time_index),
@@ -86,35 +79,16 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
 def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:
     """Return the napari layer data tuple that shows a scan: mm, axes z y x, grey, with the modality's usual window."""
     scale, translate = tuple(scan.spacing_mm), tuple(scan.origin_mm[::-1])
+    placed = {"scale": scale, "translate": translate, "units": ("mm",) * 3}
     attributes = {
         "name": name,
-        "scale": scale,
-        "translate": translate,
-        "units": ("mm",) * 3,
+        **placed,
         "axis_labels": AXES,
         "colormap": "gray",
         "contrast_limits": window_of(scan),
-        "metadata": {RECORD: geometry_record(scan, scan.shape, scale, translate)},
+        "metadata": {RECORD: remembered(scan, scan.shape, placed)},
     }
     return scan.voxels, attributes, "image"
-
-
-def geometry_record(
-    scan: Scan, shape: Sequence[int], scale: Sequence[float], translate: Sequence[float]
-) -> dict[str, Any]:
-    """Return what a layer of this shape, scale and translation must remember of its scan to be written back exactly."""
-    return {
-        "shape": tuple(int(size) for size in shape),
-        "scale": tuple(float(step) for step in scale),
-        "translate": tuple(float(value) for value in translate),
-        "spacing_mm": tuple(scan.spacing_mm),
-        "origin_mm": tuple(scan.origin_mm),
-        "direction": np.asarray(scan.direction, dtype=float).tolist(),
-        "modality": scan.modality,
-        "unit": scan.unit,
-        "acquired_along": scan.acquired_along,
-        "metadata": dict(scan.metadata),
-    }
 
 
 def source_of(layer: Layer) -> Path | None:
@@ -198,36 +172,6 @@ class _LazyFrame:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
-
-
-def _is_where_the_reader_put_it(shape: Sequence[int], attributes: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    if not record or tuple(shape) != tuple(record["shape"]):
-        return False
-    identity = np.allclose(attributes.get("affine", 1.0), np.eye(len(shape) + 1))
-    return (
-        ("affine" not in attributes or identity)
-        and np.allclose(attributes.get("scale", record["scale"]), record["scale"], rtol=1e-6)
-        and np.allclose(attributes.get("translate", record["translate"]), record["translate"], atol=1e-6)
-    )
-
-
-def _place(shape: Sequence[int], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return spacing and origin in mm from a layer's scale, translation and units; its axes count as the patient's."""
-    count = len(shape)
-    in_mm = [_millimetres(unit) for unit in attributes.get("units") or ("pixel",) * count]
-    spacing = [abs(s) * unit for s, unit in zip(attributes.get("scale", (1.0,) * count), in_mm, strict=True)]
-    start = [t * unit for t, unit in zip(attributes.get("translate", (0.0,) * count), in_mm, strict=True)]
-    return {
-        "spacing_mm": [1.0, *spacing][-3:],
-        "origin_mm": [0.0, *start][-3:][::-1],
-        "direction": np.eye(3),
-    }
-
-
-def _millimetres(unit: Any) -> float:
-    """Return how many mm one of this unit is; pixels and other things that are no lengths count as 1 mm."""
-    one = pint.Quantity(1.0, str(unit))
-    return float(one.to("mm").magnitude) if one.check("[length]") else 1.0
 
 
 def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:

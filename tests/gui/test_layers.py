@@ -94,16 +94,6 @@ def test_a_scan_that_was_read_keeps_its_oblique_geometry(ct_scan):
     assert scan.voxels is data
 
 
-def test_a_layer_that_was_rescaled_or_cropped_is_taken_as_it_lies(ct_scan):
-    data, attributes, _ = scan_to_layer(ct_scan, "CT")
-    rescaled = Image(data, **{**attributes, "scale": (4.0, 1.0, 1.0)})
-    assert layer_to_scan(rescaled).spacing_mm == (4.0, 1.0, 1.0)
-    assert np.array_equal(layer_to_scan(rescaled).direction, np.eye(3))
-    cropped = Image(data[1:, 2:], **{**attributes, "translate": (42.0, -118.0, -150.0)})
-    assert layer_to_scan(cropped).origin_mm == pytest.approx((-150.0, -118.0, 42.0))
-    assert layer_to_scan(cropped).unit == "HU"
-
-
 def test_a_scan_is_shown_in_mm_with_the_window_of_its_modality(ct_scan):
     _, attributes, kind = scan_to_layer(ct_scan, "CT")
     assert kind == "image"

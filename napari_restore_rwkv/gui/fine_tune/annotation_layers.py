@@ -10,6 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from skimage.draw import line, polygon
 
 from ...training.annotations import PALETTE
+from ..layer_geometry import spatial_transforms
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
@@ -28,14 +29,10 @@ def annotation_layer(scan: Image) -> Labels:
     layer = Labels(
         np.zeros(scan.data.shape[-3:], np.uint8),
         name=f"{scan.name} [annotations]",
-        scale=scan.scale[-3:],
-        translate=scan.translate[-3:],
-        units=scan.units[-3:],
-        axis_labels=scan.axis_labels[-3:],
         colormap=DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colours}, name="fine-tuning"),
         opacity=0.45,
         features={"index": [0, *PALETTE], "class": ["not marked", *(known.name for known in PALETTE.values())]},
-        **({"rotate": scan.rotate, "shear": scan.shear, "affine": scan.affine} if scan.ndim == 3 else {}),
+        **spatial_transforms(scan),
     )
     layer.brush_size = max(1, min(scan.data.shape[-2:]) // 16)
     return layer

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
-from ..layers import RECORD, geometry_record, layer_to_scan
+from ..layer_geometry import remembered, spatial_transforms
+from ..layers import RECORD, layer_to_scan
 from ..restore.comparison import displayed_slice
 
 if TYPE_CHECKING:
@@ -155,19 +156,15 @@ def looked_at(viewer: ViewerModel, layer: Image, axis: int) -> int | None:
 
 def _layer(on: Image, axis: int, name: str) -> Image:
     scan: Scan = layer_to_scan(on, 0 if on.ndim == 4 else None)
-    scale, translate = on.scale[-3:], on.translate[-3:]
-    record = geometry_record(scan, scan.shape, scale, translate)
+    placed = spatial_transforms(on)
+    record = remembered(scan, scan.shape, placed)
     return Image(
         OneSlice(scan.shape, axis),
         name=name,
-        scale=scale,
-        translate=translate,
-        units=on.units[-3:],
-        axis_labels=on.axis_labels[-3:],
         colormap=on.colormap,
         contrast_limits=on.contrast_limits,
         gamma=on.gamma,
         interpolation2d=on.interpolation2d,
         metadata={RECORD: {**record, "role": "preview"}},
-        **({"rotate": on.rotate, "shear": on.shear, "affine": on.affine} if on.ndim == 3 else {}),
+        **placed,
     )

@@ -9,8 +9,8 @@ from napari.experimental import link_layers
 from napari.layers import Image
 from napari.utils import Colormap
 
-from ...scans.scan import AXES
-from ..layers import RECORD, difference_name, geometry_record, restored_name
+from ..layer_geometry import remembered, spatial_transforms
+from ..layers import RECORD, difference_name, restored_name
 from .result import Mixture, RestorationResult
 
 if TYPE_CHECKING:
@@ -305,19 +305,9 @@ class _Focus:
 
 def _placed_like(layer: Image, result: RestorationResult, role: str) -> dict[str, Any]:
     """Return where a result layer lies: on its input, in the same units, with the scan's geometry remembered."""
-    ndim = min(layer.ndim, 3)
-    scale, translate = layer.scale[-ndim:], layer.translate[-ndim:]
-    labels = layer.axis_labels[-ndim:] if layer.ndim >= ndim else AXES[-ndim:]
-    record = geometry_record(result.scan, result.restored.shape[-ndim:], scale, translate)
-    turned = {"rotate": layer.rotate, "shear": layer.shear, "affine": layer.affine} if layer.ndim == ndim else {}
-    return {
-        "scale": scale,
-        "translate": translate,
-        "units": layer.units[-ndim:],
-        "axis_labels": labels,
-        "metadata": {RECORD: {**record, "role": role}},
-        **turned,
-    }
+    placed = spatial_transforms(layer)
+    record = remembered(result.scan, result.restored.shape[-min(layer.ndim, 3) :], placed)
+    return {**placed, "metadata": {RECORD: {**record, "role": role}}}
 
 
 def _as_dimensional_as(layer: Image, voxels: Any) -> Any:
