@@ -98,7 +98,7 @@ def _result_name(source: Source, chosen: str | None) -> str:
         if not suffix and source.name.lower().endswith(ending):
             stem, suffix = source.name[: -len(ending)], ZARR_SUFFIX
             break
-    own = {"": ".nii.gz", ".nhdr": ".nrrd"}.get(suffix, suffix)
+    own = {"": ".nii.gz", ".hdr": ".nii.gz", ".nhdr": ".nrrd"}.get(suffix, suffix)
     return stem + (chosen or own)
 
 

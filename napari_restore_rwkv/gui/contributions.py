@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .restore.panel import RestorePanel
 
 PANEL, FINE_TUNE_PANEL = "Restore", "Fine-tune"
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 PEEK_AT_FILES = 8

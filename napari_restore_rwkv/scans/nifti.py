@@ -17,14 +17,19 @@ import numpy as np
 from ..errors import ScanError
 from .geometry import bad_geometry, check_scale
 from .integrity import broken, by, colour, complex_valued, cut_off, vector
+from .nifti_place import NiftiPlace, place_in_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 20
-_HEADER_BYTES = 348
+# Of NIfTI-1.
+HEADER_BYTES = 348
 _NIFTI_2_HEADER_BYTES = 540
+# Of each version the length of its header, and where the mark is in it.
+_VERSIONS = {1: (HEADER_BYTES, 344), 2: (_NIFTI_2_HEADER_BYTES, 4)}
+_FARTHEST_START = 1 << 60
 # Offset and length of the free text in the header.
 DESCRIPTION = (148, 80)
 _TYPES = {
@@ -45,12 +50,12 @@ _COMPLEX = {32, 1792, 2048}
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """The header of a NIfTI-1 file.
+    """The header of a NIfTI file.
 
     Attributes
     ----------
-    raw
-        The header itself, 348 bytes.
+    data
+        The file of the voxels: the same one, or the .img file beside a .hdr file.
     sizes
         Number of voxels along each file axis: x, y, z and time, where the file has them.
     dtype
@@ -59,14 +64,20 @@ class NiftiHeader:
         ``value = slope * stored + intercept``.
     data_start
         Offset of the first voxel in the unpacked file.
+    place
+        Where the voxels lie.
+    description
+        Free text.
     """
 
-    raw: bytes
+    data: Path
     sizes: tuple[int, ...]
     dtype: np.dtype
     slope: float
     intercept: float
     data_start: int
+    place: NiftiPlace
+    description: str
 
     @property
     def frame_bytes(self) -> int:
@@ -85,16 +96,50 @@ def nifti_header(path: Path) -> NiftiHeader:
     Raises
     ------
     ScanError
-        The file is no single-file NIfTI, is empty, has no usable geometry, or does not hold one real value a voxel.
+        The file is no NIfTI, is empty, has no usable geometry, or does not hold one real value a voxel.
     """
     with _unpacked(path) as stream:
-        head = _read(path, stream, _HEADER_BYTES)
+        head = _read(path, stream, _NIFTI_2_HEADER_BYTES)
     for order in "<>":
-        if head[:4] == struct.pack(order + "i", _NIFTI_2_HEADER_BYTES):
-            raise ScanError(f"{path.name} is a NIfTI-2 file, which is not read; save it as NIfTI-1, .nrrd or .mha.")
-        if head[:4] == struct.pack(order + "i", _HEADER_BYTES) and head[344:347] == b"n+1":
-            return _checked(path, head, order)
+        for version, (size, at) in _VERSIONS.items():
+            magic = head[at : at + 4]
+            if head[:4] == struct.pack(order + "i", size) and len(head) >= size:
+                if magic == b"n+%d\0" % version:
+                    return _checked(path, path, head, order, version)
+                if magic == b"ni%d\0" % version:
+                    return _checked(path, _image_of(path), head, order, version)
+    if len(head) >= HEADER_BYTES and HEADER_BYTES in struct.unpack("<i", head[:4]) + struct.unpack(">i", head[:4]):
+        raise ScanError(
+            f"{path.name} is an ANALYZE file, or a NIfTI file whose mark is damaged; ANALYZE does not tell left from "
+            "right: export the scan again as .nii.gz."
+        )
     raise broken(path, "it has no NIfTI header, so it is another kind of file or cut off")
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name of a file is that of a NIfTI file or of the header of one."""
+    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr"))
+
+
+def axes_of_space(header: NiftiHeader) -> int:
+    """Return how many of its axes lie in space."""
+    return min(len(header.sizes), 3)
+
+
+def space_shape(header: NiftiHeader) -> tuple[int, int, int]:
+    """Return the number of voxels of one frame along z, y, x."""
+    z, y, x = (*(1,) * (3 - len(header.sizes)), *header.sizes[2::-1])
+    return z, y, x
+
+
+def _image_of(path: Path) -> Path:
+    """Return the file of the voxels beside a header file."""
+    stem = path.name[: -len(path.suffix)]
+    for ending in (".img", ".IMG", ".img.gz"):
+        data = path.with_name(stem + ending)
+        if data.is_file():
+            return data
+    raise ScanError(f"{path.name} keeps its voxels in {stem}.img, which is missing; put it beside it.")
 
 
 def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
@@ -121,25 +166,32 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     """
     size = header.frame_bytes
     voxels = np.empty(size, np.uint8)
-    with _unpacked(path) as stream:
+    with _unpacked(header.data) as stream:
         before = _skip(path, stream, header.data_start + frame * size)
         read = _fill(path, stream, voxels.data)
         # To the end, where gzip keeps its checksum.
         found = before + read + _skip(path, stream, None) - header.data_start
     if found < header.frames * size:
         raise cut_off(path, found, header.frames * size)
-    stored = voxels.view(header.dtype).reshape([*(1,) * (3 - len(header.sizes)), *header.sizes[2::-1]])
+    stored = voxels.view(header.dtype).reshape(space_shape(header))
     stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
     if (header.slope, header.intercept) == (1.0, 0.0):
         return stored
     return (stored * header.slope + header.intercept).astype(np.float64 if stored.dtype == np.float64 else np.float32)
 
 
-def _checked(path: Path, head: bytes, order: str) -> NiftiHeader:
+def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> NiftiHeader:
     """Return the header if its fields make a scan; `order` is the byte order, "<" or ">"."""
-    dimensions = struct.unpack_from(order + "8h", head, 40)
-    (code,) = struct.unpack_from(order + "h", head, 70)
-    start, slope, intercept = struct.unpack_from(order + "3f", head, 108)
+    if version == 1:
+        dimensions = struct.unpack_from(order + "8h", head, 40)
+        (code,) = struct.unpack_from(order + "h", head, 70)
+        start, slope, intercept = struct.unpack_from(order + "3f", head, 108)
+        text = head[148:228]
+    else:
+        (code,) = struct.unpack_from(order + "h", head, 12)
+        dimensions = struct.unpack_from(order + "8q", head, 16)
+        start, slope, intercept = struct.unpack_from(order + "q2d", head, 168)
+        text = head[240:320]
     sizes = list(dimensions[1 : dimensions[0] + 1]) if 0 < dimensions[0] < 8 else []
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
@@ -153,27 +205,26 @@ def _checked(path: Path, head: bytes, order: str) -> NiftiHeader:
         raise broken(path, f"its header names a voxel type that is not known ({code})")
     if len(sizes) > 4:
         raise vector(path, math.prod(sizes[4:]))
-    if not (_HEADER_BYTES <= start < math.inf and start.is_integer()):
+    first = _VERSIONS[version][0] if data == path else 0
+    if not (first <= start < _FARTHEST_START and float(start).is_integer()):
         raise broken(path, f"its header says that the voxels start at byte {start:g}")
-    _check_geometry(path, head, order, min(len(sizes), 3))
+    place = place_in_header(head, order, version)
+    _check_sizes(path, place, min(len(sizes), 3))
     # A slope of 0 means by the standard that there is no scale; nibabel writes NaN for that.
     if slope == 0 or math.isnan(slope):
         slope, intercept = 1.0, 0.0
     check_scale(path, slope, intercept)
-    return NiftiHeader(head, tuple(sizes), np.dtype(order + _TYPES[code]), slope, intercept, int(start))
+    dtype = np.dtype(order + _TYPES[code])
+    description = text.partition(b"\0")[0].decode("latin-1").strip()
+    return NiftiHeader(data, tuple(sizes), dtype, slope, intercept, int(start), place, description)
 
 
-def _check_geometry(path: Path, head: bytes, order: str, axes: int) -> None:
-    """Raise ScanError where ITK would make 1 mm or 0 of what is not a number, or hand on a negative voxel size."""
-    steps = struct.unpack_from(order + "3f", head, 80)[:axes]
+def _check_sizes(path: Path, place: NiftiPlace, axes: int) -> None:
+    """Raise ScanError where a voxel size is no length."""
+    steps = place.pixdim[1 : axes + 1]
     # The standard wants pixdim[1..3] positive; a flip belongs into the qform or sform.
     if not all(math.isfinite(step) and step > 0 for step in steps):
         raise bad_geometry(path, f"its voxel size is {' x '.join(f'{step:g}' for step in steps)} mm")
-    qform_code, sform_code = struct.unpack_from(order + "2h", head, 252)
-    place = struct.unpack_from(order + "6f", head, 256) if qform_code > 0 else ()
-    place += struct.unpack_from(order + "12f", head, 280) if sform_code > 0 else ()
-    if not all(math.isfinite(value) for value in place):
-        raise bad_geometry(path, "its position or direction holds values that are not numbers")
 
 
 def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:

@@ -91,7 +91,7 @@ def _frame(path: Path, layout: Layout) -> tuple[Iterator[bytes], np.dtype, Calla
 def _nifti_blocks(path: Path, header: NiftiHeader, frame: int) -> Iterator[bytes]:
     """Yield the stream from the first byte of the frame on; raises ScanError if it is damaged or cut off."""
     skip, found = header.data_start + frame * header.frame_bytes, 0
-    for block in unpacked(path, path, 0, DEFLATE):
+    for block in unpacked(path, header.data, 0, DEFLATE):
         kept = block[skip:]
         skip = max(0, skip - len(block))
         found += len(kept)

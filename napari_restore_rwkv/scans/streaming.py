@@ -6,10 +6,8 @@ ITK streams HDF5; the voxels of the other files are read by us.
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +16,14 @@ import SimpleITK as sitk
 from . import integrity, volume_files
 from .axes import one_dimension
 from .lazy import LazyVoxels
-from .nifti import NiftiHeader, nifti_header
+from .nifti import NiftiHeader, axes_of_space, is_nifti, nifti_header, space_shape
+from .nifti_place import placed_scan
 from .stored import StoredVolume, read_box
-from .volume_files import READERS, Volume, chosen_frame, quiet_itk, volume_suffix
+from .volume_files import Volume, chosen_frame, quiet_itk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .lazy import Box
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -78,7 +79,7 @@ def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = 
     """
     if path.stat().st_size == 0:
         raise integrity.broken(path, "it is an empty file")
-    if volume_suffix(path).startswith(".nii"):
+    if is_nifti(path):
         return _look_at_nifti(path, time_index)
     if not is_hdf5(path):
         stored = volume_files.stored_volume(path, allow_outside)
@@ -98,7 +99,7 @@ def stream(path: Path, layout: Layout) -> Volume:
     if layout.packed:
         raise ValueError(f"{path.name} is compressed.")
     scan = layout.volume.scan
-    if volume_suffix(path).startswith(".nii"):
+    if is_nifti(path):
         voxels = _nifti_voxels(path, nifti_header(path), layout.frame, scan.shape)
     elif layout.stored is not None:
         read = partial(read_box, layout.stored, layout.frame)
@@ -113,20 +114,14 @@ def _look_at_nifti(path: Path, time_index: int | None) -> Layout:
     if len(header.sizes) < 2:
         raise one_dimension(path)
     chosen_frame(path.name, header.frames, time_index)
-    with tempfile.TemporaryDirectory() as folder:
-        alone = Path(folder) / "header.nii"
-        # The four bytes after the header say that no extension follows.
-        alone.write_bytes(header.raw + bytes(4))
-        with volume_files.itk_errors(path):
-            reader = volume_files.opened(alone, READERS[".nii"])
-    with path.open("rb") as file:
+    with header.data.open("rb") as file:
         packed = file.read(2) == _PACKED_NIFTI
-    found = path.stat().st_size - header.data_start
+    found = header.data.stat().st_size - header.data_start
     if not packed and found < header.frames * header.frame_bytes:
         raise integrity.cut_off(path, found, header.frames * header.frame_bytes)
-    shape = [*(1,) * (3 - len(header.sizes)), *header.sizes[2::-1]]
-    scan = volume_files.scan_of(reader, np.broadcast_to(np.zeros((), scaled_type(header)), shape), path)
-    return Layout(Volume(scan, volume_files.text_fields(reader)), packed, time_index)
+    voxels = np.broadcast_to(np.zeros((), scaled_type(header)), space_shape(header))
+    scan = placed_scan(path, header.place, voxels, axes_of_space(header))
+    return Layout(Volume(scan, {"descrip": header.description}), packed, time_index)
 
 
 def scaled_type(header: NiftiHeader) -> np.dtype:
@@ -153,14 +148,14 @@ def _nifti_voxels(path: Path, header: NiftiHeader, frame: int, shape: tuple[int,
         z, y, x = box
         rows = y.stop - y.start
         block = np.empty((z.stop - z.start, rows, shape[2]), header.dtype)
-        with path.open("rb", buffering=0) as file:
+        with header.data.open("rb", buffering=0) as file:
             for at, index in enumerate(range(z.start, z.stop)):
                 file.seek(start + (index * shape[1] + y.start) * row_bytes)
                 if file.readinto(block[at].reshape(-1).view(np.uint8).data) != rows * row_bytes:
                     raise integrity.broken(path, f"slice {index} is cut off")
         return scaled(block[..., x], header)
 
-    return LazyVoxels(shape, scaled_type(header), read, source=path)
+    return LazyVoxels(shape, scaled_type(header), read, source=header.data)
 
 
 def _itk_voxels(path: Path, layout: Layout) -> LazyVoxels:

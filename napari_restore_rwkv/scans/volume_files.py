@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +16,20 @@ from . import integrity
 from .axes import one_dimension
 from .geometry import check_geometry, sheared
 from .metaimage import metaimage
-from .nifti import nifti_header, nifti_voxels
+from .nifti import axes_of_space, is_nifti, nifti_header, nifti_voxels
+from .nifti_place import placed_scan
 from .nrrd import nrrd
 from .scan import Scan
 from .stored import StoredVolume, read_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 READERS = {
     ".nii": "NiftiImageIO",
     ".nii.gz": "NiftiImageIO",
+    ".hdr": "NiftiImageIO",
     ".nrrd": "NrrdImageIO",
     ".nhdr": "NrrdImageIO",
     ".mha": "MetaImageIO",
@@ -90,7 +91,7 @@ def read_volume(path: Path, time_index: int | None = None, *, allow_outside: boo
     ScanError
         The file is damaged, cut off, empty, or not a scan with one real value a voxel on a rectangular grid.
     """
-    if volume_suffix(path).startswith(".nii"):
+    if is_nifti(path):
         return _read_nifti(path, time_index)
     stored = stored_volume(path, allow_outside)
     voxels = read_frame(stored, chosen_frame(path.name, stored.frames, time_index))
@@ -124,19 +125,12 @@ def quiet_itk() -> Iterator[None]:
 
 
 def _read_nifti(path: Path, time_index: int | None) -> Volume:
-    """Read the voxels ourselves and leave to ITK what the header says about their place."""
     header = nifti_header(path)
     if len(header.sizes) < 2:
         raise one_dimension(path)
     frame = chosen_frame(path.name, header.frames, time_index)
-    with tempfile.TemporaryDirectory() as folder:
-        alone = Path(folder) / "header.nii"
-        # The four bytes after the header say that no extension follows.
-        alone.write_bytes(header.raw + bytes(4))
-        with itk_errors(path):
-            reader = opened(alone, READERS[".nii"])
-    scan = scan_of(reader, nifti_voxels(path, header, frame), path)
-    return Volume(scan, text_fields(reader))
+    scan = placed_scan(path, header.place, nifti_voxels(path, header, frame), axes_of_space(header))
+    return Volume(scan, {"descrip": header.description})
 
 
 @contextmanager

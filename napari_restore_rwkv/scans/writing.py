@@ -18,7 +18,8 @@ import SimpleITK as sitk
 from ..errors import OutputError, ScanError
 from ..untrusted import json_object, read_regular
 from .geometry import is_orthonormal
-from .nifti import DESCRIPTION
+from .nifti import DESCRIPTION, HEADER_BYTES
+from .nifti_place import kept_place
 from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffi
         raise _incomplete(target, voxels.nbytes) from error
     if suffix.startswith(".nii"):
         _describe_nifti(scan, target)
+        _keep_matrices(scan, target)
     if packed:
         # On noisy scans the usual level 6 takes several times as long for files that are hardly smaller.
         with target.open("rb") as plain, gzip.open(folder / name, "wb", compresslevel=3) as stream:
@@ -166,6 +168,14 @@ def _describe_nifti(scan: Scan, path: Path) -> None:
     with path.open("r+b") as stream:
         stream.seek(start)
         stream.write(text.ljust(length, b"\0"))
+
+
+def _keep_matrices(scan: Scan, path: Path) -> None:
+    """Put both matrices and their codes into a NIfTI file as they were in the file of the scan, where it had one."""
+    with path.open("r+b") as stream:
+        header = stream.read(HEADER_BYTES)
+        stream.seek(0)
+        stream.write(kept_place(scan, header))
 
 
 def _verify(scan: Scan, voxels: np.ndarray, path: Path) -> None:

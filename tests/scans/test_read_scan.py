@@ -84,7 +84,9 @@ def test_a_missing_path_is_named(tmp_path):
 
 def test_an_unknown_suffix_lists_those_that_are_read(tmp_path):
     (tmp_path / "scan.tif").write_bytes(b"II*\0")
-    with pytest.raises(ScanError, match=r"scan\.tif is of no kind .* \.nii, \.nii\.gz, \.nrrd, \.nhdr, \.mha, \.mhd"):
+    with pytest.raises(
+        ScanError, match=r"scan\.tif is of no kind .* \.nii, \.nii\.gz, \.hdr, \.nrrd, \.nhdr, \.mha, \.mhd"
+    ):
         read_scan(tmp_path / "scan.tif")
 
 
