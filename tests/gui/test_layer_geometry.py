@@ -47,7 +47,7 @@ def voxels(rng):
 
 def world_mm(layer, index):
     """Where napari itself shows a voxel, as x, y, z in mm."""
-    unit = 1e-3 if "micro" in str(layer.units[0]) else 1.0
+    unit = 1e-3 if "micro" in str(layer.units[-1]) else 1.0
     return np.asarray(layer.data_to_world((*(0,) * (layer.ndim - 3), *index)))[-3:][::-1] * unit
 
 
