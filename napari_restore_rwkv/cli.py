@@ -1,6 +1,7 @@
 """The command line: ``restore-rwkv restore | verify | finalize | export | evaluate | simulate | finetune | doctor``.
 
-Exit codes: 0 done, 1 failed (one sentence on stderr says why and what to do), 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed (one sentence on stderr says why and what to do), 2 wrong usage, 130 stopped by Ctrl-C; 143
+and 129 by SIGTERM and SIGHUP, which clean up as Ctrl-C does.
 With ``--json`` stdout carries exactly one JSON object: the result, or ``{"error": ...}``. All else goes to stderr.
 """
 
@@ -9,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .commands.signals import ending_by_signals
 from .errors import RestoreError
 from .isolation import forget_working_folder
 from .parser import PROGRAM, build_parser
+from .scans.temporary import UNPACKED, remove_abandoned
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     forget_working_folder()
     arguments = build_parser().parse_args(argv)
+    with ending_by_signals() as signals:
+        remove_abandoned(Path(tempfile.gettempdir()), UNPACKED)
+        exit_code = _run(arguments)
+    return 128 + signals[0] if signals else exit_code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     before = _last_change(arguments)
     try:
         # What a library prints must not land between the caller and the JSON object.

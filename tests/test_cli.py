@@ -326,7 +326,7 @@ def test_ctrl_c_leaves_no_file_and_says_so(json_flag, scan_file, weights_file, t
 
 
 def test_a_result_that_was_complete_when_stopped_is_not_denied(run, monkeypatch, scan_file, weights_file, tmp_path):
-    def write_then_stop(scan, path):
+    def write_then_stop(scan, path, **_):
         if path.parent == tmp_path:
             path.write_bytes(b"complete")
             raise KeyboardInterrupt

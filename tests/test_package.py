@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "doctor": {"network", "scans", "metrics", "device"},
     "finetune_command": {"scans", "training"},
     "parser": {"commands", "doctor", "finetune_command"},
-    "cli": {"parser"},
+    "cli": {"commands", "parser", "scans"},
     "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "training"},
     "__main__": {"cli"},
     # The menu of public names: it imports a room only when a name is used.

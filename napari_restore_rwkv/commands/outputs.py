@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import OutputError
 from ..scans.files import write_scan
 from ..scans.scan import Scan
+from ..scans.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
@@ -34,9 +37,9 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
         if output.exists() and not overwrite:
             raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
         # A scan of one voxel, written for real, meets whatever would stop the result in the end.
-        with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as trial:
-            write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), Path(trial) / output.name)
-            beside = [path.name for path in Path(trial).iterdir() if path.name != output.name]
+        with TemporaryFolder(folder) as trial:
+            write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), trial / output.name)
+            beside = [path.name for path in trial.iterdir() if path.name != output.name]
         _check_beside(output, beside, overwrite)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from ..jobs.audit import check_place
 from ..jobs.ledger import Ledger
 from ..scans.export import check_large, export_scan
 from ..scans.files import write_scan
+from ..scans.temporary import TemporaryFolder
 from ..scans.volume_files import volume_suffix
 from ..scans.zarr_read import is_zarr
 from .outputs import check_output, check_space
@@ -25,6 +24,7 @@ from .terminal import note, watch
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator
+    from pathlib import Path
 
     from ..progress import Progress
     from ..scans.scan import Scan
@@ -66,34 +66,34 @@ def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     check_space(output, 2 * size if large else size)
     setup = prepare(arguments, scan, dtype)
     start = time.perf_counter()
-    restored = _restored_piecewise(scan, setup, output) if large else _restored(scan, setup, output)
+    restored = (_restored_piecewise if large else _restored)(scan, setup, output, arguments.overwrite)
     record = restored.metadata["restoration"]
     slices = record["slices"]
     values, end = setup.told(arguments, slices, time.perf_counter() - start, record)
     return values | {"intensity": record["intensity"]}, f"{output}: {slices} slices restored {end}", 0
 
 
-def _restored(scan: Scan, setup: Setup, output: Path) -> Scan:
+def _restored(scan: Scan, setup: Setup, output: Path, overwrite: bool) -> Scan:
     from ..restoration.restore import restore
 
     restored = watch(restore(scan, setup.network, **setup.options))
-    write_scan(restored, output)
+    write_scan(restored, output, overwrite=overwrite)
     return restored
 
 
-def _restored_piecewise(scan: Scan, setup: Setup, output: Path) -> Scan:
+def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool) -> Scan:
     """Restore a scan larger than memory into a zarr beside the output first, and that into the file."""
     from ..jobs.job import restore_to_zarr
 
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=output.parent) as folder:
-        place = Path(folder) / f"restored{ZARR_SUFFIX}"
+    with TemporaryFolder(output.parent) as folder:
+        place = folder / f"restored{ZARR_SUFFIX}"
         try:
             restored = watch(restore_to_zarr(scan, setup.network, place, **setup.options))
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(
                 f"nothing was written; a job with an OUTPUT ending in {ZARR_SUFFIX} can be continued"
             ) from stop
-        watch(export_scan(restored, output))
+        watch(export_scan(restored, output, overwrite=overwrite))
     return restored
 
 

@@ -64,7 +64,7 @@ def export_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
         return _export_dicom(arguments)
     check_output(arguments.file, arguments.output, arguments.overwrite)
     scan = watch(opening(arguments.output))
-    watch(export_scan(scan, arguments.file))
+    watch(export_scan(scan, arguments.file, overwrite=arguments.overwrite))
     return _told(arguments, scan, "")
 
 

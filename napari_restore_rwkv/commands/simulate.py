@@ -27,7 +27,7 @@ def simulate_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
 
     worse = watch(simulate(scan, arguments.task, seed=arguments.seed, strength=arguments.strength))
     record = worse.metadata["simulation"]
-    write_scan(worse, arguments.output)
+    write_scan(worse, arguments.output, overwrite=arguments.overwrite)
     beside = arguments.output.with_name(arguments.output.name + ".json")
     beside.write_text(json.dumps({"simulation": record}, indent=2) + "\n", encoding="utf-8")
     return (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from ..scans.file_lock import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,19 +92,9 @@ def _take(held: contextlib.ExitStack, path: Path, name: str, patience: float | N
 def _locked(number: int, name: str) -> bool:
     """Lock an open file unless another has locked it; closing it, or the end of the process, unlocks it."""
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return try_lock(number)
     except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}:
-            return False
         raise OutputError(
             f"{name} lies on a file system without locks ({error.strerror}), and two jobs could write at once; "
             "choose a folder on another one."
         ) from error
-    return True

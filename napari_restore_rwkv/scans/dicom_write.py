@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,9 +23,11 @@ from .dicom_values import stored_as
 from .durable import sync_file, sync_folder
 from .export import slabs_of
 from .scan import same_geometry
+from .temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     from .dicom_image import SeriesImage
@@ -88,8 +88,8 @@ def write_derived_series(
     steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]
     derivation = _derivation(record, max(steps), scan.unit)
     try:
-        with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder.parent) as name:
-            made = Path(name) / folder.name
+        with TemporaryFolder(folder.parent) as place:
+            made = place / folder.name
             made.mkdir()
             for index, values in _slices(scan):
                 file = made / f"{index + 1:04d}.dcm"
@@ -103,7 +103,7 @@ def write_derived_series(
                 raise OutputError(f"{folder.name} cannot be written: the slices came out in another place; try again.")
             sync_folder(made)
             check_new_folder(folder)
-            os.rename(made, folder)
+            _rename(made, folder)
             sync_folder(folder.parent)
     except OSError as error:
         free = shutil.disk_usage(folder.parent).free
@@ -112,6 +112,15 @@ def write_derived_series(
             "free); free some space or choose another folder."
         ) from error
     return max(steps)
+
+
+def _rename(made: Path, folder: Path) -> None:
+    try:
+        os.rename(made, folder)
+    except OSError as error:
+        if folder.exists():
+            raise OutputError(f"{folder} was made by another program meanwhile: give another name.") from error
+        raise
 
 
 def check_new_folder(folder: Path) -> None:

@@ -69,6 +69,32 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
+    """Give a finished file its name in the same file system, in one step that others see as a whole.
+
+    Raises
+    ------
+    FileExistsError
+        There is a file of this name already and it is not to be replaced; of several processes that give the same
+        name at the same time, all but one get this.
+    OSError
+        The file cannot be moved there.
+    """
+    if overwrite:
+        os.replace(file, target)
+        return
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links: whoever makes the empty file may replace it.
+        target.open("xb").close()
+        os.replace(file, target)
+    else:
+        file.unlink()
+
+
 def sha256_of(path: Path) -> str:
     """Digest of a file, read block by block."""
     digest = hashlib.sha256()

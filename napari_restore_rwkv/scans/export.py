@@ -8,24 +8,24 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..progress import Progress
-from .durable import sync_file
+from .durable import put_in_place, sync_file
 from .lazy import LARGE_BYTES
 from .nifti import nifti_header
 from .opening import opening
+from .temporary import TemporaryFolder
 from .volume_files import volume_suffix
 from .writing import our_record, write_scan
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from .scan import Scan
 
@@ -35,7 +35,9 @@ _MOST_NIFTI = 32767
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
 
 
-def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generator[Progress, None, None]:
+def export_scan(
+    scan: Scan, path: Path, *, large: int = LARGE_BYTES, overwrite: bool = True
+) -> Generator[Progress, None, None]:
     """Write a scan of any size; a small one as `write_scan` does, a large one slab by slab.
 
     Iterate it for `Progress` in slices. An existing file is replaced only once the new one is complete and checked.
@@ -48,6 +50,8 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
         As for `write_scan`; large scans go into .nii, .nii.gz and .mha.
     large
         Scans with more bytes of voxels than this are large.
+    overwrite
+        As for `write_scan`.
 
     Raises
     ------
@@ -56,12 +60,11 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
     """
     dtype = np.dtype(scan.voxels.dtype)
     if int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize <= large:
-        write_scan(scan, path)
+        write_scan(scan, path, overwrite=overwrite)
         return
     suffix = check_large(scan.shape, path)
     try:
-        with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as name:
-            folder = Path(name)
+        with TemporaryFolder(path.parent) as folder:
             plain = suffix.removesuffix(".gz")
             first = folder / f"first{plain}"
             write_scan(scan.with_voxels(np.asarray(scan.voxels[:1])), first)
@@ -77,11 +80,16 @@ def export_scan(scan: Scan, path: Path, *, large: int = LARGE_BYTES) -> Generato
             record = first.with_name(f"{first.name}.json")
             # As `write_scan` does: no record of ours may stay beside a file that it does not describe.
             stale = our_record(path)
-            os.replace(folder / path.name, path)
+            put_in_place(folder / path.name, path, overwrite)
             if record.exists():
                 os.replace(record, path.with_name(f"{path.name}.json"))
             elif stale is not None:
                 stale.unlink()
+    except FileExistsError as error:
+        raise OutputError(
+            f"{path.name} cannot be written: another program has written a file of that name meanwhile; choose another "
+            "folder or name."
+        ) from error
     except OSError as error:
         free = shutil.disk_usage(path.parent).free
         raise OutputError(

@@ -21,6 +21,7 @@ from .lazy import LazyVoxels
 from .nifti import NiftiHeader, nifti_header
 from .stored import frame_blocks, native
 from .streaming import scaled
+from .temporary import UNPACKED, TemporaryFolder
 from .unpacking import DEFLATE, unpacked
 from .volume_files import Volume
 from .zarr_read import read_zarr
@@ -57,8 +58,8 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     scan = layout.volume.scan
     place = Path(tempfile.gettempdir() if folder is None else folder)
     _check_room(path, layout.nbytes, place)
-    keep = tempfile.TemporaryDirectory(prefix="restore-rwkv-", dir=place, ignore_cleanup_errors=True)
-    target = Path(keep.name) / "staged.zarr"
+    keep = TemporaryFolder(place, UNPACKED)
+    target = keep.path / "staged.zarr"
     # One level is enough for what nobody looks at.
     slabs = replace(choose_layout(scan.shape, scan.voxels.dtype, 0), levels=1)
     create_image(target, scan, slabs)

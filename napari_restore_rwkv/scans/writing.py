@@ -17,9 +17,11 @@ import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
 from ..untrusted import json_object, read_regular
+from .durable import put_in_place
 from .geometry import is_orthonormal
 from .nifti import DESCRIPTION, HEADER_BYTES
 from .nifti_place import kept_place
+from .temporary import TemporaryFolder
 from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _CAUSES = {
     errno.EACCES: "there is no write permission for its folder",
     errno.EPERM: "there is no write permission for its folder",
     errno.EROFS: "its folder is read-only",
+    errno.EEXIST: "another program has written a file of that name meanwhile",
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "its folder does not exist",
     errno.EISDIR: "a folder has that name",
@@ -41,7 +44,7 @@ _CAUSES = {
 }
 
 
-def write_scan(scan: Scan, path: str | Path) -> None:
+def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
     """Write a scan with its exact geometry; an existing file is replaced only once the new one is complete.
 
     Where ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
@@ -54,6 +57,10 @@ def write_scan(scan: Scan, path: str | Path) -> None:
     path
         Where to; the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha or .mhd.
 
+    overwrite
+        Replace a file of this name; without it, of several processes that write the same new file one has its way and
+        the others are refused.
+
     Raises
     ------
     OutputError
@@ -64,8 +71,7 @@ def write_scan(scan: Scan, path: str | Path) -> None:
     voxels = _storable_voxels(scan, path)
     try:
         # Beside the target, because a file can only be moved at once within one file system.
-        with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as name:
-            folder = Path(name)
+        with TemporaryFolder(path.parent) as folder:
             _write_volume(scan, voxels, folder, path.name, suffix)
             _verify(scan, voxels, folder / path.name)
             restoration = scan.metadata.get("restoration")
@@ -75,7 +81,7 @@ def write_scan(scan: Scan, path: str | Path) -> None:
                 stale = None
             else:
                 stale = our_record(path)
-            _move_into_place(folder, path, stale)
+            _move_into_place(folder, path, stale, overwrite)
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
         raise OutputError(f"{path.name} cannot be written: {cause}; {_remedy(error.errno)}.") from error
@@ -217,7 +223,7 @@ def our_record(path: Path) -> Path | None:
     return beside if ours else None
 
 
-def _move_into_place(folder: Path, path: Path, stale: Path | None) -> None:
+def _move_into_place(folder: Path, path: Path, stale: Path | None, overwrite: bool) -> None:
     """Move the finished files beside `path`, the one with the final name last; take all back if one move fails.
 
     `stale` is a file that goes away with the old one.
@@ -240,12 +246,14 @@ def _move_into_place(folder: Path, path: Path, stale: Path | None) -> None:
             undo.append((stale, old / stale.name))
         for file in finished:
             target = path.parent / file.name
-            if file.name != path.name:
+            if file.name != path.name and overwrite:
                 kept = old / file.name if target.exists() else None
                 if kept is not None:
                     os.replace(target, kept)
                 undo.append((target, kept))
-            os.replace(file, target)
+            put_in_place(file, target, overwrite)
+            if not overwrite:
+                undo.append((target, None))
     except BaseException:
         for target, kept in undo:
             if kept is not None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..network.bundles import (
     read_bundle,
 )
 from ..network.checkpoint import Card, card_from
-from ..scans.durable import PARTIAL, sync_file
+from ..scans.durable import PARTIAL, put_in_place, sync_file
 from ..untrusted import json_object
 from ..user_folder import user_data_folder
 
@@ -148,19 +149,17 @@ def copy_bundle(source: Path, target: Path) -> Path:
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
     """Give a name to write to, which becomes that of the file in the end; if that fails, neither is left."""
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Made first, and only if there is none: two writers cannot both have the name.
-        path.open("xb").close()
+        if path.exists():
+            raise FileExistsError(path)
         try:
             yield partial
             sync_file(partial)
-            partial.replace(path)
-        except BaseException:
+            put_in_place(partial, path, overwrite=False)
+        finally:
             partial.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-            raise
     except FileExistsError as error:
         raise OutputError(f"{path.name} exists, and weights are never overwritten; give another name.") from error
     except OSError as error:
