@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
 from napari.utils import progress
+from napari.utils.notifications import show_info
 
 from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
 from .docking import find_panel, open_panel
-from .layers import image_to_scan, scan_to_layer
+from .layers import frames_to_layer, image_to_scan, scan_to_layer
 from .restore.comparison import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
 
+    from ..scans.frames import Frames
     from .restore.panel import RestorePanel
 
 PANEL, FINE_TUNE_PANEL = "Restore", "Fine-tune"
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
-DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
-PEEK_AT_FILES = 8
+PEEK_AT_FILES, PEEK_AT_FOLDERS = 8, 64
 SAMPLES = {
     "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose", "CT"),
     "ct_abdomen": ("ct_abdomen_dicom", "CT abdomen", "CT"),
@@ -52,12 +55,13 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 def read(path: str) -> list[LayerData]:
     """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left.
 
+    Several frames become one layer with four axes, several series a layer each.
     Zarr folders, HDF5 and large files stay where they are, and are read slice by slice when they are looked at.
     """
-    from ..scans.opening import opening
+    from ..scans.frames import opening_all
 
     file = Path(path)
-    steps = opening(file)
+    steps = opening_all(file)
     with ExitStack() as stack:
         bar = None
         try:
@@ -68,8 +72,17 @@ def read(path: str) -> list[LayerData]:
                     bar = stack.enter_context(progress(total=step.total, desc=f"unpacking {file.name}"))
                 bar.update(step.done - bar.n)
         except StopIteration as end:
-            scan = end.value
-    return [scan_to_layer(to_canonical(scan), stem(file))]
+            found = end.value
+    return [_layer_of(frames, file) for frames in found]
+
+
+def _layer_of(frames: Frames, file: Path) -> LayerData:
+    scan = frames.scans[0]
+    for words in scan.metadata.get("notes", ()):
+        show_info(f"{file.name}: {words}")
+    turned = replace(frames, scans=tuple(to_canonical(one) for one in frames.scans))
+    name = f"{stem(file)} {frames.title}".strip()
+    return frames_to_layer(turned, name) if len(frames.scans) > 1 else scan_to_layer(turned.scans[0], name)
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -174,13 +187,21 @@ def stem(path: Path) -> str:
 
 
 def _looks_like_dicom_folder(folder: Path) -> bool:
-    files = (entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith("."))
-    return any(_is_dicom(file) for _, file in zip(range(PEEK_AT_FILES), files, strict=False))
+    for seen, (place, folders, names) in enumerate(os.walk(folder), 1):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in sorted(names) if not name.startswith(".")][:PEEK_AT_FILES]:
+            if _is_dicom(Path(place) / name):
+                return True
+        if seen >= PEEK_AT_FOLDERS:
+            return False
+    return False
 
 
 def _is_dicom(file: Path) -> bool:
+    # It brings pydicom, which not every file is worth.
+    from ..scans.dicom_files import is_dicom
+
     try:
-        with file.open("rb") as stream:
-            return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
+        return file.is_file() and is_dicom(file)
     except OSError:
         return False

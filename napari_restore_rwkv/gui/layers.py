@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
 
+    from ..scans.frames import Frames
+
 RECORD = "restore_rwkv"
 ABDOMEN_WINDOW_HU = (-160.0, 240.0)
 PET_WINDOW_SUV = (0.0, 10.0)
@@ -89,6 +91,31 @@ def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:
         "metadata": {RECORD: remembered(scan, scan.shape, placed)},
     }
     return scan.voxels, attributes, "image"
+
+
+def frames_to_layer(frames: Frames, name: str) -> tuple[Any, dict[str, Any], str]:
+    """Return the layer data tuple that shows all frames of a scan, with axes t, z, y, x; see `scan_to_layer`."""
+    # It brings the readers.
+    from ..scans.frames import stacked
+
+    first = frames.scans[0]
+    data = stacked(frames)
+    _, attributes, kind = scan_to_layer(first, name)
+    placed = {
+        "scale": (1.0, *attributes["scale"]),
+        "translate": (0.0, *attributes["translate"]),
+        "units": ("pixel", *attributes["units"]),
+    }
+    record = {**remembered(first, data.shape, placed), "frames": list(frames.names)}
+    more = {"axis_labels": ("t", *AXES), "metadata": {RECORD: record}}
+    return data, {**attributes, **placed, **more}, kind
+
+
+def frame_name(layer: Layer, index: int) -> str:
+    """Return what a frame of a layer with four axes is called."""
+    names = layer.metadata.get(RECORD, {}).get("frames", ())
+    named = names[index] if index < len(names) else ""
+    return named or f"frame {index}"
 
 
 def source_of(layer: Layer) -> Path | None:

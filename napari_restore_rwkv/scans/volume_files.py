@@ -45,11 +45,14 @@ class SeveralFramesError(ScanError):
     ----------
     names
         What each frame is called; blank where the file does not say.
+    option
+        The keyword of `opening` that chooses one: "time_index" or "channel".
     """
 
-    def __init__(self, text: str, names: Sequence[str] = ()) -> None:
+    def __init__(self, text: str, names: Sequence[str], option: str = "time_index") -> None:
         super().__init__(text)
         self.names = tuple(names)
+        self.option = option
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,11 @@ def _chosen(path: Path, axis: str, size: int, index: int | None) -> int:
     if index is None:
         if size == 1:
             return 0
-        raise SeveralFramesError(f"{path.name} holds {size} {what}; choose one by its {option}, from 0 to {size - 1}.")
+        raise SeveralFramesError(
+            f"{path.name} holds {size} {what}; choose one by its {option}, from 0 to {size - 1}.",
+            [f"{'time' if axis == 't' else 'channel' if axis == 'c' else axis} {number}" for number in range(size)],
+            option.replace(" ", "_"),
+        )
     if not 0 <= index < size:
         raise ScanError(f"{path.name} holds {size} {what}, numbered from 0 to {size - 1}; there is none {index}.")
     return index

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from ...errors import CheckpointError, ScanError
 from ...tasks import TASKS, Task
 from ..form_parts import beside, choice, hint, small_button
-from ..layers import describe, layer_to_scan
+from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
 from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .comparison import is_result
@@ -264,7 +264,8 @@ class RestoreForm(QWidget):
     def _describe(self, event: Any = None) -> None:
         try:
             scan = self.scan()
-            self.about_scan.setText(describe(scan))
+            frame = "" if self.time_index is None else f" · {frame_name(self.layer, self.time_index)}"
+            self.about_scan.setText(f"{describe(scan)}{frame}")
             tell_slice_axis(self.axes, scan)
         except ScanError as error:
             self.about_scan.setText(str(error) if self._layers else "Open a scan, or a sample: File > Open Sample.")

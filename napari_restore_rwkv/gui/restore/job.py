@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...errors import ScanError
 from ...scans.slice_axis import choose_slice_axis
-from ..layers import layer_to_scan
+from ..layers import frame_name, layer_to_scan
 from ..worker import StepsWorker
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from .result import RestorationResult, ResultInMemory
@@ -226,7 +226,7 @@ class RestoreJob(QObject):
         if run.replaces is not None and run.replaces[1].restored in self._viewer.layers:
             self.comparison = run.replaces[1].with_result(run.result)
         else:
-            name = f"{layer.name} frame {run.options.time_index}" if layer.ndim == 4 else layer.name
+            name = f"{layer.name} {frame_name(layer, run.options.time_index or 0)}" if layer.ndim == 4 else layer.name
             self.comparison = add_result_layers(self._viewer, layer, run.result, name)
         self._results.add(run, self.comparison)
         # Of a job that goes on there is something to see already.

@@ -1,0 +1,110 @@
+"""All frames of a file or folder, and all series of a DICOM folder, for those who can show them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .dicom import scan_of_stack
+from .dicom_files import is_dicom
+from .dicom_series import SeveralSeriesError, read_series
+from .opening import opening
+from .volume_files import SeveralFramesError
+from .zarr_read import is_zarr
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from ..progress import Progress
+    from .scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The frames of one scan, which lie in the same place.
+
+    Attributes
+    ----------
+    scans
+        One for each frame, at least one.
+    names
+        What each is called, such as "TE 10 ms"; blank where it is the only one.
+    title
+        What tells this scan from the others in its folder; blank where it is the only one.
+    """
+
+    scans: tuple[Scan, ...]
+    names: tuple[str, ...]
+    title: str = ""
+
+
+def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
+    """Open whatever is in a file or folder; errors as from `opening`, where nothing has to be chosen.
+
+    Iterate it for `Progress`; the value of StopIteration has one entry for each series.
+    """
+    try:
+        return [(yield from _frames(path, {}))]
+    except SeveralSeriesError as several:
+        found = []
+        for series in several.series:
+            frames = yield from _frames(path, {"series": series.uid})
+            found.append(replace(frames, title=series.description or series.uid[-12:]))
+        return found
+
+
+class LazyFrames:
+    """Frames of lazy voxels as one array of shape (T, Z, Y, X), read no further than it is asked for."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._voxels = [scan.voxels for scan in frames.scans]
+        self.dtype = np.result_type(*(voxels.dtype for voxels in self._voxels))
+        self.shape = (len(self._voxels), *frames.scans[0].shape)
+        self.ndim = 4
+        self.size = int(np.prod(self.shape, dtype=np.int64))
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        words = index if isinstance(index, tuple) else (index,)
+        first, rest = (slice(None), words) if words[0] is Ellipsis else (words[0], words[1:] or (Ellipsis,))
+        if isinstance(first, slice):
+            return np.stack([np.asarray(voxels[rest], self.dtype) for voxels in self._voxels[first]])
+        return np.asarray(self._voxels[int(first)][rest], self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def stacked(frames: Frames) -> Any:
+    """Return the voxels of all frames, shape (T, Z, Y, X), in memory if all of them are."""
+    voxels = [scan.voxels for scan in frames.scans]
+    return np.stack(voxels) if all(isinstance(one, np.ndarray) for one in voxels) else LazyFrames(frames)
+
+
+def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Frames]:
+    try:
+        return Frames(((yield from opening(path, **options)),), ("",))
+    except SeveralFramesError as several:
+        if not is_zarr(path) and (path.is_dir() or is_dicom(path)):
+            return _dicom_frames(path, options.get("series"))
+        scans: list[Scan] = []
+        names: list[str] = []
+        for index, name in enumerate(several.names):
+            inner = yield from _frames(path, {**options, several.option: index})
+            scans += inner.scans
+            names += [", ".join(filter(None, (name or f"frame {index}", word))) for word in inner.names]
+        return Frames(tuple(scans), tuple(names))
+
+
+def _dicom_frames(path: Path, series: str | None) -> Frames:
+    """Read all frames of a series, whose files are looked through once."""
+    stacks = read_series(path, series)
+    scans = []
+    for stack in stacks.frames:
+        scan, kind = scan_of_stack(stack)
+        known = {"source": path.resolve().name, "modality_reason": kind.reason}
+        notes = {"notes": list(stacks.notes)} if stacks.notes else {}
+        scans.append(replace(scan, modality=kind.modality, unit=kind.unit, metadata={**known, **notes}))
+    return Frames(tuple(scans), stacks.names)
