@@ -12,7 +12,7 @@ from .dicom_files import is_dicom
 from .dicom_series import SeveralSeriesError, read_series
 from .opening import opening
 from .volume_files import SeveralFramesError
-from .zarr_read import is_zarr
+from .zarr_read import images_in, is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,8 +44,14 @@ class Frames:
 def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
     """Open whatever is in a file or folder; errors as from `opening`, where nothing has to be chosen.
 
-    Iterate it for `Progress`; the value of StopIteration has one entry for each series.
+    Iterate it for `Progress`; the value of StopIteration has one entry for each series or image.
     """
+    if len(images := images_in(path)) > 1:
+        several_images = []
+        for image in images:
+            frames = yield from _frames(image, {})
+            several_images.append(replace(frames, title=image.name))
+        return several_images
     try:
         return [(yield from _frames(path, {}))]
     except SeveralSeriesError as several:

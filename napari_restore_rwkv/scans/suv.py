@@ -5,6 +5,7 @@ The dose at the start of the scan is ``injected dose * 2 ** (-(start - injection
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-SUV_TAGS = (
+# Philips counts: what they are multiplied by to be SUV, or Bq/ml.
+_PHILIPS_SUV, _PHILIPS_ACTIVITY = 0x70531000, 0x70531009
+SUV_TAGS: tuple[str | int, ...] = (
+    _PHILIPS_SUV,
+    _PHILIPS_ACTIVITY,
     "AcquisitionDate",
     "AcquisitionTime",
     "CorrectedImage",
@@ -49,12 +54,41 @@ def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
     units = str(first.get("Units") or "")
     if units == "GML" and str(first.get("SUVType") or "BW") == "BW":
         return None, "SUV", "its values are SUV already"
+    if units == "CNTS":
+        return _philips_factor(slices)
     if units != "BQML":
         return None, "", f"its values are in units {units or '(blank)'}, which cannot be turned into SUV"
     try:
         return _factor(slices), "SUV", "its Bq/ml were turned into SUV by body weight and decay-corrected dose"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None, "Bq/ml", "its values stay in Bq/ml, because weight, dose, half-life or times are missing"
+
+
+def _philips_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
+    """Return the factor for counts; Philips scanners write it into attributes of their own."""
+    suv, activity = ({_positive(tags, key) for tags in slices} for key in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
+    if len(suv) == 1 and (factor := suv.pop()):
+        return factor, "SUV", "its counts were turned into SUV by the factor of the scanner"
+    if len(activity) == 1 and (factor := activity.pop()):
+        try:
+            whole = factor * _factor(slices)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return factor, "Bq/ml", "its counts were turned into Bq/ml by the factor of the scanner"
+        return whole, "SUV", "its counts were turned into SUV by the scanner's factor, body weight and dose"
+    return None, "", "its values are in units CNTS, without a factor that turns them into SUV"
+
+
+def _positive(tags: Dataset, key: int) -> float | None:
+    """Return a maker's own number, which may come as bytes; None where there is none above 0."""
+    if key not in tags:
+        return None
+    value = tags[key].value
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    try:
+        number = float(str(text).strip(" \0"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def _factor(slices: Sequence[Dataset]) -> float:

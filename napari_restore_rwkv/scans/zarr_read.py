@@ -6,6 +6,7 @@ What they cannot say (direction, modality, unit of the values) is in the attribu
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 OURS = "restore_rwkv"
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 _SPACE = ("z", "y", "x")
+# What bioformats2raw writes at the top of its folders of images, which are named by numbers.
+_COLLECTION = "bioformats2raw.layout"
+_NAMED = 10
 # Arrays of more files are not searched for missing ones.
 _MOST_KEYS = 200_000
 _MOST_VOXELS = 1 << 40
@@ -56,6 +60,34 @@ class _Place:
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a zarr array or group, of version 2 or 3."""
     return path.is_dir() and any((path / name).is_file() for name in _METADATA)
+
+
+def images_in(path: Path) -> list[Path]:
+    """Return the images of a collection that bioformats2raw has written, by number; none if this is no such folder."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            found = json.loads((path / name).read_bytes())
+            attributes = found.get("attributes", {}) if name == "zarr.json" else found
+            collection = _COLLECTION in attributes.get("ome", attributes)
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+        if collection:
+            numbered = [child for child in path.iterdir() if child.name.isdecimal() and is_zarr(child)]
+            return sorted(numbered, key=lambda child: int(child.name))
+    return []
+
+
+def _only_image(path: Path) -> Path:
+    images = images_in(path)
+    if len(images) == 1:
+        return images[0]
+    if not images:
+        raise ScanError(f"{path.name} is a collection of images without any; convert it again.")
+    names = ", ".join(child.name for child in images[:_NAMED])
+    raise ScanError(
+        f"{path.name} holds {len(images)} images ({names}{', ...' if len(images) > _NAMED else ''}); "
+        f"give one of them, such as {path.name}/{images[0].name}."
+    )
 
 
 def read_zarr(
@@ -97,6 +129,9 @@ def read_zarr(
     except Exception as error:
         raise _broken(path, "its metadata are missing or damaged") from error
     attributes: dict[str, Any] = dict(node.attrs)
+    if _COLLECTION in attributes.get("ome", attributes):
+        only = _only_image(path)
+        return read_zarr(only, time_index=time_index, channel=channel, allow_outside=allow_outside)
     ours = attributes.get(OURS, {})
     if isinstance(ours, Mapping) and ours.get("complete") is False:
         raise ScanError(
@@ -151,7 +186,7 @@ def _ome_place(path: Path, attributes: Mapping[str, Any]) -> _Place | None:
     try:
         images = ome.get("multiscales")
         if images is None:
-            if "plate" in ome or "well" in ome or "bioformats2raw.layout" in ome:
+            if "plate" in ome or "well" in ome:
                 raise ScanError(f"{path.name} holds several images (a plate or a collection); give one of them.")
             return None
         if len(images) != 1:

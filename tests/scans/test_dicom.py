@@ -277,3 +277,25 @@ def test_pet_in_other_units_is_left_as_it_is(tmp_path, pixels, units, unit):
     scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(Units=units)))
     assert scan.unit == unit
     np.testing.assert_allclose(scan.voxels, pixels * 2.5)
+
+
+@pytest.mark.parametrize(
+    ("factors", "unit", "factor"),
+    [
+        ({0x70531000: "0.002"}, "SUV", 0.002),
+        ({0x70531000: "0", 0x70531009: "1.5"}, "SUV", 1.5 * 80_000 / (400e6 * 2 ** (-3600 / 6586.2))),
+        ({0x70531009: "nan"}, "", 1.0),
+        ({0x70531000: "zzz"}, "", 1.0),
+    ],
+)
+def test_philips_counts_become_suv_where_the_factor_is_there(tmp_path, pixels, factors, unit, factor):
+    folder = write_series(tmp_path / "series", pixels, **pet_tags(Units="CNTS"))
+    for file in folder.iterdir():
+        data = pydicom.dcmread(file)
+        data.add_new(0x70530010, "LO", "Philips PET Private Group")
+        for tag, value in factors.items():
+            data.add_new(tag, "UN", value.encode())
+        data.save_as(file)
+    scan = read_scan(folder)
+    assert scan.unit == unit
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)

@@ -8,7 +8,9 @@ import zarr
 from zarrs import Reads, change_attributes, noise, ome
 
 from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.frames import opening_all
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.volume_files import SeveralFramesError
 from napari_restore_rwkv.scans.zarr_read import read_zarr
@@ -204,3 +206,38 @@ def test_the_attributes_of_others_are_not_ours(tmp_path):
     path = ome(tmp_path / "a.zarr", noise((2, 3, 4)), "zyx")
     change_attributes(path, lambda attributes: attributes | {"PatientName": "Doe"})
     assert "Doe" not in json.dumps(dict(open_scan(path).metadata))
+
+
+def collection(path, count, version="0.5"):
+    """As bioformats2raw writes: a group that says so, and images named by numbers in it."""
+    group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
+    says = {"bioformats2raw.layout": 3}
+    group.attrs.update({"ome": {"version": version, **says}} if version == "0.5" else says)
+    images = [noise((2, 3, 4), seed=number) for number in range(count)]
+    for number, voxels in enumerate(images):
+        ome(path / str(number), voxels, "zyx", version=version, scale=[2.0, 0.5, 0.5])
+    return images
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_only_image_of_a_collection_is_read(tmp_path, version):
+    [voxels] = collection(tmp_path / "scan.zarr", 1, version)
+    scan = open_scan(tmp_path / "scan.zarr")
+    np.testing.assert_array_equal(np.asarray(scan.voxels), voxels)
+    assert scan.spacing_mm == (2.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_several_images_of_a_collection_are_a_choice_and_all_can_be_opened(tmp_path, version):
+    images = collection(tmp_path / "scan.zarr", 11, version)
+    with pytest.raises(ScanError, match=r"scan\.zarr holds 11 images \(0, 1, 2, .*, 9, \.\.\.\); give one of them"):
+        open_scan(tmp_path / "scan.zarr")
+    found = finish(opening_all(tmp_path / "scan.zarr"))
+    assert [frames.title for frames in found] == [str(number) for number in range(11)]
+    np.testing.assert_array_equal(np.asarray(found[10].scans[0].voxels), images[10])
+
+
+def test_a_collection_without_images_is_refused(tmp_path):
+    collection(tmp_path / "scan.zarr", 0)
+    with pytest.raises(ScanError, match=r"scan\.zarr is a collection of images without any"):
+        open_scan(tmp_path / "scan.zarr")
