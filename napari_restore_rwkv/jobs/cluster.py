@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,7 +111,7 @@ class ClusterJob(ZarrJob):
             for _ in range(min(len(waiting), _UNITS_PER_WORKER * workers)):
                 hand_out()
             for future in flying:
-                unit = future.result()
+                unit = self._result(future)
                 future.release()
                 done += len(self.layout.slices(unit))
                 sent = yield Progress(done, total, f"unit {unit} saved by a worker", self.layout.region(unit))
@@ -119,6 +120,20 @@ class ClusterJob(ZarrJob):
                     hand_out()
         how = {"device": ledger.record["device"], "kernel": ledger.record["kernel"]}
         ledger.writer().add_run({**how, "execution": {"workers": workers}})
+
+    def _result(self, future: Any) -> int:
+        """Return the number of a finished unit; DeviceError where the scheduler or the workers are gone."""
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return int(future.result())
+        # What the scheduler forgets is cancelled; an error of our own function comes through as it is.
+        except (CommClosedError, KilledWorker, CancelledError, TimeoutError) as error:
+            raise DeviceError(
+                f"The scheduler at {self._address} or its workers have ended ({type(error).__name__}). What is "
+                "finished is kept: start them again, then give the same command with --resume."
+            ) from error
 
 
 def restore_unit(source: Source, output: str, unit: int) -> int:

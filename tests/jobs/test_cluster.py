@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from distributed import LocalCluster
-from small_jobs import lines, shards, small_ct
+from small_jobs import lines, shards, small_ct, small_network
 
 from napari_restore_rwkv.errors import DeviceError, OutputError
 from napari_restore_rwkv.jobs import cluster as cluster_module
@@ -123,3 +123,25 @@ def test_the_command_line_shares_the_work_and_says_where_to_watch(run, workers, 
     assert "2 workers, dashboard at http" in err
     assert "complete, 80 slices in" in out
     assert finish(verify(tmp_path / "restored.ome.zarr")).sound
+
+
+@pytest.mark.parametrize("kind", ["CommClosedError", "KilledWorker", "FutureCancelledError"])
+def test_a_scheduler_that_ends_is_told_in_words(tmp_path, kind):
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    errors = {
+        "CommClosedError": CommClosedError("closed"),
+        "KilledWorker": KilledWorker("unit", None, 3),
+        "FutureCancelledError": FutureCancelledError("unit", "lost"),
+    }
+
+    class Lost:
+        def result(self):
+            raise errors[kind]
+
+    source = Source("scan.mha", "ct-denoise")
+    job = ClusterJob("tcp://gone:1", source, small_ct(), small_network(), tmp_path / "restored.ome.zarr")
+    with pytest.raises(DeviceError, match=rf"scheduler at tcp://gone:1 or its workers have ended \({kind}\).*--resume"):
+        job._result(Lost())
