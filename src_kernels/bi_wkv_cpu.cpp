@@ -2,12 +2,12 @@
 // out among threads. Results do not depend on the number of threads.
 
 #include "bi_wkv_cpu.h"
+#include "instruction_set.h"
+#include "thread_pool.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -38,19 +38,6 @@ constexpr double kMaxExponentPerChunk = 24.0;
 
 // Below this many array elements a thread costs more than it saves.
 constexpr int64_t kElementsPerThread = 1 << 16;
-
-// The best that the processor has, or less where the environment asks for it: so every copy can be tested on one machine.
-const char* instruction_set() {
-#ifdef BI_WKV_X86_DISPATCH
-    const char* wanted = std::getenv("BI_WKV_INSTRUCTION_SET");
-    const auto allowed = [wanted](const char* name) { return wanted == nullptr || std::strcmp(wanted, name) == 0; };
-    if (allowed("AVX-512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        return "AVX-512";
-    if (allowed("AVX2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "AVX2";
-#endif
-    return "baseline";
-}
 
 template <class Real>
 Passes<Real> best_passes() {
@@ -106,14 +93,11 @@ std::vector<Block<Real>> make_blocks(const Problem<Real>& p) {
     return blocks;
 }
 
-// Call work(i) for every i in [0, count). OpenMP, because torch uses it too: the idle threads of a second pool would keep
-// the processor busy waiting just when the first one wants it.
+// Call work(i) for every i in [0, count), in runs long enough that taking one costs nothing.
 template <class Work>
-void in_parallel(int64_t count, [[maybe_unused]] int threads, Work work) {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static) num_threads(threads)
-#endif
-    for (int64_t i = 0; i < count; ++i) work(i);
+void in_parallel(int64_t count, int threads, Work work) {
+    const int64_t grain = std::max<int64_t>(1, count / (int64_t(8) * threads));
+    restore_threads::for_each_unit(count, grain, threads, [&](int64_t i, int) { work(i); });
 }
 
 template <class Real>

@@ -5,11 +5,25 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "bi_wkv_cpu.h"
 
 namespace bi_wkv {
 namespace {
+
+#define RESTORE_INLINE inline __attribute__((always_inline))
+
+template <class Function, int... indices>
+RESTORE_INLINE void unrolled(Function& function, std::integer_sequence<int, indices...>) {
+    (function(std::integral_constant<int, indices>{}), ...);
+}
+
+// Call function(0), ..., function(count - 1), each with a constant: arrays so indexed live in registers.
+template <int count, class Function>
+RESTORE_INLINE void unrolled(Function function) {
+    unrolled(function, std::make_integer_sequence<int, count>{});
+}
 
 template <class Real>
 struct Lanes {
@@ -20,48 +34,55 @@ struct Lanes {
 
     Lanes() : part{} {}
     Lanes(Real value) {  // implicit, so that numbers mix with lanes as they do with numbers
-        for (Vector& p : part) p = Vector{} + value;
+        // Minus zero, not plus: that is the value itself whatever its sign, so no subtraction is left of it.
+        unrolled<kVectors>([&](auto i) __attribute__((always_inline)) { part[i] = value - Vector{}; });
     }
 
     template <class Operation>
-    static Lanes each(Operation operation) {
+    static RESTORE_INLINE Lanes each(Operation operation) {
         Lanes result;
-        for (int i = 0; i < kVectors; ++i) result.part[i] = operation(i);
+        // A loop would index at run time, and keep the lanes in memory.
+        unrolled<kVectors>([&](auto i) __attribute__((always_inline)) { result.part[i] = operation(i); });
         return result;
     }
 
-    friend Lanes operator+(const Lanes& a, const Lanes& b) {
-        return each([&](int i) { return a.part[i] + b.part[i]; });
+    friend RESTORE_INLINE Lanes operator+(const Lanes& a, const Lanes& b) {
+        return each([&](int i) __attribute__((always_inline)) { return a.part[i] + b.part[i]; });
     }
-    friend Lanes operator-(const Lanes& a, const Lanes& b) {
-        return each([&](int i) { return a.part[i] - b.part[i]; });
+    friend RESTORE_INLINE Lanes operator-(const Lanes& a, const Lanes& b) {
+        return each([&](int i) __attribute__((always_inline)) { return a.part[i] - b.part[i]; });
     }
-    friend Lanes operator*(const Lanes& a, const Lanes& b) {
-        return each([&](int i) { return a.part[i] * b.part[i]; });
+    friend RESTORE_INLINE Lanes operator*(const Lanes& a, const Lanes& b) {
+        return each([&](int i) __attribute__((always_inline)) { return a.part[i] * b.part[i]; });
     }
-    friend Lanes operator/(const Lanes& a, const Lanes& b) {
-        return each([&](int i) { return a.part[i] / b.part[i]; });
+    friend RESTORE_INLINE Lanes operator/(const Lanes& a, const Lanes& b) {
+        return each([&](int i) __attribute__((always_inline)) { return a.part[i] / b.part[i]; });
     }
-    friend Lanes larger(const Lanes& a, const Lanes& b) {
-        return each([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
+    friend RESTORE_INLINE Lanes larger(const Lanes& a, const Lanes& b) {
+        return each([&](int i) __attribute__((always_inline)) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
     }
-    Lanes operator-() const {
-        return each([&](int i) { return -part[i]; });
+    RESTORE_INLINE Lanes operator-() const {
+        return each([&](int i) __attribute__((always_inline)) { return -part[i]; });
     }
-    Lanes& operator+=(const Lanes& other) { return *this = *this + other; }
-    Lanes& operator*=(const Lanes& other) { return *this = *this * other; }
+    RESTORE_INLINE Lanes& operator+=(const Lanes& other) { return *this = *this + other; }
+    RESTORE_INLINE Lanes& operator*=(const Lanes& other) { return *this = *this * other; }
 };
 
 template <class Real>
-inline Lanes<Real> load(const Real* from) {
+RESTORE_INLINE Lanes<Real> load(const Real* from) {
     Lanes<Real> lanes;
-    memcpy(lanes.part, from, sizeof lanes.part);
+    // Vector by vector: all at once may be copied in smaller pieces, and reading those back as a vector stalls.
+    unrolled<Lanes<Real>::kVectors>([&](auto i) __attribute__((always_inline)) {
+        memcpy(&lanes.part[i], from + i * kLanes / Lanes<Real>::kVectors, sizeof lanes.part[i]);
+    });
     return lanes;
 }
 
 template <class Real>
-inline void store(const Lanes<Real>& lanes, Real* to) {
-    memcpy(to, lanes.part, sizeof lanes.part);
+RESTORE_INLINE void store(const Lanes<Real>& lanes, Real* to) {
+    unrolled<Lanes<Real>::kVectors>([&](auto i) __attribute__((always_inline)) {
+        memcpy(to + i * kLanes / Lanes<Real>::kVectors, &lanes.part[i], sizeof lanes.part[i]);
+    });
 }
 
 template <class To, class From>
@@ -105,12 +126,12 @@ constexpr double kInverseFactorials[] = {
 // e^x, exactly 0 below the normal range and finite above it; at most 2 units in the last place elsewhere: e^x = 2^n e^r
 // with |r| <= ln 2 / 2, and e^r from its series.
 template <class Real>
-inline Lanes<Real> exp_of(const Lanes<Real>& exponent) {
+RESTORE_INLINE Lanes<Real> exp_of(const Lanes<Real>& exponent) {
     typedef ExponentialOf<Real> Constants;
     typedef typename Lanes<Real>::Vector Vector;
     typedef typename Constants::Integer Integers __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
     const Vector lowest = Vector{} + Constants::kLowest, highest = Vector{} + Constants::kHighest;
-    return Lanes<Real>::each([&](int i) {
+    return Lanes<Real>::each([&](int i) __attribute__((always_inline)) {
         Vector x = exponent.part[i] < lowest ? lowest : exponent.part[i];
         x = x > highest ? highest : x;
         const Vector shifted = x * Real(1.4426950408889634) + Constants::kRounder;

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import fused_cpu
 from .bi_wkv import kernel_in_use, re_wkv
 from .strips import block_in_strips
 
@@ -135,6 +136,9 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """x + gamma_1 SpatialMix(LN(x)), then x + gamma_2 ChannelMix(LN(x))."""
 
+    # Set in a fused network: where `fused_cpu` can, it does the work.
+    fused = False
+
     def __init__(self, channels: int, operator: ReWKV = re_wkv) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(channels)
@@ -146,6 +150,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
+        if self.fused and (result := fused_cpu.block(self, x)) is not None:
+            return result
         x = torch.addcmul(x, self.gamma1, self.att(self.ln1(x)))
         return torch.addcmul(x, self.gamma2, self.ffn(self.ln2(x)))
 
@@ -153,17 +159,23 @@ class Block(nn.Module):
 class Downsample(nn.Module):
     """Halve both sides and double the channels."""
 
+    fused = False
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to (B, Y/2, X/2, 2C)."""
+        if self.fused and (result := fused_cpu.downsample(self, self.body[0], x)) is not None:
+            return result
         return _shift(self.body, x).contiguous()
 
 
 class Upsample(nn.Module):
     """Double both sides and halve the channels."""
+
+    fused = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,6 +183,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to (B, 2Y, 2X, C/2)."""
+        if self.fused and (result := fused_cpu.upsample(self, self.body[0], x)) is not None:
+            return result
         return _shift(self.body, x).contiguous()
 
 
@@ -318,7 +332,7 @@ class RestoreRWKV(nn.Module):
             (self.up3_2, self.reduce_chan_level2, self.decoder_level2),
             (self.up2_1, nn.Identity(), self.decoder_level1 + self.refinement),
         ):
-            x = _shift(reduce, torch.cat((up(x), skips.pop()), dim=3)).contiguous()
+            x = _joined(reduce, up(x), skips.pop(), fused=up.fused)
             for block in blocks:
                 x = run(block, x)
                 yield x
@@ -342,9 +356,14 @@ class RestoreRWKV(nn.Module):
         return self.turns * sum(isinstance(module, Block) for module in self.modules()) + 1
 
     def fused(self) -> RestoreRWKV:
-        """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients."""
+        """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients.
+
+        On a processor its parts are computed by `fused_cpu` where that can.
+        """
         network = deepcopy(self)
         for module in list(network.modules()):
+            if isinstance(module, Block | Downsample | Upsample):
+                module.fused = True
             if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
                 module.omni_shift = module.omni_shift.folded()
         return network.requires_grad_(False).eval()
@@ -354,6 +373,13 @@ def kernel_of(network: nn.Module, device: torch.device) -> str:
     """Name of the kernel that computes a network's attention on a device; "no kernel" where it has no attention."""
     has_attention = any(isinstance(part, SpatialMix) for part in network.modules())
     return kernel_in_use(device).name if has_attention else "no kernel"
+
+
+def _joined(reduce: nn.Module, x: Tensor, skip: Tensor, *, fused: bool) -> Tensor:
+    """Two maps (B, Y, X, C) side by side, reduced to as many channels as the level has."""
+    if fused and (result := fused_cpu.join(reduce, x, skip)) is not None:
+        return result
+    return _shift(reduce, torch.cat((x, skip), dim=3)).contiguous()
 
 
 def _padded(image: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import fused_cpu
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,6 +32,9 @@ def block_in_strips(block: Block, x: Tensor) -> Tensor:
     Where a product of matrices does not depend on how many rows it has (measured so on the processor), the result is
     the same to the last bit.
     """
+    # That needs even less memory, and the result has to be the same whichever way was chosen.
+    if block.fused and (result := fused_cpu.block(block, x)) is not None:
+        return result
     att, ffn = block.att, block.ffn
     k, v = torch.empty_like(x), torch.empty_like(x)
     for rows, shifted in _shifted_strips(block.ln1, att.omni_shift, x):

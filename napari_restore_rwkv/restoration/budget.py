@@ -8,8 +8,10 @@ map, these are alive at its two peaks:
     channel mix   the block's input before and after attention, normalised and shifted                 4 M
                   and the hidden layer, four times as wide, before and after it is squared             8 M
 
-In strips the first is the block's input, k, v and the result along rows, 4 M; the second needs no more. Besides, a map
-of the level before is still held, M / 4, and a few images of one channel. A test measures that this is so.
+On a processor a block in one call of the fused kernel takes its input and three maps, 4 M, and what the scans hand on,
+in strips or not. In strips of the plain modules the first is the block's input, k, v and the result along rows, 4 M;
+the second needs no more. Besides, a map of the level before is still held, M / 4, and a few images of one channel. A
+test measures that this is so.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..network.bi_wkv import kernel_in_use
+from ..network.fused_cpu import bytes_of_block
 from ..network.model import SIDE_MULTIPLE
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ _PORTABLE_MAPS = 16.25
 # Where the operator works in float32 only, it converts keys and values, and its result back.
 _CONVERTED_MAPS = 3
 _IMAGES = 8
+# The image, and the same padded.
+_FUSED_IMAGES = 2
 # Batches gain nothing beyond this many pixels, eight slices of 512 x 512, and the slice on screen would wait longer.
 _MOST_PIXELS = 1 << 21
 # Leaves room for what the estimate cannot know: other programs, a viewer's textures, fragments.
@@ -52,6 +57,9 @@ def bytes_per_slice(network: RestoreRWKV, height: int, width: int, *, in_strips:
     pixels = (height + -height % SIDE_MULTIPLE) * (width + -width % SIDE_MULTIPLE)
     channels = 2 * network.patch_embed.out_channels
     size = weight.element_size()
+    fused = bytes_of_block(network, height + -height % SIDE_MULTIPLE, width + -width % SIDE_MULTIPLE)
+    if fused is not None:
+        return int(fused + pixels * (channels * size / 4 + _FUSED_IMAGES * _FLOAT32))
     attention = (4 if in_strips else 6) * size + _operator_bytes(weight.device, size)
     # A processor works on a few rows of the hidden layer at a time.
     mix = 0 if in_strips or weight.device.type == "cpu" else 12 * size

@@ -11,6 +11,7 @@ import torch
 
 from napari_restore_rwkv.network import bi_wkv
 from napari_restore_rwkv.network.bi_wkv import KernelStatus
+from napari_restore_rwkv.network.fused_cpu import SWITCH
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration import budget
 from napari_restore_rwkv.restoration.budget import bytes_per_slice, slices_at_once
@@ -44,11 +45,15 @@ def last(results):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("in_strips", [False, True])
-def test_the_estimate_is_what_a_processor_takes(size, in_strips, monkeypatch):
+@pytest.mark.parametrize("fused", ["0", "1"])
+def test_the_estimate_is_what_a_processor_takes(size, in_strips, fused, monkeypatch):
+    monkeypatch.setenv(SWITCH, fused)
     # As on slices that are large beside a strip.
     monkeypatch.setattr("napari_restore_rwkv.network.strips.HIDDEN_VALUES_OF_A_STRIP", 1 << 14)
     network, image = network_and_image(*size)
     with torch.inference_mode():
+        # The fused kernel's own copy of the weights is made with the first slice, and kept.
+        network(image[..., :8, :8])
         taken = most_allocated(lambda: last(network.stages(image, in_strips=in_strips)))
     assert taken == pytest.approx(bytes_per_slice(network, *size[3:], in_strips=in_strips), rel=0.04)
 
@@ -65,6 +70,7 @@ def test_the_estimate_is_what_a_gpu_takes_that_works_on_whole_maps(size, monkeyp
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_estimate_is_what_the_portable_operator_takes(size, precision, monkeypatch):
+    monkeypatch.setenv(SWITCH, "0")
     monkeypatch.setattr(bi_wkv, "_has_cpu_kernel", lambda k: False)
     network, image = network_and_image(*size)
     network = converted(network, precision)
@@ -72,6 +78,14 @@ def test_the_estimate_is_what_the_portable_operator_takes(size, precision, monke
         taken = most_allocated(lambda: network(image))
     # A device without a compiled kernel.
     assert taken == pytest.approx(bytes_per_slice(copy.deepcopy(network).to("meta"), *size[3:]), rel=0.04)
+
+
+@pytest.mark.parametrize("side", [64, 200, 1000])
+def test_the_fused_kernel_takes_less_than_strips(side, monkeypatch):
+    network = RestoreRWKV.light().fused()
+    fused = bytes_per_slice(network, side, side)
+    monkeypatch.setenv(SWITCH, "0")
+    assert fused < bytes_per_slice(network, side, side, in_strips=True)
 
 
 def test_short_numbers_take_what_is_estimated_on_a_processor_that_converts_them():
@@ -155,7 +169,8 @@ print(json.dumps([taken, whole_in_strips, taken_in_strips, in_strips, bool((limi
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the size of a process, and limits it, this way")
 def test_a_process_takes_what_was_estimated_and_with_less_memory_gives_the_same_result_in_strips():
     # Each buffer is mapped and unmapped on its own, so that the process is as large as what it uses.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    # The fused kernel needs less than strips do, and has none.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", SWITCH: "0"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
     taken, whole_in_strips, taken_in_strips, in_strips, same = json.loads(done.stdout)
