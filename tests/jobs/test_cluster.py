@@ -33,7 +33,7 @@ def workers():
 @pytest.fixture
 def source(tmp_path, weights_file):
     file = tmp_path / "scan.mha"
-    write_scan(small_ct(slices=2 * UNITS, side=30), file)
+    write_scan(small_ct(slices=2 * UNITS, side=32), file)
     return Source(str(file), str(weights_file), device="cpu")
 
 
