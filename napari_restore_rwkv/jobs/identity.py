@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.checkpoint import KEEPS_MEASURED, TURNS
+from ..network.checkpoint import KEEPS_MEASURED, OWN_ERROR, TURNS
 from ..network.model import kernel_of
 from ..progress import Progress
 from ..restoration.consistency import keeps_measured
+from ..restoration.noise import own_error
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
         TURNS: getattr(network, TURNS, 1),
+        # Left out where it is zero, as in ledgers that are older than it is.
+        **({OWN_ERROR: own} if (own := own_error(network)) else {}),
     }
 
 

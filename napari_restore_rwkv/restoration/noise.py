@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ScanError
+from ..network.checkpoint import OWN_ERROR
 from ..scans.noise import estimate_noise, slice_noise
 from .context import uses_context
 
@@ -46,6 +47,24 @@ def measured_noise(scan: Scan, axis: int) -> Noise | None:
         return estimate_noise(scan, axis)
     except ScanError:
         return None
+
+
+def share_to_remove(network: nn.Module, noise: float | None) -> float:
+    """Return which part of its change a network should make to a scan of this noise, 0 to 1.
+
+    A network is itself off by some e where there is nothing to remove. Of two estimates of a voxel, as it was measured
+    with the error sigma and as it was restored with the error e, the best mean takes the restored one with the weight
+    sigma^2 / (sigma^2 + e^2): almost all of it in a noisy scan, little where there was little noise. 1 where the noise
+    is unknown, or the card of the network does not say how far it is off.
+    """
+    own = own_error(network)
+    return 1.0 if noise is None or own == 0 else noise**2 / (noise**2 + own**2)
+
+
+def own_error(network: nn.Module) -> float:
+    """Return how far a network is off where there is no noise, in the unit of the scan; 0 if its card does not say."""
+    details = getattr(getattr(network, "card", None), "details", {})
+    return float(details.get(OWN_ERROR, 0.0))
 
 
 def limited_removal(image: np.ndarray, restored: np.ndarray, noise: float, modality: str | None) -> np.ndarray:

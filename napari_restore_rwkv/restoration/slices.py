@@ -16,7 +16,7 @@ from .context import network_input
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
-from .noise import limited_removal
+from .noise import limited_removal, share_to_remove
 from .precision import EXACT, converted, deviation
 
 if TYPE_CHECKING:
@@ -133,10 +133,11 @@ def result_of(values: np.ndarray, image: np.ndarray, network: nn.Module, plan: P
     restored = in_units(values, image, plan.intensity, network)
     if plan.noise is not None:
         restored = limited_removal(image, restored, plan.noise, plan.modality)
-    if plan.strength == 1:
+    part = plan.strength * share_to_remove(network, plan.noise)
+    if part == 1:
         return restored
     change = restored - image.astype(np.float32)
-    return np.where(np.isfinite(change), restored + np.float32(plan.strength - 1) * change, restored)
+    return np.where(np.isfinite(change), restored + np.float32(part - 1) * change, restored)
 
 
 def executor_for(network: nn.Module, plan: Plan) -> Executor:

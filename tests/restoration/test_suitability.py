@@ -5,12 +5,13 @@ import pytest
 from torch import nn
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.network.checkpoint import Card
+from napari_restore_rwkv.network.checkpoint import OWN_ERROR, Card
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.noise import known_noise, limited_removal
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.noise import known_noise, limited_removal, share_to_remove
+from napari_restore_rwkv.restoration.restore import restore, restore_slice
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR, suitability
+from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.noise import Noise
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -105,3 +106,15 @@ def test_noise_is_measured_only_for_networks_that_ask_for_it(rng, tiny_network):
     assert known_noise(scan, asking, 0, 7) == 7.0
     # Too small to be measured.
     assert known_noise(Scan(scan.voxels[:, :8, :8], modality="CT"), asking, 0, None) is None
+
+
+def test_the_less_noise_there_is_the_less_of_the_change_is_made(rng):
+    network = Smoothing()
+    scan = Scan(rng.integers(-500, 500, (1, 64, 64)).astype(np.float32), modality="CT")
+    whole = finish(restore(scan, network)).voxels - scan.voxels
+    network.card = Card("own", details={OWN_ERROR: 5.0})
+    assert [share_to_remove(network, noise) for noise in (0, 5, 500, None)] == pytest.approx([0, 0.5, 1, 1], abs=1e-3)
+    rule = choose_intensity(scan)
+    half = restore_slice(scan.voxels[0], network, rule, noise=5.0)
+    removed = limited_removal(scan.voxels[0], scan.voxels[0] + whole[0], 5.0, None) - scan.voxels[0]
+    np.testing.assert_allclose(half - scan.voxels[0], removed / 2, atol=1e-2)

@@ -36,7 +36,7 @@ WINDOW_HU = (-160.0, 240.0)
 CROPS = ((64, 8), (96, 4), (128, 2), (160, 2), (256, 1), (0, 1))
 CROP_ODDS = (0.24, 0.28, 0.24, 0.12, 0.08, 0.04)
 # Of the noise of the kernels in training, in cycles per pixel, as `scans.noise` measures it.
-MEAN_FREQUENCIES = (0.06, 0.42)
+MEAN_FREQUENCIES = (0.05, 0.46)
 # A reader of the scan measures its noise, and not to the last digit; sometimes not at all.
 _MISJUDGED, _NOISE_UNKNOWN = 0.12, 0.1
 # Visibility of a probe at which it counts half.
@@ -244,7 +244,7 @@ RECIPE = Recipe(
     stage="ct-denoise",
     start_from=_FIRST_STAGE,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=1500, learning_rate=4e-4),
+    options=TrainingOptions(steps=1000, learning_rate=4e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",
