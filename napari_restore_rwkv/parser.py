@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_restore(commands, [device, common])
     _add_jobs(commands, [common])
     _add_evaluate(commands, [common])
+    _add_report(commands, [common])
     _add_simulate(commands, [common])
     _add_finetune(commands, [device, common])
     _add_doctor(commands, [device, common])
@@ -177,6 +178,20 @@ def _add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_evaluate)
 
 
+def _add_report(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("report", parents=parents, help="what a restoration did to a scan, slice by slice")
+    parser.add_argument("input", type=path, metavar="INPUT", help="the scan before")
+    parser.add_argument("restored", type=path, metavar="RESTORED", help="the scan after")
+    parser.add_argument("--reference", type=path, metavar="REFERENCE", help="the scan that it should be, if any")
+    parser.add_argument(
+        "--output", type=path, nargs="+", metavar="FILE", help="pages and figures to write: .png, .pdf, .json"
+    )
+    parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    _allow_outside_files(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.set_defaults(run=_report)
+
+
 def _add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("simulate", parents=parents, help="make a good scan worse, to try restoration out")
     parser.add_argument("input", type=path, metavar="INPUT", help="a good scan: NIfTI, NRRD, MHA/MHD or DICOM folder")
@@ -242,6 +257,12 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .commands.evaluate import evaluate_files
 
     return evaluate_files(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    from .commands.report import report_files
+
+    return report_files(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ from ..image_quality.contrast import disc
 from ..scans.smoothing import box_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 LEAST_SIDE = 64
@@ -34,10 +37,10 @@ _MEDIAN_OF_NORMAL = 0.6745
 # Where the spectrum is next to nothing, rounding would decide.
 _LEAST_POWER = 0.001
 # Largest |z| of pure noise, on slices of 256 x 256 and more: calibrated by tests/reliability/test_removed.py.
-DOUBTFUL, CERTAIN = 5.6, 7.0
+DOUBTFUL, CERTAIN = 5.3, 6.5
 _BIASED = 0.15  # of the deviation
 _MOST_PLACES, _APART = 8, 12
-_BODY, _RIM = 0.1, 16
+_BODY, _RIM, _EDGE = 0.1, 16, 4
 
 
 class Verdict(Enum):
@@ -100,7 +103,7 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
         )
     restored = np.nan_to_num(after.astype(np.float64))
     removed = np.nan_to_num(before.astype(np.float64) - after)
-    inside = _body(restored)
+    inside = _body(restored) & ~_cut_off(np.nan_to_num(before))
     values = removed[inside]
     bias, deviation = float(values.mean()), float(values.std())
     if deviation == 0:
@@ -126,7 +129,7 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
     # Outside the body, too: noise that was cut off at its edge would look like structure there.
     everywhere = np.ones(removed.shape, bool)
     centred = removed - removed[inside].mean()
-    even = centred / _local_deviation(centred, everywhere, 1e-2 * float(centred[inside].std()))
+    even = centred / _local_deviation(centred, everywhere, 1e-2 * float(centred[inside].std()), np.nanmax)
     power, spectrum = _spectrum(even, inside), np.fft.fft2(even)
     best = np.zeros_like(even)
     for radius in _RADII:
@@ -134,13 +137,18 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
         found = np.fft.ifft2(spectrum * np.conj(pattern) / power).real
         found /= np.sqrt((np.abs(pattern) ** 2 / power).mean())
         # Where streaks turn the spectrum, more passes the filter than on average.
-        found /= _local_deviation(found, inside, _LEAST_PASSED)
+        found /= _local_deviation(found, inside, _LEAST_PASSED, partial(np.nanquantile, q=0.8))
         best = np.where(np.abs(found) > np.abs(best), found, best)
     return np.where(inside, best, 0.0)
 
 
-def _local_deviation(values: np.ndarray, inside: NDArray[np.bool_], least: float) -> NDArray[np.float64]:
-    """Deviation of normal values around each pixel, by medians, so that a small structure does not count."""
+def _local_deviation(
+    values: np.ndarray, inside: NDArray[np.bool_], least: float, summary: Callable[..., np.ndarray]
+) -> NDArray[np.float64]:
+    """Deviation around each pixel, by medians of blocks, so that a small structure does not count.
+
+    Of the blocks around a pixel `summary` is taken: at the edge of a streak noise may be as strong as inside it.
+    """
     known = np.where(inside, np.abs(values), np.nan)
     rows, columns = (-(-length // _LOCAL) for length in values.shape)
     pads = [(0, rows * _LOCAL - values.shape[0]), (0, columns * _LOCAL - values.shape[1])]
@@ -150,7 +158,7 @@ def _local_deviation(values: np.ndarray, inside: NDArray[np.bool_], least: float
         warnings.simplefilter("ignore", RuntimeWarning)
         medians = np.nanmedian(blocks, axis=(2, 3))
         around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
-        medians = np.nanmedian(around, axis=(2, 3))
+        medians = summary(around, axis=(2, 3))
     overall = np.median(known[inside])
     medians = np.where(np.isfinite(medians), medians, overall) / _MEDIAN_OF_NORMAL
     whole = np.kron(medians, np.ones((_LOCAL, _LOCAL)))[: values.shape[0], : values.shape[1]]
@@ -191,10 +199,15 @@ def _disc_at_origin(shape: tuple[int, ...], radius: float) -> NDArray[np.float64
 def _body(image: np.ndarray) -> NDArray[np.bool_]:
     smooth = box_mean(image)
     dark, bright = np.quantile(smooth, (0.02, 0.98))
-    found = np.asarray(smooth >= dark + _BODY * (bright - dark))
-    # A Fourier transform has the left end of the slice beside the right one.
+    # Not at its edge, where noise changes at once, nor at the ends of the slice, which a Fourier transform joins.
+    found = np.asarray(box_mean(smooth >= dark + _BODY * (bright - dark), _EDGE) > 0.99)
     found[:_RIM], found[-_RIM:], found[:, :_RIM], found[:, -_RIM:] = False, False, False, False
     return found
+
+
+def _cut_off(image: np.ndarray) -> NDArray[np.bool_]:
+    """Where a slice is as dark as its file can be, and next to it: half of the noise is missing there."""
+    return np.asarray(box_mean(image <= image.min(), _EDGE) > 0)
 
 
 def _peaks(z: np.ndarray, inside: NDArray[np.bool_]) -> tuple[tuple[int, int, float], ...]:

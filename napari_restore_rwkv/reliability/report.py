@@ -1,0 +1,150 @@
+"""What a restoration did to a scan, slice by slice: noise, what was removed, and figures against a reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ScanError
+from ..metrics import score_slice
+from ..progress import Progress
+from ..restoration.plan import region_of
+from ..scans.noise import slice_noise
+from ..scans.scan import AXES, same_geometry
+from ..scans.slice_axis import choose_slice_axis
+from .removed import LEAST_SIDE, Removed, Verdict, judge_removed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ..metrics import SliceScore
+    from ..scans.scan import Scan
+
+CT_WINDOW_HU = (-160.0, 240.0)
+_FIGURES = ("psnr", "ssim", "rmse")
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """One slice before and after.
+
+    Attributes
+    ----------
+    index
+        Along the slice axis, from 0.
+    noise_before, noise_after
+        Standard deviation of the noise in flat regions, in the unit of the scan.
+    removed
+        What was taken away.
+    before, after
+        Figures against the reference; None without one.
+    """
+
+    index: int
+    noise_before: float
+    noise_after: float
+    removed: Removed
+    before: SliceScore | None
+    after: SliceScore | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = asdict(self)
+        values["removed"]["verdict"] = self.removed.verdict.value
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A restored scan in figures.
+
+    Attributes
+    ----------
+    slices
+        In their order along the axis.
+    axis
+        "z", "y" or "x".
+    unit
+        Of the scan.
+    window
+        In which figures against a reference were taken; None for the range of each slice.
+    provenance
+        How the restoration was made, as it is stored with the result; empty where that is unknown.
+    """
+
+    slices: tuple[SliceReport, ...]
+    axis: str
+    unit: str
+    window: tuple[float, float] | None
+    provenance: dict[str, Any]
+
+    def suspicious(self) -> list[SliceReport]:
+        """Return the slices whose difference is not noise alone, the most suspicious first."""
+        found = [one for one in self.slices if one.removed.verdict is not Verdict.NOISE]
+        return sorted(found, key=lambda one: -one.removed.highest)
+
+    def summary(self) -> dict[str, Any]:
+        """Return medians over the slices, and how many slices got each verdict."""
+        verdicts = [one.removed.verdict for one in self.slices]
+        values = {
+            "noise_before": median(one.noise_before for one in self.slices),
+            "noise_after": median(one.noise_after for one in self.slices),
+            "bias": median(one.removed.bias for one in self.slices),
+            "verdicts": {verdict.value: verdicts.count(verdict) for verdict in Verdict},
+        }
+        for when in ("before", "after"):
+            scores = [score for one in self.slices if (score := getattr(one, when)) is not None]
+            if scores:
+                values |= {f"{name}_{when}": median(getattr(one, name) for one in scores) for name in _FIGURES}
+        return values
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "axis": self.axis,
+            "unit": self.unit,
+            "window": None if self.window is None else list(self.window),
+            "summary": self.summary(),
+            "suspicious": [one.index for one in self.suspicious()],
+            "slices": [one.as_dict() for one in self.slices],
+            "provenance": self.provenance,
+        }
+
+
+def report_on(before: Scan, after: Scan, reference: Scan | None = None) -> Generator[Progress, None, Report]:
+    """Compare a scan with its restoration, slice by slice along the axis in which it was restored.
+
+    Parameters
+    ----------
+    before, after, reference
+        On one grid, lazy or not; three slices are in memory at a time.
+
+    Raises
+    ------
+    ScanError
+        If the scans do not lie on one grid, or the slices are smaller than 64 x 64 pixels.
+    """
+    for scan, name in ((after, "restored scan"), (reference, "reference")):
+        if scan is not None and (scan.shape != before.shape or not same_geometry(scan, before)):
+            raise ScanError(f"The {name} is not on the grid of the input: give scans of one size, place and spacing.")
+    provenance = dict(after.metadata.get("restoration", {}))
+    axis = choose_slice_axis(before, provenance.get("slice_axis", "auto")).axis
+    if min(size for at, size in enumerate(before.shape) if at != axis) < LEAST_SIDE:
+        raise ScanError(f"Slices are judged from {LEAST_SIDE} x {LEAST_SIDE} pixels on; the scan has {before.shape}.")
+    window = CT_WINDOW_HU if before.modality == "CT" else None
+    count = before.shape[axis]
+    slices: list[SliceReport] = []
+    for index in range(count):
+        region = region_of(before, axis, index)
+        one, other = (np.asarray(s.voxels[region]).squeeze(axis) for s in (before, after))
+        scores: list[SliceScore | None] = [None, None]
+        if reference is not None:
+            ideal = np.asarray(reference.voxels[region]).squeeze(axis)
+            scores = [score_slice(image, ideal, window) for image in (one, other)]
+        noise = [slice_noise(image, before.modality).sigma for image in (one, other)]
+        slices.append(SliceReport(index, noise[0], noise[1], judge_removed(one, other), scores[0], scores[1]))
+        yield Progress(index + 1, count, f"slice {index + 1} of {count}")
+    return Report(tuple(slices), AXES[axis], before.unit, window, provenance)
