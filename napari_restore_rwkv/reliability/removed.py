@@ -37,7 +37,7 @@ _MEDIAN_OF_NORMAL = 0.6745
 # Where the spectrum is next to nothing, rounding would decide.
 _LEAST_POWER = 0.001
 # Largest |z| of pure noise, on slices of 256 x 256 and more: calibrated by tests/reliability/test_removed.py.
-DOUBTFUL, CERTAIN = 5.3, 6.5
+DOUBTFUL, CERTAIN = 5.1, 6.5
 _BIASED = 0.15  # of the deviation
 _MOST_PLACES, _APART = 8, 12
 _BODY, _RIM, _EDGE = 0.1, 16, 4
@@ -137,7 +137,7 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
         found = np.fft.ifft2(spectrum * np.conj(pattern) / power).real
         found /= np.sqrt((np.abs(pattern) ** 2 / power).mean())
         # Where streaks turn the spectrum, more passes the filter than on average.
-        found /= _local_deviation(found, inside, _LEAST_PASSED, partial(np.nanquantile, q=0.8))
+        found /= _local_deviation(found, inside, _LEAST_PASSED, partial(np.nanquantile, q=0.65))
         best = np.where(np.abs(found) > np.abs(best), found, best)
     return np.where(inside, best, 0.0)
 
