@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...metrics import psnr
+from ...network.checkpoint import OWN_ERROR
 from ...network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
 from ...restoration.suitability import TRAINED_FOR
 from ...scans.files import read_scan
@@ -265,7 +266,11 @@ RECIPE = Recipe(
     limits="Trained on three subjects with simulated noise, measured on a fourth; not on heads or limbs. Small "
     "structures of low contrast may lose contrast.",
     loss=partial(transfer_error, weight=0.0006),
-    card_details={TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES}},
+    card_details={
+        TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES},
+        # On a noise-free template with 3 HU of noise any less of it would do more harm than good.
+        OWN_ERROR: 7.0,
+    },
     details={
         "probes_hu": CONTRASTS_HU,
         "probe_radii": RADII,
