@@ -91,7 +91,7 @@ def test_the_price_is_measured_on_the_first_slice_and_becomes_part_of_the_proven
     assert "precision_error" not in exact.metadata["restoration"]
 
 
-@pytest.mark.parametrize(("precision", "largest", "rms"), [("bfloat16", 4, 0.6), ("float16", 0.6, 0.1)])
+@pytest.mark.parametrize(("precision", "largest", "rms"), [("bfloat16", 5, 0.8), ("float16", 0.6, 0.15)])
 def test_a_real_scan_loses_no_more_than_is_documented(precision, largest, rms):
     scan = read_scan(sample_path("ct_abdomen_quarter_dose.nii.gz"))
     image, rule, network = scan.voxels[10, 100:356, 100:356], choose_intensity(scan), load_checkpoint("ct-denoise")

@@ -13,6 +13,7 @@ from napari_restore_rwkv.errors import CheckpointError, DeviceError, OutputError
 from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.intensity import IntensityRule
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import restored
@@ -64,18 +65,12 @@ def test_noisy_slices_alone_improve_against_a_truth_they_never_saw(weights_file)
     assert "that is an estimate from neighbouring slices" in outcome.verdict.reason
     z = outcome.rows[0].slice
     errors = [
-        np.abs(restored(outcome.network(amount), noisy.voxels[z], Window) - clean.voxels[z]).mean() for amount in (0, 1)
+        np.abs(restored(outcome.network(amount), noisy.voxels[z], WINDOW) - clean.voxels[z]).mean() for amount in (0, 1)
     ]
     assert errors[1] < 0.9 * errors[0]
 
 
-class Window:
-    """The intensity rule of CT."""
-
-    from napari_restore_rwkv.scans.intensity import IntensityRule
-
-    to_network = staticmethod(IntensityRule("ct-hu", -1024, 3072, "HU").to_network)
-    from_network = staticmethod(IntensityRule("ct-hu", -1024, 3072, "HU").from_network)
+WINDOW = IntensityRule("ct-hu", -1024, 3072, "HU")
 
 
 def test_a_reference_alone_learns_from_simulated_noise(weights_file, clean):
@@ -100,7 +95,7 @@ def test_what_is_marked_4_changes_by_less_than_half_as_much(weights_file, clean)
             fine_tune(weights_file, Material(noisy, target, marked), replace(QUICK, steps=60, score_every=60))
         )
         given = noisy.voxels[13].astype(np.float32)
-        change = np.abs(restored(outcome.network(1), given, Window) - given)
+        change = np.abs(restored(outcome.network(1), given, WINDOW) - given)
         changes[name] = change[2:14].mean(), change[18:30].mean()
     assert changes["kept"][0] < 0.5 * changes["free"][0]
     # What is not marked is held back less.
