@@ -19,7 +19,7 @@ from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
 from .docking import find_panel, open_panel
 from .layers import frames_to_layer, image_to_scan, scan_to_layer
-from .restore.comparison import SIDE_BY_SIDE
+from .restore.compare_view import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

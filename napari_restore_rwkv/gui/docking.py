@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+from .restore.compare_view import ZOOMED_IN, closer_than_fitting
 
 if TYPE_CHECKING:
     import napari
+    from napari.components import ViewerModel
 
 # As napari names the dock that its own menu opens, so that its menu finds it.
 DOCK_NAME = "{} (Restore-RWKV)"
+SETTLED_AFTER_MS = 100
 
 
 class DockedPanel(QWidget):
-    """A panel in a dock of napari's window.
+    """A panel in a dock of napari's window, which takes its room from the canvas.
 
-    Where there is one of its kind already, it gives way, and the first one comes to the front. Beside a panel of
-    another kind it becomes a tab, for one above the other would be too low to work in. It is shut down when it is
-    closed.
+    A picture that was seen as a whole before is so afterwards. Where there is a panel of its kind already, this one
+    gives way, and the first one comes to the front. Beside a panel of another kind it becomes a tab, for one above the
+    other would be too low to work in. It is shut down when it is closed.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._whole = StaysWhole(viewer, self)
         self._docked = QTimer(self)
         self._docked.setSingleShot(True)
         self._docked.timeout.connect(self._find_a_place)
 
     def shut_down(self) -> None:
         """Let go of the viewer, and of what runs."""
-        raise NotImplementedError
+        self._whole.let_go()
 
     def changeEvent(self, event: QEvent) -> None:
         """Notice that napari puts the panel into a dock, or takes it out because it was closed."""
@@ -67,6 +72,32 @@ class DockedPanel(QWidget):
             if _share_an_area(dock, other.dock):
                 dock.parent().tabifyDockWidget(other.dock, dock)
                 self.bring_to_front()
+
+
+class StaysWhole(QObject):
+    """Once the canvas has changed its size: shows the whole picture again, if it was shown as a whole before."""
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._was_whole = closer_than_fitting(viewer) <= ZOOMED_IN
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(SETTLED_AFTER_MS)
+        self._settled.timeout.connect(self._show_all)
+        self._viewer.canvas.events.size.connect(self._on_size)
+
+    def let_go(self) -> None:
+        """Stop following the viewer."""
+        self._viewer.canvas.events.size.disconnect(self._on_size)
+
+    def _on_size(self, event: Any = None) -> None:
+        self._settled.start()
+
+    def _show_all(self) -> None:
+        self.let_go()
+        if self._was_whole:
+            self._viewer.reset_view(reset_camera_angle=False)
 
 
 Panel = TypeVar("Panel", bound=DockedPanel)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class _WrappedLine(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
+        # Names and cards come from files of others.
+        self.setTextFormat(Qt.TextFormat.PlainText)
 
     def setText(self, text: str | None) -> None:
         """Show other words."""
@@ -49,6 +53,11 @@ class _WrappedLine(QLabel):
 def hint() -> QLabel:
     """Return a line that answers a question before it is asked."""
     return _WrappedLine()
+
+
+def plain_tip(text: str) -> str:
+    """Return words of others as a tooltip that shows them as they are, in lines of a readable length."""
+    return f"<qt>{html.escape(text)}</qt>" if text else ""
 
 
 def small_button(text: str, tip: str) -> QToolButton:

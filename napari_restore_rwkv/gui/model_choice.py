@@ -12,7 +12,7 @@ from qtpy.QtCore import QFileSystemWatcher, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ..tasks import TASKS, Task
-from .form_parts import beside, choice, small_button
+from .form_parts import beside, choice, plain_tip, small_button
 from .options import ModelEntry
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ FILE_FILTER = "Weights (*.safetensors *.restorerwkv *.pth *.pt *.ckpt);;All file
 READ_LATER = "The card is read when the weights are used; it is kept with the result."
 # A bundle appears in its folder in several steps.
 SETTLED_AFTER_MS = 200
+LONGEST_TITLE, LONGEST_CARD = 80, 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class ModelChoice(QWidget):
         rows.addLayout(beside(self.combo, self.card))
         self.combo.activated.connect(self._on_activated)
         self.combo.currentIndexChanged.connect(self._tell_card)
-        self.card.clicked.connect(lambda: self.asked.emit(self.combo.toolTip()))
+        self.card.clicked.connect(lambda: self.asked.emit(self._words()))
         self._watcher = QFileSystemWatcher(self)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
@@ -201,11 +202,13 @@ class ModelChoice(QWidget):
                 self.combo.addItem(f"{bundle.entry.title} (cannot be used)", None)
                 item = self.combo.model().item(self.combo.count() - 1)
                 item.setEnabled(False)
-                item.setToolTip(bundle.problem)
+                item.setToolTip(plain_tip(bundle.problem))
 
     def _tell_card(self) -> None:
-        entry = self.entry
-        self.combo.setToolTip(entry.card if entry is not None else "There are no weights for this task yet.")
+        self.combo.setToolTip(plain_tip(self._words()))
+
+    def _words(self) -> str:
+        return self.entry.card if self.entry is not None else "There are no weights for this task yet."
 
 
 def _bundles() -> tuple[str, tuple[FineTunedEntry, ...]]:
@@ -223,7 +226,24 @@ def _bundles() -> tuple[str, tuple[FineTunedEntry, ...]]:
 
 
 def _described(bundle: Bundle) -> FineTunedEntry:
+    """Return how a bundle is listed; whatever is wrong with one, the others are listed all the same."""
+    try:
+        return _entry_of(bundle)
+    except Exception as error:
+        problem = f"Its card cannot be read ({type(error).__name__}): ask for another copy of {bundle.path.name}."
+        return FineTunedEntry(ModelEntry(bundle.path, bundle.path.name, problem), "", problem)
+
+
+def _entry_of(bundle: Bundle) -> FineTunedEntry:
     card = bundle.card
-    title = card.title if bundle.accepted or bundle.problem else f"{card.title} (not accepted)"
+    title = _in_one_line(card.title)
+    title = title if bundle.accepted or bundle.problem else f"{title} (not accepted)"
     words = " ".join(part for part in (f"{card.title}.", card.intended_use, card.limits) if part)
-    return FineTunedEntry(ModelEntry(bundle.path, title, words, card.modality), card.task, bundle.problem)
+    return FineTunedEntry(
+        ModelEntry(bundle.path, title, words[:LONGEST_CARD], card.modality), card.task, bundle.problem
+    )
+
+
+def _in_one_line(title: str) -> str:
+    words = " ".join(title.split())
+    return words if len(words) <= LONGEST_TITLE else f"{words[: LONGEST_TITLE - 3]}..."

@@ -125,6 +125,8 @@ def leakage(covered: Coverage) -> str:
 def plan_split(count: int, covered: Coverage | None = None) -> Split:
     """Choose the slices of one scan that are held out: those marked so, else one block of a fifth of the slices.
 
+    The block avoids what is marked for training, and its neighbours: what a person paints is to be learned from.
+
     Parameters
     ----------
     count
@@ -139,12 +141,9 @@ def plan_split(count: int, covered: Coverage | None = None) -> Split:
     """
     held = covered.slices_with(HOLD_OUT) if covered else set()
     if not held:
-        size = max(1, round(HELD_OUT_FRACTION * count))
-        # Behind the middle, where the anatomy is that of the rest; at the end where two gaps would leave too little.
-        start = round(0.55 * count) if count - size - 2 * GAP >= 2 * FEWEST_TRAINING_SLICES else count - size
-        if count - size - GAP < FEWEST_TRAINING_SLICES:
+        if count - _block_size(count) - GAP < FEWEST_TRAINING_SLICES:
             return Split(tuple(range(count)), ())
-        held = set(range(start, start + size))
+        held = _default_block(count, covered.slices_with(TRAIN, EMPHASISE, KEEP) if covered else set())
     between = {i for i in _around(held) - held if 0 <= i < count}
     training = [i for i in range(count) if i not in held | between]
     return Split(tuple(training), tuple(sorted(held)), tuple(sorted(between)))
@@ -196,6 +195,26 @@ def labelled_slice(labels: Any, index: int, axis: int = 0) -> np.ndarray:
     if image.dtype.kind not in "iub":
         raise ScanError(f"Labels must be whole numbers, got {image.dtype}; give a labels volume.")
     return image.astype(np.int64)
+
+
+def _block_size(count: int) -> int:
+    return max(1, round(HELD_OUT_FRACTION * count))
+
+
+def _default_block(count: int, marked: set[int]) -> set[int]:
+    """Choose the block that takes the fewest marked slices from the training, as near to the usual place as it can."""
+    size = _block_size(count)
+    starts: Sequence[int] = range(count - size + 1)
+    # Behind the middle, where the anatomy is that of the rest; at an end where two gaps would leave too little.
+    usual = round(0.55 * count)
+    if count - size - 2 * GAP < 2 * FEWEST_TRAINING_SLICES:
+        starts, usual = (count - size, 0), count - size
+
+    def cost(start: int) -> tuple[int, int]:
+        return len(_around(range(start, start + size)) & marked), abs(start - usual)
+
+    start = min(starts, key=cost)
+    return set(range(start, start + size))
 
 
 def _around(held: Collection[int]) -> set[int]:

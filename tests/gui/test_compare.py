@@ -6,7 +6,7 @@ from napari.layers import Labels
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
-from napari_restore_rwkv.gui.restore.comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
+from napari_restore_rwkv.gui.restore.compare_view import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
 from napari_restore_rwkv.scans.files import read_scan
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -188,3 +188,25 @@ def test_a_result_in_tiles_is_called_approximate_once(viewer, compared):
     compared.compare.comparison.mix_in(0.5)
     compared.compare.comparison.mix_in(1.0)
     assert f"{RESTORED} (approximate)" in viewer.layers
+
+
+def test_the_strength_is_in_the_names(viewer, compared):
+    compared.compare.strength.setValue(50)
+    compared.compare._mix()
+    assert [layer.name for layer in viewer.layers][1:3] == [f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %"]
+    compared.compare.strength.setValue(100)
+    compared.compare._mix()
+    assert [layer.name for layer in viewer.layers][1:3] == [RESTORED, DIFFERENCE]
+
+
+def test_the_panels_are_arranged_anew_when_the_window_changes(viewer, compared, qtbot):
+    assert tuple(viewer.canvas.grid.shape) == (1, 3)
+    viewer.canvas.size = (900, 300)
+    qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) == (3, 1))
+
+
+def test_in_three_dimensions_both_signs_of_the_difference_are_seen(viewer, compared):
+    difference = viewer.layers[DIFFERENCE]
+    assert difference.rendering == "translucent"
+    alpha = difference.colormap.map([0.0, 0.5, 1.0])[:, 3]
+    assert list(alpha) == [1, 0, 1]

@@ -91,16 +91,27 @@ def test_training_slices_beside_held_out_ones_are_warned_of(panel, qtbot):
     assert not panel.warnings.isHidden()
 
 
-def test_marks_in_slices_that_are_not_trained_on_are_told_before_the_training(panel, qtbot):
+def test_the_default_split_trains_on_what_is_painted(panel, qtbot):
+    checked(qtbot, panel)
+    assert panel.split.text().endswith("holds out 9-11 (3), leaves out 7-8, 12-13 between them.")
     panel.annotations.new.click()
     layer = panel.annotations.layer
     layer.data_setitem(np.nonzero(block(layer, slice(8, 9), slice(0, 5), slice(0, 5))), 1)
     checked(qtbot, panel)
-    assert panel.split.text().endswith("leaves out 7-8, 12-13 between them.")
-    assert panel.warnings.text().startswith("Nothing can be learned: nothing is marked 1 (train here) in a slice that")
+    assert panel.split.text().startswith("Trains on slices 0-8 (9), holds out 11-13 (3)")
+    assert panel.warnings.isHidden()
+
+
+def test_marks_in_slices_that_are_not_trained_on_are_told_before_the_training(panel, qtbot):
+    panel.annotations.new.click()
+    layer = panel.annotations.layer
+    for index, label in ((8, 1), (10, 5)):
+        layer.data_setitem(np.nonzero(block(layer, slice(index, index + 1), slice(0, 5), slice(0, 5))), label)
+    checked(qtbot, panel)
+    assert "Nothing can be learned: nothing is marked 1 (train here) in a slice that" in panel.warnings.text()
     layer.data_setitem(np.nonzero(block(layer, slice(2, 3), slice(0, 5), slice(0, 5))), 2)
     checked(qtbot, panel)
-    assert panel.warnings.isHidden()
+    assert "Nothing can be learned" not in panel.warnings.text()
 
 
 def test_labels_of_another_meaning_are_refused_in_words(viewer, panel, qtbot):

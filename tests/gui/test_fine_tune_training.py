@@ -149,13 +149,13 @@ def test_a_killed_process_leaves_the_viewer_and_can_be_resumed(viewer, panel, qt
     to_the_end(panel)
     assert panel.message.text().startswith("The training process ended unexpectedly (")
     assert panel.message.text().endswith("start it again to go on from its last saved step.")
-    assert not panel.interrupted_line.isHidden()
-    assert panel.interrupted_words.text().startswith("Interrupted: training of ")
+    assert not panel.interrupted.isHidden()
+    assert panel.interrupted.words.text().startswith("Interrupted: training of ")
     assert panel.form.isEnabled()
-    panel.go_on.click()
+    panel.interrupted.go_on.click()
     until_step(panel, 1)
     assert panel.run.loss.curve.steps[0] > 20, "it goes on where it was saved"
-    assert panel.interrupted_line.isHidden()
+    assert panel.interrupted.isHidden()
     assert panel.run._layer is viewer.layers["low dose"]
     panel.run.stop.click()
     to_the_end(panel)
@@ -172,10 +172,10 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
     panel.job._thread.join(20)
     assert not panel.job.running
     again = make_fine_tune_panel(viewer)
-    assert not again.interrupted_line.isHidden()
-    folder = again._interrupted[0].folder
-    again.discard_button.click()
-    assert again.interrupted_line.isHidden()
+    assert not again.interrupted.isHidden()
+    folder = again.interrupted.interrupted[0].folder
+    again.interrupted.discard.click()
+    assert again.interrupted.isHidden()
     assert not folder.exists()
 
 
@@ -205,4 +205,4 @@ def test_weights_that_cannot_be_read_end_in_a_sentence_and_leave_nothing_behind(
     to_the_end(panel)
     assert panel.message.text().startswith("broken.safetensors cannot be read as weights")
     assert not panel.job.folder.exists()
-    assert panel.interrupted_line.isHidden()
+    assert panel.interrupted.isHidden()

@@ -121,7 +121,7 @@ def test_a_damaged_bundle_is_listed_with_the_reason_and_cannot_be_chosen(choice,
     qtbot.waitUntil(lambda: "ours (cannot be used)" in titles(weights), timeout=10_000)
     item = weights.combo.model().item(1)
     assert not item.isEnabled()
-    assert item.toolTip().startswith("ours.restorerwkv is damaged or was changed")
+    assert item.toolTip().startswith("<qt>ours.restorerwkv is damaged or was changed")
 
 
 def test_the_file_chooser_left_without_a_file_changes_nothing(choice, monkeypatch):

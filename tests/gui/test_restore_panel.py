@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.options import ModelEntry, RestoreOptions
@@ -204,7 +205,7 @@ def assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_th
     assert panel.form.about_task.text().startswith(refusal)
     assert not panel.form.anyway.isHidden()
     panel.restore()
-    assert panel.message.text().startswith(refusal)
+    assert panel.message.text() == "", "it stands in the form already"
     assert restoration.asked == []
     panel.form.anyway.setChecked(True)
     run_to_the_end(panel)
@@ -266,6 +267,10 @@ def test_what_was_said_of_a_result_goes_when_another_scan_is_chosen(viewer, ct_p
     said = ct_panel.message.text()
     ct_panel.form.whole_volume.setChecked(True)
     assert ct_panel.message.text() == said, "the same scan"
+    ct_panel.form.tasks.setCurrentIndex(1)
+    assert ct_panel.message.text() == "", "another task"
+    ct_panel.form.tasks.setCurrentIndex(0)
+    run_to_the_end(ct_panel)
     ct_panel.choose_layer(viewer.add_image(np.zeros((3, 8, 8), np.float32), name="another"))
     assert ct_panel.message.text() == ""
 
@@ -359,3 +364,28 @@ def test_options_to_go_on_with_choose_their_own_weights_not_the_proposed_ones(ct
         ct_panel.form.fill_in(RestoreOptions(viewer.layers[CT], other.weights, region="volume"))
         assert ct_panel.form.models.entry is other
         assert ct_panel.form.options().weights == other.weights
+
+
+def test_a_complaint_goes_when_another_choice_is_made(ct_panel):
+    ct_panel.form.tasks.setCurrentIndex(1)
+    ct_panel.restore()
+    assert ct_panel.message.text().startswith("There are no weights for")
+    ct_panel.form.tasks.setCurrentIndex(0)
+    assert ct_panel.message.text() == ""
+
+
+def test_a_slice_is_named_by_the_number_that_its_slider_shows(ct_panel, run_to_the_end, viewer):
+    run_to_the_end(ct_panel, "slice")
+    ct_panel.form.this_slice.setChecked(True)
+    ct_panel.restore()
+    assert viewer.dims.current_step[0] == 2
+    assert ct_panel.message.text().startswith("Slice 2 is restored with these choices already")
+
+
+def test_words_of_others_are_shown_as_they_are(ct_panel):
+    hostile = ModelEntry("ct-denoise", "light", "<img src='http://example.org'> <b>best</b>", "CT")
+    ct_panel.form.models.tell_models({"ct-denoise": (hostile,)})
+    assert "<img" not in ct_panel.form.models.combo.toolTip()
+    ct_panel.form.models.card.click()
+    assert ct_panel.message.text() == hostile.card
+    assert ct_panel.message.textFormat() == Qt.TextFormat.PlainText

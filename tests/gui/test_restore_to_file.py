@@ -215,18 +215,19 @@ def test_a_result_in_a_file_is_mixed_and_exported_like_any_other(
 ):
     start(panel, output)
     wait_until_over(qtbot, panel)
-    restored = np.array(viewer.layers[RESTORED].data[:])
+    layer = viewer.layers[RESTORED]
+    restored = np.array(layer.data[:])
     panel.compare.strength.setValue(strength)
     panel.compare._mix()
     mixed = chest().voxels + share * (restored - chest().voxels)
-    assert np.allclose(viewer.layers[RESTORED].data[7], mixed[7], atol=1e-3)
+    assert np.allclose(layer.data[7], mixed[7], atol=1e-3)
     target = tmp_path / "chest.mha"
     panel.compare.save_to(target)
     qtbot.waitUntil(lambda: panel.message.text() == f"Saved as {target}", timeout=10_000)
     exported = read_scan(target)
     assert exported.voxels.dtype == np.int16
     assert np.array_equal(exported.voxels, np.rint(np.asarray(mixed, np.float32)))
-    assert viewer.layers[RESTORED].metadata[RECORD]["metadata"]["restoration"]["strength"] == share
+    assert layer.metadata[RECORD]["metadata"]["restoration"]["strength"] == share
 
 
 def test_an_unfinished_result_is_not_saved_elsewhere(viewer, panel, output, qtbot, gate):

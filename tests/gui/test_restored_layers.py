@@ -35,7 +35,7 @@ def test_voxels_that_are_not_finite_stay_out_of_the_limits(viewer, make_panel, d
     assert tuple(viewer.layers["holes [restored - input]"].contrast_limits) == pytest.approx((-CHANGE, CHANGE))
     panel.compare.strength.setValue(50)
     panel.compare._mix()
-    mixed = np.asarray(viewer.layers["holes [restored]"].data)
+    mixed = np.asarray(viewer.layers["holes [restored] · 50 %"].data)
     assert np.isnan(mixed[:, 0, 0]).all()
     assert np.isinf(mixed[:, 1, 1]).all()
     assert np.allclose(mixed[:, 2:, 2:], -CHANGE / 2)
@@ -58,7 +58,7 @@ def test_strength_mixes_input_and_restored_at_once(viewer, ct_panel, run_to_the_
     run_to_the_end(ct_panel, "volume")
     ct_panel.compare.strength.setValue(40)
     ct_panel.compare._mix()
-    restored, difference = viewer.layers[RESTORED], viewer.layers[DIFFERENCE]
+    restored, difference = viewer.layers[f"{RESTORED} · 40 %"], viewer.layers[f"{DIFFERENCE} · 40 %"]
     assert np.allclose(np.asarray(restored.data), viewer.layers[CT].data - 0.4 * CHANGE)
     assert np.allclose(np.asarray(difference.data), -0.4 * CHANGE)
     assert layer_to_scan(restored).metadata["restoration"]["strength"] == 0.4

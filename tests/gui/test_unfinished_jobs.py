@@ -107,7 +107,7 @@ def test_a_cancelled_job_is_offered_at_the_next_start_and_takes_the_scan_that_is
     panel = make_file_panel(viewer)
     line = offered(panel, qtbot)
     assert line.text.text() == OFFER
-    assert line.resume.toolTip() == "Open chest.mha and go on"
+    assert line.resume.toolTip() == "<qt>Open chest.mha and go on</qt>"
     gate.order.clear()
     line.resume.click()
     assert panel.form.layer.name == "chest"

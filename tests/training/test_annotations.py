@@ -71,6 +71,16 @@ def test_what_is_marked_5_is_held_out_and_its_neighbours_are_left_alone():
     assert split.training == (*range(6), *range(12, 20))
 
 
+@pytest.mark.parametrize("count", [9, 20, 60])
+def test_what_is_painted_is_learned_from_wherever_it_is(count):
+    for index in range(count):
+        labels = np.zeros((count, 8, 8), np.uint8)
+        labels[index, 2:5] = TRAIN
+        split = plan_split(count, coverage(labels))
+        assert index in split.training
+        assert split.held_out
+
+
 def test_training_marks_next_to_held_out_slices_are_warned_of():
     near, far = labels_with(train=[10], hold=[8]), labels_with(train=[11], hold=[8])
     assert "Slice 10 is marked for training, but within 2 slices of a held-out one" in leakage(coverage(near))

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from ..background import Background
+from ..form_parts import plain_tip
 from .blend_tools import BUNDLES
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class BundleTools(QWidget):
         self._bundle = bundle
         self.export_button.setEnabled(bundle is not None)
         self.export_button.setToolTip(
-            f"Copy {bundle.name} to share it" if bundle else "Choose fine-tuned weights first"
+            plain_tip(f"Copy {bundle.name} to share it") if bundle else "Choose fine-tuned weights first"
         )
 
     def export_to(self, path: Path) -> None:

@@ -12,7 +12,7 @@ from napari.settings import get_settings
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from ...errors import RestoreError
 from ...training.options import FineTuneOptions
@@ -20,7 +20,7 @@ from ...training.unfinished import discard
 from ..background import Background
 from ..contributions import back_to_proposed_weights, use_weights
 from ..docking import DockedPanel
-from ..form_parts import beside, dividing_line, hint
+from ..form_parts import dividing_line, hint
 from ..options import look_around
 from ..restore.panel import RESEARCH_USE
 from .annotation_tools import AnnotationTools
@@ -29,6 +29,7 @@ from .bundle_tools import EXPORTED, IMPORTED, BundleTools
 from .choice import Report, report_on
 from .degradation_tools import DegradationTools
 from .form import FineTuneForm
+from .interrupted_line import InterruptedLine
 from .job import Begun, FineTuneJob, begun_in, interrupted
 from .run_view import FineTuneRun
 from .verdict_view import VerdictView
@@ -54,13 +55,13 @@ class FineTunePanel(DockedPanel):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(napari_viewer, parent)
         self._viewer = napari_viewer
         self.recipe = FineTuneOptions()
         self.report = Report()
         self._begun: Begun | None = None
         self._record: dict[str, Any] = {}
-        self._interrupted: list[Unfinished] = []
+        self._shown_for: tuple[Any, ...] = ()
         self.form = FineTuneForm(napari_viewer)
         self.degradation = DegradationTools(napari_viewer)
         self.annotations = AnnotationTools(napari_viewer)
@@ -124,7 +125,7 @@ class FineTunePanel(DockedPanel):
     def resume_interrupted(self) -> None:
         """Go on with the newest interrupted fine-tuning."""
         try:
-            begun = begun_in(self._interrupted[0].folder, self._viewer.layers)
+            begun = begun_in(self.interrupted.interrupted[0].folder, self._viewer.layers)
         except RestoreError as error:
             self.fail(error)
             return
@@ -133,8 +134,8 @@ class FineTunePanel(DockedPanel):
 
     def discard_interrupted(self) -> None:
         """Delete the newest interrupted fine-tuning."""
-        discard(self._interrupted[0].folder)
-        self._show_interrupted(self._interrupted[1:])
+        discard(self.interrupted.interrupted[0].folder)
+        self.interrupted.show_interrupted(self.interrupted.interrupted[1:])
 
     def use(self) -> None:
         """Choose the new weights in the Restore panel."""
@@ -165,28 +166,24 @@ class FineTunePanel(DockedPanel):
         sentence = str(error) if known else f"This ended with an unexpected {type(error).__name__}: {error}"
         self.message.setStyleSheet(_warning_colour())
         self.message.setText(sentence)
-        self.message.show()
+        # What stands above already is not said a second time.
+        self.message.setVisible(sentence not in self.warnings.text())
         show_warning(sentence)
 
     def shut_down(self) -> None:
         """Let the training save its state and end, and let go of the viewer."""
+        super().shut_down()
         _let_go(self.job, self._parts)
 
     def _build(self) -> None:
         self.split, self.warnings, self.message = hint(), hint(), hint()
-        self.interrupted_line = QWidget()
-        self.interrupted_words = hint()
-        self.go_on, self.discard_button = QPushButton("Resume"), QPushButton("Discard")
-        self.interrupted_line.setLayout(
-            beside(self.interrupted_words, self.go_on, self.discard_button, stretch=(1, 0, 0))
-        )
-        self.interrupted_line.hide()
+        self.interrupted = InterruptedLine()
         research = hint()
         research.setText(RESEARCH_USE)
         inside = QWidget()
         rows = QVBoxLayout(inside)
         for widget in (
-            self.interrupted_line, self.form, self.degradation, dividing_line(), self.annotations, self.split,
+            self.interrupted, self.form, self.degradation, dividing_line(), self.annotations, self.split,
             self.warnings, dividing_line(), self.run, self.message, self.verdict, self.blend, dividing_line(),
             self.bundles, research,
         ):  # fmt: skip
@@ -210,7 +207,7 @@ class FineTunePanel(DockedPanel):
 
     def _connect(self) -> None:
         for part in (self.form, self.degradation, self.annotations):
-            part.changed.connect(self.check)
+            part.changed.connect(self._on_change)
         for part in (self.degradation, self.blend, self.bundles):
             part.failed.connect(self._on_failed)
         self.form.asked.connect(self.say)
@@ -219,8 +216,8 @@ class FineTunePanel(DockedPanel):
         self._checks.failed.connect(self.fail)
         self.run.asked.connect(self.start)
         self.job.ended.connect(self._on_ended)
-        self.go_on.clicked.connect(self.resume_interrupted)
-        self.discard_button.clicked.connect(self.discard_interrupted)
+        self.interrupted.go_on.clicked.connect(self.resume_interrupted)
+        self.interrupted.discard.clicked.connect(self.discard_interrupted)
         self.verdict.wanted.connect(self.use)
         self.verdict.wanted_anyway.connect(self.keep_anyway)
         self.blend.saved.connect(lambda path: self.say(f"Saved as {path}"))
@@ -228,6 +225,21 @@ class FineTunePanel(DockedPanel):
         self.bundles.back.connect(self._on_back)
         # Not a method of the panel: at that time there is no panel any more.
         self.destroyed.connect(partial(_let_go, self.job, self._parts))
+
+    def _on_change(self) -> None:
+        """What was said and drawn of an earlier choice is out of date, once another scan, task or model is chosen."""
+        chosen = self._chosen()
+        if not self.job.running and chosen != self._shown_for:
+            self._shown_for = chosen
+            self.say("")
+            self.run.clear()
+            for part in (self.verdict, self.blend):
+                part.hide()
+            self.blend.set_trained(None)
+        self.check()
+
+    def _chosen(self) -> tuple[Any, ...]:
+        return self.form.mode, self.form.layer, self.form.targets.layer, self.form.task
 
     def _get_ready(self) -> None:
         """Ask for devices, weights and what was interrupted in the background: importing torch takes seconds."""
@@ -242,15 +254,8 @@ class FineTunePanel(DockedPanel):
         self.degradation.tell_strengths(strengths)
         self.blend.folder = self.bundles.folder = folder
         if not self.job.running:
-            self._show_interrupted(unfinished)
+            self.interrupted.show_interrupted(unfinished)
         self.check()
-
-    def _show_interrupted(self, unfinished: list[Unfinished]) -> None:
-        self._interrupted = unfinished
-        if unfinished:
-            more = f" (and {len(unfinished) - 1} more)" if len(unfinished) > 1 else ""
-            self.interrupted_words.setText(f"Interrupted: training of {unfinished[0].began:%d %b, %H:%M}{more}")
-        self.interrupted_line.setVisible(bool(unfinished))
 
     def _show_report(self, report: Report) -> None:
         self.report = report
@@ -264,9 +269,9 @@ class FineTunePanel(DockedPanel):
         self.form.offer_force(report.can_be_forced)
 
     def _let_run(self, begun: Begun) -> None:
-        self._begun, self._record = begun, {}
+        self._begun, self._record, self._shown_for = begun, {}, self._chosen()
         self.say("")
-        self._show_interrupted([])
+        self.interrupted.show_interrupted([])
         for part in (self.form, self.degradation, self.annotations, self.bundles):
             part.setEnabled(False)
         for part in (self.verdict, self.blend):
@@ -283,7 +288,7 @@ class FineTunePanel(DockedPanel):
             self._show_verdict(record)
             return
         self.fail(record["text"])
-        self._show_interrupted(interrupted())
+        self.interrupted.show_interrupted(interrupted())
 
     def _show_verdict(self, record: dict[str, Any]) -> None:
         begun = self._begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ class VerdictView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.verdict, self.note, self.estimate, self.table = hint(), hint(), hint(), QLabel()
-        self.table.setTextFormat(Qt.TextFormat.RichText)
+        for label in (self.verdict, self.table):
+            label.setTextFormat(Qt.TextFormat.RichText)
         self.picture = Picture()
         self.captions = QWidget()
         self._caption_row = QHBoxLayout(self.captions)
@@ -66,7 +68,7 @@ class VerdictView(QWidget):
         """Show the last record of a training process, of kind "done"."""
         accepted, rows = record["accepted"], record["rows"]
         estimated = mode == "noisy" and bool(rows)
-        self.verdict.setText(f"<b>{'Estimate. ' if estimated else ''}{record['reason']}</b>")
+        self.verdict.setText(f"<b>{'Estimate. ' if estimated else ''}{html.escape(record['reason'], quote=False)}</b>")
         self.table.setText(table_of(rows, estimated=estimated))
         self.table.setVisible(bool(rows))
         self.estimate.setText(ESTIMATE)

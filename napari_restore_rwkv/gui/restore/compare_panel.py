@@ -12,9 +12,9 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
 
 from ...errors import OutputError
-from ..form_parts import beside
+from ..form_parts import beside, hint
 from ..worker import StepsWorker
-from .comparison import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, CompareView, Comparison
+from .compare_view import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, CompareView
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ..mailbox import News
+    from .comparison import Comparison
     from .result import RestorationResult
 
 BLINK_KEY = "B"
@@ -31,6 +32,7 @@ REMIX_AFTER_MS = 30
 WIDEST_PERCENT = 48
 TELL_EVERY_MS = 250
 WAIT_AT_CLOSING_S = 2.0
+SETTLED_AFTER_MS = 100
 SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
 
 
@@ -62,9 +64,15 @@ class ComparePanel(QWidget):
         self._tidy = QTimer(self)
         self._tidy.setSingleShot(True)
         self._tidy.timeout.connect(self._forget_what_is_gone)
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(SETTLED_AFTER_MS)
+        self._settled.timeout.connect(self.view.arrange_again)
         self._build()
         self.setEnabled(False)
         viewer.layers.events.removed.connect(self._on_removed)
+        for event in self._reshaping():
+            event.connect(self._on_reshaped)
 
     def show_comparison(self, comparison: Comparison) -> None:
         """Take up a new result, in the view that was chosen last."""
@@ -118,6 +126,8 @@ class ComparePanel(QWidget):
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for event in self._reshaping():
+            event.disconnect(self._on_reshaped)
         self._unbind_key()
         if self._saving is not None:
             self._saving.join(WAIT_AT_CLOSING_S)
@@ -127,6 +137,7 @@ class ComparePanel(QWidget):
         self.modes.addItems([SIDE_BY_SIDE, RESTORED_ONLY, BLINK, OWN_VIEW])
         self.modes.setToolTip("How the result is looked at; the last entry gives back your own layers and grid")
         self.modes.currentTextChanged.connect(self._on_mode)
+        self.colours = hint()
         self.blink_button = QPushButton("Blink")
         self.blink_button.setToolTip("Change between input and restored in one panel")
         self.blink_button.clicked.connect(self.blink)
@@ -143,11 +154,14 @@ class ComparePanel(QWidget):
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Show", beside(self.modes, self.blink_button))
+        rows.addRow(self.colours)
         rows.addRow("Strength", beside(self.strength, self.percent))
         rows.addRow("", self.save_button)
 
     def _take(self, comparison: Comparison) -> None:
         self.comparison = comparison
+        unit = comparison.result.scan.unit
+        self.colours.setText(f"Colour bar: restored - input, in {unit or 'units of the scan'}")
         self.setEnabled(True)
         self.strength.setValue(FULL)
         self._bind_key()
@@ -163,6 +177,15 @@ class ComparePanel(QWidget):
     def _mix(self) -> None:
         if self.comparison is not None:
             self.comparison.mix_in(self.strength.value() / FULL)
+
+    def _reshaping(self) -> tuple[Any, ...]:
+        """What changes the room for the pictures, or their shape."""
+        dims = self._viewer.dims.events
+        return self._viewer.canvas.events.size, dims.order, dims.ndisplay
+
+    def _on_reshaped(self, event: Any = None) -> None:
+        if self.view.mode != OWN_VIEW:
+            self._settled.start()
 
     def _on_removed(self, event: Any) -> None:
         if self.comparison is not None and event.value in self.comparison.layers:

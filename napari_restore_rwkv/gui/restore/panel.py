@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
 from napari.settings import get_settings
@@ -41,15 +41,16 @@ class RestorePanel(DockedPanel):
     """The dock widget "Restore"."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(napari_viewer, parent)
         self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
         # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
         self.opener = JobOpener(napari_viewer)
-        # The layer that the sentence in the messages line is about, where it tells of a result.
-        self._told_of: Layer | None = None
+        # What was chosen for the result that the sentence in the messages line is about, if it is about one.
+        self._told_of: tuple[Any, ...] | None = None
+        self._complained = False
         self._starts_when_known = False
         self._build()
         self._connect()
@@ -111,6 +112,7 @@ class RestorePanel(DockedPanel):
 
     def say(self, text: str) -> None:
         """Show a sentence in the messages line."""
+        self._complained = False
         self.message.setStyleSheet("")
         self.message.setText(text)
 
@@ -118,7 +120,9 @@ class RestorePanel(DockedPanel):
         """Show an error as one sentence, here and as a notification; that of an unexpected one has the details."""
         sentence = sentence_of(error)
         self.message.setStyleSheet(f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};")
-        self.message.setText(sentence)
+        # What stands in the form already is not said a second time below it.
+        self.message.setText("" if sentence == self.form.about_task.text() else sentence)
+        self._complained = True
         if isinstance(error, RestoreError):
             show_warning(sentence)
         else:
@@ -126,6 +130,7 @@ class RestorePanel(DockedPanel):
 
     def shut_down(self) -> None:
         """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
+        super().shut_down()
         self._starts_when_known = False
         self.compare.view.leave()
         _let_go(self.job, self.opener, self.form, self.compare)
@@ -141,8 +146,7 @@ class RestorePanel(DockedPanel):
         self.progress = QLabel()
         for widget in (self.bar, self.progress):
             keep_room(widget)
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = hint()
         self.setMinimumWidth(WIDE_ENOUGH)
         rows = QVBoxLayout(self)
         rows.addWidget(self.unfinished)
@@ -250,9 +254,15 @@ class RestorePanel(DockedPanel):
 
     def _on_choice(self) -> None:
         self.restore_button.setText(RESTORE)
-        if self._told_of is not None and self.form.layer is not self._told_of:
+        told_of, chosen = self._told_of, self._chosen()
+        if self._complained or (told_of is not None and chosen != told_of):
             self._told_of = None
             self.say("")
+
+    def _chosen(self) -> tuple[Any, ...]:
+        """Scan, task and weights; a sentence about others would be out of date."""
+        entry = self.form.models.entry
+        return self.form.layer, self.form.task, entry and entry.weights
 
     def _on_progress(self, done: int, total: int, text: str) -> None:
         self.bar.setRange(0, total)
@@ -268,7 +278,7 @@ class RestorePanel(DockedPanel):
         self._let_run(False)
         self._look_for_unfinished()
         self.say(sentence)
-        self._told_of = self.form.layer
+        self._told_of = self._chosen()
         if self.job.is_saved and self.form.layer is not None:
             self.form.save.renew(self.form.layer)
         if self.job.rest_remains:

@@ -135,8 +135,7 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
         )
     if looked_at in result.finished:
         raise ScanError(
-            f"Slice {looked_at + 1} of {result.slices} is restored with these choices already: scroll on, or choose "
-            "the whole volume."
+            f"Slice {looked_at} is restored with these choices already: scroll on, or choose the whole volume."
         )
     return [looked_at]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
-from ..form_parts import choice, hint
+from ..form_parts import choice, hint, plain_tip
 from ..layers import source_of
 from .room import why_a_file
 
@@ -22,6 +22,7 @@ CHOOSE = "choose"
 MEMORY = "memory (save it later)"
 CHOOSE_A_FILE = "choose a file ..."
 SUFFIX = ".ome.zarr"
+WHERE = "Where the restored volume goes while it is restored"
 FILE_FILTER = f"OME-Zarr (*{SUFFIX})"
 
 
@@ -41,7 +42,7 @@ class SaveChoice(QWidget):
         self._proposed: Path | None = None
         self._chosen: Path | None = None
         self._reason = ""
-        self.combo = choice("Where the restored volume goes while it is restored")
+        self.combo = choice(WHERE)
         self.about = hint()
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -113,7 +114,9 @@ class SaveChoice(QWidget):
             words = self._reason or "slices are saved four by four as they come, and an interrupted job goes on later"
         self.about.setText(words)
         self.about.setVisible(bool(words))
-        self.combo.setToolTip(str(path) if path is not None else "Where the restored volume goes while it is restored")
+        self.combo.setToolTip(
+            plain_tip(str(path)) if path is not None else "Where the restored volume goes while it is restored"
+        )
 
 
 def proposed_path(layer: Image) -> Path:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import FunctionWorker
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ...jobs.begun import BegunJob, UnfinishedJob, forget, unfinished_jobs
+from ..form_parts import plain_tip
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -71,7 +72,8 @@ class UnfinishedLine(QWidget):
         output = job.job.output
         self.text = QLabel(f"Unfinished: {output.name}, {job.done} of {job.total} slices")
         self.text.setWordWrap(True)
-        self.text.setToolTip(str(output))
+        self.text.setTextFormat(Qt.TextFormat.PlainText)
+        self.text.setToolTip(plain_tip(str(output)))
         self.resume = _flat_button("Resume", _what_resume_does(job.job))
         self.forget = _flat_button("Forget", "Take it off this list; the file stays as it is")
         row = QHBoxLayout(self)
@@ -87,6 +89,6 @@ def _what_resume_does(job: BegunJob) -> str:
 
 def _flat_button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
-    button.setToolTip(tip)
+    button.setToolTip(plain_tip(tip))
     button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
     return button

@@ -1,0 +1,198 @@
+"""The views on a result: side by side, restored only, blinking, and the person's own view again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from .comparison import Comparison
+
+OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
+GAP_BETWEEN_PANELS = 4
+# Rows and columns; another than the first only where it makes the pictures so much larger.
+GRID_SHAPES, MARKEDLY_LARGER = ((1, 3), (2, 2), (3, 1)), 1.3
+ZOOMED_IN = 1.1
+
+
+def grid_shape(canvas: tuple[float, float], picture: tuple[float, float]) -> tuple[int, int]:
+    """Return rows and columns for three pictures: one row, unless they become markedly larger otherwise.
+
+    Parameters
+    ----------
+    canvas, picture
+        Height and width of the canvas and of one picture, each in any unit.
+    """
+
+    def zoom(shape: tuple[int, int]) -> float:
+        return min(canvas[axis] / shape[axis] / max(picture[axis], 1e-9) for axis in (0, 1))
+
+    largest = max(GRID_SHAPES, key=zoom)
+    return largest if zoom(largest) > MARKEDLY_LARGER * zoom(GRID_SHAPES[0]) else GRID_SHAPES[0]
+
+
+class CompareView:
+    """Switches the viewer between views on a comparison, and back to what the person had.
+
+    Attributes
+    ----------
+    mode
+        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY` or `BLINK`.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.mode = OWN_VIEW
+        self._viewer = viewer
+        self._comparison: Comparison | None = None
+        self._before: _OwnView | None = None
+        self._blink_shows_input = False
+        self._size = viewer.canvas.size
+
+    def show(self, comparison: Comparison, mode: str) -> None:
+        """Show a comparison in one of the modes; `OWN_VIEW` gives back what was there before the first."""
+        if mode == OWN_VIEW:
+            self.leave()
+            return
+        if self._before is None:
+            self._before = _OwnView(self._viewer)
+        focus = _Focus(self._viewer, self._viewer.canvas.size)
+        if self._comparison is not None:
+            self._comparison.unlabel()
+        self._comparison, self.mode = comparison, mode
+        self._blink_shows_input = mode == BLINK
+        self._show_only(self._wanted())
+        self._arrange(gridded=mode == SIDE_BY_SIDE)
+        focus.keep(comparison)
+
+    def arrange_again(self) -> None:
+        """Fit the panels to a canvas of another size, or to axes that were turned."""
+        comparison = self._comparison
+        if comparison is not None and comparison.input in self._viewer.layers:
+            focus = _Focus(self._viewer, self._size)
+            self._arrange(gridded=self.mode == SIDE_BY_SIDE)
+            focus.keep(comparison)
+
+    def blink(self) -> None:
+        """Change between input and restored, in one panel."""
+        if self._comparison is None:
+            return
+        if self.mode != BLINK:
+            self.show(self._comparison, BLINK)
+            return
+        self._blink_shows_input = not self._blink_shows_input
+        self._show_only(self._wanted())
+
+    def leave(self) -> None:
+        """Give back the person's own view."""
+        if self._before is not None:
+            self._before.give_back(self._comparison)
+        self._before, self._comparison, self.mode = None, None, OWN_VIEW
+
+    def _wanted(self) -> tuple[Image, ...]:
+        assert self._comparison is not None
+        if self.mode == SIDE_BY_SIDE:
+            return self._comparison.layers
+        return (self._comparison.input if self._blink_shows_input else self._comparison.restored,)
+
+    def _show_only(self, wanted: tuple[Image, ...]) -> None:
+        # What is to be seen comes first: a canvas without any visible layer would flash.
+        for layer in sorted(self._viewer.layers, key=lambda layer: layer not in wanted):
+            layer.visible = layer in wanted
+
+    def _arrange(self, gridded: bool) -> None:
+        assert self._comparison is not None
+        canvas = self._viewer.canvas
+        self._size = canvas.size
+        shape = grid_shape(canvas.size, self._displayed_size())
+        canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
+        if not canvas.overlays.scale_bar.visible:
+            # A bar that appears for the second time while there is a grid lets napari fail: it has one bar, not three.
+            canvas.grid.enabled = False
+        canvas.overlays.scale_bar.gridded = True
+        canvas.overlays.scale_bar.visible = True
+        canvas.grid.enabled = gridded
+        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1))
+
+    def _displayed_size(self) -> tuple[float, float]:
+        assert self._comparison is not None
+        layer, dims = self._comparison.input, self._viewer.dims
+        low, high = layer.extent.world
+        rows, columns = (axis - (dims.ndim - layer.ndim) for axis in dims.displayed[-2:])
+        return float(high[rows] - low[rows]), float(high[columns] - low[columns])
+
+
+class _OwnView:
+    """What the compare view changes, as the person had it."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        grid, bar, camera = viewer.canvas.grid, viewer.canvas.overlays.scale_bar, viewer.scene.camera
+        self._visible = [(layer, layer.visible) for layer in viewer.layers]
+        names = [layer.name_overlay for layer in viewer.layers]
+        self._settings: list[tuple[Any, str, Any]] = [
+            *((name, value, getattr(name, value)) for name in names for value in ("visible", "font_size")),
+            *((grid, name, getattr(grid, name)) for name in ("enabled", "stride", "shape", "spacing")),
+            *((bar, name, getattr(bar, name)) for name in ("gridded", "visible")),
+            *((camera, name, getattr(camera, name)) for name in ("center", "zoom")),
+        ]
+
+    def give_back(self, comparison: Comparison | None) -> None:
+        """Put everything back, for the layers that are still there."""
+        if comparison is not None:
+            known = {id(layer) for layer, _ in self._visible}
+            comparison.unlabel()
+            for layer in comparison.layers:
+                if id(layer) not in known:
+                    layer.visible = layer is not comparison.difference
+        for layer, visible in self._visible:
+            if layer in self._viewer.layers:
+                layer.visible = visible
+        for owner, name, value in self._settings:
+            setattr(owner, name, value)
+
+
+def closer_than_fitting(viewer: ViewerModel, size: tuple[float, float] | None = None) -> float:
+    """Return how many times larger the picture is than if the whole of it just fitted into its panel.
+
+    Parameters
+    ----------
+    viewer
+        The viewer; 1 where it shows nothing.
+    size
+        Height and width of the canvas in pixels; that of now by default.
+    """
+    layers, canvas = viewer.layers, viewer.canvas
+    if not layers:
+        return 1.0
+    low, high = layers.extent.world
+    picture = np.maximum((high - low)[list(viewer.dims.displayed[-2:])], 1e-9)
+    panels = np.asarray(canvas.grid.actual_shape(layers) if canvas.grid.enabled else (1, 1))
+    room = np.asarray(canvas.size if size is None else size, float) / panels
+    return float(viewer.scene.camera.zoom / (room / picture).min())
+
+
+class _Focus:
+    """Where the person looks, kept while the panels change their size: the whole slice, or the same spot as closely.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    size
+        Height and width of the canvas when the person chose where to look.
+    """
+
+    def __init__(self, viewer: ViewerModel, size: tuple[float, float]) -> None:
+        self._viewer = viewer
+        self._center = viewer.scene.camera.center
+        self._closer = closer_than_fitting(viewer, size)
+
+    def keep(self, comparison: Comparison) -> None:
+        self._viewer.reset_view(layers=comparison.layers, reset_camera_angle=False)
+        if self._closer > ZOOMED_IN:
+            self._viewer.scene.camera.zoom *= self._closer
+            self._viewer.scene.camera.center = self._center
