@@ -75,12 +75,13 @@ class DockedPanel(QWidget):
 
 
 class StaysWhole(QObject):
-    """Once the canvas has changed its size: shows the whole picture again, if it was shown as a whole before."""
+    """Shows the whole picture again when the canvas has changed its size, if it was shown as a whole before."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._was_whole = closer_than_fitting(viewer) <= ZOOMED_IN
+        self._size = viewer.canvas.size
+        self._was_whole = False
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(SETTLED_AFTER_MS)
@@ -92,11 +93,15 @@ class StaysWhole(QObject):
         self._viewer.canvas.events.size.disconnect(self._on_size)
 
     def _on_size(self, event: Any = None) -> None:
+        if not self._settled.isActive():
+            # A window changes its size in several steps: what counts is what was seen before the first.
+            self._was_whole = closer_than_fitting(self._viewer, self._size) <= ZOOMED_IN
         self._settled.start()
 
     def _show_all(self) -> None:
-        self.let_go()
-        if self._was_whole:
+        self._size = self._viewer.canvas.size
+        # In a grid, the view that made it sees to it.
+        if self._was_whole and not self._viewer.canvas.grid.enabled:
             self._viewer.reset_view(reset_camera_angle=False)
 
 

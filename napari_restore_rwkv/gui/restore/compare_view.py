@@ -50,7 +50,7 @@ class CompareView:
         self._comparison: Comparison | None = None
         self._before: _OwnView | None = None
         self._blink_shows_input = False
-        self._size = viewer.canvas.size
+        self._size, self._axes = viewer.canvas.size, viewer.dims.displayed
 
     def show(self, comparison: Comparison, mode: str) -> None:
         """Show a comparison in one of the modes; `OWN_VIEW` gives back what was there before the first."""
@@ -69,10 +69,12 @@ class CompareView:
         focus.keep(comparison)
 
     def arrange_again(self) -> None:
-        """Fit the panels to a canvas of another size, or to axes that were turned."""
-        comparison = self._comparison
+        """Fit the panels to a canvas of another size, or to axes that were turned; those are seen as a whole again."""
+        comparison, turned = self._comparison, self._axes != self._viewer.dims.displayed
         if comparison is not None and comparison.input in self._viewer.layers:
-            focus = _Focus(self._viewer, self._size)
+            if turned:
+                self._viewer.reset_view(reset_camera_angle=False)
+            focus = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
             self._arrange(gridded=self.mode == SIDE_BY_SIDE)
             focus.keep(comparison)
 
@@ -106,7 +108,7 @@ class CompareView:
     def _arrange(self, gridded: bool) -> None:
         assert self._comparison is not None
         canvas = self._viewer.canvas
-        self._size = canvas.size
+        self._size, self._axes = canvas.size, self._viewer.dims.displayed
         shape = grid_shape(canvas.size, self._displayed_size())
         canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
         if not canvas.overlays.scale_bar.visible:

@@ -85,6 +85,13 @@ class Comparison:
             self.difference.contrast_limits = (-new, new)
             self.difference.metadata[RECORD]["limit"] = new
 
+    def choose_rendering(self) -> None:
+        """Show both signs in three dimensions, once all slices are there; one that is missing would hide the others.
+
+        A maximum along the line of sight shows what was added, and never what was taken away.
+        """
+        self.difference.rendering = "mip" if self.result.remaining else "translucent"
+
     def mix_in(self, strength: float) -> None:
         """Show ``input + strength * (restored - input)``, and in the difference what that changes."""
         for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
@@ -119,8 +126,6 @@ def add_result_layers(viewer: ViewerModel, layer: Image, result: RestorationResu
         name=difference_name(name),
         colormap=SIGNED_COLORS,
         contrast_limits=(-UNIT_LIMIT, UNIT_LIMIT),
-        # A maximum along the line of sight would show what was added, and never what was taken away.
-        rendering="translucent",
         interpolation2d=layer.interpolation2d,
         visible=False,
         **_placed_like(layer, result, "difference"),

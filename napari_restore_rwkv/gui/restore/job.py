@@ -288,6 +288,7 @@ class RestoreJob(QObject):
         self._timer.stop()
         if self.comparison is not None:
             self.comparison.tell_provenance()
+            self.comparison.choose_rendering()
             self._refresh(run, thumbnail=True)
         if run.error is not None:
             self.failed.emit(run.error)
