@@ -127,3 +127,13 @@ def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restorati
     assert left.max() - left.min() == 0, "the input is grey"
     assert 0 < left[0] - centre[0] < 10, "5 HU darker"
     assert right[2] > right[0] + 50, "what was taken away is blue"
+
+
+def test_a_grid_with_a_fourth_layer_is_arranged_anew_when_the_window_changes(window, run_to_the_end):
+    viewer, panel = window
+    run_to_the_end(panel)
+    viewer.add_labels(np.zeros((5, 24, 32), np.uint8))
+    for size, shape in (((600, 600), (2, 2)), ((300, 900), (1, 3)), ((900, 300), (3, 1)), ((300, 900), (1, 3))):
+        viewer.canvas.size = size
+        panel.compare.view.arrange_again()
+        assert tuple(viewer.canvas.grid.shape) == shape

@@ -110,10 +110,11 @@ class CompareView:
         canvas = self._viewer.canvas
         self._size, self._axes = canvas.size, self._viewer.dims.displayed
         shape = grid_shape(canvas.size, self._displayed_size())
-        canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
-        if not canvas.overlays.scale_bar.visible:
-            # A bar that appears for the second time while there is a grid lets napari fail: it has one bar, not three.
+        if not canvas.overlays.scale_bar.visible or tuple(canvas.grid.shape) != shape:
+            # napari fails where a grid has other panels than bars: where a bar appears for the second time while there
+            # is a grid, and where the grid gets fewer panels.
             canvas.grid.enabled = False
+        canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
