@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands, [common])
     _add_report(commands, [common])
     _add_simulate(commands, [common])
+    _add_inspect(commands, [common])
+    _add_qualify(commands, [common])
     _add_finetune(commands, [device, common])
     _add_doctor(commands, [device, common])
     return parser
@@ -211,6 +213,36 @@ def _add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_simulate)
 
 
+def _add_inspect(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("inspect", parents=parents, help="what a scan is, its noise, and what is proposed")
+    parser.add_argument("input", type=path, metavar="SCAN", help="a scan of any kind that can be restored")
+    parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
+    parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
+    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
+    _allow_outside_files(parser)
+    parser.set_defaults(run=_inspect)
+
+
+def _add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "qualify", parents=parents, help="what weights do to noise, sharpness, faint things and values, on phantoms"
+    )
+    parser.add_argument("--task", choices=tuple(TASKS), help="whose shipped weights, or classical filter (ct-denoise)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--checkpoint", type=path, metavar="FILE", help="weights to judge instead of those shipped")
+    instead.add_argument("--classical", action="store_true", help="judge the classical filter of the task")
+    parser.add_argument("--modality", choices=MODALITIES, help="the phantoms, for weights that take any modality")
+    parser.add_argument("--quick", action="store_true", help="the most telling conditions only, a minute or two")
+    parser.add_argument(
+        "--report", type=path, metavar="FILE", help="page of figures, as PDF and PNG, with the table as JSON beside it"
+    )
+    parser.add_argument("--background", type=path, metavar="SCAN", help="CT in which faint discs are put (the sample)")
+    parser.add_argument("--seed", type=index, default=0, metavar="N", help="seed of the noise, from 0 (0)")
+    parser.set_defaults(run=_qualify)
+
+
 def _add_finetune(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "finetune",
@@ -269,6 +301,18 @@ def _simulate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .commands.simulate import simulate_file
 
     return simulate_file(arguments)
+
+
+def _inspect(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    from .commands.inspect_scan import inspect_scan
+
+    return inspect_scan(arguments)
+
+
+def _qualify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    from .commands.qualify import qualify_weights
+
+    return qualify_weights(arguments)
 
 
 def _finetune(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:

@@ -1,0 +1,53 @@
+"""``restore-rwkv qualify``: what weights do to noise, sharpness, faint things and values."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError, ScanError
+from ..scans.files import read_scan
+from ..tasks import TASKS
+from .terminal import note, watch
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+# Of a report, the page of figures.
+FIGURES = (".pdf", ".png")
+
+
+def qualify_weights(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Judge weights, or the classical filter; exit code 1 where a limit is missed."""
+    if arguments.report is not None:
+        _check_report(arguments.report)
+    background = None if arguments.background is None else read_scan(arguments.background)
+    if arguments.classical and not arguments.task:
+        raise ScanError("Say with --task which classical filter is to be judged.")
+
+    # Imported this late because torch takes seconds, and a wrong word should be answered at once.
+    from ..image_quality.qualify import qualify
+    from ..network.checkpoint import load_checkpoint
+
+    task = arguments.task or "ct-denoise"
+    network = None if arguments.classical else load_checkpoint(arguments.checkpoint or task)
+    modality = arguments.modality or (TASKS[task].modality if arguments.task or network is None else None)
+    found = watch(qualify(network, modality, quick=arguments.quick, seed=arguments.seed, background=background))
+    values, text = found.as_dict(), found.table()
+    if arguments.report is not None:
+        from ..image_quality.figures import draw_page
+
+        stem = arguments.report.with_suffix("")
+        draw_page(found, [stem.with_suffix(suffix) for suffix in FIGURES])
+        stem.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        note(f"figures in {stem.with_suffix('.pdf')} and .png, the table in {stem.with_suffix('.json')}.")
+    return values, text, 1 if found.misses else 0
+
+
+def _check_report(report: Path) -> None:
+    """Refuse a report that could not be written in the end."""
+    if report.suffix.lower() not in FIGURES:
+        raise OutputError(f"A report is a PDF or a PNG, both are written; {report.name} is neither.")
+    if not report.parent.is_dir():
+        raise OutputError(f"The folder {report.parent} does not exist: make it first, or choose another.")

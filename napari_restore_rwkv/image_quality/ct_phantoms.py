@@ -1,0 +1,95 @@
+"""CT phantoms: uniform water, faint discs in it, rods of many contrasts, and the anatomy of a scan.
+
+All are slices of 256 x 256 pixels of 0.8 mm unless said otherwise, in HU; noise has the kernel and place dependence of
+`simulate.ct_noise`. Rods are blurred by the kernel, |f| A(f) of which leaves A(f) of every detail. The faint discs are
+not: what is asked of them is whether they stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..simulate.ct_kernels import KERNELS
+from ..simulate.ct_noise import NoiseShape, noise_realisation, noise_shape
+from .contrast import disc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIDE, PIXEL_MM = 256, 0.8
+WATER_MM = 180.0
+AIR_HU = -1000.0
+# Contrast in HU and diameter in pixels, as faint as the discs of the usual low-contrast phantoms.
+FAINT = ((3.0, 15.0), (5.0, 11.0), (7.0, 7.0), (14.0, 4.0))
+RODS_HU = (-1000.0, -340.0, -100.0, -30.0, 30.0, 100.0, 340.0, 1000.0)
+ROD_RADIUS, ROD_REACH = 14.0, 9.0
+_APART = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Noise in HU at the centre, and the name of a kernel of `simulate.ct_kernels`."""
+
+    noise_hu: float
+    kernel: str
+
+    def __str__(self) -> str:
+        return f"{self.noise_hu:g} HU, {self.kernel} kernel"
+
+
+def water() -> NDArray[np.float64]:
+    """Return a cylinder of water in air."""
+    return AIR_HU * (1 - disc((SIDE, SIDE), (SIDE / 2 - 0.5, SIDE / 2 - 0.5), WATER_MM / PIXEL_MM))
+
+
+def places() -> list[tuple[int, int]]:
+    """Return the centres (y, x) of faint discs: a grid within the water, 34 pixels apart."""
+    steps = _APART * np.arange(-2.5, 3)
+    limit = WATER_MM / PIXEL_MM / 2 - 20
+    return [(int(SIDE / 2 + y), int(SIDE / 2 + x)) for y in steps for x in steps if np.hypot(y, x) <= limit]
+
+
+def faint_discs(turn: int) -> list[tuple[int, tuple[int, int], NDArray[np.float64]]]:
+    """Return for every place the number of its disc in `FAINT`, the place, and the disc in HU, (SIDE, SIDE).
+
+    With the turn the discs move on by a place, so that each comes to lie everywhere.
+    """
+    found = []
+    for index, place in enumerate(places()):
+        kind = (index + turn) % len(FAINT)
+        contrast, diameter = FAINT[kind]
+        found.append((kind, place, contrast * disc((SIDE, SIDE), place, diameter)))
+    return found
+
+
+def rods(kernel: str) -> tuple[NDArray[np.float64], dict[float, tuple[float, float]]]:
+    """Return water with rods, blurred by the kernel, and the centre of each by its contrast in HU."""
+    image, centres = water(), {}
+    for number, contrast in enumerate(RODS_HU):
+        angle = 2 * np.pi * number / len(RODS_HU)
+        centre = (SIDE / 2 + 72 * np.sin(angle) + 0.2, SIDE / 2 + 72 * np.cos(angle) - 0.3)
+        centres[contrast] = centre
+        image += contrast * disc((SIDE, SIDE), centre, 2 * ROD_RADIUS)
+    return blurred(image, kernel, PIXEL_MM), centres
+
+
+def blurred(image: np.ndarray, kernel: str, pixel_mm: float) -> NDArray[np.float64]:
+    """Return an image as sharp as the kernel leaves it."""
+    along = [np.fft.fftfreq(length, pixel_mm) for length in image.shape]
+    gain = KERNELS[kernel].apodisation(np.hypot(along[0][:, None], along[1]))
+    result: NDArray[np.float64] = np.fft.ifft2(np.fft.fft2(image) * (gain / gain[0, 0])).real
+    return result
+
+
+def realisations(
+    image: np.ndarray, scanner: Scanner, count: int, rng: np.random.Generator, pixel_mm: float = PIXEL_MM
+) -> NDArray[np.float32]:
+    """Return noise alone, (count, Y, X), for a square slice in HU."""
+    shape: NoiseShape = noise_shape(image, pixel_mm)
+    size = (image.shape[0], image.shape[1])
+    kernel = KERNELS[scanner.kernel]
+    drawn = [noise_realisation(shape, size, pixel_mm, kernel, scanner.noise_hu, rng) for _ in range(count)]
+    return np.stack(drawn).astype(np.float32)

@@ -1,0 +1,139 @@
+"""Networks of known effect, judged: the identity, a blur, and the faulty."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from napari_restore_rwkv.errors import CheckpointError, ScanError
+from napari_restore_rwkv.image_quality import ct, methods, mr, pet
+from napari_restore_rwkv.image_quality.methods import DEFAULT, INPUT, JUDGED, TUNED
+from napari_restore_rwkv.image_quality.qualify import qualify
+from napari_restore_rwkv.network.checkpoint import Card
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.pet import gaussian
+
+
+class Blur(torch.nn.Module):
+    """A Gaussian of so many pixels of full width at half maximum; 0 is the identity."""
+
+    def __init__(self, modality, width=0.0):
+        super().__init__()
+        self.width = width
+        self.card = Card(title="blur", task="", modality=modality)
+
+    def forward(self, image):
+        return gaussian(image[:, 0], self.width)[:, None] if self.width else image.clone()
+
+
+class Broken(Blur):
+    def forward(self, image):
+        return image * float("nan")
+
+
+@pytest.fixture(autouse=True)
+def few_slices(monkeypatch):
+    """Enough to see what is what, in seconds; and one strength of the filter is tried."""
+    monkeypatch.setattr(ct, "_QUICK_SLICES", 2)
+    monkeypatch.setattr(ct, "_ROD_SLICES", 2)
+    monkeypatch.setattr(ct, "_ANATOMY_SLICES", 1)
+    monkeypatch.setattr(ct, "_CHANNELS", 3)
+    monkeypatch.setattr(mr, "_QUICK_SLICES", 1)
+    monkeypatch.setattr(pet, "_QUICK_SLICES", 1)
+    monkeypatch.setattr(pet, "QUICK", (pet.Setting(12),))
+    monkeypatch.setattr(methods, "_TRIED", (1.0,))
+
+
+def values_of(found, measure):
+    [line] = [line for line in found.lines if line.measure == measure]
+    return line
+
+
+def test_the_identity_keeps_everything_of_ct_and_a_blur_does_not():
+    identity = finish(qualify(Blur("CT"), quick=True))
+    for line in identity.lines:
+        assert line.values[JUDGED] == pytest.approx(line.values[INPUT], rel=1e-3, abs=1e-2)
+    kept = values_of(identity, "contrast kept, 5 HU, 11 px")
+    assert kept.values[JUDGED] == pytest.approx(1, abs=1e-3)
+    assert kept.passed(JUDGED)
+    assert values_of(identity, "noise, to input's").passed(JUDGED) is False
+    # Non-local means is known to lose what is faint.
+    assert kept.values[DEFAULT] < 0.8
+    assert not kept.passed(DEFAULT)
+    assert set(kept.values) == {INPUT, DEFAULT, TUNED, JUDGED}
+
+
+def test_a_blur_of_ct_fails_where_it_must():
+    found = finish(qualify(Blur("CT", 4.0), quick=True))
+    assert values_of(found, "noise, to input's").passed(JUDGED)
+    for measure in ("mean NPS frequency, to input's", "contrast kept, 14 HU, 4 px", "TTF 50 %, +340 HU, to clean"):
+        assert values_of(found, measure).passed(JUDGED) is False
+    assert found.judged == JUDGED
+    assert any("14 HU, 4 px" in line.measure for line in found.misses)
+
+
+def test_the_identity_adds_nothing_to_mr_and_a_blur_harms_it():
+    identity, blurred = (finish(qualify(Blur("MR", width), quick=True)) for width in (0.0, 3.0))
+    for line in identity.lines:
+        assert line.values[JUDGED] == pytest.approx(line.values[INPUT], rel=1e-3, abs=1e-3)
+    assert any(line.measure == "PSNR" for line in identity.misses)
+    sharp = [line for line in blurred.lines if line.measure == "TTF 50 %, to input's"]
+    assert all(line.passed(JUDGED) is False for line in sharp)
+
+
+def test_a_blur_of_pet_loses_hot_spheres_and_the_identity_none():
+    identity, blurred = (finish(qualify(Blur("PET", width), quick=True)) for width in (0.0, 6.0))
+    hot = values_of(identity, "hot mean, 17 mm, to all counts")
+    assert hot.values[JUDGED] == pytest.approx(hot.values[INPUT], rel=1e-3)
+    assert values_of(blurred, "hot mean, 17 mm, to all counts").passed(JUDGED) is False
+    largest = [values_of(found, "SUVmax, 17 mm").values[JUDGED] for found in (blurred, identity)]
+    assert largest[0] < 0.9 * largest[1]
+    assert values_of(identity, "share of pixels below zero").passed(JUDGED)
+
+
+def test_the_classical_filter_is_judged_where_there_is_no_network():
+    found = finish(qualify(None, "MR", quick=True))
+    assert found.judged == DEFAULT
+    assert JUDGED not in found.lines[0].values
+    assert "judged: classical" in found.table()
+
+
+def test_the_table_is_plain_json_and_says_what_passes():
+    found = finish(qualify(Blur("MR"), quick=True))
+    stored = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert [line["passed"] for line in stored["lines"]] == [line.passed(JUDGED) for line in found.lines]
+    text = found.table()
+    assert "MISS" in text
+    assert f"of {sum(line.passed(JUDGED) is not None for line in found.lines)} limits are kept." in text
+
+
+def test_progress_counts_up_to_its_total():
+    steps = list(qualify(Blur("MR"), quick=True))
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].total == len(steps)
+
+
+def test_a_network_that_returns_no_numbers_is_refused():
+    with pytest.raises(CheckpointError, match="returned values that are not numbers"):
+        finish(qualify(Broken("MR"), quick=True))
+
+
+def test_a_modality_without_a_phantom_is_refused():
+    with pytest.raises(ScanError, match="There are phantoms for CT, MR and PET, and none for US"):
+        qualify(None, "US")
+    with pytest.raises(ScanError, match="none for a network of no certain modality"):
+        qualify(Blur(None))
+    with pytest.raises(CheckpointError, match="made for CT, so they are not judged for MR"):
+        qualify(Blur("CT"), "MR")
+
+
+def test_a_background_that_is_too_small_or_no_ct_is_refused():
+    small = Scan(np.zeros((1, 63, 80), np.float32), modality="CT")
+    with pytest.raises(ScanError, match="slices of 63 x 80 pixels; 64 along each side are needed"):
+        qualify(Blur("CT"), background=small)
+    with pytest.raises(ScanError, match="must be a CT scan in HU; got MR"):
+        qualify(Blur("CT"), background=Scan(np.zeros((1, 80, 80), np.float32), modality="MR"))
+    with pytest.raises(ScanError, match="A background is for CT, and MR is judged"):
+        qualify(Blur("MR"), background=small)
