@@ -1,6 +1,6 @@
 """Uncompressed volume files as scans whose voxels are read when they are needed.
 
-ITK streams HDF5; the voxels of the other files are read by us.
+All voxels are read by us, and no more of them than are asked for.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from . import integrity, volume_files
 from .axes import one_dimension
+from .hdf5 import Hdf5Volume, hdf5_volume, read_hdf5
 from .lazy import LazyVoxels
 from .nifti import NiftiHeader, axes_of_space, is_nifti, nifti_header, space_shape
 from .nifti_place import placed_scan
 from .stored import StoredVolume, read_box
-from .volume_files import Volume, chosen_frame, quiet_itk
+from .volume_files import Volume, chosen_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .lazy import Box
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
-_HDF5_READER = "HDF5ImageIO"
 _PACKED_NIFTI = b"\x1f\x8b"
 
 
@@ -45,12 +44,15 @@ class Layout:
         The frame that was asked for, None in a three-dimensional file.
     stored
         What the header of a MetaImage or NRRD says; None for other files.
+    hdf5
+        What an HDF5 file says; None for other files.
     """
 
     volume: Volume
     packed: bool
     time_index: int | None
     stored: StoredVolume | None = None
+    hdf5: Hdf5Volume | None = None
 
     @property
     def frame(self) -> int:
@@ -85,13 +87,9 @@ def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = 
         stored = volume_files.stored_volume(path, allow_outside)
         chosen_frame(path.name, stored.frames, time_index)
         return Layout(Volume(stored.scan, stored.header), not stored.in_pieces, time_index, stored)
-    with volume_files.itk_errors(path):
-        reader = volume_files.opened(path, _HDF5_READER)
-        volume_files.choose_frame(reader, path, time_index)
-    dtype = _numpy_type(reader.GetPixelID())
-    placeholder = np.broadcast_to(np.zeros((), dtype), reader.GetSize()[2::-1])
-    scan = volume_files.scan_of(reader, placeholder, path)
-    return Layout(Volume(scan, volume_files.text_fields(reader)), False, time_index)
+    found = hdf5_volume(path)
+    chosen_frame(path.name, found.frames, time_index)
+    return Layout(Volume(found.scan, found.header), False, time_index, hdf5=found)
 
 
 def stream(path: Path, layout: Layout) -> Volume:
@@ -101,11 +99,13 @@ def stream(path: Path, layout: Layout) -> Volume:
     scan = layout.volume.scan
     if is_nifti(path):
         voxels = _nifti_voxels(path, nifti_header(path), layout.frame, scan.shape)
-    elif layout.stored is not None:
-        read = partial(read_box, layout.stored, layout.frame)
-        voxels = LazyVoxels(scan.shape, scan.voxels.dtype, read, source=path)
     else:
-        voxels = _itk_voxels(path, layout)
+        if layout.stored is not None:
+            read = partial(read_box, layout.stored, layout.frame)
+        else:
+            assert layout.hdf5 is not None
+            read = partial(read_hdf5, layout.hdf5, layout.frame)
+        voxels = LazyVoxels(scan.shape, scan.voxels.dtype, read, source=path)
     return Volume(scan.with_voxels(voxels), layout.volume.header)
 
 
@@ -156,26 +156,3 @@ def _nifti_voxels(path: Path, header: NiftiHeader, frame: int, shape: tuple[int,
         return scaled(block[..., x], header)
 
     return LazyVoxels(shape, scaled_type(header), read, source=header.data)
-
-
-def _itk_voxels(path: Path, layout: Layout) -> LazyVoxels:
-    shape = layout.volume.scan.shape
-
-    def read(box: Box) -> np.ndarray:
-        with volume_files.itk_errors(path):
-            reader = volume_files.opened(path, _HDF5_READER)
-            beyond = [0] * max(0, reader.GetDimension() - 3)
-            start = [part.start for part in reversed(box)][: reader.GetDimension()]
-            size = [part.stop - part.start for part in reversed(box)][: reader.GetDimension()]
-            reader.SetExtractIndex([*start, *([layout.frame, *beyond[1:]] if beyond else [])])
-            reader.SetExtractSize([*size, *beyond])
-            block = sitk.GetArrayFromImage(reader.Execute())
-        return block.reshape([part.stop - part.start for part in box])
-
-    return LazyVoxels(shape, layout.volume.scan.voxels.dtype, read, source=path)
-
-
-def _numpy_type(pixel: int) -> np.dtype:
-    """Return the NumPy type of an ITK pixel type."""
-    with quiet_itk():
-        return np.dtype(sitk.GetArrayViewFromImage(sitk.Image([1, 1], pixel)).dtype)

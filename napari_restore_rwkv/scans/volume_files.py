@@ -8,23 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import SimpleITK as sitk
-
 from ..errors import ScanError
-from . import integrity
+from . import bounds, integrity
 from .axes import one_dimension
-from .geometry import check_geometry, sheared
 from .metaimage import metaimage
 from .nifti import axes_of_space, is_nifti, nifti_header, nifti_voxels
 from .nifti_place import placed_scan
 from .nrrd import nrrd
-from .scan import Scan
 from .stored import StoredVolume, read_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from .scan import Scan
 
 READERS = {
     ".nii": "NiftiImageIO",
@@ -132,56 +129,9 @@ def _read_nifti(path: Path, time_index: int | None) -> Volume:
     if len(header.sizes) < 2:
         raise one_dimension(path)
     frame = chosen_frame(path.name, header.frames, time_index)
+    bounds.check_memory(path.name, header.frame_bytes, header.data.stat().st_size)
     scan = placed_scan(path, header.place, nifti_voxels(path, header, frame), axes_of_space(header))
     return Volume(scan, {"descrip": header.description})
-
-
-@contextmanager
-def itk_errors(path: Path) -> Iterator[None]:
-    """Turn what ITK raises about a file into words."""
-    try:
-        with quiet_itk():
-            yield
-    except RuntimeError as error:
-        if "orthonormal" in str(error):
-            raise sheared(path) from error
-        raise integrity.broken(path, "it is damaged, cut off, or of a kind that ITK does not read") from error
-
-
-def opened(path: Path, image_io: str) -> sitk.ImageFileReader:
-    """Return an ITK reader that has read the header."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(image_io)
-    reader.ReadImageInformation()
-    return reader
-
-
-def text_fields(reader: sitk.ImageFileReader) -> dict[str, str]:
-    """Return all that the header says in words."""
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-
-
-def choose_frame(reader: sitk.ImageFileReader, shown: Path, time_index: int | None) -> None:
-    """Check what the header says and, in a four-dimensional file, set the reader to one frame."""
-    sizes = list(reader.GetSize())
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
-        raise integrity.complex_valued(shown)
-    if reader.GetNumberOfComponents() > 1:
-        raise integrity.vector(shown, reader.GetNumberOfComponents())
-    if min(sizes, default=0) < 1:
-        raise ScanError(f"{shown.name} is empty.")
-    if len(sizes) < 2:
-        raise one_dimension(shown)
-    while len(sizes) > 3 and sizes[-1] == 1:
-        sizes.pop()
-    if len(sizes) > 4:
-        raise ScanError(f"{shown.name} has {len(sizes)} dimensions; give a scan with three, or four with time.")
-    frame = chosen_frame(shown.name, sizes[3] if len(sizes) == 4 else 1, time_index)
-    if reader.GetDimension() > 3:
-        dropped = [0] * (reader.GetDimension() - 3)
-        reader.SetExtractSize([*sizes[:3], *dropped])
-        reader.SetExtractIndex([0, 0, 0, frame, *dropped[1:]])
 
 
 def chosen_frame(name: str, count: int, time_index: int | None, names: Sequence[str] = ()) -> int:
@@ -198,24 +148,3 @@ def chosen_frame(name: str, count: int, time_index: int | None, names: Sequence[
     if not 0 <= time_index < count:
         raise ScanError(f"{name} has no frame {time_index}; it holds {count}, numbered from 0 to {count - 1}.")
     return time_index
-
-
-def scan_of(place: sitk.Image | sitk.ImageFileReader, voxels: np.ndarray, shown: Path) -> Scan:
-    """Return the scan of an array of shape (Y, X) or (Z, Y, X) whose geometry is that of `place`.
-
-    A negative spacing of a NRRD or MetaImage file has become a flipped direction in ITK, in the same place.
-    """
-    dimension = place.GetDimension()
-    axes = min(dimension, 3)
-    direction = np.eye(3)
-    direction[:axes, :axes] = np.reshape(place.GetDirection(), (dimension, dimension))[:axes, :axes]
-    x, y, z = (*tuple(place.GetOrigin()), 0.0)[:3]
-    step_x, step_y, step_z = (*tuple(place.GetSpacing()), 1.0)[:3]
-    scan = Scan(
-        voxels=voxels.reshape((1,) * (3 - voxels.ndim) + voxels.shape),
-        spacing_mm=(step_z, step_y, step_x),
-        origin_mm=(x, y, z),
-        direction=direction,
-    )
-    check_geometry(shown, scan)
-    return scan

@@ -206,15 +206,22 @@ def chunk_of(array: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def keys_of(array: Any, most: int) -> list[str] | None:
-    """Return the key of every file that an array may have, relative to the store; None for more than `most`."""
-    counts = [-(-size // part) for size, part in zip(array.shape, chunk_of(array), strict=True)]
-    if math.prod(counts) > most:
-        return None
+def files_of(array: Any) -> int:
+    """Return how many files an array may have."""
+    return math.prod(_counts(array))
+
+
+def keys_of(array: Any) -> list[str]:
+    """Return the key of every file that an array may have, relative to the store."""
+    counts = _counts(array)
     prefix = f"{array.path}/" if array.path else ""
     metadata = array.metadata
     encode = metadata.encode_chunk_key
     return [prefix + encode(place) for place in itertools.product(*map(range, counts))]
+
+
+def _counts(array: Any) -> list[int]:
+    return [-(-size // part) for size, part in zip(array.shape, chunk_of(array), strict=True)]
 
 
 def _checked(path: Path, codecs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from ..errors import ScanError
 from ..tasks import MODALITIES
 from . import bounds
 from .geometry import check_geometry, check_position, check_spacing
-from .lazy import LazyVoxels
+from .lazy import LazyVoxels, fingerprint
 from .scan import Scan
 from .units_of_length import MILLIMETERS, millimeters
 from .volume_files import SeveralFramesError
@@ -40,6 +40,8 @@ _COLLECTION = "bioformats2raw.layout"
 _NAMED = 10
 # Arrays of more files are not searched for missing ones.
 _MOST_KEYS = 200_000
+# Where there should be more files than the first, the second times as many as there are is too many.
+_FEW_FILES, _LARGEST_SHARE = 2_000, 20
 _MOST_VOXELS = 1 << 40
 
 
@@ -68,7 +70,7 @@ def images_in(path: Path) -> list[Path]:
         try:
             found = json.loads((path / name).read_bytes())
             attributes = found.get("attributes", {}) if name == "zarr.json" else found
-            collection = _COLLECTION in attributes.get("ome", attributes)
+            collection = _is_collection(attributes)
         except (OSError, ValueError, AttributeError, TypeError):
             continue
         if collection:
@@ -124,12 +126,12 @@ def read_zarr(
     store = GuardedStore(path, allow_outside=allow_outside)
     try:
         node = zarr.open(store, mode="r")
+        attributes: dict[str, Any] = dict(node.attrs)
     except ScanError:
         raise
     except Exception as error:
         raise _broken(path, "its metadata are missing or damaged") from error
-    attributes: dict[str, Any] = dict(node.attrs)
-    if _COLLECTION in attributes.get("ome", attributes):
+    if _is_collection(attributes):
         only = _only_image(path)
         return read_zarr(only, time_index=time_index, channel=channel, allow_outside=allow_outside)
     ours = attributes.get(OURS, {})
@@ -154,15 +156,24 @@ def read_zarr(
     return _with_ours(path, scan, ours) if ours else scan
 
 
+def _is_collection(attributes: Mapping[str, Any]) -> bool:
+    """Whether these are the attributes of a folder of images."""
+    ome = attributes.get("ome", attributes)
+    return isinstance(ome, Mapping) and _COLLECTION in ome
+
+
 def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) -> tuple[str, ...]:
     """Note which files there are, so that none is missed that vanishes later; returns what is to be said about it."""
-    from .zarr_guard import keys_of
+    from .zarr_guard import files_of, keys_of
 
     if ours:
         store.known.digests = written_digests(path)
-    keys = keys_of(array, _MOST_KEYS)
-    if keys is None:
+    most = files_of(array)
+    if most > _FEW_FILES and most > _LARGEST_SHARE * fingerprint(path)["files"]:
+        raise _broken(path, f"its metadata tell of {most} files of voxels, and next to none are there")
+    if most > _MOST_KEYS:
         return ()
+    keys = keys_of(array)
     present = frozenset(key for key in keys if (path / key).exists())
     store.known.present = present
     absent = len(keys) - len(present)

@@ -220,7 +220,9 @@ def test_hdf5_of_another_layout_is_refused(tmp_path):
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w") as file:
         file["voxels"] = noise((3, 4, 5))
-    with pytest.raises(ScanError, match=r"scan\.h5 cannot be read: it is damaged, cut off, or of a kind that ITK"):
+    with pytest.raises(
+        ScanError, match=r"scan\.h5 cannot be read: it is damaged, cut off, or of a layout other than that of ITK"
+    ):
         open_scan(path)
 
 

@@ -197,3 +197,21 @@ def test_a_small_folder_that_unpacks_to_gigabytes_is_refused(tmp_path):
         read_scan(path)
     with pytest.raises(ScanError, match="to 1363 MB, which no scan does"):
         np.asarray(open_scan(path, modality="CT").voxels[0])
+
+
+def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
+    path, _, _ = old(tmp_path / "a.zarr", Zstd())
+    metadata = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(metadata | {"shape": [1 << 28, 32, 40]}))
+    with pytest.raises(ScanError, match="metadata tell of 134217728 files of voxels, and next to none are there"):
+        open_scan(path)
+
+
+@pytest.mark.parametrize("attributes", ["3", '"text"', "[]"])
+def test_attributes_of_another_kind_are_refused(tmp_path, attributes):
+    path = ome(tmp_path / "a.zarr", noise((2, 3, 4)), "zyx")
+    text = (path / "zarr.json").read_text()
+    metadata = json.loads(text) | {"attributes": json.loads(attributes)}
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(ScanError, match=r"metadata are missing or damaged|holds no array|give the folder of one array"):
+        read_scan(path)

@@ -1,0 +1,26 @@
+"""A few damaged files of each family; ``python -m tests.fuzz`` opens them by the thousand."""
+
+import pytest
+
+from . import watch
+from .watch import FAULTS, run, tally
+
+# Enough to see that a family is read at all, and few enough for every run of the suite.
+COUNT = 30
+
+
+@pytest.mark.parametrize("family", ["nii", "nrrd", "mha", "dicom", "hdf5", "zarr", "toml"])
+def test_damaged_files_are_read_or_refused_in_a_sentence(family):
+    counts, faults = tally(run(family, 20, 0, COUNT))
+    assert sum(counts.values()) == COUNT
+    assert not faults
+    assert counts.get("refused", 0) > 0
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_the_watch_sees_each_fault(what, monkeypatch):
+    if what == "hang":
+        monkeypatch.setattr(watch, "PATIENCE_S", 10)
+    counts, [fault] = tally(run(f"pretended-{what}", 1, 0, 3))
+    assert counts == {what: 1, "read": 2}
+    assert fault["input"] == 1
