@@ -311,7 +311,7 @@ def _suv(packed: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     task="pet-low-count",
     stage="pet-low-count",
-    start_from="pet-low-count",
+    start_from="pet-low-count@1",
     options=TrainingOptions(steps=1500, learning_rate=4e-4),
     training_scans={
         **{uptake_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
