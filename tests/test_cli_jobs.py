@@ -288,7 +288,7 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
     assert code == 1
     assert "3 of 4 scans are there, 1 failed" in out
     table = {line.split()[0]: line for line in out.splitlines()}
-    assert "b.nrrd cannot be read" in table["b.nrrd"]
+    assert "b.nrrd is empty: its header gives no voxels" in table["b.nrrd"]
     assert "c.mha (restored)" in table["c.mha"]
     assert {path.name for path in results.iterdir()} == {
         "a.nii.gz",

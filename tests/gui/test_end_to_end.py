@@ -1,7 +1,6 @@
 """The panel with the real `restore` and a small network: nothing stands in for anything."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -88,26 +87,6 @@ def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weig
     panel.form.anyway.setChecked(True)
     run_to_the_end(panel)
     assert panel.message.text().startswith("This slice is restored")
-
-
-def test_restore_pressed_before_the_weights_are_known_still_says_what_to_do(
-    viewer, qtbot, monkeypatch, run_to_the_end, rng
-):
-    mr = Scan(rng.integers(0, 900, (3, 16, 16)).astype(np.int16), (5, 1, 1), modality="MR")
-    viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
-    known = threading.Event()
-    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(20) and surroundings)
-    surroundings = options.look_around()
-    monkeypatch.setattr("napari_restore_rwkv.network.checkpoint.shipped_checkpoints", dict)
-    early = restore_panel.RestorePanel(viewer)
-    run_to_the_end(early)
-    known.set()
-    assert (
-        early.message.text() == "There are no weights for MRI super-resolution yet: choose a weights file under Model."
-    )
-    qtbot.waitUntil(lambda: early.form.devices.currentData() != "auto")
-    early.shut_down()
-    early.deleteLater()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.geometry import check_geometry, check_scale
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image
+from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
 
 NOTHING = [np.nan, np.inf, -np.inf]
 SHEARED = [[1, 0.1, 0], [0, 1, 0], [0, 0, 1]]
@@ -85,7 +85,9 @@ def test_hdf5_is_asked(tmp_path, voxels, name, value):
 def test_our_own_zarr_is_asked(tmp_path, key, value, words):
     path = tmp_path / "result.ome.zarr"
     scan = Scan(noise((4, 6, 8)))
-    create_image(path, scan, choose_layout(scan.shape, scan.voxels.dtype, 0))
+    layout = choose_layout(scan.shape, scan.voxels.dtype, 0)
+    create_image(path, scan, layout)
+    write_slab(path, layout, 0, scan.voxels)
     metadata = json.loads((path / "zarr.json").read_text())
     metadata["attributes"]["restore_rwkv"].pop("complete", None)
     metadata["attributes"]["restore_rwkv"][key] = value
