@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
+from .canvas import new_page, save_page
 from .methods import DEFAULT, INPUT, JUDGED, TUNED
 
 if TYPE_CHECKING:
@@ -23,15 +23,7 @@ def draw_page(found: Qualification, paths: list[Path]) -> None:
     OutputError
         matplotlib is missing, or a file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OutputError(
-            'Figures need matplotlib: pip install "napari-restore-rwkv[figures]", or leave --report out.'
-        ) from error
-    figure = Figure(figsize=(11.7, 8.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_page(11.7, 8.3)
     figure.suptitle(f"{found.task}, {found.weights}{' (quick)' if found.quick else ''}")
     halves: Any = figure.subfigures(2, 1)
     upper, lower = halves
@@ -50,10 +42,7 @@ def draw_page(found: Qualification, paths: list[Path]) -> None:
         place.legend(fontsize="small")
     _draw_limits(found, limits)
     for path in paths:
-        try:
-            figure.savefig(path, dpi=150)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        save_page(figure, path)
 
 
 def _draw_limits(found: Qualification, place: Any) -> None:

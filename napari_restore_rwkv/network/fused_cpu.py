@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -82,8 +82,10 @@ def block(module: Block, x: Tensor) -> Tensor | None:
     return terms if _run("restore_block", call, x) else None
 
 
-def downsample(module: nn.Module, conv: nn.Conv2d, x: Tensor) -> Tensor | None:
+def downsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
     """Convolve and unshuffle by 2, (B, Y, X, C) to (B, Y/2, X/2, 2C); None where the plain module has to."""
+    if not isinstance(conv, nn.Conv2d):
+        return None
     if not _serves(x):
         return None
     batch, height, width = x.shape[:3]
@@ -92,8 +94,10 @@ def downsample(module: nn.Module, conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     return y if _products(_UNSHUFFLE, x, None, matrix, y, conv.out_channels) else None
 
 
-def upsample(module: nn.Module, conv: nn.Conv2d, x: Tensor) -> Tensor | None:
+def upsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
     """Convolve and shuffle by 2, (B, Y, X, C) to (B, 2Y, 2X, C/2); None where the plain module has to."""
+    if not isinstance(conv, nn.Conv2d):
+        return None
     if not _serves(x) or conv.out_channels % (4 * _LANES):
         return None
     batch, height, width = x.shape[:3]
@@ -120,7 +124,7 @@ def join(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor | None:
 
 def bytes_of_block(network: RestoreRWKV, height: int, width: int) -> int | None:
     """Bytes that the widest block takes for a map of this size, its input included; None where it is a plain block."""
-    weight, block = network.output.weight, network.decoder_level1[0]
+    weight, block = network.output.weight, cast("Block", network.decoder_level1[0])
     channels = 2 * network.patch_embed.out_channels
     if not (block.fused and block.att.operator is re_wkv and _can_serve(weight, channels)):
         return None
@@ -184,10 +188,10 @@ def _run(name: str, call: ctypes.Structure, x: Tensor) -> bool:
 def _block_weights(module: Block) -> list[Tensor]:
     att, ffn = module.att, module.ffn
     return [
-        *(module.ln1.weight, module.ln1.bias, _depthwise(att.omni_shift.weight)),
+        *(module.ln1.weight, module.ln1.bias, _depthwise(att.omni_shift)),
         torch.cat([_columns(linear.weight) for linear in (att.key, att.value, att.receptance)]),
         _columns(module.gamma1[:, None] * att.output.weight),
-        *(module.ln2.weight, module.ln2.bias, _depthwise(ffn.omni_shift.weight)),
+        *(module.ln2.weight, module.ln2.bias, _depthwise(ffn.omni_shift)),
         *(_columns(ffn.receptance.weight), _columns(ffn.key.weight)),
         _columns(module.gamma2[:, None] * ffn.value.weight),
     ]
@@ -204,8 +208,10 @@ def _columns(weight: Tensor) -> Tensor:
     return padded.unflatten(0, (-1, _LANES)).transpose(1, 2).contiguous()
 
 
-def _depthwise(weight: Tensor) -> Tensor:
-    """Depthwise kernels, (C, 1, 5, 5), as (C/16, 25, 16)."""
+def _depthwise(shift: nn.Module) -> Tensor:
+    """Depthwise kernels of a folded shift, (C, 1, 5, 5), as (C/16, 25, 16)."""
+    weight = shift.weight
+    assert isinstance(weight, Tensor)
     return _columns(weight.flatten(1))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OutputError
+from ..image_quality.canvas import new_page, save_page
 from .removed import CERTAIN, DOUBTFUL
 from .report import CT_WINDOW_HU
 
@@ -30,24 +30,13 @@ def draw_page(report: Report, before: np.ndarray, after: np.ndarray, title: str,
     OutputError
         If matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OutputError(
-            'A picture needs matplotlib: pip install "napari-restore-rwkv[figures]", or ask for a .json report.'
-        ) from error
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_page(12, 8)
     figure.suptitle(f"{title}\nResearch use only. Not for diagnosis.")
     axes = figure.subplots(2, 3)
     one = first_to_look_at(report)
     _draw_images(axes[0], figure, report, one, before, after)
     _draw_curves(axes[1], report)
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
+    save_page(figure, path)
 
 
 def _draw_images(
