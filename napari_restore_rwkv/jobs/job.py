@@ -221,7 +221,8 @@ class ZarrJob:
         todo = [unit for unit in units if unit not in done]
         for _ in range(_MOST_ATTEMPTS):
             if todo:
-                if ledger.is_complete():
+                # Zarr reads them before it writes.
+                if ledger.is_complete() or ledger.damaged_metadata():
                     ledger.mend_metadata()
                 yield from self._restore(ledger, units, todo)
             done = ledger.done()

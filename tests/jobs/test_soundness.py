@@ -77,6 +77,15 @@ def test_damaged_metadata_and_lines_are_mended_by_resume(path, undisturbed):
     assert shards(path) == shards(undisturbed)
 
 
+@pytest.mark.parametrize("content", [b"\xfb", b"{", b"{}"])
+def test_damaged_metadata_of_an_unfinished_job_are_mended_before_it_goes_on(path, undisturbed, content):
+    stop_after(begin(path), 2)
+    (path / "zarr.json").write_bytes(content)
+    do(path, resume=True)
+    assert shards(path) == shards(undisturbed)
+    assert finish(verify(path)).sound
+
+
 def test_a_torn_last_line_is_no_record_and_spoils_no_other(path, undisturbed):
     stop_after(begin(path), 2)
     done = path / "job" / "done.jsonl"
