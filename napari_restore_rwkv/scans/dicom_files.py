@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
@@ -34,6 +34,7 @@ DAMAGED = (
     RuntimeError,
     TypeError,
     ValueError,
+    BytesLengthException,
     InvalidDicomError,
     struct.error,
     zlib.error,

@@ -117,9 +117,13 @@ def find_series(path: Path) -> list[Series]:
         )
     notes = [_left_out([*left_out, *strangers])] if left_out or strangers else []
     grouped: dict[str, list[SeriesImage]] = defaultdict(list)
-    for image in images:
-        grouped[_uid(image)].append(image)
-    return [_one(uid, members, notes) for uid, members in sorted(grouped.items())]
+    try:
+        for image in images:
+            grouped[_uid(image)].append(image)
+        return [_one(uid, members, notes) for uid, members in sorted(grouped.items())]
+    # Pydicom makes sense of a value when it is asked for.
+    except DAMAGED as error:
+        raise broken(path, "what names its images or series is damaged") from error
 
 
 def _one(uid: str, images: list[SeriesImage], notes: list[str]) -> Series:
@@ -191,7 +195,10 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
 def _refuse_different(images: Sequence[SeriesImage]) -> None:
     first = images[0]
     for image in images:
-        same_size = (image.tags.Rows, image.tags.Columns) == (first.tags.Rows, first.tags.Columns)
+        try:
+            same_size = (image.tags.Rows, image.tags.Columns) == (first.tags.Rows, first.tags.Columns)
+        except DAMAGED as error:
+            raise broken(image.path, "its number of rows or columns is damaged or missing") from error
         same_spacing = np.allclose(image.pixel_mm, first.pixel_mm)
         if not (same_size and same_spacing and np.allclose(image.orientation, first.orientation, atol=1e-3)):
             raise ScanError(

@@ -3,13 +3,14 @@
 import pytest
 
 from . import watch
+from .families import FAMILIES
 from .watch import FAULTS, run, tally
 
 # Enough to see that a family is read at all, and few enough for every run of the suite.
 COUNT = 30
 
 
-@pytest.mark.parametrize("family", ["nii", "nrrd", "mha", "dicom", "hdf5", "zarr", "toml"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_damaged_files_are_read_or_refused_in_a_sentence(family):
     counts, faults = tally(run(family, 20, 0, COUNT))
     assert sum(counts.values()) == COUNT

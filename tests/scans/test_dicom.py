@@ -299,3 +299,12 @@ def test_philips_counts_become_suv_where_the_factor_is_there(tmp_path, pixels, f
     scan = read_scan(folder)
     assert scan.unit == unit
     np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
+
+
+def test_a_slice_whose_number_of_rows_is_missing_is_refused_in_words(tmp_path):
+    folder = write_series(tmp_path / "series", np.ones((5, 6, 7), np.uint16))
+    data = pydicom.dcmread(folder / "c.dcm")
+    del data.Rows
+    data.save_as(folder / "c.dcm")
+    with pytest.raises(ScanError, match=r"cannot be read: its number of rows or columns is damaged or missing"):
+        read_scan(folder)
