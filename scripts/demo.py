@@ -20,6 +20,7 @@ PLUGIN = "napari-restore-rwkv"
 SAMPLE = "ct_abdomen_quarter_dose"
 WINDOW = (1600, 760)
 DRAW_MS = 1500
+WAIT_MS, MOST_WAITS = 50, 2400
 
 
 def main() -> int:
@@ -54,6 +55,12 @@ def main() -> int:
 def restore_and_wait(panel: RestorePanel) -> tuple[bool, str]:
     """Press Restore and wait for the end; return whether it worked, and the panel's last words."""
     loop, failures = QEventLoop(), []
+    # Restore waits by itself for the devices to be known; here it has to be seen to start.
+    for _ in range(MOST_WAITS):
+        if panel.form.is_known:
+            break
+        QTimer.singleShot(WAIT_MS, loop.quit)
+        loop.exec()
     panel.job.failed.connect(failures.append)
     panel.job.failed.connect(loop.quit)
     panel.job.ended.connect(loop.quit)
