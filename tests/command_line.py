@@ -1,5 +1,13 @@
 """What the tests of the command line say and expect."""
 
+import signal
+
+
+def hears_signals():
+    """Let a child process hear signals that this one may have been started without: by nohup, or in the background."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
 
 def restore_words(scan_file, weights_file, tmp_path, *more):
     return ["restore", scan_file, tmp_path / "restored.nii.gz", "--checkpoint", weights_file, *more]

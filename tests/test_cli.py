@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import assert_refused_before_work, restore_words
+from command_line import assert_refused_before_work, hears_signals, restore_words
 from safetensors.numpy import load_file, save_file
 
 from napari_restore_rwkv import cli
@@ -314,7 +314,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_ctrl_c_leaves_no_file_and_says_so(json_flag, scan_file, weights_file, tmp_path):
     words = map(str, restore_words(scan_file, weights_file, tmp_path, *json_flag))
     command = [sys.executable, "-c", STOPPED_IN_THE_FIRST_SLICE, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SLOW_START)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SLOW_START, preexec_fn=hears_signals)
     assert done.returncode == 130
     *notes, stopped = done.stderr.splitlines()
     assert "slices along z" in notes[0]

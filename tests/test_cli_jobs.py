@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from command_line import assert_refused_before_work
+from command_line import assert_refused_before_work, hears_signals
 from scans.zarrs import ome
 
 from napari_restore_rwkv import cli
@@ -257,7 +257,7 @@ def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
     voxels = rng.integers(-1000, 1500, (400, 64, 64), dtype=np.int16)
     write_scan(Scan(voxels, (5.0, 0.8, 0.8), modality="CT", unit="HU"), source)
     words = [*COMMAND, "restore", source, output, "--checkpoint", weights_file]
-    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, preexec_fn=hears_signals)
     until = time.monotonic() + 60
     ledger = output / "job" / "done.jsonl"
     while not (ledger.exists() and ledger.read_text().count("\n")) and time.monotonic() < until:

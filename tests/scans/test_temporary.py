@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from command_line import hears_signals
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.scans.files import read_scan, write_scan
@@ -171,7 +172,8 @@ def test_a_signal_cleans_up_at_once(tmp_path, number):
         "cli.build_parser = Parser\n"
         "sys.exit(cli.main([]))"
     )
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_signals) as process:
         assert process.stderr.readline() == "at work\n"
         assert len(list(tmp_path.iterdir())) == 1
         process.send_signal(number)
