@@ -28,8 +28,9 @@ import unet
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, estimate_sigma
-from train_weights import ROOT, STATES
+from train_weights import QUALIFIED, ROOT, STATES
 
+from napari_restore_rwkv.image_quality.methods import INPUT, JUDGED, TUNED
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
@@ -329,6 +330,27 @@ def table(rows: list[Row], heads: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def qualified() -> str:
+    """What the cards of the shipped weights say of phantoms, as Markdown; PSNR alone rewards smoothing."""
+    lines = ["", "# On phantoms (`restore-rwkv qualify`, quick form)", ""]
+    lines += [
+        "| task | condition | measure | input | NLM, tuned | ours | limit | |",
+        "|---|---|---|---:|---:|---:|---|---|",
+    ]
+    for task in shipped_checkpoints():
+        found = load_checkpoint(task).card.details.get(QUALIFIED, {"lines": []})
+        for line in found["lines"]:
+            if not line["limit"]:
+                continue
+            shown = [line["values"].get(name) for name in (INPUT, TUNED, JUDGED)]
+            figures = " | ".join("" if value is None else f"{value:.3g} {line['unit']}".rstrip() for value in shown)
+            verdict = "pass" if line["passed"] else "**miss**"
+            lines.append(
+                f"| {task} | {line['condition']} | {line['measure']} | {figures} | {line['limit']} | {verdict} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def _scale(case: Case, image: np.ndarray) -> float:
     """What filter strengths are multiples of: 10 HU, 0.1 SUV, or 1 % of the brightness of an MR slice."""
     return {"CT": 10.0, "PET": 0.1}.get(case.modality) or 0.01 * float(np.percentile(image, 99.9))
@@ -427,7 +449,7 @@ def main() -> None:
                 picture.save(pictures / f"{task}_{number}.png")
     rows = together(known["rows"], measured)
     report.write_text(json.dumps({"measured": heads, "rows": rows}, indent=1) + "\n")
-    (chosen.output / "restoration.md").write_text(table(rows, heads))
+    (chosen.output / "restoration.md").write_text(table(rows, heads) + qualified())
 
 
 if __name__ == "__main__":

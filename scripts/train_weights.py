@@ -3,6 +3,7 @@
     python scripts/train_weights.py pack   --task TASK --scans FOLDER   # what training reads, files under 60 MB
     python scripts/train_weights.py train  --task TASK                  # continues where the last run stopped
     python scripts/train_weights.py export --task TASK --scans FOLDER   # the best averaged weights, measured, with card
+    python scripts/train_weights.py qualify --task TASK                 # the shipped weights on phantoms, into the card
 
 FOLDER holds the training scans, as scripts/fetch_training_scans.py makes it. Everything that is made on the way lies in
 training_state/TASK/: the packed data, curve.jsonl, state.pt (to continue from), best.pt (what gets shipped).
@@ -21,8 +22,10 @@ import torch
 import unet
 
 from napari_restore_rwkv.device import choose_device
+from napari_restore_rwkv.image_quality.qualify import qualify
 from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
@@ -30,6 +33,8 @@ from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.recipes.table import RECIPES
 from napari_restore_rwkv.training.train import Trainer
 
+# In the details of a card: what `restore-rwkv qualify` says of the weights.
+QUALIFIED = "qualified"
 ROOT = Path(__file__).parent.parent
 STATES = ROOT / "training_state"
 WEIGHTS = ROOT / "napari_restore_rwkv" / "network" / "weights"
@@ -126,6 +131,17 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
         },
     )
     save_checkpoint(network, card, WEIGHTS / f"{recipe.task}.safetensors")
+    qualify_shipped(recipe.task)
+
+
+def qualify_shipped(task: str) -> None:
+    """Judge the shipped weights of a task on phantoms, in the quick form, and write the table into their card."""
+    found = finish(qualify(load_checkpoint(task), quick=True))
+    print(found.table(), flush=True)
+    path = WEIGHTS / f"{task}.json"
+    card = json.loads(path.read_text())
+    card["details"][QUALIFIED] = found.as_dict()
+    path.write_text(json.dumps(card, indent=2) + "\n")
 
 
 def _start(recipe: Recipe) -> RestoreRWKV:
@@ -157,7 +173,7 @@ def _described(path: Path, source: str) -> dict[str, str]:
 def main() -> None:
     """Run the step named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("pack", "train", "export"))
+    parser.add_argument("step", choices=("pack", "train", "export", "qualify"))
     parser.add_argument("--task", choices=tuple(RECIPES), required=True, help="a task, or a stage that it starts from")
     parser.add_argument("--scans", type=Path, help="folder of the training scans (for pack and export)")
     parser.add_argument(
@@ -168,11 +184,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     let_idle_threads_sleep()
-    if options.step != "train" and options.scans is None:
+    if options.step in ("pack", "export") and options.scans is None:
         parser.error(f"{options.step} needs --scans FOLDER")
     recipe, folder = RECIPES[options.task], STATES / options.task
     folder.mkdir(parents=True, exist_ok=True)
-    if options.step == "pack":
+    if options.step == "qualify":
+        qualify_shipped(recipe.task)
+    elif options.step == "pack":
         recipe.pack(options.scans, folder)
     elif options.step == "train":
         device = choose_device(options.device)

@@ -70,3 +70,10 @@ def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
     text = benchmark_restoration.table(rows, {"t": head})
     assert "| t | s | ours | 32.00 | +2.00 | +1.00 |" in text
     assert "- t: 2026-01-01, m, 1 thread(s), at most 2 slices" in text
+
+
+def test_the_limits_that_cards_tell_of_stand_below_the_table():
+    text = benchmark_restoration.qualified()
+    assert "| ct-denoise | 22 HU, standard kernel | contrast kept, 5 HU, 11 px |" in text
+    assert "**miss**" in text
+    assert "nan" not in text
