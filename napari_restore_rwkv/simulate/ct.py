@@ -7,12 +7,19 @@ Only the noise is projected and reconstructed, never the scan itself, so that it
 I0 are found per slice, such that the noise at the centre of the body has the strength that was asked for.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .projector import filtered_back_projection, project, view_angles
+
+if TYPE_CHECKING:
+    from .ct_kernels import Kernel
 
 MU_WATER_PER_MM = 0.0192
 ELECTRONIC_NOISE_COUNTS = 8.0
@@ -53,8 +60,10 @@ def low_dose(
     return slice_hu.astype(np.float32) + added_noise(slice_hu, pixel_mm, noise_hu, seed=seed)
 
 
-def added_noise(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int) -> np.ndarray:
-    """Return the noise alone that `low_dose` adds, in HU."""
+def added_noise(
+    slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int, kernel: Kernel | None = None
+) -> np.ndarray:
+    """Return the noise alone that `low_dose` adds, in HU; with a `kernel`, as a reconstruction with it would have it."""
     if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
         raise ValueError(
             f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
@@ -70,7 +79,7 @@ def added_noise(slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed:
         error = _noisy(line_integrals, counts, rng) - line_integrals
         last = attempt == _CALIBRATION_ROUNDS
         # For its strength the centre is enough, a tenth of the work.
-        part = filtered_back_projection(error, angles, pixel_mm, slice(None) if last else centre)
+        part = filtered_back_projection(error, angles, pixel_mm, slice(None) if last else centre, kernel)
         noise = part * (1000 / MU_WATER_PER_MM)
         measured = float((noise[centre, centre] if last else noise).std())
         if not last:

@@ -16,12 +16,14 @@ from ...restoration.suitability import TRAINED_FOR
 from ...scans.files import read_scan
 from ...scans.intensity import IntensityRule, choose_intensity
 from ...scans.scan import Scan
+from ...simulate.ct import added_noise
 from ...simulate.ct_kernels import KERNELS
 from ...simulate.ct_noise import noise_realisation, noise_shape
 from ..train import Batch, TrainingOptions
 from .ct_slices import NOISE_HU, Example, Volume, draw_example, square
 from .losses import transfer_error
 from .probes import CONTRASTS_HU, RADII, disc
+from .projected_noise import ProjectedNoise, projected_noise
 from .recipe import Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 CHEST_A, CHEST_F, THORAX = "ct_chest_a.nrrd", "ct_chest_f_3mm.nii.gz", "ct_thorax_b_1p5mm.nii.gz"
 ABDOMEN = "ct_abdomen_c_dicom"
+# Side of a pixel of the packed slices.
+PIXELS_MM = {"chest_a": 0.5703, "chest_f": 1.5625, "thorax": 1.5}
+# Slices of each volume whose noise is projected when the data are packed, and the share of examples with such noise.
+_PROJECTED_SLICES, PROJECTED_SHARE = 16, 0.4
 WINDOW_HU = (-160.0, 240.0)
 # Side in pixels and number of the crops of a batch, half of them without probes; 0 is a whole slice, alone.
 CROPS = ((64, 8), (96, 4), (128, 2), (160, 2), (256, 1), (0, 1))
@@ -44,12 +50,14 @@ _MISJUDGED, _NOISE_UNKNOWN = 0.12, 0.1
 _HALF_VISIBLE = 1.5
 
 # How much higher the dose of a reference is, from half dose to a thirtieth.
-DOSES = (2.5, 30.0)
+DOSES, _EARLY_DOSES = (2.5, 16.0), (2.5, 30.0)
 
 VALIDATION_SLICES = (4, 14)
-# Kernels and strengths in HU that choose the best weights: soft at half dose, standard at a quarter, sharp thin slices.
+# Kernels and strengths in HU that choose the best weights: soft at half dose, standard at a quarter with noise that
+# was projected, sharp thin slices.
 WATCHED = (("smooth", 22.0), ("standard", 45.0), ("edge-enhancing", 90.0))
-_FIRST_STAGE = "ct-denoise-first"
+_PROJECTED_KERNEL = "standard"
+_FIRST_STAGE, _SECOND_STAGE = "ct-denoise-first", "ct-denoise-second"
 # Discs whose contrast is watched: contrast in HU, radius in pixels, and the share of the contrast that should stay.
 _WATCHED_DISCS = ((5.0, 11.0, 0.88), (14.0, 4.0, 0.75))
 _DISC_PLACES = ((200.0, 170.0), (215.0, 350.0), (300.0, 150.0))
@@ -62,6 +70,10 @@ def pack(scans: Path, folder: Path) -> None:
     thick = (thorax[:-2] + thorax[1:-1] + thorax[2:]) / 3
     volumes = {"chest_a": square(chest_a), "chest_f": square(_binned(chest_f)), "thorax": square(thick)}
     save_slices({name: list(slices) for name, slices in volumes.items()}, folder / "clean.safetensors")
+    for name, slices in volumes.items():
+        noise = projected_noise(slices, PIXELS_MM[name], every=max(1, len(slices) // _PROJECTED_SLICES))
+        groups = {"slices": [noise.slices], "realisations": list(noise.realisations)}
+        save_slices(groups, folder / f"projected_{name}.safetensors")
 
     abdomen = read_scan(scans / ABDOMEN)
     rng = np.random.default_rng(1)
@@ -70,31 +82,35 @@ def pack(scans: Path, folder: Path) -> None:
         images = np.asarray(abdomen.voxels[index - 1 : index + 2], np.float32)[[1, 0, 2]]
         shape = noise_shape(images[0], abdomen.spacing_mm[1])
         for kernel, noise_hu in WATCHED:
-            noise = [
-                noise_realisation(shape, images[0].shape, abdomen.spacing_mm[1], KERNELS[kernel], noise_hu, rng)
-                for _ in range(3)
-            ]
+            pixel_mm, noise = abdomen.spacing_mm[1], []
+            for image in images:
+                if kernel == _PROJECTED_KERNEL:
+                    seed = int(rng.integers(2**31))
+                    noise.append(added_noise(image, pixel_mm, noise_hu, seed=seed, kernel=KERNELS[kernel]))
+                else:
+                    noise.append(noise_realisation(shape, image.shape, pixel_mm, KERNELS[kernel], noise_hu, rng))
             groups["clean"].append(images[0])
             groups["noisy"].append(images + np.stack(noise))
     save_slices(groups, folder / "validation.safetensors")
 
 
-def draw(folder: Path, doses: tuple[float, float] | None = DOSES) -> Draw:
+def draw(folder: Path, doses: tuple[float, float] | None = DOSES, projected_share: float = 0.0) -> Draw:
     """Return what draws a batch: noisy slices with their context, targets, and the probes of one half of them.
 
     The targets have the noise of a dose that is higher by a factor out of `doses`; None for clean ones.
     """
     packed = load_slices(folder / "clean.safetensors")
     volumes = [
-        Volume(np.stack(packed["chest_a"]), 0.5703),
-        Volume(np.stack(packed["chest_f"]), 1.5625),
-        # Neighbours that do not share a thin slice.
-        Volume(np.stack(packed["thorax"]), 1.5, steps=(3,)),
+        # Neighbours of the thorax that do not share a thin slice.
+        Volume(np.stack(packed[name]), pixel_mm, (3,) if name == "thorax" else (1,), _projected(folder, name))
+        for name, pixel_mm in PIXELS_MM.items()
     ]
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
-        drawn = [_pair(draw_example(volumes, side, rng, doses), rng) for _ in range(max(1, count // 2))]
+        drawn = [
+            _pair(draw_example(volumes, side, rng, doses, projected_share), rng) for _ in range(max(1, count // 2))
+        ]
         with_probes, without = (
             [torch.from_numpy(np.stack(parts)) for parts in zip(*half, strict=True)]
             for half in zip(*drawn, strict=True)
@@ -107,8 +123,9 @@ def draw(folder: Path, doses: tuple[float, float] | None = DOSES) -> Draw:
     return batch
 
 
-def _draw_clean(folder: Path) -> Draw:
-    return draw(folder, doses=None)
+def _projected(folder: Path, name: str) -> ProjectedNoise:
+    packed = load_slices(folder / f"projected_{name}.safetensors")
+    return ProjectedNoise(packed["slices"][0], np.stack(packed["realisations"]))
 
 
 def watch(folder: Path) -> Watch:
@@ -243,9 +260,9 @@ def _binned(images: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     task="ct-denoise",
     stage="ct-denoise",
-    start_from=_FIRST_STAGE,
+    start_from=_SECOND_STAGE,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=1000, learning_rate=4e-4),
+    options=TrainingOptions(steps=5000, learning_rate=5e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",
@@ -255,7 +272,7 @@ RECIPE = Recipe(
         ABDOMEN: "PyPI totalsegmentator 2.18.0 (sdist), tests/reference_files/example_ct_dicom, Apache-2.0"
     },
     pack=pack,
-    draw=draw,
+    draw=partial(draw, projected_share=PROJECTED_SHARE),
     watch=watch,
     measure=measure,
     falls_short=falls_short,
@@ -275,17 +292,25 @@ RECIPE = Recipe(
         "probes_hu": CONTRASTS_HU,
         "probe_radii": RADII,
         "doses": DOSES,
+        "share_of_projected_noise": PROJECTED_SHARE,
         "crops": CROPS,
         "loss": "root mean square error of each crop, and how far the contrast of faint probes is off",
     },
 )
 
-# The first part: clean targets, and more heed of faint probes.
+# The first parts: noise of sectors only; clean targets and more heed of faint probes, then the noise of references.
+SECOND_RECIPE = replace(
+    RECIPE,
+    stage=_SECOND_STAGE,
+    start_from=_FIRST_STAGE,
+    options=TrainingOptions(steps=1000, learning_rate=4e-4),
+    draw=partial(draw, doses=_EARLY_DOSES),
+)
 FIRST_RECIPE = replace(
     RECIPE,
     stage=_FIRST_STAGE,
     start_from="ct-denoise@1",
     options=TrainingOptions(steps=3400, learning_rate=6e-4),
-    draw=_draw_clean,
+    draw=partial(draw, doses=None),
     loss=partial(transfer_error, weight=0.0015),
 )

@@ -21,6 +21,8 @@ from .probes import random_probes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .projected_noise import ProjectedNoise
+
 NOISE_HU = (6.0, 130.0)
 # Share of examples with next to no noise, whose best restoration is to leave them alone.
 _ALMOST_CLEAN = 0.08
@@ -42,11 +44,14 @@ class Volume:
         Side of a pixel in mm.
     steps
         Distances between neighbours to choose from, in slices.
+    projected
+        Noise that was projected, of some of the slices.
     """
 
     slices: np.ndarray
     pixel_mm: float
     steps: tuple[int, ...] = (1,)
+    projected: ProjectedNoise | None = None
     _shapes: dict[int, NoiseShape] = field(default_factory=dict)
 
     @cached_property
@@ -97,16 +102,26 @@ def square(slices: np.ndarray) -> np.ndarray:
 
 
 def draw_example(
-    volumes: Sequence[Volume], side: int, rng: np.random.Generator, doses: tuple[float, float] | None = None
+    volumes: Sequence[Volume],
+    side: int,
+    rng: np.random.Generator,
+    doses: tuple[float, float] | None = None,
+    projected_share: float = 0.0,
 ) -> Example:
     """Draw a square example of so many pixels; 0 takes a whole slice as it is.
 
     With `doses`, the target is a scan at a dose higher by a factor drawn from this range, and as noisy as that: no
     scanner makes a clean one. What a network learns from it leaves that part of the noise, with its texture.
+    A `projected_share` of the examples has noise that was projected, where the volume has it.
     """
     volume = volumes[int(rng.integers(len(volumes)))]
     index = int(rng.integers(len(volume.slices)))
     zoom = float(np.exp(rng.uniform(*np.log(_ZOOM)))) if side else 1.0
+    projected = None
+    if rng.random() < projected_share and volume.projected is not None:
+        # On the pixels that it was reconstructed on: resampling would soften it.
+        projected, zoom = int(rng.integers(len(volume.projected.slices))), 1.0
+        index = int(volume.projected.slices[projected])
     taken = min(round(side * zoom), volume.side) if side else volume.side
     side = side or volume.side
     top, left = (int(value) for value in rng.integers(0, volume.side - taken + 1, 2))
@@ -122,17 +137,24 @@ def draw_example(
     # Some reach into the neighbours, others end between slices.
     reaches = np.array([1, *(rng.random(2) < _REACHES)], np.float32)[:, None, None]
 
-    origin, place = volume.noise_shape(index), [value / volume.side for value in (top, left, taken, taken)]
-    if rng.random() < _OTHER_ORIGIN:
-        other = volumes[int(rng.integers(len(volumes)))]
-        origin = other.noise_shape(int(rng.integers(len(other.slices))))
-    shape, target = origin.crop(*place), clean[0]
-    noise = _neighbouring_noise(shape, side, pixel_mm, kernel, noise_hu, rng)
+    target = clean[0]
+    if projected is not None:
+        own, rest, *others = np.float32(noise_hu) * volume.projected.draw(
+            projected, (top, left), side, pixel_mm, kernel, rng
+        )
+        noise = np.stack((rest, *others))
+    else:
+        origin, place = volume.noise_shape(index), [value / volume.side for value in (top, left, taken, taken)]
+        if rng.random() < _OTHER_ORIGIN:
+            other = volumes[int(rng.integers(len(volumes)))]
+            origin = other.noise_shape(int(rng.integers(len(other.slices))))
+        shape = origin.crop(*place)
+        noise = _neighbouring_noise(shape, side, pixel_mm, kernel, noise_hu, rng)
+        own = noise_realisation(shape, (side, side), pixel_mm, kernel, noise_hu, rng) if doses else noise[0]
     if doses is not None:
         share = 1 / float(np.exp(rng.uniform(*np.log(doses))))
-        own = noise_realisation(shape, (side, side), pixel_mm, kernel, noise_hu * share**0.5, rng)
-        noise[0] = own + np.float32((1 - share) ** 0.5) * noise[0]
-        target = target + own
+        noise[0] = np.float32(share**0.5) * own + np.float32((1 - share) ** 0.5) * noise[0]
+        target = target + np.float32(share**0.5) * own
     without = clean + noise
     noisy = without + reaches * probes.signal
     copied: slice | int = slice(0, 0)

@@ -6,6 +6,7 @@ RECIPES = {
     recipe.stage: recipe
     for recipe in (
         ct_denoise.FIRST_RECIPE,
+        ct_denoise.SECOND_RECIPE,
         ct_denoise.RECIPE,
         mri_sr.RECIPE,
         pet_low_count.RECIPE,
