@@ -63,7 +63,7 @@ def low_dose(
 def added_noise(
     slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int, kernel: Kernel | None = None
 ) -> np.ndarray:
-    """Return the noise alone that `low_dose` adds, in HU; with a `kernel`, as a reconstruction with it would have it."""
+    """Return the noise alone that `low_dose` adds, in HU; with a `kernel`, that of a reconstruction with it."""
     if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
         raise ValueError(
             f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
