@@ -262,7 +262,7 @@ RECIPE = Recipe(
     stage="ct-denoise",
     start_from=_SECOND_STAGE,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=5000, learning_rate=5e-4),
+    options=TrainingOptions(steps=4000, learning_rate=5e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",

@@ -123,7 +123,8 @@ def draw_example(
         projected, zoom = int(rng.integers(len(volume.projected.slices))), 1.0
         index = int(volume.projected.slices[projected])
     taken = min(round(side * zoom), volume.side) if side else volume.side
-    side = side or volume.side
+    # Projected noise is cut out as it is, even where that is less than was asked for.
+    side = taken if projected is not None else side or volume.side
     top, left = (int(value) for value in rng.integers(0, volume.side - taken + 1, 2))
     step = int(rng.choice(volume.steps)) * int(rng.choice((-1, 1)))
     chosen = [index, *(int(np.clip(index + at, 0, len(volume.slices) - 1)) for at in (-step, step))]
