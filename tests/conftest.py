@@ -19,6 +19,14 @@ def pytest_configure(config):
     config.add_cleanup(watch.stop)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Compute with one thread: the problems of the tests are too small to share out, threads would only wait."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def same_seeds():
     """Every test starts from the same random state, in whatever order they run."""

@@ -44,6 +44,12 @@ def ct_folder(rng, tmp_path):
     body = np.where(np.hypot(*np.ogrid[-48:48, -48:48]) < 40, rng.normal(40, 20, (3, 96, 96)), -1000)
     slices = list(body.astype(np.int16))
     save_slices(dict.fromkeys(("chest_a", "chest_f", "thorax"), slices), tmp_path / "clean.safetensors")
+    for name in ct_denoise.PIXELS_MM:
+        projected = {
+            "slices": [np.arange(3)],
+            "realisations": list(rng.normal(size=(3, 2, 96, 96)).astype(np.float16)),
+        }
+        save_slices(projected, tmp_path / f"projected_{name}.safetensors")
     noisy = [(body + rng.normal(0, 30, body.shape)).astype(np.float32) for _ in ct_denoise.WATCHED]
     clean = [body[0].astype(np.float32)] * len(noisy)
     save_slices({"noisy": noisy, "clean": clean}, tmp_path / "validation.safetensors")
@@ -115,7 +121,7 @@ def test_mri_batches_follow_from_the_generator(mri_folder):
 
 
 def test_ct_batches_are_slices_with_context_clipped_as_inference_clips_them(ct_folder):
-    noisy = [batch[0] for batch in batches(ct_denoise.draw(ct_folder))]
+    noisy = [batch[0] for batch in batches(ct_denoise.draw(ct_folder, projected_share=0.5))]
     assert {images.shape[1] for images in noisy} == {1 + CONTEXT_CHANNELS}
     assert min(float(images.min()) for images in noisy) == 0
     # The level is one number an image, and sometimes unknown.
@@ -123,7 +129,7 @@ def test_ct_batches_are_slices_with_context_clipped_as_inference_clips_them(ct_f
 
 
 def test_half_of_a_ct_batch_is_the_other_half_without_its_probes(ct_folder):
-    pairs = [batch for batch in batches(ct_denoise.draw(ct_folder), 20) if batch[4].any()]
+    pairs = [batch for batch in batches(ct_denoise.draw(ct_folder, projected_share=0.5), 20) if batch[4].any()]
     assert len(pairs) > 5
     for noisy, clean, signal, labels, weights in pairs:
         half = len(noisy) // 2

@@ -101,8 +101,13 @@ def draw(folder: Path, doses: tuple[float, float] | None = DOSES, projected_shar
     """
     packed = load_slices(folder / "clean.safetensors")
     volumes = [
-        # Neighbours of the thorax that do not share a thin slice.
-        Volume(np.stack(packed[name]), pixel_mm, (3,) if name == "thorax" else (1,), _projected(folder, name))
+        Volume(
+            np.stack(packed[name]),
+            pixel_mm,
+            # Neighbours that do not share a thin slice.
+            steps=(3,) if name == "thorax" else (1,),
+            projected=_projected(folder, name) if projected_share else None,
+        )
         for name, pixel_mm in PIXELS_MM.items()
     ]
 
@@ -262,7 +267,7 @@ RECIPE = Recipe(
     stage="ct-denoise",
     start_from=_SECOND_STAGE,
     context=CONTEXT_CHANNELS,
-    options=TrainingOptions(steps=4000, learning_rate=5e-4),
+    options=TrainingOptions(steps=2500, learning_rate=5e-4),
     training_scans={
         CHEST_A: "PyPI pyradiomics 3.0.1 (sdist), data/lung1_image.nrrd, BSD-3-Clause",
         CHEST_F: "GitHub FNNDSC/data, dicom/andrei_abdomen (TCIA LIDC-IDRI-0314), CC BY 3.0",

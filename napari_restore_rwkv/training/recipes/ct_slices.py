@@ -120,7 +120,7 @@ def draw_example(
     projected = None
     if rng.random() < projected_share and volume.projected is not None:
         # On the pixels that it was reconstructed on: resampling would soften it.
-        projected, zoom = int(rng.integers(len(volume.projected.slices))), 1.0
+        projected, zoom = int(rng.integers(1, len(volume.projected.slices) - 1)), 1.0
         index = int(volume.projected.slices[projected])
     taken = min(round(side * zoom), volume.side) if side else volume.side
     # Projected noise is cut out as it is, even where that is less than was asked for.

@@ -44,14 +44,15 @@ class ProjectedNoise:
     ) -> np.ndarray:
         """Draw two independent noises of slice number `at` of these, and one each of those below and above it.
 
+        `at` is from 1 to K - 2, so that there are such.
+
         Returns
         -------
         np.ndarray
             Shape (4, side, side), float32, cut out at `corner`; standard deviation 1 at the centre of the slices.
         """
-        last = len(self.slices) - 1
         noises = []
-        for k, count in ((at, 2), (max(at - 1, 0), 1), (min(at + 1, last), 1)):
+        for k, count in ((at, 2), (at - 1, 1), (at + 1, 1)):
             both = self.realisations[k].astype(np.float32)
             scale = _filtered(both[:, *(centre_of(both.shape[-1]),) * 2], pixel_mm, kernel).std()
             angle = rng.uniform(0, 2 * np.pi)
