@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RestoreError, ScanError
+from ..restoration.suitability import suitability, texture
 from ..scans.intensity import choose_intensity
 from ..scans.noise import HIGH_FREQUENCY, estimate_noise
 from ..scans.scan import AXES
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 
     from ..scans.noise import Noise
     from ..scans.scan import Scan
-
-# Mean frequency in cycles per pixel up to which noise is called so.
-_TEXTURES = (
-    (0.14, "coarse, as of a very smooth kernel"),
-    (0.25, "as of a soft kernel"),
-    (0.34, "as of a sharp kernel"),
-)
-_FINEST = "fine, as of a very sharp kernel or of no filter"
 
 
 def inspect_scan(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
@@ -66,7 +59,6 @@ def _proposed(scan: Scan, task: str, noise: Noise | None) -> tuple[dict[str, Any
     from ..network.checkpoint import FALLS_SHORT, shipped_checkpoints
     from ..network.classical import classical_name, load_restorer
     from ..restoration.checks import check_voxels
-    from ..restoration.suitability import suitability
 
     refused = []
     rule = None
@@ -95,10 +87,6 @@ def _proposed(scan: Scan, task: str, noise: Noise | None) -> tuple[dict[str, Any
     return proposal, refused
 
 
-def _texture(noise: Noise) -> str:
-    return next((words for most, words in _TEXTURES if noise.mean_frequency <= most), _FINEST)
-
-
 def _text(values: dict[str, Any], noise: Noise | None) -> str:
     unit = f" {values['unit']}" if values["unit"] else ""
     spacing = " x ".join(f"{one:.3g}" for one in values["spacing_mm"])
@@ -111,7 +99,7 @@ def _text(values: dict[str, Any], noise: Noise | None) -> str:
         lines.append("  noise: none was found")
     elif noise is not None:
         lines.append(
-            f"  noise: {noise.sigma:.3g}{unit}, {_texture(noise)} (mean frequency {noise.mean_frequency:.2f} "
+            f"  noise: {noise.sigma:.3g}{unit}, {texture(noise)} (mean frequency {noise.mean_frequency:.2f} "
             f"cycles per pixel, {noise.high_share:.0%} above {HIGH_FREQUENCY})"
         )
     if noise is not None and noise.slice_correlation is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import OutputError
+from ..reliability.report import report_on
+from ..reliability.report_files import check_report_file, write_report
 from ..scans.opening import open_scan
 from .terminal import watch
 
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..reliability.report import Report
-    from ..scans.scan import Scan
-
-SUFFIXES = (".png", ".pdf", ".json")
 
 
 def report_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
@@ -30,37 +26,18 @@ def report_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
     before, after = (open_scan(path, **options) for path in (arguments.input, arguments.restored))
     reference = None if arguments.reference is None else open_scan(arguments.reference, **options)
 
-    from ..reliability.report import report_on
-
     report = watch(report_on(before, after, reference))
     values = report.as_dict()
     for output in outputs:
-        if output.suffix.lower() == ".json":
-            output.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        else:
-            _draw(report, before, after, f"{arguments.input.name} and {arguments.restored.name}", output)
+        write_report(report, before, after, f"{arguments.input.name} and {arguments.restored.name}", output)
     return values, "\n".join(_lines(report)), 0
 
 
 def _check(output: Path, overwrite: bool) -> None:
     """Refuse a file that could not be written in the end."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{output.name}: a report is written as {', '.join(SUFFIXES)}; give one of those.")
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder {output.parent} does not exist: make it first, or choose another.")
+    check_report_file(output)
     if output.exists() and not overwrite:
         raise OutputError(f"{output.name} exists already: give another name, or --overwrite.")
-
-
-def _draw(report: Report, before: Scan, after: Scan, title: str, output: Path) -> None:
-    from ..reliability.page import draw_page, first_to_look_at
-    from ..restoration.plan import region_of
-    from ..scans.scan import AXES
-
-    axis = AXES.index(report.axis)
-    region = region_of(before, axis, first_to_look_at(report).index)
-    images = [np.asarray(scan.voxels[region]).squeeze(axis) for scan in (before, after)]
-    draw_page(report, images[0], images[1], title, output)
 
 
 def _lines(report: Report) -> list[str]:

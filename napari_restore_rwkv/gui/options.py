@@ -46,6 +46,8 @@ class RestoreOptions:
         Restore although the network was made for another modality.
     axis
         The axis across the slices: "auto", "z", "y" or "x"; see `choose_slice_axis`.
+    strength
+        The strength that is proposed for this scan, 0 to 1; None where it is still to be measured.
     output
         The OME-Zarr folder that a whole volume is saved to while it is restored; None keeps it in memory.
     """
@@ -58,12 +60,13 @@ class RestoreOptions:
     any_modality: bool = False
     axis: str = "auto"
     output: Path | None = None
+    strength: float | None = None
 
     def continues(self, other: RestoreOptions | None) -> bool:
         """Whether slices restored with the other options are part of what these ask for, wherever they are kept."""
 
         def choices(options: RestoreOptions) -> RestoreOptions:
-            return replace(options, region="volume", output=None)
+            return replace(options, region="volume", output=None, strength=None)
 
         return other is not None and choices(self) == choices(other)
 

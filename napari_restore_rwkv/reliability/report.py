@@ -18,7 +18,7 @@ from ..scans.slice_axis import choose_slice_axis
 from .removed import LEAST_SIDE, Removed, Verdict, judge_removed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from ..metrics import SliceScore
     from ..scans.scan import Scan
@@ -114,13 +114,40 @@ class Report:
         }
 
 
-def report_on(before: Scan, after: Scan, reference: Scan | None = None) -> Generator[Progress, None, Report]:
+def judge_slice(
+    index: int,
+    before: np.ndarray,
+    after: np.ndarray,
+    modality: str | None,
+    reference: np.ndarray | None = None,
+    window: tuple[float, float] | None = None,
+) -> SliceReport:
+    """Report on one slice, shape (Y, X), 64 pixels or more along each side; see `report_on` for the rest."""
+    scores: list[SliceScore | None] = [None, None]
+    if reference is not None:
+        scores = [score_slice(image, reference, window) for image in (before, after)]
+    noise = [slice_noise(image, modality).sigma for image in (before, after)]
+    return SliceReport(index, noise[0], noise[1], judge_removed(before, after), scores[0], scores[1])
+
+
+def report_on(
+    before: Scan,
+    after: Scan,
+    reference: Scan | None = None,
+    *,
+    indices: Sequence[int] | None = None,
+    axis: int | None = None,
+) -> Generator[Progress, None, Report]:
     """Compare a scan with its restoration, slice by slice along the axis in which it was restored.
 
     Parameters
     ----------
     before, after, reference
         On one grid, lazy or not; three slices are in memory at a time.
+    indices
+        Slices to report on, from 0, in order; None for all.
+    axis
+        Array axis across the slices; None for the one that the restored scan says it was restored along.
 
     Raises
     ------
@@ -131,20 +158,17 @@ def report_on(before: Scan, after: Scan, reference: Scan | None = None) -> Gener
         if scan is not None and (scan.shape != before.shape or not same_geometry(scan, before)):
             raise ScanError(f"The {name} is not on the grid of the input: give scans of one size, place and spacing.")
     provenance = dict(after.metadata.get("restoration", {}))
-    axis = choose_slice_axis(before, provenance.get("slice_axis", "auto")).axis
+    if axis is None:
+        axis = choose_slice_axis(before, provenance.get("slice_axis", "auto")).axis
     if min(size for at, size in enumerate(before.shape) if at != axis) < LEAST_SIDE:
         raise ScanError(f"Slices are judged from {LEAST_SIDE} x {LEAST_SIDE} pixels on; the scan has {before.shape}.")
     window = CT_WINDOW_HU if before.modality == "CT" else None
-    count = before.shape[axis]
+    chosen = range(before.shape[axis]) if indices is None else indices
     slices: list[SliceReport] = []
-    for index in range(count):
+    for index in chosen:
         region = region_of(before, axis, index)
         one, other = (np.asarray(s.voxels[region]).squeeze(axis) for s in (before, after))
-        scores: list[SliceScore | None] = [None, None]
-        if reference is not None:
-            ideal = np.asarray(reference.voxels[region]).squeeze(axis)
-            scores = [score_slice(image, ideal, window) for image in (one, other)]
-        noise = [slice_noise(image, before.modality).sigma for image in (one, other)]
-        slices.append(SliceReport(index, noise[0], noise[1], judge_removed(one, other), scores[0], scores[1]))
-        yield Progress(index + 1, count, f"slice {index + 1} of {count}")
+        ideal = None if reference is None else np.asarray(reference.voxels[region]).squeeze(axis)
+        slices.append(judge_slice(index, one, other, before.modality, ideal, window))
+        yield Progress(len(slices), len(chosen), f"slice {len(slices)} of {len(chosen)}")
     return Report(tuple(slices), AXES[axis], before.unit, window, provenance)

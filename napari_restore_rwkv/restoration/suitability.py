@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 # In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of `scans.noise.Noise`
 # that the weights were trained on; noise in the unit of the scan.
 TRAINED_FOR = "trained_for"
+# Mean frequency in cycles per pixel up to which noise is called so.
+_TEXTURES = (
+    (0.14, "coarse, as of a very smooth kernel"),
+    (0.25, "as of a soft kernel"),
+    (0.34, "as of a sharp kernel"),
+)
+_FINEST = "fine, as of a very sharp kernel or of no filter"
 # What is left of the strength where the noise is unlike any in training.
 _CAUTIOUS = 0.6
 
@@ -65,6 +72,11 @@ def suitability(noise: Noise, card: Card | None) -> Suitability:
             f"pixel, not {lowest:.2f} to {highest:.2f}): a strength of {_CAUTIOUS:.0%} is proposed.",
         )
     return Suitability(True, 1.0, False, f"{measured}; {made_for} and know this kernel.")
+
+
+def texture(noise: Noise) -> str:
+    """Say how fine the noise is, in words of the field."""
+    return next((words for most, words in _TEXTURES if noise.mean_frequency <= most), _FINEST)
 
 
 def _quantity(value: float, unit: str = "") -> str:

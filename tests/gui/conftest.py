@@ -57,6 +57,7 @@ class PlainRestoration:
         self.asked, self.order, self.shown = [], [], []
         self.error = None
         self.modality = "CT"
+        self.details = {}
         self.hold = threading.Event()
         self.hold.set()
         self.closed = threading.Event()
@@ -68,7 +69,7 @@ class PlainRestoration:
         self.hold.set()
 
     def load_network(self, weights, modified):
-        return SimpleNamespace(card=SimpleNamespace(modality=self.modality))
+        return SimpleNamespace(card=SimpleNamespace(modality=self.modality, details=self.details))
 
     def run(self, result, network, options, indices, first):
         self.asked.append(list(indices))

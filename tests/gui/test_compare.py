@@ -38,11 +38,16 @@ def test_side_by_side_shows_input_restored_difference_from_left_to_right(viewer,
 
 @pytest.mark.parametrize(
     ("canvas", "picture", "shape"),
-    [((600, 800), (500, 500), (1, 3)), ((880, 900), (500, 500), (2, 2)), ((700, 900), (40, 500), (3, 1))],
+    [((600, 800), (500, 500), (1, 3)), ((880, 900), (500, 500), (1, 3)), ((700, 900), (40, 500), (3, 1))],
     ids=["wide window", "square window", "thin slab"],
 )
-def test_the_pictures_are_as_large_as_the_window_lets_them(canvas, picture, shape):
+def test_the_pictures_are_as_large_as_the_window_lets_them_without_an_empty_cell(canvas, picture, shape):
     assert grid_shape(canvas, picture) == shape
+
+
+def test_four_pictures_fill_a_square_window():
+    assert grid_shape((880, 900), (500, 500), 4) == (2, 2)
+    assert grid_shape((400, 1600), (500, 500), 4) == (1, 4)
 
 
 def test_every_panel_has_its_name_and_a_scale_bar(viewer, compared):

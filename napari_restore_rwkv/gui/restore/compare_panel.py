@@ -12,9 +12,11 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
 
 from ...errors import OutputError
+from ..compare.keys import KEYS, LayoutKeys, key_of
+from ..compare.reading import CurtainSlider, Reading
 from ..form_parts import beside, hint
 from ..worker import StepsWorker
-from .compare_view import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, CompareView
+from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -56,6 +58,7 @@ class ComparePanel(QWidget):
         self.comparison: Comparison | None = None
         self._viewer = viewer
         self._bound = False
+        self._keys = LayoutKeys(viewer, self.choose_mode)
         self._saving: StepsWorker | None = None
         self._remix = QTimer(self)
         self._remix.setSingleShot(True)
@@ -129,13 +132,18 @@ class ComparePanel(QWidget):
         for event in self._reshaping():
             event.disconnect(self._on_reshaped)
         self._unbind_key()
+        self.reading.let_go()
         if self._saving is not None:
             self._saving.join(WAIT_AT_CLOSING_S)
 
     def _build(self) -> None:
         self.modes = QComboBox()
-        self.modes.addItems([SIDE_BY_SIDE, RESTORED_ONLY, BLINK, OWN_VIEW])
-        self.modes.setToolTip("How the result is looked at; the last entry gives back your own layers and grid")
+        self.modes.addItems([SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, RESTORED_ONLY, OWN_VIEW])
+        self.modes.setAccessibleName("How the result is shown")
+        keys = ", ".join(f"{mode} {key_of(mode)}" for mode in KEYS)
+        self.modes.setToolTip(
+            f"How the result is looked at; the last entry gives back your own layers and grid. Keys over the picture: {keys}"
+        )
         self.modes.currentTextChanged.connect(self._on_mode)
         self.colours = hint()
         self.blink_button = QPushButton("Blink")
@@ -147,15 +155,23 @@ class ComparePanel(QWidget):
         self.strength.setToolTip("input + strength x (restored - input): how much of the restoration is mixed in")
         self.percent = QLabel(f"{FULL} %")
         self.percent.setMinimumWidth(WIDEST_PERCENT)
+        self.strength.setAccessibleName("Strength of the restoration")
         self.strength.valueChanged.connect(self._on_strength)
+        self.strength.sliderReleased.connect(self._mix)
         self.save_button = QPushButton("Save ...")
         self.save_button.setToolTip("Write the restored scan with its geometry, and how it was made beside it")
         self.save_button.clicked.connect(self.save)
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
+        self.curtain = CurtainSlider(self.view.curtain)
+        self.reading = Reading(self._viewer)
+        self.reading.said.connect(self.said)
+        self.reading.failed.connect(self.failed)
         rows.addRow("Show", beside(self.modes, self.blink_button))
+        rows.addRow(self.curtain)
         rows.addRow(self.colours)
         rows.addRow("Strength", beside(self.strength, self.percent))
+        rows.addRow(self.reading)
         rows.addRow("", self.save_button)
 
     def _take(self, comparison: Comparison) -> None:
@@ -163,20 +179,29 @@ class ComparePanel(QWidget):
         unit = comparison.result.scan.unit
         self.colours.setText(f"Colour bar: restored - input, in {unit or 'units of the scan'}")
         self.setEnabled(True)
-        self.strength.setValue(FULL)
+        strength = comparison.strength
+        self.strength.setValue(round(FULL * strength))
+        if strength != 1.0:
+            comparison.mix_in(strength)
+        self.reading.follow(comparison)
         self._bind_key()
 
     def _on_mode(self, mode: str) -> None:
         if self.comparison is not None and mode != self.view.mode:
             self.view.show(self.comparison, mode)
+        self.curtain.show_for(self.view.mode)
 
     def _on_strength(self, value: int) -> None:
         self.percent.setText(f"{value} %")
-        self._remix.start()
+        # Not once more while it waits: whoever moves the slider all the time would see nothing.
+        if not self._remix.isActive():
+            self._remix.start()
 
     def _mix(self) -> None:
         if self.comparison is not None:
-            self.comparison.mix_in(self.strength.value() / FULL)
+            self.comparison.mix_in(self.strength.value() / FULL, settled=not self.strength.isSliderDown())
+            self.view.curtain.refresh()
+            self.reading.watch.look_again()
 
     def _reshaping(self) -> tuple[Any, ...]:
         """What changes the room for the pictures, or their shape."""
@@ -199,6 +224,7 @@ class ComparePanel(QWidget):
             return
         self.view.leave()
         self.comparison = None
+        self.reading.follow(None)
         self._unbind_key()
         self.setEnabled(False)
 
@@ -210,6 +236,8 @@ class ComparePanel(QWidget):
 
     def _bind_key(self) -> None:
         """Let B blink while there is something to blink, unless B means something to the viewer already."""
+        self._keys.unbind()
+        self._keys.bind()
         key = coerce_keybinding(BLINK_KEY)
         if self._bound or key in self._viewer.keymap or key in self._viewer.class_keymap:
             return
@@ -218,6 +246,7 @@ class ComparePanel(QWidget):
         self.blink_button.setText(f"Blink ({BLINK_KEY})")
 
     def _unbind_key(self) -> None:
+        self._keys.unbind()
         if self._bound:
             self._viewer.bind_key(BLINK_KEY, None)
             self._bound = False

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..compare.curtain import Curtain
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
@@ -13,14 +15,15 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
+SWIPE, OVER_INPUT = "swipe", "difference over input"
 GAP_BETWEEN_PANELS = 4
-# Rows and columns; another than the first only where it makes the pictures so much larger.
-GRID_SHAPES, MARKEDLY_LARGER = ((1, 3), (2, 2), (3, 1)), 1.3
+# Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
+GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
 
 
-def grid_shape(canvas: tuple[float, float], picture: tuple[float, float]) -> tuple[int, int]:
-    """Return rows and columns for three pictures: one row, unless they become markedly larger otherwise.
+def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
+    """Return rows and columns for three pictures, or four: one row, unless they become markedly larger otherwise.
 
     Parameters
     ----------
@@ -31,8 +34,9 @@ def grid_shape(canvas: tuple[float, float], picture: tuple[float, float]) -> tup
     def zoom(shape: tuple[int, int]) -> float:
         return min(canvas[axis] / shape[axis] / max(picture[axis], 1e-9) for axis in (0, 1))
 
-    largest = max(GRID_SHAPES, key=zoom)
-    return largest if zoom(largest) > MARKEDLY_LARGER * zoom(GRID_SHAPES[0]) else GRID_SHAPES[0]
+    shapes = GRID_SHAPES[count]
+    largest = max(shapes, key=zoom)
+    return largest if zoom(largest) > MARKEDLY_LARGER * zoom(shapes[0]) else shapes[0]
 
 
 class CompareView:
@@ -41,11 +45,17 @@ class CompareView:
     Attributes
     ----------
     mode
-        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY` or `BLINK`.
+        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY`, `BLINK`, `SWIPE` or `OVER_INPUT`.
+    curtain
+        What is drawn over the input to swipe.
+    beside
+        A layer that is shown as the fourth cell; None where there is none.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.mode = OWN_VIEW
+        self.curtain = Curtain(viewer)
+        self.beside: Image | None = None
         self._viewer = viewer
         self._comparison: Comparison | None = None
         self._before: _OwnView | None = None
@@ -64,6 +74,11 @@ class CompareView:
             self._comparison.unlabel()
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
+        if mode == SWIPE:
+            self._viewer.canvas.grid.enabled = False
+            self.curtain.draw(comparison)
+        else:
+            self.curtain.take_away()
         self._show_only(self._wanted())
         self._arrange(gridded=mode == SIDE_BY_SIDE)
         focus.keep(comparison)
@@ -90,6 +105,7 @@ class CompareView:
 
     def leave(self) -> None:
         """Give back the person's own view."""
+        self.curtain.take_away()
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
@@ -97,7 +113,11 @@ class CompareView:
     def _wanted(self) -> tuple[Image, ...]:
         assert self._comparison is not None
         if self.mode == SIDE_BY_SIDE:
-            return self._comparison.layers
+            return (*self._comparison.layers, *([self.beside] if self.beside is not None else []))
+        if self.mode == OVER_INPUT:
+            return self._comparison.input, self._comparison.difference
+        if self.curtain.layer is not None:
+            return self._comparison.input, self.curtain.layer
         return (self._comparison.input if self._blink_shows_input else self._comparison.restored,)
 
     def _show_only(self, wanted: tuple[Image, ...]) -> None:
@@ -109,7 +129,7 @@ class CompareView:
         assert self._comparison is not None
         canvas = self._viewer.canvas
         self._size, self._axes = canvas.size, self._viewer.dims.displayed
-        shape = grid_shape(canvas.size, self._displayed_size())
+        shape = grid_shape(canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
         if not canvas.overlays.scale_bar.visible or tuple(canvas.grid.shape) != shape:
             # napari fails where a grid has other panels than bars: where a bar appears for the second time while there
             # is a grid, and where the grid gets fewer panels.

@@ -56,6 +56,11 @@ class Comparison:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
 
+    @property
+    def strength(self) -> float:
+        """How strongly the restoration is mixed in, 0 to 1: as it was left, or as it is proposed."""
+        return self.restored.metadata[RECORD].get("strength", self.result.proposed)
+
     def with_result(self, result: RestorationResult) -> Comparison:
         """Show another result of the same scan in the same layers, and return that comparison."""
         for layer, voxels in ((self.restored, result.restored), (self.difference, result.difference)):
@@ -92,17 +97,26 @@ class Comparison:
         """
         self.difference.rendering = "mip" if self.result.remaining else "translucent"
 
-    def mix_in(self, strength: float) -> None:
-        """Show ``input + strength * (restored - input)``, and in the difference what that changes."""
-        for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
-            shown = voxels if strength == 1.0 else Mixture(voxels, self.result.difference, strength)
-            layer.data = _as_dimensional_as(layer, shown)
-            layer.name = with_strength(layer.name, strength)
-        self.tell_provenance(strength)
+    def mix_in(self, strength: float, settled: bool = True) -> None:
+        """Show ``input + strength * (restored - input)``, and in the difference what that changes.
 
-    def tell_provenance(self, strength: float = 1.0) -> None:
+        While a slider is being moved it has not `settled`: names, which are drawn in many places, wait until then.
+        """
+        for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
+            if isinstance(layer.data, Mixture) and layer.data.base is voxels and strength != 1.0:
+                layer.data.strength = strength
+                layer.refresh(thumbnail=settled, extent=False, highlight=False)
+            else:
+                shown = voxels if strength == 1.0 else Mixture(voxels, self.result.difference, strength)
+                layer.data = _as_dimensional_as(layer, shown)
+            if settled:
+                layer.name = with_strength(layer.name, strength)
+        self.restored.metadata[RECORD]["strength"] = strength
+        self.tell_provenance()
+
+    def tell_provenance(self) -> None:
         """Keep in the layers how they came to be, for whoever writes them to a file; a name says if approximately."""
-        name = self.restored.name
+        name, strength = self.restored.name, self.strength
         if "tile" in self.result.provenance and APPROXIMATE not in name:
             self.restored.name = f"{name} ({APPROXIMATE})"
         self.restored.metadata[RECORD]["metadata"] = self.result.metadata(strength)

@@ -16,11 +16,13 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import CheckpointError, ScanError
+from ...scans.slice_axis import choose_slice_axis
 from ...tasks import TASKS, Task
 from ..form_parts import beside, choice, hint, small_button
 from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
 from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
+from .advice import AdviceLine
 from .comparison import is_result
 from .save_choice import SaveChoice
 from .slice_axis_choice import slice_axis_choice, tell_slice_axis
@@ -110,6 +112,7 @@ class RestoreForm(QWidget):
             any_modality=self.anyway.isChecked(),
             axis=self.axes.currentData(),
             output=self.save.path if self.whole_volume.isChecked() else None,
+            strength=self.advice.advice.strength if self.advice.advice is not None else None,
         )
 
     def fill_in(self, options: RestoreOptions) -> None:
@@ -180,6 +183,7 @@ class RestoreForm(QWidget):
         self.anyway.setToolTip("Use these weights although they were made for another modality")
         self.anyway.hide()
         self.models = ModelChoice()
+        self.advice = AdviceLine()
         self.this_slice, self.whole_volume = QRadioButton("this slice"), QRadioButton("whole volume")
         self.this_slice.setChecked(True)
         self.axes = slice_axis_choice()
@@ -194,6 +198,7 @@ class RestoreForm(QWidget):
         rows.addRow(self.about_task)
         rows.addRow("", self.anyway)
         rows.addRow("Model", self.models)
+        rows.addRow(self.advice)
         rows.addRow("Region", beside(self.this_slice, self.whole_volume))
         rows.addRow("Slices", self.axes)
         rows.addRow("Save to", self.save)
@@ -205,6 +210,8 @@ class RestoreForm(QWidget):
         self.tasks.currentIndexChanged.connect(self._on_task)
         self.models.changed.connect(self._on_choice)
         self.models.asked.connect(self.asked)
+        self.advice.classical_wanted.connect(self._use_classical)
+        self.axes.currentIndexChanged.connect(self._ask_advice)
         self.this_slice.toggled.connect(self.changed)
         self.axes.currentIndexChanged.connect(self.changed)
         # One slice is kept in memory.
@@ -281,7 +288,26 @@ class RestoreForm(QWidget):
         refusal = self._mismatch()
         self.anyway.setVisible(bool(refusal))
         self.about_task.setText(refusal or self._reason)
+        self._ask_advice()
         self.changed.emit()
+
+    def _ask_advice(self) -> None:
+        model = self.models.entry
+        try:
+            scan = self.scan()
+            along = choose_slice_axis(scan, self.axes.currentData()).axis
+        except ScanError:
+            model = None
+        if model is None or self._mismatch():
+            self.advice.forget()
+        else:
+            self.advice.ask(scan, along, model.weights)
+
+    def _use_classical(self) -> None:
+        listed = self._surroundings.models.get(self.task.name, ()) if self._surroundings else ()
+        for entry in listed:
+            if not entry.learned:
+                self.models.use_listed(entry.weights)
 
     def _mismatch(self) -> str:
         model = self.models.entry

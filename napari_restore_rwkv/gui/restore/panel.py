@@ -179,6 +179,8 @@ class RestorePanel(DockedPanel):
         self.opener.failed.connect(self._on_not_opened)
         self.opener.stopped.connect(self._on_stopped)
         self.job.progressed.connect(self._on_progress)
+        self.job.progressed.connect(self.compare.reading.watch.look)
+        self.job.ended.connect(self.compare.reading.watch.look)
         self.job.paused.connect(self._on_paused)
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)

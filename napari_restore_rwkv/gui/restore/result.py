@@ -43,6 +43,10 @@ class RestorationResult(ABC):
         The folder that it is saved to while it is restored; None if it is in memory.
     ready
         Whether there is something to show, if only NaN.
+    proposed
+        How strongly it is proposed to be mixed in, 0 to 1, where it is shown first.
+    applied
+        The strength that its voxels were made with, 0 to 1.
     """
 
     def __init__(self, scan: Scan, axis: int) -> None:
@@ -54,6 +58,7 @@ class RestorationResult(ABC):
         self.made_for: str | None = None
         self.output: Path | None = None
         self.ready = False
+        self.proposed = self.applied = 1.0
         self._magnitudes: list[np.ndarray] = []
         self._digest: InputDigest | None = None
 
@@ -71,6 +76,10 @@ class RestorationResult(ABC):
     @abstractmethod
     def target(self) -> Any:
         """What `restore` writes slices into."""
+
+    def propose(self, strength: float) -> None:
+        """Take the strength that suits the scan, before the first slice: voxels in memory are mixed when shown."""
+        self.proposed = strength
 
     @abstractmethod
     def prepare(self) -> None:
@@ -116,7 +125,8 @@ class RestorationResult(ABC):
 
     def metadata(self, strength: float = 1.0, **more: Any) -> dict[str, Any]:
         """Return the scan's metadata and, once known, how it was restored and how strongly that is mixed in."""
-        how = {"restoration": {**self.provenance, "strength": strength, **more}} if self.provenance else {}
+        whole = strength * self.applied
+        how = {"restoration": {**self.provenance, "strength": whole, **more}} if self.provenance else {}
         return {**self.scan.metadata, **how}
 
     @abstractmethod

@@ -37,8 +37,11 @@ def restoration_steps(
     The count is that of these slices. A region is what is to be seen anew. In steps that only check something, the
     words start with `CHECKING` or `COMPARING`.
     """
-    network = load_network(options.weights, _modified(options.weights))
+    network = load_network(options.weights, modified(options.weights))
     result.made_for = network.card.modality
+    if not result.finished:
+        proposed = options.strength
+        result.propose(advice_strength(result, network) if proposed is None else proposed)
     if options.region == "volume" and isinstance(result, StoredResult):
         return (yield from _into_file(options, result, network, first))
     return (yield from _into_memory(options, result, network, indices, first))
@@ -155,6 +158,7 @@ def run_restore(
         dtype=np.float32,
         device=choose_device(options.device),
         any_modality=options.any_modality,
+        strength=result.applied,
     )
 
 
@@ -163,11 +167,15 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
     from ...device import choose_device
     from ...jobs.audit import check_place
     from ...jobs.job import ZarrJob
+    from ...jobs.ledger import Ledger
 
     assert options.output is not None, "a job goes into a file"
     path = options.output.absolute()
     ours = (path / "job").is_dir()
     check_place(path, resume=ours)
+    if ours:
+        # One strength for all of a file, whatever would be proposed by now.
+        result.propose(Ledger(path).identity.get("strength", 1.0))
     return ZarrJob(
         result.scan,
         network,
@@ -177,10 +185,23 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
         first=first,
         device=choose_device(options.device),
         any_modality=options.any_modality,
+        strength=result.applied,
         slices_per_unit=SLICES_PER_UNIT,
     )
 
 
-def _modified(weights: str | Path) -> float | None:
+def advice_strength(result: RestorationResult, network: Any) -> float:
+    """Return the strength that is proposed for a scan whose noise nobody has measured yet."""
+    from ...restoration.noise import measured_noise
+    from ...restoration.suitability import TRAINED_FOR, suitability
+
+    if TRAINED_FOR not in network.card.details:
+        return 1.0
+    noise = measured_noise(result.scan, result.axis)
+    return 1.0 if noise is None else suitability(noise, network.card).strength
+
+
+def modified(weights: str | Path) -> float | None:
+    """Return when a weights file was changed last, in seconds; None for what is shipped."""
     path = Path(weights)
     return path.stat().st_mtime if isinstance(weights, Path) and path.exists() else None

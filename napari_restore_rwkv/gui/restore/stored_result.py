@@ -65,6 +65,10 @@ class StoredResult(RestorationResult):
         """Slices that are not saved."""
         return [index for index in range(self.slices) if index not in self.saved]
 
+    def propose(self, strength: float) -> None:
+        """Make the voxels with this strength, for they are what is in the file."""
+        self.applied = strength
+
     def prepare(self) -> None:
         """Get ready to take single slices."""
         self.ready = True
@@ -75,8 +79,10 @@ class StoredResult(RestorationResult):
 
     def adopt(self, earlier: RestorationResult) -> None:
         """Show the slices of an earlier result in memory where nothing is saved yet."""
+        self.applied = earlier.proposed * earlier.applied
+        mixed = Mixture(earlier.restored, earlier.difference, earlier.proposed)
         for index in sorted(earlier.finished):
-            self._single[index] = earlier.restored[earlier.region(index)]
+            self._single[index] = mixed[earlier.region(index)]
         self.finished |= earlier.finished
         self.limit = earlier.limit
 

@@ -1,0 +1,78 @@
+"""The values under the cursor, of every cell at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QWidget
+
+from ..form_parts import keep_room
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from .shown_slice import ShownSlice, SliceWatch
+
+FOLLOW_EVERY_MS = 40
+NOWHERE = "Values: point at the picture"
+
+
+def in_words(value: float) -> str:
+    """Return a voxel's value in as many digits as are of use: whole numbers from 100 on, else three digits."""
+    if not np.isfinite(value):
+        return "none"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def values_at(shown: ShownSlice, row: int, column: int) -> str:
+    """Return a line such as ``"input 41 · restored 52 · difference +11 HU"``; "" outside of the slice."""
+    height, width = shown.input.shape
+    if not (0 <= row < height and 0 <= column < width):
+        return ""
+    cells = {"input": shown.input, "restored": shown.restored, **shown.others}
+    parts = [f"{name} {in_words(float(image[row, column]))}" for name, image in cells.items()]
+    change = float(shown.difference[row, column])
+    parts.insert(2, f"difference {'+' if change > 0 else ''}{in_words(change)}")
+    return f"{' · '.join(parts)} {shown.unit}".rstrip()
+
+
+class CursorValues(QLabel):
+    """A line that follows the mouse over the canvas."""
+
+    def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
+        super().__init__(NOWHERE, parent)
+        self.setAccessibleName("Values under the cursor")
+        self.setToolTip("What every cell holds where the mouse points, in the unit of the scan")
+        self.setWordWrap(True)
+        keep_room(self)
+        self._viewer, self._watch = viewer, watch
+        self._follow = QTimer(self)
+        self._follow.setSingleShot(True)
+        self._follow.setInterval(FOLLOW_EVERY_MS)
+        self._follow.timeout.connect(self._tell)
+        viewer.cursor.events.position.connect(self._on_moved)
+        watch.arrived.connect(self._tell)
+
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        self._viewer.cursor.events.position.disconnect(self._on_moved)
+
+    def _on_moved(self, event: Any = None) -> None:
+        if not self._follow.isActive():
+            self._follow.start()
+
+    def _tell(self, shown: Any = None) -> None:
+        place = self.place()
+        words = values_at(self._watch.shown, *place) if place is not None and self._watch.shown is not None else ""
+        self.setText(words or NOWHERE)
+
+    def place(self) -> tuple[int, int] | None:
+        """Return row and column under the cursor, which may lie outside of the slice; None where no slice is shown."""
+        comparison, shown = self._watch.comparison, self._watch.shown
+        if comparison is None or shown is None:
+            return None
+        index = comparison.input.world_to_data(self._viewer.cursor.position)[-3:]
+        plane = index if len(index) == 2 else np.delete(index, shown.axis)
+        return int(np.floor(plane[0] + 0.5)), int(np.floor(plane[1] + 0.5))

@@ -1,0 +1,104 @@
+"""The report of a result, from the panel: a page as PNG or PDF, and everything as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+
+from ...errors import OutputError
+from ..restore.result import Mixture
+from ..worker import StepsWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ...progress import Progress
+    from ..mailbox import News
+    from ..restore.comparison import Comparison
+
+FILTER = "Page (*.png);;Page (*.pdf);;Figures (*.json)"
+TELL_EVERY_MS = 250
+WAIT_AT_CLOSING_S = 2.0
+
+
+class ReportButton(QPushButton):
+    """Asks for a file, and writes the report on all slices that are restored, off the GUI thread.
+
+    Signals
+    -------
+    said(text)
+        How far it is, and where it was written.
+    failed(error)
+        It could not be written.
+    """
+
+    said = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Report ...", parent)
+        self.setToolTip(
+            "Noise before and after, the verdict on every restored slice, and how it was made: a page (PNG, PDF) with "
+            "all figures beside it (JSON)"
+        )
+        self.setAccessibleName("Save a report")
+        self.comparison: Comparison | None = None
+        self._writing: StepsWorker | None = None
+        self.clicked.connect(self._ask)
+
+    def write(self, path: Path) -> None:
+        """Write the report; a page gets its figures beside it, as a .json file of the same name."""
+        assert self.comparison is not None
+        if self._writing is not None and self._writing.is_running:
+            self.said.emit("A report is being written: wait for it.")
+            return
+        self._writing = StepsWorker(report_steps(self.comparison, path), every_ms=TELL_EVERY_MS)
+        self._writing.progressed.connect(self._on_progress)
+        self._writing.returned.connect(lambda written: self.said.emit(f"Report saved as {written}"))
+        self._writing.errored.connect(self.failed)
+        self.said.emit("Writing the report ...")
+        self._writing.start()
+
+    def let_go(self) -> None:
+        """Stop what is under way. Touches nothing of Qt, which may be gone already."""
+        if self._writing is not None:
+            self._writing.join(WAIT_AT_CLOSING_S)
+
+    def _ask(self) -> None:
+        if self.comparison is None:
+            return
+        proposal = f"{Path(self.comparison.input.name).name} report.png"
+        name, _ = QFileDialog.getSaveFileName(self, "Save a report", proposal, FILTER)
+        if name:
+            self.write(Path(name))
+
+    def _on_progress(self, news: News) -> None:
+        self.said.emit(f"Report: {news.progress.what} ...")
+
+
+def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None, Path]:
+    """Report on the restored slices of a comparison, as strongly mixed in as they are shown; return the path.
+
+    Raises
+    ------
+    ScanError
+        If the slices are too small to be judged.
+    OutputError
+        If nothing is restored, or a file cannot be written.
+    """
+    from ...reliability.report import report_on
+    from ...reliability.report_files import check_report_file, write_report
+
+    check_report_file(path)
+    result, strength = comparison.result, comparison.strength
+    if not result.finished:
+        raise OutputError("No slice is restored yet: press Restore, then save the report.")
+    mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
+    after = result.scan.with_voxels(mixed, metadata=result.metadata(strength))
+    report = yield from report_on(result.scan, after, indices=sorted(result.finished), axis=result.axis)
+    for file in dict.fromkeys((path, path.with_suffix(".json"))):
+        write_report(report, result.scan, after, comparison.input.name, file)
+    return path

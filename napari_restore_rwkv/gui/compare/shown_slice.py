@@ -1,0 +1,154 @@
+"""The displayed slice of a comparison as arrays: the only way from layers to what is judged and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from ..background import Background
+from ..restore.comparison import displayed_slice
+from ..restore.result import Mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari.components import ViewerModel
+
+    from ..restore.comparison import Comparison
+    from ..restore.result import RestorationResult
+
+READ_AFTER_MS = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownSlice:
+    """One slice of a comparison, as it is seen.
+
+    Attributes
+    ----------
+    index, axis
+        Its place, from 0, along an axis of the scan: 0, 1 or 2 for z, y, x.
+    input, restored
+        Shape (Y, X), float32, in the unit of the scan; restored as strongly as it is mixed in.
+    unit, modality
+        Of the scan; "" and None where they are not known.
+    spacing_mm
+        Between its rows and between its columns.
+    others
+        What is shown beside, by its name: shape (Y, X), float32, in the same unit.
+    """
+
+    index: int
+    axis: int
+    input: np.ndarray
+    restored: np.ndarray
+    unit: str
+    modality: str | None
+    spacing_mm: tuple[float, float]
+    others: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Restored minus input."""
+        return self.restored - self.input
+
+
+def read_slice(
+    result: RestorationResult, index: int, strength: float, others: Mapping[str, Any] | None = None
+) -> ShownSlice | None:
+    """Read one slice of a result; None where it is not restored yet. From disk, where the scan is lazy.
+
+    Parameters
+    ----------
+    others
+        Arrays on the grid of the scan, (Z, Y, X), lazy or not.
+    """
+    if index not in result.finished:
+        return None
+    region, axis = result.region(index), result.axis
+
+    def plane(voxels: Any) -> np.ndarray:
+        return np.asarray(voxels[region], np.float32).squeeze(axis)
+
+    mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
+    rows, columns = (step for at, step in enumerate(result.scan.spacing_mm) if at != axis)
+    return ShownSlice(
+        index,
+        axis,
+        plane(result.scan.voxels),
+        plane(mixed),
+        result.scan.unit,
+        result.scan.modality,
+        (float(rows), float(columns)),
+        {name: plane(voxels) for name, voxels in (others or {}).items()},
+    )
+
+
+class SliceWatch(QObject):
+    """Reads the displayed slice of a comparison whenever it is another one, or is mixed otherwise.
+
+    Signals
+    -------
+    arrived(shown)
+        The `ShownSlice` that is displayed; None where none is, or it is not restored yet.
+    """
+
+    arrived = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.comparison: Comparison | None = None
+        self.shown: ShownSlice | None = None
+        self.others: dict[str, Any] = {}
+        self._viewer = viewer
+        self._asked: Any = None
+        self._background = Background(self, wait_ms=READ_AFTER_MS)
+        self._background.answered.connect(self._tell)
+        self._background.failed.connect(lambda error: self._tell((self._asked, None)))
+        viewer.dims.events.connect(self.look)
+
+    def follow(self, comparison: Comparison | None) -> None:
+        """Watch another comparison; None watches nothing."""
+        self.comparison = comparison
+        self.look_again()
+
+    def look(self, event: Any = None) -> None:
+        """Read the displayed slice, if it is another one."""
+        wanted = self._wanted()
+        if wanted != self._asked:
+            self._ask(wanted)
+
+    def look_again(self) -> None:
+        """Read the displayed slice: it may have changed."""
+        self._ask(self._wanted())
+
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        self._viewer.dims.events.disconnect(self.look)
+
+    def _wanted(self) -> tuple[Comparison, int | None, float] | None:
+        comparison = self.comparison
+        if comparison is None or comparison.input not in self._viewer.layers:
+            return None
+        result = comparison.result
+        index = displayed_slice(self._viewer, comparison.input, result.axis, result.slices)
+        done = index is not None and index in result.finished and self._viewer.dims.ndisplay == 2
+        return comparison, index if done else None, comparison.strength
+
+    def _ask(self, wanted: tuple[Comparison, int | None, float] | None) -> None:
+        self._asked = wanted
+        if wanted is None or wanted[1] is None:
+            self._background.forget()
+            self._tell((wanted, None))
+            return
+        (comparison, index, strength), others = wanted, dict(self.others)
+        self._background.ask(lambda: (wanted, read_slice(comparison.result, index, strength, others)))
+
+    def _tell(self, answer: tuple[Any, ShownSlice | None]) -> None:
+        wanted, shown = answer
+        if wanted is self._asked:
+            self.shown = shown
+            self.arrived.emit(shown)

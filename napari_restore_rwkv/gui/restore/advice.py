@@ -1,0 +1,127 @@
+"""Before Restore: how noisy the scan is, whether the weights know such noise, and what is proposed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from ...errors import RestoreError
+from ..background import Background
+from ..form_parts import hint
+from . import steps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...scans.scan import Scan
+
+MEASURING = "measuring the noise ..."
+TAKE_CLASSICAL = "Use the classical filter"
+# Several choices change at once when a scan is opened.
+ASK_AFTER_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What is known of a scan before it is restored.
+
+    Attributes
+    ----------
+    words
+        Its noise, and where the weights stand in relation to it.
+    strength
+        The strength that is proposed, 0 to 1.
+    classical
+        Whether the classical filter is proposed instead.
+    """
+
+    words: str
+    strength: float = 1.0
+    classical: bool = False
+
+
+def advise(scan: Scan, axis: int, weights: str | Path) -> Advice:
+    """Measure the noise of at most eleven slices and compare it with the weights' card; off the GUI thread."""
+    try:
+        card = steps.load_network(weights, steps.modified(weights)).card
+    except RestoreError:
+        # What is wrong with them is said when they are used.
+        card = None
+    return advice_by(scan, axis, card)
+
+
+def advice_by(scan: Scan, axis: int, card: Any) -> Advice:
+    """Measure the noise and compare it with a card; None knows nothing of it."""
+    from ...restoration.noise import measured_noise
+    from ...restoration.suitability import suitability, texture
+
+    noise = measured_noise(scan, axis)
+    if noise is None:
+        return Advice("The slices are too small to measure their noise.")
+    if noise.sigma == 0:
+        return Advice("No noise was found.")
+    found = suitability(noise, card)
+    sentence = found.reason or f"The noise is {noise.sigma:.3g} {noise.unit}".rstrip() + "."
+    spectrum = f"Spectrum {texture(noise)} ({noise.mean_frequency:.2f} cycles/pixel)."
+    return Advice(f"{sentence} {spectrum}", found.strength, found.classical)
+
+
+class AdviceLine(QWidget):
+    """A line with the advice, and a button for the classical filter where that is proposed.
+
+    Signals
+    -------
+    classical_wanted()
+        The person takes the classical filter.
+    """
+
+    classical_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.advice: Advice | None = None
+        self.line = hint()
+        self.line.setAccessibleName("Noise of the scan, and what is proposed for it")
+        self.take = QPushButton(TAKE_CLASSICAL)
+        self.take.setToolTip("Choose non-local means as the model: these weights were not made for such noise")
+        self.take.hide()
+        self.take.clicked.connect(self.classical_wanted)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self.line)
+        rows.addWidget(self.take)
+        self._asked: tuple[Any, ...] | None = None
+        self._background = Background(self, wait_ms=ASK_AFTER_MS)
+        self._background.answered.connect(self._tell)
+        self._background.failed.connect(self._on_failed)
+
+    def ask(self, scan: Scan, axis: int, weights: str | Path) -> None:
+        """Have the advice for these choices worked out, unless it is there or under way."""
+        asked = scan.voxels, axis, weights
+        if self._asked is not None and asked[0] is self._asked[0] and asked[1:] == self._asked[1:]:
+            return
+        self.forget()
+        self._asked = asked
+        self.line.setText(MEASURING)
+        self._background.ask(lambda: (asked, advise(scan, axis, weights)))
+
+    def forget(self) -> None:
+        """Show nothing."""
+        self._background.forget()
+        self._asked, self.advice = None, None
+        self.line.setText("")
+        self.take.hide()
+
+    def _tell(self, answer: tuple[tuple[Any, ...], Advice]) -> None:
+        asked, advice = answer
+        if asked is not self._asked:
+            return
+        self.advice = advice
+        self.line.setText(advice.words)
+        self.take.setVisible(advice.classical)
+
+    def _on_failed(self, error: Exception) -> None:
+        self.line.setText(f"The noise could not be measured: {error}")
