@@ -41,7 +41,7 @@ def middle_row(window, qtbot):
 
 
 def test_the_input_is_left_of_the_curtain_and_the_restored_slice_right_of_it(window, middle_row):
-    viewer, panel = window
+    _, panel = window
     panel.compare.choose_mode(SWIPE)
     row = middle_row()
     quarter, last = row[len(row) // 4, 0], row[-len(row) // 4, 0]

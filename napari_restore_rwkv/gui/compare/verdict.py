@@ -1,4 +1,4 @@
-"""Was it only noise that was removed from the displayed slice? A line with the noise before and after, and a verdict."""
+"""Was it only noise that was removed from the displayed slice? Its noise before and after, and a verdict."""
 
 from __future__ import annotations
 

@@ -142,7 +142,8 @@ class ComparePanel(QWidget):
         self.modes.setAccessibleName("How the result is shown")
         keys = ", ".join(f"{mode} {key_of(mode)}" for mode in KEYS)
         self.modes.setToolTip(
-            f"How the result is looked at; the last entry gives back your own layers and grid. Keys over the picture: {keys}"
+            "How the result is looked at; the last entry gives back your own layers and grid. "
+            f"Keys over the picture: {keys}"
         )
         self.modes.currentTextChanged.connect(self._on_mode)
         self.colours = hint()

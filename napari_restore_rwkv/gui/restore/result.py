@@ -47,6 +47,8 @@ class RestorationResult(ABC):
         How strongly it is proposed to be mixed in, 0 to 1, where it is shown first.
     applied
         The strength that its voxels were made with, 0 to 1.
+    seconds_per_slice
+        Of the quickest slice so far, for estimates; None where that is not known.
     """
 
     def __init__(self, scan: Scan, axis: int) -> None:
@@ -59,6 +61,7 @@ class RestorationResult(ABC):
         self.output: Path | None = None
         self.ready = False
         self.proposed = self.applied = 1.0
+        self.seconds_per_slice: float | None = None
         self._magnitudes: list[np.ndarray] = []
         self._digest: InputDigest | None = None
 

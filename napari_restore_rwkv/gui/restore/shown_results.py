@@ -32,6 +32,10 @@ class ShownResults:
         """Return the result that was shown last."""
         return next((pair for pair in reversed(self._kept) if self.holds(*pair)), None)
 
+    def options_of(self, comparison: Comparison) -> RestoreOptions | None:
+        """Return with which choices a result was made; None where its layers are gone."""
+        return next((run.options for run, kept in self._kept if kept.restored is comparison.restored), None)
+
     def begun_with(self, options: RestoreOptions) -> tuple[Run, Comparison] | None:
         """Return what the same choices gave before, wherever it is kept."""
         alike = (pair for pair in reversed(self._kept) if options.continues(pair[0].options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -52,11 +53,15 @@ def _into_memory(
 ) -> Generator[Progress, int | None, Scan]:
     result.prepare()
     steps = run_restore(result, network, options, indices, first)
+    started = time.monotonic()
     try:
         progress = next(steps)
         while True:
             if progress.region is not None:
+                lasted = time.monotonic() - started
+                result.seconds_per_slice = min(lasted, result.seconds_per_slice or lasted)
                 result.take(progress.region)
+                started = time.monotonic()
             displayed = yield progress
             progress = steps.send(displayed)
     except StopIteration as stop:
@@ -138,6 +143,13 @@ def load_network(weights: str | Path, modified: float | None) -> Any:
     # Restore may be pressed before the form knows which weights there are.
     if weights in TASKS and weights not in shipped_checkpoints():
         raise CheckpointError(no_weights(TASKS[str(weights)]))
+    return load_restorer(weights)
+
+
+def fresh_network(weights: str | Path) -> Any:
+    """Return a network that nobody else uses."""
+    from ...network.classical import load_restorer
+
     return load_restorer(weights)
 
 
