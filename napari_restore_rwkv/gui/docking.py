@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+from .drawing_context import DrawingContext
 from .restore.compare_view import ZOOMED_IN, closer_than_fitting
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class DockedPanel(QWidget):
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._whole = StaysWhole(viewer, self)
+        self._context = DrawingContext(viewer, self)
+        self.destroyed.connect(self._context.let_go)
         self._docked = QTimer(self)
         self._docked.setSingleShot(True)
         self._docked.timeout.connect(self._find_a_place)
@@ -36,6 +39,7 @@ class DockedPanel(QWidget):
     def shut_down(self) -> None:
         """Let go of the viewer, and of what runs."""
         self._whole.let_go()
+        self._context.let_go()
 
     def changeEvent(self, event: QEvent) -> None:
         """Notice that napari puts the panel into a dock, or takes it out because it was closed."""

@@ -8,6 +8,7 @@ that another reader made the world counts as the patient.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..scans.frames import Frames
 
 RECORD = "restore_rwkv"
+SAME = 1e-6
 ABDOMEN_WINDOW_HU = (-160.0, 240.0)
 PET_WINDOW_SUV = (0.0, 10.0)
 
@@ -76,6 +78,22 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
         acquired_along=record.get("acquired_along"),
         metadata=MappingProxyType(dict(record.get("metadata", {}))),
     )
+
+
+def at_place_of(scan: Scan, layer: Layer) -> Scan:
+    """Return a scan with the spacing, origin and direction of an image layer; errors as in `layer_to_scan`."""
+    there = layer_to_scan(layer, 0)
+    return replace(scan, spacing_mm=there.spacing_mm, origin_mm=there.origin_mm, direction=there.direction)
+
+
+def is_at_its_place(scan: Scan, layer: Layer) -> bool:
+    """Whether an image layer still lies where the scan does that was taken from it."""
+    try:
+        there = at_place_of(scan, layer)
+    except ScanError:
+        return False
+    places = ((scan.spacing_mm, there.spacing_mm), (scan.origin_mm, there.origin_mm), (scan.direction, there.direction))
+    return all(np.allclose(one, other, rtol=SAME, atol=SAME) for one, other in places)
 
 
 def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:

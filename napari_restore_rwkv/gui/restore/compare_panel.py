@@ -15,6 +15,7 @@ from ...errors import OutputError
 from ..compare.keys import KEYS, LayoutKeys, key_of
 from ..compare.reading import CurtainSlider, Reading
 from ..form_parts import beside, hint
+from ..layers import at_place_of
 from ..worker import StepsWorker
 from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ...progress import Progress
     from ..mailbox import News
     from .comparison import Comparison
-    from .result import RestorationResult
 
 BLINK_KEY = "B"
 FULL = 100
@@ -118,7 +118,7 @@ class ComparePanel(QWidget):
     def save_to(self, path: Path) -> None:
         """Write the restored volume, as strongly mixed in as it is shown, with its geometry and provenance."""
         assert self.comparison is not None
-        writing = _writing(self.comparison.result, self.strength.value() / FULL, path)
+        writing = _writing(self.comparison, self.strength.value() / FULL, path)
         self._saving = StepsWorker(writing, every_ms=TELL_EVERY_MS)
         self._saving.progressed.connect(self._on_saving)
         self._saving.returned.connect(self._on_saved)
@@ -253,11 +253,12 @@ class ComparePanel(QWidget):
             self._bound = False
 
 
-def _writing(result: RestorationResult, strength: float, path: Path) -> Generator[Progress, None, Path]:
+def _writing(comparison: Comparison, strength: float, path: Path) -> Generator[Progress, None, Path]:
     from ...scans.export import export_scan
     from ...scans.files import write_scan
 
-    scan = result.as_scan(strength)
+    # Where the layer lies now, wherever it was moved to since it was restored.
+    scan = at_place_of(comparison.result.as_scan(strength), comparison.restored)
     if isinstance(scan.voxels, np.ndarray):
         write_scan(scan, path)
     else:

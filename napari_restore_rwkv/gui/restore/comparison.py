@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari.experimental import link_layers
@@ -12,9 +12,12 @@ from napari.utils import Colormap
 
 from ..layer_geometry import remembered, spatial_transforms
 from ..layers import RECORD, difference_name, restored_name
+from .following import Following
 from .result import Mixture, RestorationResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.components import ViewerModel
     from napari.layers import Layer
 
@@ -44,12 +47,16 @@ SIGNED_COLORS = Colormap(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The three layers of one result."""
+    """The three layers of one result; two of them go where the first goes."""
 
     input: Image
     restored: Image
     difference: Image
     result: RestorationResult
+    _following: Following = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_following", Following(self.input, self.restored, self.difference))
 
     @property
     def layers(self) -> tuple[Image, Image, Image]:
@@ -123,8 +130,23 @@ class Comparison:
         self.difference.metadata[RECORD]["metadata"] = self.result.metadata(strength, shows="restored - input")
 
 
-def add_result_layers(viewer: ViewerModel, layer: Image, result: RestorationResult, name: str) -> Comparison:
-    """Add the restored and the difference layer of a result right after its input, and return the three."""
+def add_result_layers(
+    viewer: ViewerModel,
+    layer: Image,
+    result: RestorationResult,
+    name: str,
+    began_at: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Add the restored and the difference layer of a result right after its input, and return the three.
+
+    Parameters
+    ----------
+    viewer, layer, result, name
+        Where to, on which scan, what, and what its layers are named after.
+    began_at
+        `spatial_transforms` of the layer when the result's scan was taken from it; those of now by default.
+    """
+    began_at = began_at or spatial_transforms(layer)
     selected = set(viewer.layers.selection)
     restored = Image(
         _as_dimensional_as(layer, result.restored),
@@ -133,7 +155,7 @@ def add_result_layers(viewer: ViewerModel, layer: Image, result: RestorationResu
         contrast_limits=layer.contrast_limits,
         gamma=layer.gamma,
         interpolation2d=layer.interpolation2d,
-        **_placed_like(layer, result, "restored"),
+        **_placed_like(layer, result, "restored", began_at),
     )
     difference = Image(
         _as_dimensional_as(layer, result.difference),
@@ -142,7 +164,7 @@ def add_result_layers(viewer: ViewerModel, layer: Image, result: RestorationResu
         contrast_limits=(-UNIT_LIMIT, UNIT_LIMIT),
         interpolation2d=layer.interpolation2d,
         visible=False,
-        **_placed_like(layer, result, "difference"),
+        **_placed_like(layer, result, "difference", began_at),
     )
     for place, new in enumerate((restored, difference), start=viewer.layers.index(layer) + 1):
         viewer.layers.insert(place, new)
@@ -191,11 +213,10 @@ def bring_into_view(viewer: ViewerModel, layer: Layer) -> None:
             viewer.dims.set_point(axis + ahead, float((low[axis] + high[axis]) / 2))
 
 
-def _placed_like(layer: Image, result: RestorationResult, role: str) -> dict[str, Any]:
+def _placed_like(layer: Image, result: RestorationResult, role: str, began_at: Mapping[str, Any]) -> dict[str, Any]:
     """Return where a result layer lies: on its input, in the same units, with the scan's geometry remembered."""
-    placed = spatial_transforms(layer)
-    record = remembered(result.scan, result.restored.shape[-min(layer.ndim, 3) :], placed)
-    return {**placed, "metadata": {RECORD: {**record, "role": role}}}
+    record = remembered(result.scan, result.restored.shape[-min(layer.ndim, 3) :], began_at)
+    return {**spatial_transforms(layer), "metadata": {RECORD: {**record, "role": role}}}
 
 
 def _as_dimensional_as(layer: Image, voxels: Any) -> Any:

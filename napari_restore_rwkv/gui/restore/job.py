@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...errors import ScanError
 from ...scans.slice_axis import choose_slice_axis
+from ..layer_geometry import spatial_transforms
 from ..layers import frame_name, layer_to_scan
 from ..worker import StepsWorker
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
@@ -136,7 +137,7 @@ class RestoreJob(QObject):
         worker.paused.connect(self.paused)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
-        run = Run(options, result, worker, options.layer.data)
+        run = Run(options, result, worker, options.layer.data, spatial_transforms(options.layer))
         if not goes_on:
             if before is not None and before[0].result.output is None:
                 run.replaces = before
@@ -227,7 +228,7 @@ class RestoreJob(QObject):
             self.comparison = run.replaces[1].with_result(run.result)
         else:
             name = f"{layer.name} {frame_name(layer, run.options.time_index or 0)}" if layer.ndim == 4 else layer.name
-            self.comparison = add_result_layers(self._viewer, layer, run.result, name)
+            self.comparison = add_result_layers(self._viewer, layer, run.result, name, run.placed)
         self._results.add(run, self.comparison)
         # Of a job that goes on there is something to see already.
         self.comparison.fit_limits()

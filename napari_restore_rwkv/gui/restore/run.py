@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import RestoreError, ScanError
 from ...scans.scan import AXES
+from ..layers import is_at_its_place
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .result import RestorationResult
 
 
+FILE_STAYS = "The scan was moved since; the file has it where it was when the job was begun."
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """A run and its state.
@@ -29,8 +33,8 @@ class Run:
     ----------
     options, result, worker
         What was asked for, what it gives, and the thread.
-    voxels
-        The layer's data at the start.
+    voxels, placed
+        The layer's data, and where it lay, at the start.
     replaces
         What was shown before, where its layers are to show this result.
     already
@@ -49,6 +53,7 @@ class Run:
     result: RestorationResult
     worker: StepsWorker
     voxels: Any
+    placed: dict[str, Any]
     replaces: tuple[Run, Comparison] | None = None
     already: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -116,7 +121,8 @@ class Run:
         if self.options.region == "slice":
             return f"This slice is restored ({seconds})."
         if file:
-            return f"{slices} slices restored in {seconds}, checked and saved in {file}."
+            moved = "" if is_at_its_place(result.scan, self.options.layer) else f" {FILE_STAYS}"
+            return f"{slices} slices restored in {seconds}, checked and saved in {file}.{moved}"
         return f"{slices} slices restored in {seconds}."
 
 

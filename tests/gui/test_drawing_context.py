@@ -1,0 +1,58 @@
+"""What napari deletes with a layer is deleted in the OpenGL context of the canvas that drew it."""
+
+import numpy as np
+import pytest
+from qtpy.QtGui import QOpenGLContext
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from vispy.gloo.context import GLContext
+
+from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.docking import DockedPanel
+
+
+@pytest.fixture
+def window(make_napari_viewer, restoration, qtbot):
+    """A viewer with three layers and the Restore panel, its canvas, and where OpenGL was told to finish."""
+    viewer = make_napari_viewer(show=True)
+    for name in "abc":
+        viewer.add_image(np.zeros((4, 8, 8)), name=name)
+    contributions.restore_selected_layer()
+    (canvas,) = viewer.window._qt_window.findChildren(QOpenGLWidget)
+    qtbot.waitUntil(canvas.isValid)
+    return viewer, canvas
+
+
+@pytest.fixture
+def finished_in(monkeypatch):
+    """The context that was current each time when OpenGL was told to finish."""
+    contexts, finish = [], GLContext.finish
+    monkeypatch.setattr(
+        GLContext, "finish", lambda self: (contexts.append(QOpenGLContext.currentContext()), finish(self))
+    )
+    return contexts
+
+
+def remove_one(viewer):
+    viewer.layers.remove("b")
+
+
+def press_the_bin(viewer):
+    viewer.layers.selection = set(viewer.layers[:2])
+    viewer.window._qt_viewer.layerButtons.deleteButton.click()
+
+
+@pytest.mark.parametrize("remove", [remove_one, press_the_bin])
+def test_layers_go_in_the_context_of_the_canvas(window, finished_in, remove):
+    viewer, canvas = window
+    canvas.doneCurrent()
+    remove(viewer)
+    assert finished_in == [canvas.context()]
+
+
+def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
+    viewer, canvas = window
+    (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
+    panel.dock.destroyOnClose()
+    canvas.doneCurrent()
+    remove_one(viewer)
+    assert finished_in == [None]
