@@ -1,45 +1,102 @@
-"""Measure how much slower each kind of work gets beside a busy process, and at which priority.
+"""Measure how much slower each kind of work gets beside one and two busy processes, and at which priority.
 
-    .venv/bin/python scripts/benchmark_contention.py [--work NAME ...] [--rounds N] [--json FILE]
+    xvfb-run -a .venv/bin/python scripts/benchmark_contention.py [--work NAME ...] [--rounds N] [--priorities N ...]
+                                                                 [--json FILE]
 
 Each kind of work runs in a process of its own that has imported PyTorch, and used its threads, before the package: the
-worst case. It is timed alone and beside one busy process in turns, so that other programs meet both, at the usual
-priority and at 10; the ratio of the two is what counts. Two thirds of two processors are left to it beside one busy
-process of its own priority, one beside a process that goes first: a fair share is 1.5 to 2 times the time.
+worst case. It is timed alone, beside one busy process and beside two, in turns, so that other programs meet all of
+them; the ratios within a turn are what counts. Of two processors a fair share is two thirds beside one busy process,
+half beside two: 1.5 and 2 times the time, and up to 2 and 3 where the scheduler puts the others first.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from served import Cost, Served, machine, middle, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PRIORITIES = (0, 10)
+BUSY = (0, 1, 2)
+SIDE, SLICES = 512, 2
+
+
+def a_scan() -> Any:
+    """Two noisy slices of CT."""
+    from napari_restore_rwkv import Scan
+
+    voxels = np.random.default_rng(0).normal(0, 30, (SLICES, SIDE, SIDE)).astype(np.float32)
+    return Scan(voxels, (5.0, 0.8, 0.8), modality="CT", unit="HU")
 
 
 def restoring() -> Callable[[], object]:
-    """Two slices of 512 x 512 through `restore`, as the panel and the command line do it."""
-    import numpy as np
+    """The scan through `restore`, as the panel and the command line do it."""
+    from napari_restore_rwkv import finish, load_checkpoint, restore
 
-    from napari_restore_rwkv import Scan, finish, load_checkpoint, restore
-
-    voxels = np.random.default_rng(0).normal(0, 30, (2, 512, 512)).astype(np.float32)
-    scan, network = Scan(voxels, (5.0, 0.8, 0.8), modality="CT"), load_checkpoint("ct-denoise")
+    scan, network = a_scan(), load_checkpoint("ct-denoise")
     return lambda: finish(restore(scan, network, axis="z"))
 
 
+def from_the_command_line() -> Callable[[], object]:
+    """The scan from file to file in a process of its own, its start included."""
+    from napari_restore_rwkv import write_scan
+
+    folder = Path(tempfile.mkdtemp(prefix="contention-"))
+    write_scan(a_scan(), folder / "scan.mha")
+    command = [sys.executable, "-m", "napari_restore_rwkv", "restore", str(folder / "scan.mha"), str(folder / "o.mha")]
+    command += ["--task", "ct-denoise", "--modality", "CT", "--axis", "z", "--overwrite"]
+    return lambda: subprocess.run(command, check=True, capture_output=True)
+
+
+def in_the_panel() -> Callable[[], object]:
+    """The scan in a viewer's Restore panel, from the press of the button until the result is there."""
+    import napari
+    from benchmark_gui import PLUGIN, spin
+    from napari.layers import Layer
+    from qtpy.QtCore import QEventLoop
+
+    from napari_restore_rwkv.gui.layers import scan_to_layer
+
+    viewer = napari.Viewer()
+    layer = viewer.add_layer(Layer.create(*scan_to_layer(a_scan(), "noisy")))
+    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
+    while panel.form.devices.currentData() == "auto":
+        spin(20)
+    panel.form.whole_volume.setChecked(True)
+
+    def press() -> None:
+        loop = QEventLoop()
+        for signal in (panel.job.ended, panel.job.failed):
+            signal.connect(loop.quit)
+        panel.restore()
+        loop.exec()
+        for signal in (panel.job.ended, panel.job.failed):
+            signal.disconnect(loop.quit)
+        if len(viewer.layers) == 1:
+            raise SystemExit(f"The panel made no result: {panel.message.text()}")
+        for other in [other for other in viewer.layers if other is not layer]:
+            viewer.layers.remove(other)
+
+    return press
+
+
 def calling_the_network() -> Callable[[], object]:
-    """The network called as a function, on one image of 512 x 512."""
+    """The network called as a function, on one image."""
     import torch
 
     from napari_restore_rwkv import load_checkpoint
 
-    network, image = load_checkpoint("ct-denoise"), torch.rand(1, 1, 512, 512)
+    network, image = load_checkpoint("ct-denoise"), torch.rand(1, 1, SIDE, SIDE)
 
     def call() -> object:
         with torch.inference_mode():
@@ -63,9 +120,7 @@ def training() -> Callable[[], object]:
 
 
 def simulating() -> Callable[[], object]:
-    """A PET of 24 slices of 64 x 64 with fewer counts; packing training slices does the same."""
-    import numpy as np
-
+    """A PET of 24 slices of 64 x 64 with fewer counts."""
     from napari_restore_rwkv import Scan, finish
     from napari_restore_rwkv.simulate.whole_scan import simulate
 
@@ -75,48 +130,68 @@ def simulating() -> Callable[[], object]:
     return lambda: finish(simulate(scan, "pet-low-count", seed=0))
 
 
+def packing() -> Callable[[], object]:
+    """Projected noise for a slice of 256 x 256, as `train_weights.py pack` makes it for CT."""
+    from napari_restore_rwkv.simulate.ct import added_noise
+    from napari_restore_rwkv.threads import let_idle_threads_sleep
+
+    let_idle_threads_sleep()
+    y, x = np.mgrid[:256, :256] - 127.5
+    body = np.where(np.hypot(y, x) < 100, 40.0, -1000.0)
+    return lambda: added_noise(body, 1.0, 30.0, seed=0)
+
+
 WORK = {
     "restore": restoring,
+    "command line": from_the_command_line,
+    "panel": in_the_panel,
     "network": calling_the_network,
     "train": training,
     "simulate": simulating,
+    "pack": packing,
 }
 
 
-def serve(name: str) -> None:
-    """Do the work once for each line read, and write its seconds."""
+def serve_work(name: str) -> None:
+    """Do the work once for each line read, after once to warm up."""
     import torch
 
     # As a program would have done that imports the package late.
     _ = torch.rand(512, 512) @ torch.rand(512, 512)
     work = WORK[name]()
     work()
-    for _line in sys.stdin:
-        wall, used = time.perf_counter(), time.process_time()
-        work()
-        print(json.dumps([time.perf_counter() - wall, time.process_time() - used]), flush=True)
+    serve(lambda _: work())
 
 
-def measure(name: str, rounds: int) -> dict[str, Any]:
-    """Median seconds of one kind of work, alone and beside a busy process, at each priority."""
-    table: dict[str, Any] = {}
-    for priority in PRIORITIES:
-        command = [sys.executable, __file__, "--serve", name]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=lambda p=priority: os.nice(p)
-        ) as process:
-            pairs = [(_seconds(process), _beside_busy(process)) for _ in range(rounds)]
-            process.stdin.close()  # type: ignore[union-attr]
-        ratios = [busy[0] / alone[0] for alone, busy in pairs]
-        table[f"priority {priority}"] = {
-            "alone_s": round(statistics.median(alone[0] for alone, _ in pairs), 3),
-            "beside_one_busy_s": round(statistics.median(busy[0] for _, busy in pairs), 3),
-            "times_slower": round(statistics.median(ratios), 2),
-            "from_to": [round(min(ratios), 2), round(max(ratios), 2)],
-            "processor_alone_s": round(statistics.median(alone[1] for alone, _ in pairs), 3),
-            "processor_beside_s": round(statistics.median(busy[1] for _, busy in pairs), 3),
-        }
+def measure(name: str, priority: int, rounds: int) -> dict[str, Any]:
+    """What one kind of work costs alone and beside others; its ratios within each round."""
+    with Served([__file__, "--serve", name], priority=priority) as served:
+        turns: list[dict[int, Cost]] = []
+        for _ in range(rounds):
+            turn = {}
+            for busy in BUSY:
+                with busy_processes(busy):
+                    turn[busy] = served.work()
+            turns.append(turn)
+    table: dict[str, Any] = {"alone_s": middle(turn[0].passed for turn in turns)}
+    table["processor_alone_s"] = middle(turn[0].spent for turn in turns)
+    for busy in BUSY[1:]:
+        table[f"times_slower_beside_{busy}"] = middle(turn[busy].passed / turn[0].passed for turn in turns)
+        table[f"times_the_processor_beside_{busy}"] = middle(
+            turn[busy].spent / turn[0].spent for turn in turns if turn[0].spent > 0
+        )
     return table
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Keep so many processors busy meanwhile."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        yield
 
 
 def main() -> None:
@@ -124,36 +199,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", choices=tuple(WORK), default=list(WORK))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--priorities", type=int, nargs="+", default=PRIORITIES)
+    parser.add_argument("--json", type=Path, help="kinds of work that are not measured keep their figures in it")
     parser.add_argument("--serve", choices=tuple(WORK), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
-        serve(chosen.serve)
+        serve_work(chosen.serve)
         return
-    figures = {
-        "processors": os.cpu_count(),
-        "load_average_before": [round(value, 1) for value in os.getloadavg()],
-        "work": {name: measure(name, chosen.rounds) for name in chosen.work},
-    }
-    print(json.dumps(figures, indent=1))
-    if chosen.json:
-        chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
-
-
-def _seconds(process: subprocess.Popen[str]) -> list[float]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    print("go", file=process.stdin, flush=True)
-    return json.loads(process.stdout.readline())
-
-
-def _beside_busy(process: subprocess.Popen[str]) -> list[float]:
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        return _seconds(process)
-    finally:
-        busy.kill()
-        busy.wait()
+    figures = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.exists() else {}
+    for name in chosen.work:
+        for priority in chosen.priorities:
+            found = {"machine": machine(), **measure(name, priority, chosen.rounds)}
+            figures[f"{name}, priority {priority}"] = found
+            print(name, priority, json.dumps(found), flush=True)
+            if chosen.json:
+                chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

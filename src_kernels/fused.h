@@ -54,7 +54,7 @@ struct MapProduct {
     int from, from_second, to;  // channels; from_second only for kJoin
     const float *x, *second;
     const float* matrix;  // (groups, 9 from, 16); for kJoin (groups, from + from_second, 16)
-    const float* bias;    // one for each output channel; only for kJoin
+    const float* bias;    // one for each output channel; only for kPlain and kJoin
     float* y;
     int64_t y_stride;  // between pixels of y
 };

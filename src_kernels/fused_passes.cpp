@@ -159,11 +159,15 @@ inline void scan_some_columns(const BlockWork& work, const TilePlace& tile, int 
     const int64_t x = tile.left + first, at = (tile.top * work.width + x) * channels + g * kLanes;
     ChunkScan<kMostTileRows> scans[kColumnsAtOnce];
     PairOfSums sums[kColumnsAtOnce];
+    const float* const maps[] = {work.terms, work.values, work.gate, work.x};
     for (int c = 0; c < columns; ++c) sums[c] = PairOfSums::from(column_state(work, x + c, down, g).prefix);
     for (int t = 0; t < tile.rows; ++t)
         for (int c = 0; c < columns; ++c) {
             const int64_t token = at + t * in_row + c * channels;
             scans[c].forwards(t, sums[c], work.terms + token, work.values + token, decay);
+            // The processor's own prefetcher does not follow the columns.
+            for (const float* map : maps)
+                __builtin_prefetch(map + token + kColumnsAtOnce * channels, 0, 2);
         }
     for (int c = 0; c < columns; ++c) sums[c] = PairOfSums::from(column_state(work, x + c, down, g).suffix);
     for (int t = tile.rows - 1; t >= 0; --t)

@@ -67,7 +67,9 @@ void product_row(const MapProduct& product, int64_t y, float* scratch) {
     multiply(segments, 3, width, product.matrix, groups,
              [&](int64_t x, int g, const Floats& lanes) __attribute__((always_inline)) {
                  if (x >= width) return;
-                 if (product.kind == MapProduct::kUnshuffle)
+                 if (product.kind == MapProduct::kPlain)
+                     store(lanes + load(product.bias + g * kLanes), product.y + (y * width + x) * product.y_stride + g * kLanes);
+                 else if (product.kind == MapProduct::kUnshuffle)
                      put_unshuffled(product, y, x, g, lanes);
                  else
                      put_shuffled(product, y, x, g, lanes);

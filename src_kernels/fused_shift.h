@@ -103,12 +103,18 @@ inline void shift_row(const BlockWork& work, const float* normalised, int row, i
                 Vector sums[kPixelsAtOnce] = {};
                 for (int i = 0; i < kTaps; ++i) {
                     const float* from = normalised + (row + i) * stride + c * channels + lane;
-                    for (int j = 0; j < kTaps; ++j, from += channels) {
-                        const Vector weight = load_vector(kernel + (i * kTaps + j) * kLanes + v * kFloatsInVector);
-                        unrolled<kPixelsAtOnce>([&](auto p) __attribute__((always_inline)) {
-                            sums[p] += weight * load_vector(from + p * channels);
+                    Vector weights[kTaps];
+                    unrolled<kTaps>([&](auto j) __attribute__((always_inline)) {
+                        weights[j] = load_vector(kernel + (i * kTaps + j) * kLanes + v * kFloatsInVector);
+                    });
+                    // Each pixel is read once a row, and goes into the sums of all that it is a neighbour of.
+                    unrolled<kPixelsAtOnce + kTaps - 1>([&](auto q) __attribute__((always_inline)) {
+                        const Vector value = load_vector(from + q * channels);
+                        unrolled<kTaps>([&](auto j) __attribute__((always_inline)) {
+                            constexpr int p = int(decltype(q)::value) - int(decltype(j)::value);
+                            if constexpr (p >= 0 && p < kPixelsAtOnce) sums[p] += weights[j] * value;
                         });
-                    }
+                    });
                 }
                 unrolled<kPixelsAtOnce>([&](auto p) __attribute__((always_inline)) {
                     memcpy(to + (c + p) * channels + lane, &sums[p], sizeof(Vector));

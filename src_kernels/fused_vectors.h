@@ -62,12 +62,15 @@ constexpr int kTileRows = 6, kTileGroups = 1;
 constexpr int kTileRows = 3, kTileGroups = 1;
 #endif
 
-// Rows p..p+kTileRows-1 of A times `groups` groups of columns of B; put(row, group, lanes) takes each result.
-template <int groups, class Put>
+// So many rows at the end, or half as many, are a tile of their own.
+constexpr int kRowsLeftOver = kTileRows > 4 ? 4 : 0;
+
+// Rows p..p+rows-1 of A times `groups` groups of columns of B; put(row, group, lanes) takes each result.
+template <int rows, int groups, class Put>
 RESTORE_INLINE void multiply_tile(const Segment* segments, int count, int64_t p, const float* b, int64_t depth,
                                   Put put) {
     constexpr int vectors = groups * Floats::kVectors;
-    Vector sums[kTileRows][vectors] = {};
+    Vector sums[rows][vectors] = {};
     for (int s = 0; s < count; ++s) {
         const float* a = segments[s].rows + p * segments[s].stride;
         const int64_t stride = segments[s].stride;
@@ -76,13 +79,13 @@ RESTORE_INLINE void multiply_tile(const Segment* segments, int count, int64_t p,
             unrolled<vectors>([&](auto v) __attribute__((always_inline)) {
                 row[v] = load_vector(b + v / Floats::kVectors * depth * kLanes + v % Floats::kVectors * kFloatsInVector);
             });
-            unrolled<kTileRows>([&](auto r) __attribute__((always_inline)) {
+            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
                 const Vector value = a[r * stride + k] - Vector{};
                 unrolled<vectors>([&](auto v) __attribute__((always_inline)) { sums[r][v] += value * row[v]; });
             });
         }
     }
-    unrolled<kTileRows>([&](auto r) __attribute__((always_inline)) {
+    unrolled<rows>([&](auto r) __attribute__((always_inline)) {
         unrolled<groups>([&](auto g) __attribute__((always_inline)) {
             Floats lanes;
             unrolled<Floats::kVectors>([&](auto v) __attribute__((always_inline)) { lanes.part[v] = sums[r][g * Floats::kVectors + v]; });
@@ -100,9 +103,18 @@ RESTORE_INLINE void multiply(const Segment* segments, int count, int64_t rows, c
     int first = 0;
     const auto some = [&](auto wide) __attribute__((always_inline)) {
         const float* panel = b + first * depth * kLanes;
-        for (int64_t p = 0; p < rows; p += kTileRows)
-            multiply_tile<wide>(segments, count, p, panel, depth,
-                                [&](int64_t row, int g, const Floats& lanes) __attribute__((always_inline)) { put(row, first + g, lanes); });
+        const auto tile = [&](auto tall, int64_t p) __attribute__((always_inline)) {
+            multiply_tile<tall, wide>(segments, count, p, panel, depth,
+                                      [&](int64_t row, int g, const Floats& lanes) __attribute__((always_inline)) { put(row, first + g, lanes); });
+        };
+        int64_t p = 0;
+        for (; p + kRowsLeftOver < rows; p += kTileRows) tile(std::integral_constant<int, kTileRows>{}, p);
+        if constexpr (kRowsLeftOver > 0) {
+            if (p + kRowsLeftOver / 2 < rows)
+                tile(std::integral_constant<int, kRowsLeftOver>{}, p);
+            else if (p < rows)
+                tile(std::integral_constant<int, kRowsLeftOver / 2>{}, p);
+        }
         first += wide;
     };
     while (first < groups) {

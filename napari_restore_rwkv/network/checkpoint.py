@@ -126,23 +126,26 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     sizes = _sizes(weights, path.name)
     # A network that takes no memory tells what belongs into one.
     with torch.device("meta"):
-        _check_fit(RestoreRWKV(**sizes), weights, path.name)
-    network = RestoreRWKV(**sizes)
-    network.load_state_dict(weights)
+        network = RestoreRWKV(**sizes)
+    _check_fit(network, weights, path.name)
+    network.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
     if fused:
-        return for_inference(network, card)
+        return _as_its_card_says(network.fuse(), card)
     network.card = card  # type: ignore[assignment]
     return network
 
 
 def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
     """Return a fused copy that restores as its card says."""
+    return _as_its_card_says(network.fused(), card)
+
+
+def _as_its_card_says(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
     turns = card.details.get(TURNS, 1)
     if turns not in (1, 2, 3, 4):
         raise CheckpointError(
             f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it anew."
         )
-    fused = network.fused()
     fused.turns = turns
     fused.card = card  # type: ignore[assignment]
     return fused

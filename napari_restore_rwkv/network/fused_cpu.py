@@ -28,7 +28,7 @@ SWITCH = "RESTORE_RWKV_FUSED"
 # Channels that the kernel carries side by side.
 _LANES = 16
 _OUT_OF_MEMORY, _OUT_OF_RANGE = 1, 2
-_UNSHUFFLE, _SHUFFLE, _JOIN = 1, 2, 3
+_PLAIN, _UNSHUFFLE, _SHUFFLE, _JOIN = range(4)
 
 _POINTERS = (
     *("norm1_scale", "norm1_bias", "shift1", "key_value_receptance", "output", "decay", "bonus"),
@@ -82,6 +82,26 @@ def block(module: Block, x: Tensor) -> Tensor | None:
     return terms if _run("restore_block", call, x) else None
 
 
+def embed(network: RestoreRWKV, image: Tensor, context: Tensor) -> Tensor | None:
+    """Convolve an image and its context of 0 or 3 channels, (B, channels, Y, X) to (B, Y, X, C).
+
+    None where the plain modules have to.
+    """
+    convs = [network.patch_embed, *([] if network.context_embed is None else [network.context_embed])]
+    channels = network.patch_embed.out_channels
+    if torch.is_grad_enabled() or not _can_serve(image, channels):
+        return None
+
+    def weights(_: nn.Module) -> list[Tensor]:
+        kernels = torch.cat([conv.weight for conv in convs], dim=1)
+        return [_columns(_neighbourhood(kernels)), _bias_of(convs[0])]
+
+    matrix, bias = _kept(convs[0], weights, *convs[1:])
+    x = torch.cat((image, context), dim=1).permute(0, 2, 3, 1).contiguous()
+    y = x.new_empty(*x.shape[:3], channels)
+    return y if _products(_PLAIN, x, None, matrix, y, channels, bias) else None
+
+
 def downsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
     """Convolve and unshuffle by 2, (B, Y, X, C) to (B, Y/2, X/2, 2C); None where the plain module has to."""
     if not isinstance(conv, nn.Conv2d):
@@ -122,12 +142,18 @@ def join(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor | None:
     return y if _products(_JOIN, x, skip, matrix, y, conv.out_channels, bias) else None
 
 
+def serves(network: RestoreRWKV) -> bool:
+    """Whether the widest blocks of a network are computed here, at least."""
+    block = cast("Block", network.decoder_level1[0])
+    channels = 2 * network.patch_embed.out_channels
+    return block.fused and block.att.operator is re_wkv and _can_serve(network.output.weight, channels)
+
+
 def bytes_of_block(network: RestoreRWKV, height: int, width: int) -> int | None:
     """Bytes that the widest block takes for a map of this size, its input included; None where it is a plain block."""
-    weight, block = network.output.weight, cast("Block", network.decoder_level1[0])
-    channels = 2 * network.patch_embed.out_channels
-    if not (block.fused and block.att.operator is re_wkv and _can_serve(weight, channels)):
+    if not serves(network):
         return None
+    weight, channels = network.output.weight, 2 * network.patch_embed.out_channels
     return weight.element_size() * (4 * height * width * channels + _states(height, width, channels))
 
 
@@ -198,8 +224,11 @@ def _block_weights(module: Block) -> list[Tensor]:
 
 
 def _joining_weights(conv: nn.Conv2d) -> list[Tensor]:
-    bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
-    return [_columns(conv.weight.flatten(1)), bias]
+    return [_columns(conv.weight.flatten(1)), _bias_of(conv)]
+
+
+def _bias_of(conv: nn.Conv2d) -> Tensor:
+    return conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
 
 
 def _columns(weight: Tensor) -> Tensor:
@@ -223,11 +252,12 @@ def _neighbourhood(weight: Tensor) -> Tensor:
 _packed: WeakKeyDictionary[nn.Module, tuple[Sequence[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 
-def _kept(module: nn.Module, pack: Callable[..., list[Tensor]]) -> list[Tensor]:
-    """The weights of a module as the kernel reads them, packed again when one of them has changed."""
+def _kept(module: nn.Module, pack: Callable[..., list[Tensor]], *more: nn.Module) -> list[Tensor]:
+    """The weights of a module, and of more, as the kernel reads them, packed again when one of them has changed."""
     state = [
         (value.data_ptr(), 0 if value.is_inference() else value._version)
-        for value in module.state_dict(keep_vars=True).values()
+        for part in (module, *more)
+        for value in part.state_dict(keep_vars=True).values()
     ]
     known = _packed.get(module)
     if known is None or known[0] != state:

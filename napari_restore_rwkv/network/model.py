@@ -78,8 +78,8 @@ class SpatialMix(nn.Module):
     def __init__(self, channels: int, operator: ReWKV = re_wkv) -> None:
         super().__init__()
         self.operator = operator
-        self.spatial_decay = nn.Parameter(torch.randn(2, channels))
-        self.spatial_first = nn.Parameter(torch.randn(2, channels))
+        self.spatial_decay = _drawn(2, channels)
+        self.spatial_first = _drawn(2, channels)
         self.omni_shift: nn.Module = OmniShift(channels)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
@@ -310,7 +310,6 @@ class RestoreRWKV(nn.Module):
         height, width = image.shape[2:]
         padded = _padded(image)
         x = self._embedded(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
-        x = x.permute(0, 2, 3, 1).contiguous()  # B Y X C
 
         # The list gives a map up where it is used, so that it does not lie beside the large maps of the last levels.
         skips = []
@@ -341,14 +340,16 @@ class RestoreRWKV(nn.Module):
         return restored[:, :, :height, :width]
 
     def _embedded(self, image: Tensor) -> Tensor:
-        """First maps of a padded image with or without its context, (B, C, Y, X)."""
-        slice_, context = image[:, :1], image[:, 1:]
-        x = self.patch_embed(slice_)
-        if self.context_embed is None:
-            return x
-        if not context.shape[1]:
+        """First maps of a padded image with or without its context, (B, Y, X, C)."""
+        slice_, context = image[:, :1], image[:, 1 : 1 + self.context]
+        if self.context and not context.shape[1]:
             context = torch.cat((slice_, slice_, torch.full_like(slice_, UNKNOWN_NOISE)), dim=1)
-        return x + self.context_embed(context)
+        if self.down1_2.fused and (result := fused_cpu.embed(self, slice_, context)) is not None:
+            return result
+        x = self.patch_embed(slice_)
+        if self.context_embed is not None:
+            x = x + self.context_embed(context)
+        return x.permute(0, 2, 3, 1).contiguous()
 
     @property
     def number_of_stages(self) -> int:
@@ -360,19 +361,37 @@ class RestoreRWKV(nn.Module):
 
         On a processor its parts are computed by `fused_cpu` where that can.
         """
-        network = deepcopy(self)
-        for module in list(network.modules()):
+        return deepcopy(self).fuse()
+
+    def fuse(self) -> RestoreRWKV:
+        """Make of the network itself what `fused` returns, and return it."""
+        for module in list(self.modules()):
             if isinstance(module, Block | Downsample | Upsample):
                 module.fused = True
             if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
                 module.omni_shift = module.omni_shift.folded()
-        return network.requires_grad_(False).eval()
+        return self.requires_grad_(False).eval()
 
 
 def kernel_of(network: nn.Module, device: torch.device) -> str:
-    """Name of the kernel that computes a network's attention on a device; "no kernel" where it has no attention."""
-    has_attention = any(isinstance(part, SpatialMix) for part in network.modules())
-    return kernel_in_use(device).name if has_attention else "no kernel"
+    """Name of the kernel that computes a network's attention on a device; "no kernel" where it has no attention.
+
+    Whole blocks in one call of the kernel round otherwise than layer by layer, so the name says that, too.
+    """
+    if not any(isinstance(part, SpatialMix) for part in network.modules()):
+        return "no kernel"
+    name = kernel_in_use(device).name
+    whole = isinstance(network, RestoreRWKV) and device.type == "cpu" and fused_cpu.serves(network)
+    return f"{name}, whole blocks" if whole else name
+
+
+def _drawn(*size: int) -> nn.Parameter:
+    """Return a parameter of standard normal numbers; left empty on the meta device, where drawing takes a second.
+
+    It imports the compiler stack there, and a network of no memory is built for each check of a weights file.
+    """
+    values = torch.empty(*size)
+    return nn.Parameter(values if values.is_meta else values.normal_())
 
 
 def _joined(reduce: nn.Module, x: Tensor, skip: Tensor, *, fused: bool) -> Tensor:

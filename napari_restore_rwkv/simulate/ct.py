@@ -64,13 +64,9 @@ def added_noise(
     slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int, kernel: Kernel | None = None
 ) -> np.ndarray:
     """Return the noise alone that `low_dose` adds, in HU; with a `kernel`, that of a reconstruction with it."""
-    if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
-        raise ValueError(
-            f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
-        )
-    size = slice_hu.shape[0]
+    mu = attenuation(slice_hu)
+    size = mu.shape[0]
     angles = view_angles(max(180, round(1.4 * size)))
-    mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
     line_integrals = _binned_projection(mu, angles, pixel_mm)
 
     counts, centre = 1e5, centre_of(size)
@@ -86,6 +82,15 @@ def added_noise(
             # The variance of a line integral falls as 1 / counts.
             counts *= (measured / noise_hu) ** 2
     return (noise * (noise_hu / measured)).numpy()
+
+
+def attenuation(slice_hu: np.ndarray) -> Tensor:
+    """Return the attenuation of a square slice in HU, (N, N) float32, in 1 / mm; ValueError if it is not square."""
+    if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
+        raise ValueError(
+            f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
+        )
+    return MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
 
 
 def _binned_projection(mu: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:

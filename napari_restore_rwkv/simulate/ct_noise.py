@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .ct import ELECTRONIC_NOISE_COUNTS, MU_WATER_PER_MM, centre_of
+from .ct import ELECTRONIC_NOISE_COUNTS, attenuation, centre_of
 from .projector import project
 
 if TYPE_CHECKING:
@@ -74,12 +74,8 @@ def noise_shape(slice_hu: np.ndarray, pixel_mm: float, counts: float = _USUAL_CO
     ValueError
         If the slice is not square.
     """
-    if slice_hu.ndim != 2 or slice_hu.shape[0] != slice_hu.shape[1]:
-        raise ValueError(
-            f"CT noise needs a square slice (N, N); got shape {slice_hu.shape}. Pad it with air (-1024 HU)."
-        )
-    size = slice_hu.shape[0]
-    mu = MU_WATER_PER_MM * (1 + torch.from_numpy(slice_hu.astype(np.float32)).clamp_min(-1000) / 1000)
+    mu = attenuation(slice_hu)
+    size = mu.shape[0]
     side = min(_COARSE, size)
     coarse = functional.interpolate(mu[None, None], size=(side, side), mode="area")[0, 0]
     angles = (torch.arange(_VIEWS) + 0.5) * (math.pi / _VIEWS)

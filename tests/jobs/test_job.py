@@ -15,6 +15,8 @@ from napari_restore_rwkv.errors import CheckpointError, OutputError
 from napari_restore_rwkv.jobs import units as units_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.job import ZarrJob
+from napari_restore_rwkv.network.fused_cpu import SWITCH
+from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.restore import restore
 from napari_restore_rwkv.restoration.tiles import Tile
@@ -209,6 +211,17 @@ def test_another_job_does_not_continue_this_one(path, change, words):
     with pytest.raises(OutputError, match=rf"begun as another job \(.*{words}.*start over into a new output"):
         do(path, resume=True, **change())
     assert shards(path) == before
+
+
+def test_a_job_done_in_whole_blocks_is_not_continued_layer_by_layer(path, monkeypatch):
+    network = RestoreRWKV(channels=8, blocks=(1, 1, 1, 1), refinement=1).fused()
+    network.card = small_network().card
+    stop_after(begin(path, network=network), 2)
+    monkeypatch.setenv(SWITCH, "0")
+    with pytest.raises(
+        OutputError, match=r"kernel: compiled CPU kernel \(.*\), whole blocks, now compiled CPU kernel \("
+    ):
+        do(path, network=network, resume=True)
 
 
 def test_a_resumed_job_keeps_the_units_that_it_was_begun_with(path, undisturbed):

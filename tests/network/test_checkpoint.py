@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -213,6 +215,23 @@ def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
     save_checkpoint(tiny_network, Card(title="odd", details={"turns": turns}), path)
     with pytest.raises(CheckpointError, match=f"asks for {turns} quarter turns; 1 to 4 are possible"):
         load_checkpoint(path)
+
+
+def test_loading_weights_leaves_the_compiler_stack_alone():
+    code = "import sys, napari_restore_rwkv as ours; ours.load_checkpoint('ct-denoise'); print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    # Either takes a second or more to import.
+    assert not {"sympy", "torch._dynamo"} & set(answer.stdout.split())
+
+
+def test_a_network_owns_its_weights(tmp_path, tiny_network):
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(tiny_network, Card("tiny"), path)
+    loaded = [load_checkpoint(path, fused=False) for _ in range(2)]
+    with torch.no_grad():
+        loaded[0].output.bias += 1
+    assert not torch.equal(loaded[0].output.bias, loaded[1].output.bias)
+    assert all(parameter.requires_grad for parameter in loaded[0].parameters())
 
 
 def test_weights_of_an_earlier_version_are_loaded_by_their_number():

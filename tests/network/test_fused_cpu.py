@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from napari_restore_rwkv.network import bi_wkv_cpu, fused_cpu
 from napari_restore_rwkv.network.bi_wkv_portable import re_wkv_portable
-from napari_restore_rwkv.network.model import Block, Downsample, RestoreRWKV, Upsample
+from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, Block, Downsample, RestoreRWKV, Upsample
 from napari_restore_rwkv.network.strips import block_in_strips
 
 SIZES = [(1, 1), (1, 40), (33, 1), (3, 5), (16, 64), (17, 65), (50, 37), (70, 130)]
@@ -80,6 +80,28 @@ def test_a_network_is_the_plain_network(monkeypatch, calls, channels, size):
     assert_close(got, plain(monkeypatch, module, image), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [0, CONTEXT_CHANNELS])
+@pytest.mark.parametrize("context", [0, CONTEXT_CHANNELS])
+def test_the_first_maps_are_the_plain_ones(monkeypatch, calls, context, given):
+    module, image = RestoreRWKV(16, (1, 1, 1, 1), 1, context=context), torch.randn(2, 1 + given, 9, 21)
+    if context:
+        torch.nn.init.normal_(module.context_embed.weight)
+    module = module.fused()
+    with torch.inference_mode():
+        got = module._embedded(image)
+    assert calls == ["restore_product"] * 2
+    assert_close(got, plain(monkeypatch, module._embedded, image), rtol=1e-5, atol=1e-5)
+
+
+def test_changed_weights_of_the_context_are_seen():
+    module, image = RestoreRWKV(16, (1, 1, 1, 1), 1, context=CONTEXT_CHANNELS).fused(), torch.randn(1, 4, 8, 8)
+    with torch.inference_mode():
+        before = module._embedded(image)
+    module.context_embed.weight.data = torch.ones_like(module.context_embed.weight)
+    with torch.inference_mode():
+        assert not torch.allclose(module._embedded(image), before)
+
+
 @pytest.mark.parametrize(("kind", "channels"), [(Downsample, 16), (Downsample, 48), (Upsample, 32), (Upsample, 96)])
 def test_a_change_of_resolution_is_the_plain_one(monkeypatch, calls, kind, channels):
     module, x = kind(channels), torch.randn(2, 6, 10, channels)
@@ -108,7 +130,7 @@ def test_the_number_of_threads_does_not_change_a_bit():
         for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
             with torch.inference_mode():
-                # The first and last convolutions are PyTorch's.
+                # The last convolution is PyTorch's.
                 x = torch.ones(1, 136, 200, 16) * image[0, 0, :, :, None] + torch.arange(16)
                 results.append(module.encoder_level1[0](x))
     finally:
