@@ -3,23 +3,33 @@
     python src_kernels/benchmark.py [--threads N] [--json FILE]
 
 Every time is the median of interleaved runs, and every claim a ratio of two times of the same run: to torch.add over
-arrays of the same size with the same number of threads, or to the portable PyTorch form.
+arrays of the same size with the same number of threads, or to the portable PyTorch form. Ratios are those of the time
+that the processor spent, which other programs disturb least. What the operator costs within a network is seen by
+leaving it out: the sources are compiled twice for that, with it and without.
 """
 
 import argparse
+import ctypes
 import json
-import platform
+import shlex
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from served import machine
+
 from napari_restore_rwkv.network import bi_wkv_cpu
-from napari_restore_rwkv.network.bi_wkv import bi_wkv, kernel_in_use, re_wkv
+from napari_restore_rwkv.network.bi_wkv import bi_wkv, re_wkv
 from napari_restore_rwkv.network.bi_wkv_portable import bi_wkv_portable, re_wkv_portable
 from napari_restore_rwkv.network.bi_wkv_reference import re_wkv_reference
 from napari_restore_rwkv.network.model import RestoreRWKV
@@ -27,6 +37,13 @@ from napari_restore_rwkv.restoration.memory import reused_buffers
 
 SIDE, CHANNELS = 256, 96
 RUNS = 15
+SOURCES = Path(__file__).parent
+# Bytes of a vector, and flags of the compiler, as in CMakeLists.txt.
+FLAGS = {
+    "AVX-512": (64, "-mavx512f -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512"),
+    "AVX2": (32, "-mavx2 -mfma"),
+    "baseline": (16, ""),
+}
 LIGHT: dict[str, Any] = {"channels": 16, "blocks": (1, 1, 2, 2), "refinement": 1}
 
 
@@ -69,7 +86,7 @@ def measure_operator() -> dict[str, Any]:
     def kernel(name: str, column_major: bool, *more: Tensor) -> Callable[[], None]:
         return lambda: bi_wkv_cpu.call(name, k, SIDE, SIDE, column_major, (w, u, k, v, *more))
 
-    seconds = _medians(
+    times = _medians(
         {
             "torch.add(k, v, out=y)": lambda: torch.add(k, v, out=y),
             "forward, row order": kernel("forward", False, y),
@@ -80,30 +97,70 @@ def measure_operator() -> dict[str, Any]:
             "bi_wkv_portable(w, u, k, v)": lambda: bi_wkv_portable(w, u, k, v),
         }
     )
-    return _with_ratios(seconds, "torch.add(k, v, out=y)")
+    return _with_ratios(times, "torch.add(k, v, out=y)")
 
 
 def measure_network() -> dict[str, Any]:
-    """Time the light network at 256x256: compiled, portable, and with the operator left out."""
+    """Time the light network at 256x256: in whole blocks, with the operator and without, and layer by layer."""
     image = torch.rand(1, 1, SIDE, SIDE)
-    networks = {
-        "compiled operator": RestoreRWKV(**LIGHT, operator=re_wkv).fused(),
-        "portable operator": RestoreRWKV(**LIGHT, operator=re_wkv_portable).fused(),
-        "without operator": RestoreRWKV(**LIGHT, operator=lambda w, u, k, v, height, width: v).fused(),
-    }
-    for network in networks.values():
-        network.load_state_dict(networks["compiled operator"].state_dict())
-        torch.nn.init.normal_(network.output.weight, std=0.01, generator=torch.Generator().manual_seed(0))
-    with reused_buffers(), torch.inference_mode():
-        torch.testing.assert_close(
-            networks["compiled operator"](image), networks["portable operator"](image), rtol=0, atol=1e-5
-        )
-        seconds = _medians({name: lambda network=network: network(image) for name, network in networks.items()})
-    table = _with_ratios(seconds, "compiled operator")
-    table["the operator's share"] = {
-        "of the forward pass": 1 - seconds["without operator"] / seconds["compiled operator"]
-    }
+    network, portable = (RestoreRWKV(**LIGHT, operator=one).fused() for one in (re_wkv, re_wkv_portable))
+    torch.nn.init.normal_(network.output.weight, std=0.01, generator=torch.Generator().manual_seed(0))
+    portable.load_state_dict(network.state_dict())
+    layers = RestoreRWKV(**LIGHT).fused()
+    layers.load_state_dict(network.state_dict())
+    for module in layers.modules():
+        if getattr(module, "fused", None) is True:
+            module.fused = False
+    with compiled() as libraries, reused_buffers(), torch.inference_mode():
+
+        def of(library: str) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                with in_place_of_the_kernel(libraries[library]):
+                    return network(image)
+
+            return run
+
+        ways = {
+            "whole blocks": of("with operator"),
+            "whole blocks, without operator": of("without operator"),
+            "layer by layer": lambda: layers(image),
+            "portable operator": lambda: portable(image),
+        }
+        for name in ("layer by layer", "portable operator"):
+            torch.testing.assert_close(ways["whole blocks"](), ways[name](), rtol=0, atol=1e-5)
+        if torch.allclose(ways["whole blocks"](), ways["whole blocks, without operator"](), rtol=0, atol=1e-5):
+            raise SystemExit("Without the operator the network gives the same; nothing was left out.")
+        times = _medians(ways)
+    table = _with_ratios(times, "whole blocks")
+    share = 1 - times["whole blocks, without operator"][1] / times["whole blocks"][1]
+    table["the operator's share"] = {"of the forward pass": share}
     return table
+
+
+@contextmanager
+def compiled() -> Iterator[dict[str, ctypes.CDLL]]:
+    """The kernel compiled for the instructions in use, with the operator and without."""
+    vector_bytes, flags = FLAGS[bi_wkv_cpu.instruction_set()]
+    libraries = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, macro in (("with operator", ""), ("without operator", "-DRESTORE_WITHOUT_OPERATOR")):
+            path = Path(folder) / f"{name.replace(' ', '_')}.so"
+            command = f"c++ -std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast {flags} {macro}"
+            command += f" -DBI_WKV_ISA=baseline -DBI_WKV_VECTOR_BYTES={vector_bytes} -shared -fPIC -pthread"
+            sources = map(str, SOURCES.glob("*.cpp"))
+            subprocess.run([*shlex.split(command), "-o", str(path), *sources], check=True)
+            libraries[name] = ctypes.CDLL(str(path))
+        yield libraries
+
+
+@contextmanager
+def in_place_of_the_kernel(library: ctypes.CDLL) -> Iterator[None]:
+    """Have the package call another library meanwhile."""
+    usual, bi_wkv_cpu.library = bi_wkv_cpu.library, lambda: library  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        bi_wkv_cpu.library = usual
 
 
 def measure_scaling() -> dict[str, Any]:
@@ -114,12 +171,12 @@ def measure_scaling() -> dict[str, Any]:
     with reused_buffers(), torch.inference_mode():
         for side in (128, 256, 512, 1024):
             image = torch.rand(1, 1, side, side)
-            [seconds] = _medians(
+            [(_, spent)] = _medians(
                 {str(side): lambda image=image: network(image)}, runs=max(3, RUNS * 128 // side)
             ).values()
             table[f"{side} x {side}"] = {
-                "milliseconds": seconds * 1e3,
-                "microseconds per pixel": seconds * 1e6 / side**2,
+                "processor milliseconds": spent * 1e3,
+                "microseconds per pixel": spent * 1e6 / side**2,
             }
     costs = [row["microseconds per pixel"] for row in table.values()]
     table["largest / smallest"] = {"ratio": max(costs) / min(costs)}
@@ -136,9 +193,8 @@ def main() -> None:
     torch.manual_seed(0)
 
     results: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {_processor()}, {options.threads} threads",
-        "kernel": kernel_in_use("cpu").name,
-        "torch": torch.__version__,
+        **{name: str(value) for name, value in machine().items()},
+        "threads": str(options.threads),
         "largest relative error": check(),
         "operator, T = 256 x 256, C = 96, float32": measure_operator(),
         "light network, 256 x 256": measure_network(),
@@ -172,28 +228,26 @@ def _with_gradients(operator: Callable[..., Tensor], inputs: list[Tensor], heigh
     return [y.detach(), *torch.autograd.grad(y, leaves, inputs[3].flip(1))]
 
 
-def _medians(work: dict[str, Callable[[], Any]], runs: int = RUNS) -> dict[str, float]:
-    """Median seconds of each; they take turns, so that a busy moment of the machine meets all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
+def _medians(work: dict[str, Callable[[], Any]], runs: int = RUNS) -> dict[str, tuple[float, float]]:
+    """Median seconds of each, passed and spent by the processor; they take turns, so that others meet all of them."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for turn in range(runs + 1):
         for name, run in work.items():
-            start = time.perf_counter()
+            passed, spent = time.perf_counter(), time.process_time()
             run()
             if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+                times[name].append((time.perf_counter() - passed, time.process_time() - spent))
+    return {
+        name: (statistics.median(one for one, _ in found), statistics.median(one for _, one in found))
+        for name, found in times.items()
+    }
 
 
-def _with_ratios(seconds: dict[str, float], unit: str) -> dict[str, Any]:
-    return {name: {"milliseconds": s * 1e3, f"x {unit}": s / seconds[unit]} for name, s in seconds.items()}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+def _with_ratios(times: dict[str, tuple[float, float]], unit: str) -> dict[str, Any]:
+    return {
+        name: {"milliseconds": passed * 1e3, "of the processor": spent * 1e3, f"x {unit}": spent / times[unit][1]}
+        for name, (passed, spent) in times.items()
+    }
 
 
 if __name__ == "__main__":

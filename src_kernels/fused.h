@@ -11,6 +11,13 @@ namespace bi_wkv {
 // their own: e^24 for a key, e^16 for a decay over the whole map, e^8 for the bonus, 2^20 for a value.
 constexpr float kMostKey = 24.0f, kMostDecay = 16.0f, kMostBonus = 8.0f, kMostValue = 1048576.0f;
 
+// benchmark.py leaves the operator out to see what it costs: v takes the place of its result.
+#ifdef RESTORE_WITHOUT_OPERATOR
+constexpr bool kWithOperator = false;
+#else
+constexpr bool kWithOperator = true;
+#endif
+
 constexpr int kMostTileRows = 16, kMostTileColumns = 64;
 
 // What a chunk of tokens gives to the tokens behind it and before it, for v and for 1; later what reaches it from there.

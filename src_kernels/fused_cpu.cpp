@@ -167,6 +167,11 @@ RESTORE_EXPORT int restore_block(const bi_wkv::BlockCall* call, int threads) {
     return bi_wkv::guarded([&] { return bi_wkv::run_block(*call, threads); });
 }
 
+// The first convolution; a function of its own, by which a caller knows that it is there.
+RESTORE_EXPORT int restore_plain_product(const bi_wkv::MapProduct* product, int threads) {
+    return bi_wkv::guarded([&] { return bi_wkv::run_product(*product, threads); });
+}
+
 RESTORE_EXPORT int restore_product(const bi_wkv::MapProduct* product, int threads) {
     return bi_wkv::guarded([&] { return bi_wkv::run_product(*product, threads); });
 }

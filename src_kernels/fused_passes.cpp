@@ -100,8 +100,9 @@ bool keys_and_values(const BlockWork& work, int64_t index, float* scratch) {
                          if (p < tile.columns) store(lanes, to + p * channels + g * kLanes);
                      });
         }
-        fits = exponentiate(maps[0], maps[1], tile.columns * channels) && fits;
         invert_sigmoid(maps[2], tile.columns * channels);
+        if (!kWithOperator) continue;
+        fits = exponentiate(maps[0], maps[1], tile.columns * channels) && fits;
         for (int g = 0; g < work.groups; ++g)
             summarise_chunk(row_chunk(work, tile, y, g), decay_of(work, 0, g),
                             row_state(work, y, tile.left / work.columns, g));
@@ -111,6 +112,7 @@ bool keys_and_values(const BlockWork& work, int64_t index, float* scratch) {
 
 // The chunks of a scan lie in order: along the rows (y, across), along the columns (x, down).
 void carry(const BlockWork& work, bool columns, bool backwards, int group) {
+    if (!kWithOperator) return;
     ScanState* states = (columns ? work.along_columns : work.along_rows) + group;
     const int64_t lines = columns ? work.width : work.height, in_line = columns ? work.tiles_down : work.tiles_across;
     const int64_t usual = columns ? work.rows : work.columns, length = columns ? work.height : work.width;
@@ -127,6 +129,7 @@ void carry(const BlockWork& work, bool columns, bool backwards, int group) {
 }
 
 void scan_rows(const BlockWork& work, int64_t index) {
+    if (!kWithOperator) return;
     const TilePlace tile(work, index);
     const int64_t across = tile.left / work.columns, down = tile.top / work.rows;
     ChunkScan<kMostTileColumns> scan;
@@ -157,6 +160,14 @@ inline void scan_some_columns(const BlockWork& work, const TilePlace& tile, int 
     const Floats decay = decay_of(work, 1, g), bonus = bonus_of(work, 1, g);
     const int64_t channels = work.channels, in_row = work.width * channels, down = tile.top / work.rows;
     const int64_t x = tile.left + first, at = (tile.top * work.width + x) * channels + g * kLanes;
+    if (!kWithOperator) {
+        for (int t = 0; t < tile.rows; ++t)
+            for (int c = 0; c < columns; ++c) {
+                const int64_t token = at + t * in_row + c * channels;
+                store(load(work.values + token) / load(work.gate + token), gated + (t * kColumnsAtOnce + c) * channels);
+            }
+        return;
+    }
     ChunkScan<kMostTileRows> scans[kColumnsAtOnce];
     PairOfSums sums[kColumnsAtOnce];
     const float* const maps[] = {work.terms, work.values, work.gate, work.x};

@@ -91,6 +91,9 @@ def embed(network: RestoreRWKV, image: Tensor, context: Tensor) -> Tensor | None
     channels = network.patch_embed.out_channels
     if torch.is_grad_enabled() or not _can_serve(image, channels):
         return None
+    # A library that was built from an earlier version of the sources knows no plain product.
+    if not hasattr(bi_wkv_cpu.library(), "restore_plain_product"):
+        return None
 
     def weights(_: nn.Module) -> list[Tensor]:
         kernels = torch.cat([conv.weight for conv in convs], dim=1)
@@ -198,7 +201,7 @@ def _products(
             y=y[image].data_ptr(),
             y_stride=y.shape[3],
         )
-        if not _run("restore_product", call, x):
+        if not _run("restore_plain_product" if kind == _PLAIN else "restore_product", call, x):
             return False
     return True
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_a_network_is_the_plain_network(monkeypatch, calls, channels, size):
     module, image = network(channels), torch.rand(2, 1, *size)
     with torch.inference_mode():
         got = module(image)
-    assert {"restore_block", "restore_product"} == set(calls)
+    assert {"restore_block", "restore_product", "restore_plain_product"} == set(calls)
     assert_close(got, plain(monkeypatch, module, image), rtol=0, atol=1e-5)
 
 
@@ -89,8 +90,18 @@ def test_the_first_maps_are_the_plain_ones(monkeypatch, calls, context, given):
     module = module.fused()
     with torch.inference_mode():
         got = module._embedded(image)
-    assert calls == ["restore_product"] * 2
+    assert calls == ["restore_plain_product"] * 2
     assert_close(got, plain(monkeypatch, module._embedded, image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_library_of_earlier_sources_leaves_the_first_maps_to_the_plain_modules(monkeypatch, calls):
+    module, image = network(), torch.rand(1, 1, 9, 21)
+    earlier = SimpleNamespace(restore_block=None, restore_product=None)
+    with torch.inference_mode(), monkeypatch.context() as switched:
+        switched.setattr(bi_wkv_cpu, "library", lambda: earlier)
+        got = module._embedded(image)
+    assert calls == []
+    assert torch.equal(got, plain(monkeypatch, module._embedded, image))
 
 
 def test_changed_weights_of_the_context_are_seen():
