@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import benchmark_restoration
+import restoration_cases
 import unet
 
 from napari_restore_rwkv.network.model import RestoreRWKV
@@ -18,8 +19,8 @@ from napari_restore_rwkv.network.model import RestoreRWKV
 @pytest.fixture
 def case(rng):
     clean = np.kron(rng.integers(0, 5, (6, 6)), np.ones((8, 8))) * 50.0
-    pairs = [benchmark_restoration.alone(clean + rng.normal(0, 20, clean.shape), clean)]
-    return benchmark_restoration.Case("ct-denoise", "20 HU", "CT", "HU", None, pairs, pairs)
+    pairs = [restoration_cases.alone(clean + rng.normal(0, 20, clean.shape), clean)]
+    return restoration_cases.Case("ct-denoise", "20 HU", "CT", "HU", None, pairs, pairs)
 
 
 def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 
 TASK, UNIT = "ct-denoise", "HU"
 WINDOW_HU = (-160.0, 240.0)
-QUICK = (Scanner(22, "standard"),)
-FULL = tuple(Scanner(noise, kernel) for kernel in ("smooth", "standard", "sharp") for noise in (10, 22, 35, 70))
+USUAL = Scanner(22, "standard")
+# Weights are trained on the fast noise; what is projected is another simulator's.
+PROJECTED = (replace(USUAL, projected=True), Scanner(45, "sharp", projected=True))
+FIELDS_OF_VIEW = tuple(replace(USUAL, pixel_mm=pixel_mm) for pixel_mm in (0.6, 1.2))
+QUICK = (USUAL, PROJECTED[0])
+FULL = (
+    *(Scanner(noise, kernel) for kernel in ("smooth", "standard", "sharp") for noise in (10, 22, 35, 70)),
+    *PROJECTED,
+    *FIELDS_OF_VIEW,
+)
 # What must be kept of the discs of `FAINT`, at this noise and below.
 _MUST_KEEP, _UP_TO_HU = (None, 0.85, None, 0.70), 22.0
 _HIGH, _REGION, _CHANNELS = 0.38, 64, 6
@@ -36,6 +45,8 @@ _ROI = 33
 # So many slices of faint discs make some 50 and 200 pairs of each.
 _QUICK_SLICES, _FULL_SLICES = 8, 28
 _ROD_SLICES, _ANATOMY_SLICES = 6, 3
+# Projecting takes longer.
+_PROJECTED_SLICES = 8
 
 
 def qualify_ct(
@@ -43,32 +54,38 @@ def qualify_ct(
 ) -> Generator[Progress, None, Qualification]:
     """Judge a network for CT; see `qualify`. The background is a square slice in HU with the side of its pixels."""
     scanners = QUICK if quick else FULL
-    slices = _QUICK_SLICES if quick else _FULL_SLICES
     networks = 2 if network is None else 3
-    work = Work(len(scanners) * networks * (2 * slices + _ROD_SLICES + 2 * _ANATOMY_SLICES))
+    work = Work(sum(networks * (2 * _slices(s, quick) + _ROD_SLICES + 2 * _ANATOMY_SLICES) for s in scanners))
     lines: list[Line] = []
     curves: list[Curves] = []
     pictures: Results = {}
     for number, scanner in enumerate(scanners):
         rng = np.random.default_rng((seed, number))
-        rods, centres = phantoms.rods(scanner.kernel)
+        rods, centres = phantoms.rods(scanner)
         noise = phantoms.realisations(rods, scanner, _ROD_SLICES, rng)
         # The filter is tuned on the very anatomy, with other noise than is measured.
         body, pixel_mm = background
         other = phantoms.realisations(body, scanner, 1, rng, pixel_mm)
         best = tuned(TASK, _images(body + other, pixel_mm), body)
         methods = methods_for(TASK, network, best)
-        faint, spectra = yield from _faint(methods, scanner, slices, rng, work)
-        results = yield from outputs(methods, _images(rods + noise), work, f"rods, {scanner}")
+        faint, spectra = yield from _faint(methods, scanner, _slices(scanner, quick), rng, work)
+        results = yield from outputs(methods, _images(rods + noise, scanner.pixel_mm), work, f"rods, {scanner}")
         sharp, transfers = _sharpness(results, rods, centres, scanner)
         anatomy, shown = yield from _anatomy(methods, scanner, background, rng, work)
         lines += [*faint, *sharp, *anatomy]
-        if scanner == QUICK[0]:
+        if scanner == USUAL:
             curves, pictures = [spectra, transfers], shown
     return Qualification(TASK, weights, judged(methods), quick, tuple(lines), tuple(curves), pictures, WINDOW_HU)
 
 
-def _images(values: np.ndarray, pixel_mm: float = phantoms.PIXEL_MM) -> Images:
+def _slices(scanner: Scanner, quick: bool) -> int:
+    """Of faint discs."""
+    if quick:
+        return _QUICK_SLICES
+    return _PROJECTED_SLICES if scanner.projected else _FULL_SLICES
+
+
+def _images(values: np.ndarray, pixel_mm: float) -> Images:
     return Images(values, "CT", UNIT, pixel_mm)
 
 
@@ -80,8 +97,8 @@ def _faint(
     absent = water + phantoms.realisations(water, scanner, slices, rng)
     discs = [phantoms.faint_discs(turn) for turn in range(slices)]
     present = absent + np.stack([sum(probe for *_, probe in ones) for ones in discs])
-    without = yield from outputs(methods, _images(absent), work, f"water, {scanner}")
-    with_discs = yield from outputs(methods, _images(present), work, f"faint discs, {scanner}")
+    without = yield from outputs(methods, _images(absent, scanner.pixel_mm), work, f"water, {scanner}")
+    with_discs = yield from outputs(methods, _images(present, scanner.pixel_mm), work, f"faint discs, {scanner}")
     lines = _values(without, scanner)
     for kind, (contrast, diameter) in enumerate(FAINT):
         chosen = [(turn, place, probe) for turn, ones in enumerate(discs) for k, place, probe in ones if k == kind]

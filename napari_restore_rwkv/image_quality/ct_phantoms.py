@@ -1,8 +1,10 @@
 """CT phantoms: uniform water, faint discs in it, rods of many contrasts, and the anatomy of a scan.
 
-All are slices of 256 x 256 pixels of 0.8 mm unless said otherwise, in HU; noise has the kernel and place dependence of
-`simulate.ct_noise`. Rods are blurred by the kernel, |f| A(f) of which leaves A(f) of every detail. The faint discs are
-not: what is asked of them is whether they stay.
+All are slices of 256 x 256 pixels in HU, of 0.8 mm unless the scanner says otherwise: the body spans 225 of them. Noise
+has the kernel and place dependence of `simulate.ct_noise`; or every realisation is counted in projections and
+reconstructed (`simulate.ct`), another way to noise than that which weights are trained on. Rods are blurred by the
+kernel, |f| A(f) of which leaves A(f) of every detail. The faint discs are not: what is asked of them is whether they
+stay.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..simulate.ct import added_noise
 from ..simulate.ct_kernels import KERNELS
 from ..simulate.ct_noise import NoiseShape, noise_realisation, noise_shape
 from .contrast import disc
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE, PIXEL_MM = 256, 0.8
-WATER_MM = 180.0
+WATER_PX = 225.0
 AIR_HU = -1000.0
 # Contrast in HU and diameter in pixels, as faint as the discs of the usual low-contrast phantoms.
 FAINT = ((3.0, 15.0), (5.0, 11.0), (7.0, 7.0), (14.0, 4.0))
@@ -31,24 +34,39 @@ _APART = 34
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """Noise in HU at the centre, and the name of a kernel of `simulate.ct_kernels`."""
+    """How slices are acquired.
+
+    Attributes
+    ----------
+    noise_hu
+        Noise at the centre, in HU.
+    kernel
+        Name of a kernel of `simulate.ct_kernels`.
+    pixel_mm
+        Side of a pixel of the phantoms in mm, as the field of view makes it.
+    projected
+        Whether each realisation of the noise is projected and reconstructed.
+    """
 
     noise_hu: float
     kernel: str
+    pixel_mm: float = PIXEL_MM
+    projected: bool = False
 
     def __str__(self) -> str:
-        return f"{self.noise_hu:g} HU, {self.kernel} kernel"
+        size = "" if self.pixel_mm == PIXEL_MM else f", {self.pixel_mm:g} mm pixels"
+        return f"{self.noise_hu:g} HU, {self.kernel} kernel{size}{', projected' if self.projected else ''}"
 
 
 def water() -> NDArray[np.float64]:
     """Return a cylinder of water in air."""
-    return AIR_HU * (1 - disc((SIDE, SIDE), (SIDE / 2 - 0.5, SIDE / 2 - 0.5), WATER_MM / PIXEL_MM))
+    return AIR_HU * (1 - disc((SIDE, SIDE), (SIDE / 2 - 0.5, SIDE / 2 - 0.5), WATER_PX))
 
 
 def places() -> list[tuple[int, int]]:
     """Return the centres (y, x) of faint discs: a grid within the water, 34 pixels apart."""
     steps = _APART * np.arange(-2.5, 3)
-    limit = WATER_MM / PIXEL_MM / 2 - 20
+    limit = WATER_PX / 2 - 20
     return [(int(SIDE / 2 + y), int(SIDE / 2 + x)) for y in steps for x in steps if np.hypot(y, x) <= limit]
 
 
@@ -65,15 +83,15 @@ def faint_discs(turn: int) -> list[tuple[int, tuple[int, int], NDArray[np.float6
     return found
 
 
-def rods(kernel: str) -> tuple[NDArray[np.float64], dict[float, tuple[float, float]]]:
-    """Return water with rods, blurred by the kernel, and the centre of each by its contrast in HU."""
+def rods(scanner: Scanner) -> tuple[NDArray[np.float64], dict[float, tuple[float, float]]]:
+    """Return water with rods, as sharp as the scanner is, and the centre of each by its contrast in HU."""
     image, centres = water(), {}
     for number, contrast in enumerate(RODS_HU):
         angle = 2 * np.pi * number / len(RODS_HU)
         centre = (SIDE / 2 + 72 * np.sin(angle) + 0.2, SIDE / 2 + 72 * np.cos(angle) - 0.3)
         centres[contrast] = centre
         image += contrast * disc((SIDE, SIDE), centre, 2 * ROD_RADIUS)
-    return blurred(image, kernel, PIXEL_MM), centres
+    return blurred(image, scanner.kernel, scanner.pixel_mm), centres
 
 
 def blurred(image: np.ndarray, kernel: str, pixel_mm: float) -> NDArray[np.float64]:
@@ -85,11 +103,16 @@ def blurred(image: np.ndarray, kernel: str, pixel_mm: float) -> NDArray[np.float
 
 
 def realisations(
-    image: np.ndarray, scanner: Scanner, count: int, rng: np.random.Generator, pixel_mm: float = PIXEL_MM
+    image: np.ndarray, scanner: Scanner, count: int, rng: np.random.Generator, pixel_mm: float | None = None
 ) -> NDArray[np.float32]:
-    """Return noise alone, (count, Y, X), for a square slice in HU."""
-    shape: NoiseShape = noise_shape(image, pixel_mm)
-    size = (image.shape[0], image.shape[1])
+    """Return noise alone, (count, Y, X), for a square slice in HU; None takes the pixels of the scanner."""
+    pixel_mm = scanner.pixel_mm if pixel_mm is None else pixel_mm
     kernel = KERNELS[scanner.kernel]
-    drawn = [noise_realisation(shape, size, pixel_mm, kernel, scanner.noise_hu, rng) for _ in range(count)]
+    if scanner.projected:
+        seeds = rng.integers(2**31, size=count)
+        drawn = [added_noise(image, pixel_mm, scanner.noise_hu, seed=int(seed), kernel=kernel) for seed in seeds]
+    else:
+        shape: NoiseShape = noise_shape(image, pixel_mm)
+        size = (image.shape[0], image.shape[1])
+        drawn = [noise_realisation(shape, size, pixel_mm, kernel, scanner.noise_hu, rng) for _ in range(count)]
     return np.stack(drawn).astype(np.float32)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from napari_restore_rwkv.errors import CheckpointError, ScanError
-from napari_restore_rwkv.image_quality import ct, methods, mr, pet
+from napari_restore_rwkv.image_quality import ct, ct_phantoms, methods, mr, pet
 from napari_restore_rwkv.image_quality.methods import DEFAULT, INPUT, JUDGED, TUNED
+from napari_restore_rwkv.image_quality.noise_spectrum import noise_spectrum
 from napari_restore_rwkv.image_quality.qualify import qualify
 from napari_restore_rwkv.network.checkpoint import Card
 from napari_restore_rwkv.progress import finish
@@ -36,6 +37,7 @@ class Broken(Blur):
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch):
     """Enough to see what is what, in seconds; and one strength of the filter is tried."""
+    monkeypatch.setattr(ct, "QUICK", (ct.USUAL,))
     monkeypatch.setattr(ct, "_QUICK_SLICES", 2)
     monkeypatch.setattr(ct, "_ROD_SLICES", 2)
     monkeypatch.setattr(ct, "_ANATOMY_SLICES", 1)
@@ -72,6 +74,31 @@ def test_a_blur_of_ct_fails_where_it_must():
         assert values_of(found, measure).passed(JUDGED) is False
     assert found.judged == JUDGED
     assert any("14 HU, 4 px" in line.measure for line in found.misses)
+
+
+def test_conditions_that_the_fast_noise_did_not_make_are_measured_as_well(monkeypatch):
+    monkeypatch.setattr(ct, "QUICK", (ct.PROJECTED[0], ct.FIELDS_OF_VIEW[0]))
+    steps = list(qualify(Blur("CT"), quick=True))
+    assert steps[-1].done == steps[-1].total
+    found = finish(qualify(Blur("CT"), quick=True))
+    assert {line.condition for line in found.lines} == {
+        "22 HU, standard kernel, projected",
+        "22 HU, standard kernel, 0.6 mm pixels",
+    }
+    for line in found.lines:
+        assert line.values[JUDGED] == pytest.approx(line.values[INPUT], rel=1e-3, abs=1e-2)
+
+
+def test_projected_noise_is_as_strong_and_as_grainy_as_fast_noise():
+    water, spectra = ct_phantoms.water(), []
+    for scanner in (ct.USUAL, ct.PROJECTED[0]):
+        noise = ct_phantoms.realisations(water, scanner, 3, np.random.default_rng(0))
+        assert noise[:, 90:166, 90:166].std() == pytest.approx(22, rel=0.05)
+        spectra.append(noise_spectrum(noise[:, 96:160, 96:160]))
+    assert spectra[1].mean_frequency == pytest.approx(spectra[0].mean_frequency, rel=0.1)
+    # Larger pixels see less of what a kernel lets through.
+    coarse = ct_phantoms.realisations(water, ct.FIELDS_OF_VIEW[1], 3, np.random.default_rng(0))
+    assert noise_spectrum(coarse[:, 96:160, 96:160]).mean_frequency > 1.1 * spectra[0].mean_frequency
 
 
 def test_the_identity_adds_nothing_to_mr_and_a_blur_harms_it():
