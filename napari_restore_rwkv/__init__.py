@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .errors import CheckpointError, DeviceError, OutputError, RestoreError, ScanError
+    from .front_door import restore
     from .jobs.job import restore_to_zarr
     from .metrics import evaluate
     from .network.checkpoint import load_checkpoint
     from .network.model import RestoreRWKV
-    from .progress import finish
-    from .restoration.restore import restore
+    from .progress import Phase, Progress, finish
+    from .restoration.restore import iter_restore
     from .restoration.tiles import Tile
     from .scans.files import read_scan, write_scan
     from .scans.opening import open_scan
@@ -21,13 +23,21 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "CheckpointError",
+    "DeviceError",
+    "OutputError",
+    "Phase",
+    "Progress",
+    "RestoreError",
     "RestoreRWKV",
     "Scan",
+    "ScanError",
     "Tile",
     "__version__",
     "evaluate",
     "fine_tune",
     "finish",
+    "iter_restore",
     "load_checkpoint",
     "open_scan",
     "read_scan",
@@ -37,16 +47,24 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CheckpointError": ".errors",
+    "DeviceError": ".errors",
+    "OutputError": ".errors",
+    "Phase": ".progress",
+    "Progress": ".progress",
+    "RestoreError": ".errors",
     "RestoreRWKV": ".network.model",
     "Scan": ".scans.scan",
+    "ScanError": ".errors",
     "Tile": ".restoration.tiles",
     "evaluate": ".metrics",
     "fine_tune": ".training.fine_tune",
     "finish": ".progress",
+    "iter_restore": ".restoration.restore",
     "load_checkpoint": ".network.checkpoint",
     "open_scan": ".scans.opening",
     "read_scan": ".scans.files",
-    "restore": ".restoration.restore",
+    "restore": ".front_door",
     "restore_to_zarr": ".jobs.job",
     "write_scan": ".scans.files",
 }

@@ -6,6 +6,6 @@ from .isolation import forget_working_folder
 
 forget_working_folder(started_by_module=True)
 
-from .cli import main  # noqa: E402 - not before the line above
+from .commands.cli import main  # noqa: E402 - not before the line above
 
 sys.exit(main())

@@ -1,12 +1,38 @@
 """Errors whose text is meant for the person at the screen.
 
 Every message is one sentence or two: what came, what is allowed, what to do. The viewer and the command line show it as
-it is. None of these derives from RuntimeError, so that a broad handler around torch never swallows one.
+it is, except that each has its own words for how a stopped job is resumed. None of these derives from RuntimeError, so
+that a broad handler around torch never swallows one.
 """
+
+_IN_PYTHON = "give the same call with resume=True"
 
 
 class RestoreError(Exception):
-    """Something the user can put right; its text says how."""
+    """Something the user can put right; its text says how.
+
+    Parameters
+    ----------
+    cause
+        What is wrong; the whole text where there is nothing else.
+    remedy
+        What to do about it, as a part of a sentence; "" where the cause says it.
+    resumable
+        Whether a job goes on where it stopped once the remedy is done.
+    """
+
+    def __init__(self, cause: str, remedy: str = "", *, resumable: bool = False) -> None:
+        super().__init__(cause)
+        self.cause, self.remedy, self.resumable = cause, remedy, resumable
+
+    def worded(self, resume: str) -> str:
+        """Return the text, where `resume` says how the person at hand resumes a job."""
+        steps = [self.remedy] if self.remedy else []
+        steps += [resume] if self.resumable else []
+        return f"{self.cause}; {', then '.join(steps)}." if steps else self.cause
+
+    def __str__(self) -> str:
+        return self.worded(_IN_PYTHON)
 
 
 class ScanError(RestoreError):

@@ -1,10 +1,43 @@
-"""What a long piece of work says between two steps."""
+"""What a long piece of work reports between two steps, as values; the viewer and the command line word them."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, Generic, TypeVar
 
+Step = TypeVar("Step")
 Result = TypeVar("Result")
+
+
+class Phase(Enum):
+    """What a piece of work is doing."""
+
+    RESTORING = "restoring"
+    """Slices go through the network; with a region once one has come back."""
+    SHORT_OF_MEMORY = "short of memory"
+    """The work goes on with less memory; the detail says how."""
+    COMPARING_PRECISION = "comparing precision"
+    """A slice is restored in float32 too, to know the error of a shorter type."""
+    SAVED = "saved"
+    """A slab of slices, the region, is on the disk."""
+    CONNECTED = "connected"
+    """The workers of a cluster are known; the detail says how many, and where they can be watched."""
+    CHECKING = "checking"
+    """What is on the disk is compared with its digests."""
+    COMPARING_INPUT = "comparing input"
+    """The input is compared with what was restored from it before."""
+    UNPACKING = "unpacking"
+    """A compressed file, the detail, is unpacked."""
+    EXAMINING = "examining"
+    """Values are looked at, to choose how they are stored."""
+    WRITING = "writing"
+    """Slices are written into files."""
+    READING_BACK = "reading back"
+    """What was written is read again and compared."""
+    SIMULATING = "simulating"
+    """Slices are made worse as an acquisition would."""
+    MEASURING = "measuring"
+    """Quality is measured; the detail says on what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,25 +46,55 @@ class Progress:
 
     Attributes
     ----------
+    phase
+        What is being done.
     done, total
         Slices (or training steps) finished and asked for; ``0 <= done <= total``.
-    what
-        The current step in words of the field, such as ``"slice 7 of 20"``.
     region
         The voxels that were just finished, one slice per array axis in z, y, x order with the end one past the last
         voxel; None while a slice is still being worked on.
+    detail
+        Words to be shown with the phase, such as the name of a file; no code depends on them.
     """
 
+    phase: Phase
     done: int
     total: int
-    what: str
     region: tuple[slice, slice, slice] | None = None
+    detail: str = ""
+
+
+class Run(Generic[Step, Result]):
+    """Iterates a generator with ``for``, and keeps its value.
+
+    Attributes
+    ----------
+    result
+        The value of the generator, once it has ended.
+    """
+
+    def __init__(self, steps: Generator[Step, Any, Result]) -> None:
+        self._steps = steps
+        self.result: Result
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        try:
+            return next(self._steps)
+        except StopIteration as end:
+            self.result = end.value
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Close the generator."""
+        self._steps.close()
 
 
 def finish(steps: Generator[Any, Any, Result]) -> Result:
     """Run a job to its end without watching it, and return its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    run = Run(steps)
+    for _ in run:
+        pass
+    return run.result

@@ -31,7 +31,7 @@ def let_idle_threads_sleep() -> bool:
 
     OMP_WAIT_POLICY would do it, but is read when OpenMP is loaded, which another plugin may have caused long ago. At
     any time, however, GNU's OpenMP spins for microseconds only while it manages more threads than there are processors.
-    So one thread of ours starts that many, which do nothing, and holds on to them: they sleep for the rest of the
+    So a thread of this package starts that many, which do nothing, and holds on to them: they sleep for the rest of the
     process. Elsewhere than on Linux nothing is done.
     """
     import torch

@@ -45,7 +45,7 @@ def path_inside(folder: Path, name: object, allowed: Collection[str] | None = No
     Raises
     ------
     UnsafeNameError
-        It is no such name. The text says what is wrong, such as 'names "../x", which leads out of its folder'.
+        It is not such a name. The text says what is wrong, such as 'names "../x", which leads out of its folder'.
     """
     if not isinstance(name, str):
         raise UnsafeNameError(f"holds {_short(name)} in the place of a file name")
@@ -59,7 +59,7 @@ def path_inside(folder: Path, name: object, allowed: Collection[str] | None = No
     path = folder.joinpath(*parts)
     try:
         stays = path.resolve().is_relative_to(folder.resolve())
-    # A ring of links; text that is no text; too long a name.
+    # A ring of links; bytes that are not text; too long a name.
     except (OSError, RuntimeError, ValueError) as error:
         raise UnsafeNameError(f"names {_short(name)}, which cannot be followed") from error
     if not stays:

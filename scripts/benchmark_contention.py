@@ -41,10 +41,10 @@ def a_scan() -> Any:
 
 def restoring() -> Callable[[], object]:
     """The scan through `restore`, as the panel and the command line do it."""
-    from napari_restore_rwkv import finish, load_checkpoint, restore
+    from napari_restore_rwkv import finish, iter_restore, load_checkpoint
 
     scan, network = a_scan(), load_checkpoint("ct-denoise")
-    return lambda: finish(restore(scan, network, axis="z"))
+    return lambda: finish(iter_restore(scan, network, axis="z"))
 
 
 def from_the_command_line() -> Callable[[], object]:

@@ -34,7 +34,7 @@ from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -94,7 +94,7 @@ def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Method, str
 
     def restored(pair: Pair, network: torch.nn.Module) -> np.ndarray:
         scan = Scan(pair.scan, modality=case.modality, unit=case.unit)
-        steps = restore(scan, network, axis="z", indices=[pair.index], intensity=rule, dtype=np.float32)
+        steps = iter_restore(scan, network, axis="z", indices=[pair.index], intensity=rule, dtype=np.float32)
         return np.asarray(finish(steps).voxels[pair.index])
 
     return {name: (partial(restored, network=network), "") for name, network in networks.items()}

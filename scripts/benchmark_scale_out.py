@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from benchmark_volumes import in_a_process, peak_mib
 
-PER_UNIT = 2
+PER_SLAB = 2
 SIDES = {"light": (256, 512, 1024, 2048), "full": (256, 512)}
 # Long enough for what starts and ends a job to be small beside it.
 SLICES = 16
@@ -141,7 +141,7 @@ def _one_part(source: Path, output: Path, part: tuple[int, int], together: Any, 
     scan, network = _warm(source)
     together.wait()
     before = time.process_time()
-    finish(restore_to_zarr(scan, network, output, part=part, slices_per_unit=PER_UNIT))
+    finish(restore_to_zarr(scan, network, output, part=part, slices_per_slab=PER_SLAB))
     busy.put(time.process_time() - before)
 
 
@@ -157,7 +157,7 @@ def in_a_cluster(source: Path, output: Path, count: int) -> tuple[float, float]:
         scan, network = _warm(source)
         where = Source(str(source), "ct-denoise", modality="CT")
         client.run(_warm_worker, where)
-        job = ClusterJob(cluster.scheduler_address, where, scan, network, output, slices_per_unit=PER_UNIT)
+        job = ClusterJob(cluster.scheduler_address, where, scan, network, output, slices_per_slab=PER_SLAB)
         before = client.run(time.process_time)
         start = time.perf_counter()
         finish(job.run())
@@ -170,21 +170,21 @@ def _warm_worker(source: Any) -> None:
 
     from napari_restore_rwkv.jobs.cluster import _opened
     from napari_restore_rwkv.progress import finish
-    from napari_restore_rwkv.restoration.restore import restore
+    from napari_restore_rwkv.restoration.restore import iter_restore
 
     torch.set_num_threads(1)
-    finish(restore(*_opened(source), indices=[0], output=np.empty(_opened(source)[0].shape, np.int16)))
+    finish(iter_restore(*_opened(source), indices=[0], output=np.empty(_opened(source)[0].shape, np.int16)))
 
 
 def _warm(source: Path) -> tuple[Any, Any]:
     """Open input and weights and restore one slice, which is slower than those that follow."""
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
-    from napari_restore_rwkv.restoration.restore import restore
+    from napari_restore_rwkv.restoration.restore import iter_restore
     from napari_restore_rwkv.scans.opening import open_scan
 
     scan, network = open_scan(source, modality="CT"), load_checkpoint("ct-denoise")
-    finish(restore(scan, network, indices=[0], output=np.empty(scan.shape, np.int16)))
+    finish(iter_restore(scan, network, indices=[0], output=np.empty(scan.shape, np.int16)))
     return scan, network
 
 
@@ -193,10 +193,10 @@ def restored_in_memory(folder: Path, source: Path) -> str:
     from napari_restore_rwkv.jobs.digests import slice_digest
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
-    from napari_restore_rwkv.restoration.restore import restore
+    from napari_restore_rwkv.restoration.restore import iter_restore
     from napari_restore_rwkv.scans.opening import open_scan
 
-    return slice_digest(finish(restore(open_scan(source, modality="CT"), load_checkpoint("ct-denoise"))).voxels)
+    return slice_digest(finish(iter_restore(open_scan(source, modality="CT"), load_checkpoint("ct-denoise"))).voxels)
 
 
 def voxels_digest(folder: Path, output: Path) -> str:
@@ -236,10 +236,10 @@ def one_slice(folder: Path, kind: str, side: int, in_strips: bool) -> tuple[floa
 
     from napari_restore_rwkv.jobs.digests import slice_digest
     from napari_restore_rwkv.network.model import RestoreRWKV
-    from napari_restore_rwkv.restoration.budget import bytes_per_slice
     from napari_restore_rwkv.restoration.executor import Executor
     from napari_restore_rwkv.restoration.machine import Machine
     from napari_restore_rwkv.restoration.memory import reused_buffers
+    from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice
 
     class Short(Machine):
         def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
@@ -314,7 +314,7 @@ def noisy_ct(path: Path, slices: int, side: int) -> None:
     rng = np.random.default_rng(3)
     voxels = np.stack([np.resize(sample[z % len(sample)], (side, side)) for z in range(slices)])
     noise = rng.normal(0, 10, voxels.shape).round()
-    array: Any = zarr.create_array(path, shape=voxels.shape, chunks=(PER_UNIT, side, side), dtype=np.int16)
+    array: Any = zarr.create_array(path, shape=voxels.shape, chunks=(PER_SLAB, side, side), dtype=np.int16)
     array[:] = (voxels + noise).astype(np.int16)
 
 

@@ -8,8 +8,8 @@ overhead   a job into OME-Zarr from a zarr, against the same slices from memory 
            other work on the machine would otherwise look like a difference; and the time that the job spends outside of
            the network is measured directly, too.
 opening    the middle slice of a zarr of 100 GiB through a job, against the network on that slice.
-memory     the highest resident memory after each unit, of a job on a volume of 4 GiB; and of opening it.
-many       the same over many units, with one convolution in place of the network, so that they are soon done.
+memory     the highest resident memory after each slab, of a job on a volume of 4 GiB; and of opening it.
+many       the same over many slabs, with one convolution in place of the network, so that they are soon done.
 """
 
 from __future__ import annotations
@@ -80,21 +80,21 @@ def _send(pipe: Any, measure: Any, folder: Path, threads: int, options: tuple[An
 
 
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
-    """Compare a job of one unit with the same slices in memory, and add up what the job does besides the network."""
-    from napari_restore_rwkv.jobs import audit, job, ledger, slabs, units
+    """Compare a job of one slab with the same slices in memory, and add up what the job does besides the network."""
+    from napari_restore_rwkv.jobs import audit, job, ledger, restore_slabs, slabs
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
-    from napari_restore_rwkv.restoration.restore import restore
+    from napari_restore_rwkv.restoration.restore import iter_restore
     from napari_restore_rwkv.scans.opening import open_scan
 
     network = load_checkpoint("ct-denoise")
     lazy = open_scan(noise_zarr(folder / "overhead.zarr", UNIT, UNIT), modality="CT")
     in_memory = lazy.with_voxels(np.asarray(lazy.voxels))
-    finish(restore(in_memory, network, indices=[0], output=np.empty(in_memory.shape, np.int16)))
+    finish(iter_restore(in_memory, network, indices=[0], output=np.empty(in_memory.shape, np.int16)))
     besides = Stopwatch()
     for place, name in (
-        (units, "write_slab"),
-        (ledger.LedgerWriter, "add_unit"),
+        (restore_slabs, "write_slab"),
+        (ledger.LedgerWriter, "add_slab"),
         (ledger.LedgerWriter, "add_run"),
         (slabs.SlabQueue, "_opened"),
         (slabs, "slice_digest"),
@@ -107,7 +107,7 @@ def overhead(folder: Path, repeats: int) -> dict[str, Any]:
     alone, jobs, outside = [], [], []
     for repeat in range(repeats):
         start = time.perf_counter()
-        expected = finish(restore(in_memory, network))
+        expected = finish(iter_restore(in_memory, network))
         alone.append(time.perf_counter() - start)
         besides.seconds = 0.0
         start = time.perf_counter()
@@ -179,11 +179,12 @@ def network_alone(folder: Path) -> dict[str, Any]:
 
 
 def memory(folder: Path, slices: int, cheap: bool) -> dict[str, Any]:
-    """Peak memory after each unit of a volume of 4 GiB, of which the first slices are restored."""
+    """Peak memory after each slab of a volume of 4 GiB, of which the first slices are restored."""
     import torch
 
     from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
+    from napari_restore_rwkv.progress import Phase
     from napari_restore_rwkv.scans.opening import open_scan
 
     path = noise_zarr(folder / f"four_{slices}.zarr", 4 * GIB // (SIDE * SIDE * 2), slices)
@@ -191,7 +192,7 @@ def memory(folder: Path, slices: int, cheap: bool) -> dict[str, Any]:
     scan = open_scan(path, modality="CT")
     peaks = {"opened": peak_mib()}
     for step in ZarrJob(scan, network, folder / f"four_{slices}.ome.zarr").run():
-        if step.what.endswith("saved"):
+        if step.phase is Phase.SAVED:
             peaks[f"{step.done} slices"] = peak_mib()
         if step.done >= slices:
             break

@@ -68,11 +68,12 @@ def make_volume(path: Path, slices: int) -> None:
 
 
 def restored(source: Path, output: Path, log: Path, stop_after: int | None) -> bool:
-    """Restore what is left, writing down each unit and the memory so far; return whether all is done."""
+    """Restore what is left, writing down each slab and the memory so far; return whether all is done."""
     import torch
 
     from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
+    from napari_restore_rwkv.progress import Phase
     from napari_restore_rwkv.scans.opening import open_scan
 
     torch.set_num_threads(1)
@@ -83,7 +84,7 @@ def restored(source: Path, output: Path, log: Path, stop_after: int | None) -> b
     first = last = time.perf_counter()
     saved = 0
     for step in job.run():
-        if not step.what.endswith("saved"):
+        if step.phase is not Phase.SAVED:
             continue
         now = time.perf_counter()
         slices = step.region[0].stop - step.region[0].start if step.region else 0

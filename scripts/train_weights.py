@@ -23,8 +23,9 @@ import unet
 
 from napari_restore_rwkv.device import choose_device
 from napari_restore_rwkv.image_quality.qualify import qualify
-from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, Card, load_checkpoint, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.network.restorer import Card
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS

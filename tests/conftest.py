@@ -100,7 +100,7 @@ def scan_file(small_scan, tmp_path):
 @pytest.fixture
 def run(capfd):
     """Run restore-rwkv in this process; return exit code, stdout and stderr."""
-    from napari_restore_rwkv import cli
+    from napari_restore_rwkv.commands import cli
 
     def run_command(*words):
         code = cli.main([str(word) for word in words])

@@ -15,6 +15,8 @@ import unet
 
 from napari_restore_rwkv.network.model import RestoreRWKV
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def case(rng):

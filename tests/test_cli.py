@@ -12,7 +12,7 @@ import pytest
 from command_line import assert_refused_before_work, hears_signals, restore_words
 from safetensors.numpy import load_file, save_file
 
-from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import cli
 from napari_restore_rwkv.commands import restore as restore_module
 from napari_restore_rwkv.commands.preparing import precision_line
 from napari_restore_rwkv.commands.terminal import watch
@@ -262,7 +262,7 @@ def test_an_unexpected_error_is_one_sentence_with_a_way_to_the_details(run, monk
     def fail(*_):
         raise ZeroDivisionError("a number\nwas zero.")
 
-    monkeypatch.setattr("napari_restore_rwkv.doctor.examine", fail)
+    monkeypatch.setattr("napari_restore_rwkv.commands.doctor.examine", fail)
     code, out, err = run("doctor")
     assert (code, out) == (1, "")
     assert err == (
@@ -275,7 +275,7 @@ def test_an_unexpected_error_is_one_sentence_with_a_way_to_the_details(run, monk
 
 
 def test_a_figure_that_json_does_not_know_is_an_error_in_words(run, monkeypatch):
-    monkeypatch.setattr("napari_restore_rwkv.doctor.report", lambda _: ({"works": float("nan")}, "", 0))
+    monkeypatch.setattr("napari_restore_rwkv.commands.doctor.report", lambda _: ({"works": float("nan")}, "", 0))
     code, out, err = run("doctor", "--json")
     assert code == 1
     assert "unexpected ValueError" in json.loads(out)["error"]
@@ -287,7 +287,7 @@ def test_what_a_library_prints_does_not_spoil_the_json(run, monkeypatch):
         print("a library says hello")
         return []
 
-    monkeypatch.setattr("napari_restore_rwkv.doctor.examine", chatty)
+    monkeypatch.setattr("napari_restore_rwkv.commands.doctor.examine", chatty)
     code, out, err = run("doctor", "--json")
     assert code == 0
     assert json.loads(out) == {"works": True, "findings": []}
@@ -297,7 +297,7 @@ def test_what_a_library_prints_does_not_spoil_the_json(run, monkeypatch):
 # Sends itself Ctrl-C where the first progress would be shown.
 STOPPED_IN_THE_FIRST_SLICE = """
 import os, signal, sys
-from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import cli
 from napari_restore_rwkv.commands import terminal
 
 class Bar(terminal.tqdm):
@@ -338,13 +338,13 @@ def test_a_result_that_was_complete_when_stopped_is_not_denied(run, monkeypatch,
 
 
 def test_a_progress_bar_appears_on_a_terminal_only(monkeypatch, capfd, small_scan, tiny_network):
-    from napari_restore_rwkv.restoration.restore import restore
+    from napari_restore_rwkv.restoration.restore import iter_restore
 
-    scan = watch(restore(small_scan, tiny_network))
+    scan = watch(iter_restore(small_scan, tiny_network))
     assert scan.shape == small_scan.shape
     assert capfd.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    watch(restore(small_scan, tiny_network))
+    watch(iter_restore(small_scan, tiny_network))
     captured = capfd.readouterr()
     assert "3/3" in captured.err
     assert captured.out == ""

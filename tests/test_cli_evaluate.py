@@ -48,9 +48,7 @@ def test_evaluate_refuses_scans_of_different_size(run, scan_file, small_scan, tm
     assert "choose two scans of the same size" in err
 
 
-def test_evaluate_compares_voxels_at_the_same_place_in_whatever_order_they_are_stored(
-    run, scan_file, small_scan, tmp_path
-):
+def test_evaluate_compares_voxels_at_the_same_place_in_any_order_of_storage(run, scan_file, small_scan, tmp_path):
     turned = tmp_path / "turned.nrrd"
     # Stored as sagittal slices, from the patient's left to the right.
     voxels = np.transpose(np.asarray(small_scan.voxels), (2, 0, 1))[::-1]

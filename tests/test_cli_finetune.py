@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from command_line import assert_refused_before_work
 
-from napari_restore_rwkv import parser
+from napari_restore_rwkv.commands import parser
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.scans.files import write_scan
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from phantom import clean_scan, noisy_scan
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = "[options]\nsteps = 4\nlearning_rate = 5e-3\nscore_every = 2\n"
 
@@ -135,7 +137,7 @@ def test_a_missing_config_is_refused(run, tmp_path):
 
 
 def test_the_example_of_the_help_is_a_config_that_is_understood(tmp_path):
-    from napari_restore_rwkv.finetune_command import _options, _read
+    from napari_restore_rwkv.commands.finetune import _options, _read
 
     example = parser.EXAMPLE[parser.EXAMPLE.index("  weights") :]
     for text in (example, re.sub(r"^  # ", "  ", example, flags=re.MULTILINE)):

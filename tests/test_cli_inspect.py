@@ -9,6 +9,8 @@ from napari_restore_rwkv.image_quality import methods, mr
 from napari_restore_rwkv.scans.files import write_scan
 from napari_restore_rwkv.scans.scan import Scan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def noisy_file(tmp_path, rng):

@@ -14,8 +14,7 @@ import pytest
 from command_line import assert_refused_before_work, hears_signals
 from scans.zarrs import ome
 
-from napari_restore_rwkv import cli
-from napari_restore_rwkv.commands import preparing, restore_folder
+from napari_restore_rwkv.commands import cli, preparing, restore_folder
 from napari_restore_rwkv.commands import restore as restore_module
 from napari_restore_rwkv.commands.scans_below import scans_below
 from napari_restore_rwkv.scans.export import export_scan
@@ -29,7 +28,7 @@ COMMAND = [sys.executable, "-m", "napari_restore_rwkv"]
 
 @pytest.fixture
 def long_scan_file(rng, tmp_path):
-    """40 slices, which are three units."""
+    """40 slices, which are three slabs."""
     path = tmp_path / "long.nii.gz"
     voxels = rng.integers(-1000, 1500, (40, 12, 14), dtype=np.int16)
     write_scan(Scan(voxels, (5.0, 0.8, 0.8), (-12.5, 3.0, 7.0), modality="CT", unit="HU"), path)
@@ -68,7 +67,7 @@ def test_a_zarr_input_is_restored(run, weights_file, output, tmp_path, rng):
     assert open_scan(output).shape == (3, 12, 14)
 
 
-def test_an_output_that_is_there_is_refused_before_torch_is_loaded_and_continued_with_resume(
+def test_an_existing_output_is_refused_before_torch_loads_unless_resumed(
     run, long_scan_file, weights_file, output, monkeypatch
 ):
     words = ["restore", long_scan_file, output, "--checkpoint", weights_file]
@@ -77,7 +76,7 @@ def test_an_output_that_is_there_is_refused_before_torch_is_loaded_and_continued
         context.setattr(preparing, "opening", lambda *_, **__: pytest.fail("the scan was read"))
         outcome = run(*words)
     assert_refused_before_work(
-        outcome, "a restoration with 2 of 3 units done. Continue it with --resume, or give another"
+        outcome, "a restoration with 2 of 3 slabs done. Continue it with --resume, or give another"
     )
     code, out, err = run(*words, "--resume")
     assert code == 0, err
@@ -89,20 +88,20 @@ def test_parts_are_finalized_verified_and_exported(run, long_scan_file, weights_
     code, out, err = run(*words, "--part", "2/2")
     assert code == 0, err
     assert "part 2 of 2 is done, 16 slices" in out
-    assert_refused_before_work(run("finalize", output), "2 of 3 units are missing or damaged (0, 2); run the parts")
+    assert_refused_before_work(run("finalize", output), "2 of 3 slabs are missing or damaged (0, 2); run the parts")
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "2 of 3 units are not there yet (0, 2)" in out
+    assert "2 of 3 slabs are not there yet (0, 2)" in out
     assert_refused_before_work(run("export", output, tmp_path / "early.nii.gz"), "is an unfinished restoration")
     assert run(*words, "--part", "1/2")[0] == 0
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "all units are there, but the result is not marked complete" in out
+    assert "all slabs are there, but the result is not marked complete" in out
     code, out, err = run("finalize", output)
     assert code == 0, err
     assert "restored.ome.zarr is complete" in out
     code, out, _ = run("verify", output)
-    assert (code, out.strip()) == (0, f"{output}: all 3 units are as they were written")
+    assert (code, out.strip()) == (0, f"{output}: all 3 slabs are as they were written")
 
 
 @pytest.mark.parametrize("suffix", _SUFFIXES)
@@ -126,7 +125,7 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "unit 1: 0/c/1/0/0 has changed" in out
+    assert "slab 1: 0/c/1/0/0 has changed" in out
     assert "give the restore command again with --resume" in out
     code, out, _ = run("verify", output, "--json")
     assert (code, json.loads(out)["bad"]) == (1, {"1": "0/c/1/0/0 has changed"})
@@ -176,7 +175,7 @@ def everything_is_large(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
-def test_a_scan_larger_than_memory_becomes_a_file_that_is_the_same_as_of_a_small_one(
+def test_a_scan_larger_than_memory_becomes_the_same_file_as_a_small_one(
     run, long_scan_file, weights_file, tmp_path, suffix, request
 ):
     source = tmp_path / "long.mha"
@@ -219,7 +218,7 @@ def test_ctrl_c_during_a_large_scan_leaves_nothing_and_names_the_way_to_continue
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_restore_rwkv.jobs.units.write_slab", stopped)
+    monkeypatch.setattr("napari_restore_rwkv.jobs.restore_slabs.write_slab", stopped)
     code, _, err = run("restore", long_scan_file, tmp_path / "a.nii", "--checkpoint", weights_file)
     assert code == 130
     assert "stopped; nothing was written; a job with an OUTPUT ending in .ome.zarr can be continued." in err
@@ -231,7 +230,7 @@ def test_a_tile_that_is_none_is_wrong_usage(capsys, tile):
     with pytest.raises(SystemExit) as caught:
         cli.main(["restore", "a.nii", "b.nii", f"--tile={tile}"])
     assert caught.value.code == 2
-    assert f'"{tile}" is no tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64' in capsys.readouterr().err
+    assert f'"{tile}" is not a tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
@@ -239,7 +238,7 @@ def test_a_part_that_is_none_is_wrong_usage(capsys, part):
     with pytest.raises(SystemExit) as caught:
         cli.main(["restore", "a.nii", "b.ome.zarr", "--part", part])
     assert caught.value.code == 2
-    assert f'"{part}" is no part: give I/N' in capsys.readouterr().err
+    assert f'"{part}" is not a part: give I/N' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["verify", "nothing.ome.zarr"], ["finalize", "nothing.ome.zarr"]])
@@ -248,7 +247,7 @@ def test_what_is_not_there_is_said(run, command):
 
 
 def test_a_folder_that_is_no_result_is_said(run, tmp_path):
-    assert_refused_before_work(run("verify", tmp_path), "was not written by a restoration of ours")
+    assert_refused_before_work(run("verify", tmp_path), "was not written by this program")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
@@ -265,7 +264,7 @@ def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 25 units are done; go on with the same command and --resume." in err
+    assert "of 25 slabs are done; go on with the same command and --resume." in err
 
 
 @pytest.fixture

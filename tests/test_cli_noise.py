@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from command_line import restore_words
 
-from napari_restore_rwkv import cli
+from napari_restore_rwkv.commands import cli
 from napari_restore_rwkv.network.checkpoint import Card, save_checkpoint
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from command_line import assert_refused_before_work
 
-from napari_restore_rwkv import parser
+from napari_restore_rwkv.commands import parser
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.simulate.whole_scan import STRENGTHS
 

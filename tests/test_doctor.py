@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from napari_restore_rwkv import doctor
+from napari_restore_rwkv.commands import doctor
 from napari_restore_rwkv.errors import RestoreError
 
 

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "untrusted": set(),
     "user_folder": set(),
     "device": set(),
+    "front_door": {"network", "restoration", "scans", "device", "gui"},
     "metrics": set(),
     "network": set(),
     "scans": set(),
@@ -51,15 +52,12 @@ MAY_IMPORT = {
         "jobs",
         "image_quality",
         "reliability",
+        "training",
     },
-    "doctor": {"network", "scans", "metrics", "device"},
-    "finetune_command": {"scans", "training"},
-    "parser": {"commands", "doctor", "finetune_command"},
-    "cli": {"commands", "parser", "scans"},
     "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "training"},
-    "__main__": {"cli"},
+    "__main__": {"commands"},
     # The menu of public names: it imports a room only when a name is used.
-    "__init__": {"network", "scans", "metrics", "restoration", "jobs", "training"},
+    "__init__": {"network", "scans", "metrics", "restoration", "jobs", "training", "front_door"},
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
@@ -124,6 +122,26 @@ def test_only_gui_imports_the_viewer_and_scans_need_no_torch(path):
         assert "torch" not in libraries
 
 
+def files_imported_by(path):
+    """The files of ours that one imports when it runs, at its head or in a function; not those for types only."""
+    here, tree = path.relative_to(PACKAGE).parts[:-1], ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    left_out = {inner for node in for_types for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in left_out:
+            base = PACKAGE.joinpath(*here[: len(here) - node.level + 1], *(node.module or "").split("."))
+            modules = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+            yield from (module for module in modules if module.is_file())
+
+
+def test_no_two_files_import_each_other():
+    graph = {path: set(files_imported_by(path)) for path in python_files()}
+    assert sum(map(len, graph.values())) > 500, "the imports are found"
+    pairs = {frozenset((one, other)) for one, others in graph.items() for other in others if one in graph[other]}
+    found = {tuple(sorted(str(path.relative_to(PACKAGE)) for path in pair)) for pair in pairs}
+    assert found <= {("scans/files.py", "scans/opening.py")}
+
+
 def test_errors_and_progress_import_nothing_of_ours():
     assert not [*our_rooms(PACKAGE / "errors.py"), *our_rooms(PACKAGE / "progress.py")]
 
@@ -143,7 +161,7 @@ def test_importing_the_package_loads_no_heavy_library():
 def test_the_command_line_answers_help_without_heavy_libraries():
     code = (
         "import sys, contextlib\n"
-        "from napari_restore_rwkv.cli import main\n"
+        "from napari_restore_rwkv.commands.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['restore', '--help'])\n"
         "print('LOADED', *sys.modules)"
     )
@@ -174,7 +192,7 @@ def test_the_core_works_where_there_is_no_viewer():
         "for name in ('napari', 'qtpy', 'magicgui', 'superqt', 'pyqtgraph', 'PyQt6'): sys.modules[name] = None\n"
         "import napari_restore_rwkv as package\n"
         "for name in package.__all__: getattr(package, name)\n"
-        "import napari_restore_rwkv.commands.restore, napari_restore_rwkv.doctor\n"
+        "import napari_restore_rwkv.commands.restore, napari_restore_rwkv.commands.doctor\n"
         "import numpy as np\n"
         "image = np.arange(400.0).reshape(20, 20)\n"
         "print(package.evaluate(image, image).slices[0].ssim)"
@@ -195,6 +213,7 @@ def test_the_installed_manifest_is_that_of_the_repository():
     assert Path(installed[0].locate()).read_bytes() == (ROOT / "napari.yaml").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_blocks_of_python_in_the_readme_run(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert blocks, "README.md has no block of Python"
@@ -202,6 +221,7 @@ def test_the_blocks_of_python_in_the_readme_run(tmp_path):
     run_python("\n".join(blocks), cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     # The scripts of cmake and ninja lie beside the interpreter, which need not be on the path.
@@ -244,9 +264,24 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/scale_out.md", "src_kernels/README.md", "sample_data/README.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/scale_out.md",
+        "src_kernels/README.md",
+        "sample_data/README.md",
+    ],
 )
 def test_what_the_documents_link_to_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_the_names_of_tests_stay_below_80_characters():
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = [name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text("utf-8"), re.MULTILINE)]
+    assert len(names) > 1000, "the tests are found"
+    assert [name for name in names if len(name) >= 80] == []

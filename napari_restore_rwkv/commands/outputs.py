@@ -24,7 +24,7 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
     OutputError
         Where the folder is missing or cannot be written into, the suffix is of no format that keeps the geometry, the
         output is the input or a folder, the name is too long, there is such a file (or one beside it that the result
-        would replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of ours.
+        would replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of the result.
     """
     folder = output.parent
     if not folder.is_dir():

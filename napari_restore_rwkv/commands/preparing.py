@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ..network.checkpoint import Card
+    from ..network.restorer import Card
     from ..scans.scan import Scan
 
 
@@ -48,12 +48,12 @@ class Setup:
     device: torch.device
     options: dict[str, Any]
 
-    def told(
+    def described(
         self, arguments: argparse.Namespace, slices: int, seconds: float, record: dict[str, Any] | None
     ) -> tuple[dict[str, Any], str]:
-        """Return what is told of a result as plain values, and the end of the line for a person."""
+        """Describe a result: plain values for ``--json``, and the end of the line for a person."""
         from ..device import describe
-        from ..network.model import kernel_of
+        from ..network.restorer import kernel_of
 
         kernel = kernel_of(self.network, self.device)
         values = {

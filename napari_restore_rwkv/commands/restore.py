@@ -19,7 +19,7 @@ from .outputs import check_output, check_space
 from .preparing import check_weights, fits_in_memory, input_options, open_input, prepare, result_type
 from .restore_folder import ZARR_SUFFIX, restore_folder
 from .scans_below import scans_below
-from .terminal import note, watch
+from .terminal import watch
 
 if TYPE_CHECKING:
     import argparse
@@ -69,14 +69,14 @@ def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     restored = (_restored_piecewise if large else _restored)(scan, setup, output, arguments.overwrite)
     record = restored.metadata["restoration"]
     slices = record["slices"]
-    values, end = setup.told(arguments, slices, time.perf_counter() - start, record)
+    values, end = setup.described(arguments, slices, time.perf_counter() - start, record)
     return values | {"intensity": record["intensity"]}, f"{output}: {slices} slices restored {end}", 0
 
 
 def _restored(scan: Scan, setup: Setup, output: Path, overwrite: bool) -> Scan:
-    from ..restoration.restore import restore
+    from ..restoration.restore import iter_restore
 
-    restored = watch(restore(scan, setup.network, **setup.options))
+    restored = watch(iter_restore(scan, setup.network, **setup.options))
     write_scan(restored, output, overwrite=overwrite)
     return restored
 
@@ -128,7 +128,7 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
         job = ZarrJob(scan, setup.network, output, resume=resume, part=part, **setup.options)
     start = time.perf_counter()
     record = _watched(job.run(), output).metadata.get("restoration")
-    values, end = setup.told(arguments, job.slices, time.perf_counter() - start, record)
+    values, end = setup.described(arguments, job.slices, time.perf_counter() - start, record)
     more = {
         "units": job.layout.slabs,
         "part": None if part is None else list(part),
@@ -141,27 +141,11 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
 def _watched(steps: Generator[Progress, int | None, Scan], output: Path) -> Scan:
     """Run a job; where somebody stops it, say how it goes on."""
     try:
-        return watch(_with_notes(steps))
+        return watch(steps)
     except KeyboardInterrupt as stop:
         if not output.exists():
             raise
         ledger = Ledger(output)
         raise KeyboardInterrupt(
-            f"{len(ledger.done())} of {ledger.layout.slabs} units are done; go on with the same command and --resume"
+            f"{len(ledger.done())} of {ledger.layout.slabs} slabs are done; go on with the same command and --resume"
         ) from stop
-
-
-def _with_notes(steps: Generator[Progress, int | None, Scan]) -> Generator[Progress, None, Scan]:
-    """Tell where the cluster can be watched, terminal or not."""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        if "dashboard" in progress.what:
-            note(f"{progress.what}.")
-        try:
-            yield progress
-        except GeneratorExit:
-            steps.close()
-            raise

@@ -10,6 +10,7 @@ from ..errors import OutputError, RestoreError
 from ..jobs.ledger import Ledger
 from ..scans.volume_files import volume_suffix
 from .terminal import note
+from .wording import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ ZARR_SUFFIX = ".ome.zarr"
 def restore_folder(
     arguments: argparse.Namespace, scans: list[Source], left_out: list[str], restore: Command
 ) -> tuple[dict[str, Any], str, int]:
-    """Restore scan after scan by the command for one of them; what fails is told in the end, and stops nothing.
+    """Restore scan after scan by the command for one of them; what fails is listed at the end, and stops nothing.
 
     `left_out` are the names of what holds no scan.
     """
@@ -65,7 +66,7 @@ def restore_folder(
                 f"{there} of {len(scans)} scans are there; go on with the same command and --resume"
             ) from stop
         except RestoreError as error:
-            row |= {"state": "failed", "error": str(error)}
+            row |= {"state": "failed", "error": error.worded(RESUME)}
         except Exception as error:
             # A defect in one file must not cost the night's other scans.
             row |= {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
@@ -106,8 +107,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     width = max(len(row["input"]) for row in rows)
     lines = [f"{'scan':<{width}}  {'slices':>6}  {'seconds':>8}  result"]
     for row in rows:
-        told = row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})"
-        lines.append(f"{row['input']:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {told}")
+        outcome = row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})"
+        lines.append(f"{row['input']:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {outcome}")
     failed = sum(row["state"] == "failed" for row in rows)
     lines.append(f"{len(rows) - failed} of {len(rows)} scans are there" + (f", {failed} failed" if failed else ""))
     return "\n".join(lines)

@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 def verify_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Compare every file of a result with its digest; exit code 1 unless all is as it was written."""
-    report = watch(verify(arguments.output), "unit")
+    report = watch(verify(arguments.output), "slab")
     values = {
         "output": str(arguments.output),
-        "units": report.units,
+        "units": report.slabs,
         "missing": report.missing,
-        "bad": {str(unit): what for unit, what in report.bad.items()},
+        "bad": {str(slab): what for slab, what in report.bad.items()},
         "metadata": report.metadata,
         "damaged_lines": report.damaged_lines,
         "complete": report.complete,
         "sound": report.sound,
     }
     if report.sound:
-        return values, f"{arguments.output}: all {report.units} units are as they were written", 0
-    lines = [f"unit {unit}: {what}" for unit, what in report.bad.items()]
+        return values, f"{arguments.output}: all {report.slabs} slabs are as they were written", 0
+    lines = [f"slab {slab}: {what}" for slab, what in report.bad.items()]
     if report.missing:
-        lines.append(f"{len(report.missing)} of {report.units} units are not there yet ({numbers(report.missing)})")
+        lines.append(f"{len(report.missing)} of {report.slabs} slabs are not there yet ({numbers(report.missing)})")
     lines += [f"{name} has changed" for name in report.metadata]
     if report.damaged_lines:
         lines.append(f"the ledger has {report.damaged_lines} damaged lines")
     if not (report.complete or lines):
-        lines.append("all units are there, but the result is not marked complete")
+        lines.append("all slabs are there, but the result is not marked complete")
     lines.append("To put it right, give the restore command again with --resume: it does again what is named here.")
     return values, f"{arguments.output} is not sound:\n" + "\n".join(lines), 1
 
 
 def finalize_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Check a result that was restored in parts, and mark it complete."""
-    record = watch(finalize(arguments.output), "unit")
+    record = watch(finalize(arguments.output), "slab")
     return {"output": str(arguments.output), "provenance": record}, f"{arguments.output} is complete", 0
 
 

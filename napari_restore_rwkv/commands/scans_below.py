@@ -78,7 +78,7 @@ def _series(folder: Path, name: str) -> list[Source]:
     try:
         found = find_series(folder)
     except ScanError:
-        # Why it cannot be read is told in the table.
+        # The table says why it cannot be read.
         return [Source(folder, name)]
     if len(found) == 1:
         return [Source(folder, name)]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from ..progress import Phase, Run
+from .wording import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -14,20 +18,17 @@ if TYPE_CHECKING:
 
 
 def note(words: str) -> None:
-    """Tell something that is neither the result nor an error."""
+    """Print something that is neither the result nor an error."""
     print(f"restore-rwkv: {words}", file=sys.stderr)
 
 
 def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Result:
     """Run a job to its end with a progress bar on a terminal, and return its result."""
-    with tqdm(unit=unit, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        try:
-            while True:
-                progress = next(steps)
-                bar.total = progress.total
-                bar.set_description(progress.what, refresh=False)
-                bar.update(progress.done - bar.n)
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
+    with tqdm(unit=unit, file=sys.stderr, disable=not sys.stderr.isatty()) as bar, closing(Run(steps)) as run:
+        for progress in run:
+            if progress.phase is Phase.CONNECTED:
+                note(f"{progress.detail}.")
+            bar.total = progress.total
+            bar.set_description(words_of(progress), refresh=False)
+            bar.update(progress.done - bar.n)
+        return run.result

@@ -8,30 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import napari
 import numpy as np
 from napari.utils import progress
 from napari.utils.notifications import show_info
 
-from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
-from .docking import find_panel, open_panel
+from .docking import open_panel
+from .file_names import SUFFIXES, stem
 from .layers import frames_to_layer, image_to_scan, scan_to_layer
+from .panels import FINE_TUNE_PANEL, current_viewer, open_restore_panel
 from .restore.compare_view import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.layers import Layer
-
     from ..scans.frames import Frames
-    from .restore.panel import RestorePanel
 
-PANEL, FINE_TUNE_PANEL = "Restore", "Fine-tune"
-SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5", ".hdf5")
-ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 PEEK_AT_FILES, PEEK_AT_FOLDERS = 8, 64
 SAMPLES = {
     "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose", "CT"),
@@ -117,13 +111,13 @@ def open_mr_t1_mni152() -> list[LayerData]:
 
 def restore_selected_layer() -> None:
     """Open the panel with the selected layer chosen."""
-    viewer = _viewer()
-    _open_restore_panel(viewer).choose_layer(viewer.layers.selection.active)
+    viewer = current_viewer()
+    open_restore_panel(viewer).choose_layer(viewer.layers.selection.active)
 
 
 def compare_result() -> None:
     """Show the last result beside its input."""
-    panel = _open_restore_panel(_viewer())
+    panel = open_restore_panel(current_viewer())
     if panel.compare.comparison is None:
         panel.say("There is nothing to compare yet: restore a scan first.")
     panel.compare.choose_mode(SIDE_BY_SIDE)
@@ -133,40 +127,9 @@ def annotate_for_fine_tuning() -> None:
     """Open the Fine-tune panel with an empty Labels layer on the selected scan."""
     from .fine_tune.panel import FineTunePanel
 
-    viewer = _viewer()
+    viewer = current_viewer()
     chosen = viewer.layers.selection.active
     open_panel(viewer, FineTunePanel, FINE_TUNE_PANEL).annotate(chosen)
-
-
-def use_weights(path: Path, task: str, layer: Layer | None) -> None:
-    """Choose a bundle for its task, and a scan if one is given, in the Restore panel, which is opened if it is not."""
-    panel = _open_restore_panel(_viewer())
-    if layer is not None:
-        panel.choose_layer(layer)
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData(task))
-    panel.form.use_file(path)
-
-
-def back_to_proposed_weights() -> None:
-    """Choose what is proposed for the task in the Restore panel; where it is not open, it will be so by itself."""
-    from .restore.panel import RestorePanel
-
-    panel = find_panel(_viewer(), RestorePanel)
-    if panel is not None:
-        panel.form.models.use_proposed()
-
-
-def _open_restore_panel(viewer: napari.Viewer) -> RestorePanel:
-    from .restore.panel import RestorePanel
-
-    return open_panel(viewer, RestorePanel, PANEL)
-
-
-def _viewer() -> napari.Viewer:
-    viewer = napari.current_viewer()
-    if viewer is None:
-        raise ScanError("The Restore panel needs an open napari window.")
-    return viewer
 
 
 def _open_sample(key: str) -> list[LayerData]:
@@ -177,13 +140,6 @@ def _open_sample(key: str) -> list[LayerData]:
     scan = read_scan(sample_path(file), modality=modality)
     known = {**scan.metadata, "modality_reason": f"this sample is {modality}"}
     return [scan_to_layer(to_canonical(scan.with_voxels(scan.voxels, metadata=known)), name)]
-
-
-def stem(path: Path) -> str:
-    """Return the file's name without the suffix of its format, ``.nii.gz`` as a whole."""
-    endings = (*SUFFIXES, *ZARR_SUFFIXES)
-    ending = next((suffix for suffix in endings if path.name.lower().endswith(suffix)), "")
-    return path.name[: -len(ending)] if ending else path.name
 
 
 def _looks_like_dicom_folder(folder: Path) -> bool:

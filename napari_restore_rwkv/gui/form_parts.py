@@ -46,7 +46,7 @@ class _WrappedLine(QLabel):
     def _fit(self) -> None:
         # What is needed counts the old minimum in.
         self.setMinimumHeight(0)
-        # Without words nothing is needed, which is told as -1.
+        # Without words nothing is needed, for which -1 stands.
         self.setMinimumHeight(max(self.heightForWidth(self.width()), 0))
 
 

@@ -75,7 +75,7 @@ class LayerChoice(QComboBox):
             self._select(layer)
 
     def propose(self) -> None:
-        """Choose anew, unless the person has chosen."""
+        """Choose again, unless the person has chosen."""
         self._follow()
 
     def let_go(self) -> None:

@@ -163,6 +163,15 @@ def describe(scan: Scan) -> str:
     return " · ".join([*parts, scan.unit] if scan.unit else parts)
 
 
+def restored_layer(layer: Layer, voxels: Any) -> Image:
+    """Return a layer of restored voxels in the place of another, and with its looks."""
+    _, attributes, _ = layer.as_layer_data_tuple()
+    kept = ("colormap", "contrast_limits", "gamma", "interpolation2d", "axis_labels")
+    looks = {name: attributes[name] for name in kept if name in attributes}
+    voxels = voxels[0] if layer.ndim == 2 else voxels
+    return Image(voxels, name=restored_name(layer.name), metadata=dict(layer.metadata), **transforms_of(layer), **looks)
+
+
 def restored_name(name: str) -> str:
     """Return the name of the restored layer."""
     return f"{name} [restored]"

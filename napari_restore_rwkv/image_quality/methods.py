@@ -9,8 +9,8 @@ import numpy as np
 
 from ..network.classical import CLASSICAL, load_restorer
 from ..network.non_local_means import NonLocalMeans
-from ..progress import Progress, finish
-from ..restoration.restore import restore
+from ..progress import Phase, Progress, finish
+from ..restoration.restore import iter_restore
 from ..scans.scan import Scan
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class Work:
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
 
-    def step(self, what: str) -> Progress:
+    def step(self, detail: str) -> Progress:
         """Say that one more slice went through one more method."""
         self.done = min(self.done + 1, self.total)
-        return Progress(self.done, self.total, what)
+        return Progress(Phase.MEASURING, self.done, self.total, detail=detail)
 
 
 def restored(images: Images, network: nn.Module) -> Iterable[np.ndarray]:
@@ -64,7 +64,7 @@ def restored(images: Images, network: nn.Module) -> Iterable[np.ndarray]:
             modality=images.modality,
             unit=images.unit,
         )
-        yield np.asarray(finish(restore(scan, network, axis="z", any_modality=True)).voxels[0], np.float32)
+        yield np.asarray(finish(iter_restore(scan, network, axis="z", any_modality=True)).voxels[0], np.float32)
 
 
 def outputs(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CheckpointError, ScanError
+from ..network.restorer import card_of
 from ..tasks import TASKS
 from .ct import qualify_ct
 from .mr import qualify_mr
@@ -56,22 +57,22 @@ def qualify(
     Raises
     ------
     ScanError
-        There is no phantom for the modality, or the background is smaller than 64 x 64 pixels or no CT.
+        There is no phantom for the modality, or the background is smaller than 64 x 64 pixels or not a CT.
     CheckpointError
         The network returns values that are not numbers.
     """
-    card = getattr(network, "card", None)
-    chosen = modality or (card.modality if card else None)
+    card = card_of(network)
+    chosen = modality or (card.modality)
     if chosen not in _MODALITIES:
         raise ScanError(
             f"There are phantoms for CT, MR and PET, and none for {chosen or 'a network of no certain modality'}; "
             "say which of the three the weights are to be judged for."
         )
-    if card is not None and card.modality not in (None, chosen):
+    if card.modality not in (None, chosen):
         raise CheckpointError(f"These weights were made for {card.modality}, so they are not judged for {chosen}.")
     if background is not None and chosen != "CT":
         raise ScanError(f"A background is for CT, and {chosen} is judged; leave it out.")
-    title = card.title if card else "classical"
+    title = card.title or "classical"
     if chosen == "CT":
         return qualify_ct(network, title, quick=quick, seed=seed, background=_background(background))
     judge = qualify_mr if chosen == "MR" else qualify_pet

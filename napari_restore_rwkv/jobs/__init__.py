@@ -1,1 +1,1 @@
-"""Restorations that go to a file unit by unit, and continue after anything: ledger, lock, parts, cluster."""
+"""Restorations that go to a file slab by slab, and continue after anything: ledger, lock, parts, cluster."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from ..progress import Progress
-from ..scans.durable import sha256_of, told_in_words
+from ..progress import Phase, Progress
+from ..scans.durable import sha256_of, worded_errors
 from .digests import combined_digest
 from .ledger import Ledger
 from .lock import coordinating
@@ -17,9 +17,7 @@ from .lock import coordinating
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
-    from .ledger import UnitRecord
-
-RESUME = "give the same command with --resume"
+    from .ledger import SlabRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,12 @@ class Report:
 
     Attributes
     ----------
-    units
-        How many units the result has.
+    slabs
+        How many slabs the result has.
     missing
-        Units that were never finished.
+        Slabs that were never finished.
     bad
-        What is wrong with each unit that is not as it was written.
+        What is wrong with each slab that is not as it was written.
     metadata
         Metadata files that are not as they were written.
     damaged_lines
@@ -42,7 +40,7 @@ class Report:
         Whether the result is marked complete.
     """
 
-    units: int
+    slabs: int
     missing: list[int] = field(default_factory=list)
     bad: dict[int, str] = field(default_factory=dict)
     metadata: list[str] = field(default_factory=list)
@@ -61,21 +59,21 @@ def verify(path: str | Path) -> Generator[Progress, None, Report]:
     Yields
     ------
     Progress
-        In units.
+        In slabs.
 
     Raises
     ------
     OutputError
-        This is no result of ours, or its record is damaged.
+        This is not a result of this program, or its record is damaged.
     """
     path = Path(path)
     ledger = Ledger(path)
     done = ledger.done()
-    units = range(ledger.layout.slabs)
-    bad = yield from check_units(ledger, [unit for unit in units if unit in done], done)
+    slabs = range(ledger.layout.slabs)
+    bad = yield from check_slabs(ledger, [slab for slab in slabs if slab in done], done)
     return Report(
-        units=len(units),
-        missing=[unit for unit in units if unit not in done],
+        slabs=len(slabs),
+        missing=[slab for slab in slabs if slab not in done],
         bad=bad,
         metadata=ledger.damaged_metadata(),
         damaged_lines=ledger.damaged_lines(),
@@ -94,17 +92,17 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
     Raises
     ------
     OutputError
-        Units are missing or damaged, or a part is still at work.
+        Slabs are missing or damaged, or a part is still at work.
     """
     path = Path(path)
     ledger = Ledger(path)
-    with coordinating(ledger.folder, path.name), told_in_words(path.name, "finalize it again"):
+    with coordinating(ledger.folder, path.name), worded_errors(path.name, "finalize it again"):
         done = ledger.done()
-        bad = yield from check_units(ledger, sorted(done), done)
-        lacking = sorted({*(unit for unit in range(ledger.layout.slabs) if unit not in done), *bad})
+        bad = yield from check_slabs(ledger, sorted(done), done)
+        lacking = sorted({*(slab for slab in range(ledger.layout.slabs) if slab not in done), *bad})
         if lacking:
             raise OutputError(
-                f"{path.name} is not finished: {len(lacking)} of {ledger.layout.slabs} units are missing or damaged "
+                f"{path.name} is not finished: {len(lacking)} of {ledger.layout.slabs} slabs are missing or damaged "
                 f"({numbers(lacking)}); run the parts that they belong to again, or all of it with --resume."
             )
         ledger.clean()
@@ -121,12 +119,12 @@ def check_place(path: Path, resume: bool) -> None:
             ledger = Ledger(path)
         except OutputError as error:
             raise OutputError(
-                f"{path.name} exists already and is no restoration of ours: give another name."
+                f"{path.name} exists already and was not written by this program: give another name."
             ) from error
         if ledger.is_complete():
             raise OutputError(f"{path.name} exists already and is complete: give another name.")
         raise OutputError(
-            f"{path.name} exists already: it is a restoration with {len(ledger.done())} of {ledger.layout.slabs} units "
+            f"{path.name} exists already: it is a restoration with {len(ledger.done())} of {ledger.layout.slabs} slabs "
             "done. Continue it with --resume, or give another name."
         )
     if path.exists() and not path.is_dir():
@@ -135,30 +133,30 @@ def check_place(path: Path, resume: bool) -> None:
         raise OutputError(f"The folder {path.parent} does not exist: make it first, or choose another.")
 
 
-def check_units(
-    ledger: Ledger, units: Iterable[int], done: Mapping[int, list[UnitRecord]]
+def check_slabs(
+    ledger: Ledger, slabs: Iterable[int], done: Mapping[int, list[SlabRecord]]
 ) -> Generator[Progress, None, dict[int, str]]:
-    """Compare the files of finished units with their digests; the value says what is wrong, by unit."""
-    wanted, bad = list(units), {}
-    for count, unit in enumerate(wanted):
-        yield Progress(count, len(wanted), f"checking unit {unit}")
-        # Of a unit that was done twice one record has to fit.
-        wrong = [_what_is_wrong(ledger, record) for record in done[unit]]
+    """Compare the files of finished slabs with their digests; the value says what is wrong, by slab."""
+    wanted, bad = list(slabs), {}
+    for count, slab in enumerate(wanted):
+        yield Progress(Phase.CHECKING, count, len(wanted))
+        # Of a slab that was done twice one record has to fit.
+        wrong = [_what_is_wrong(ledger, record) for record in done[slab]]
         if all(wrong):
-            bad[unit] = wrong[-1]
+            bad[slab] = wrong[-1]
     return bad
 
 
-def complete(ledger: Ledger, done: Mapping[int, list[UnitRecord]]) -> dict[str, Any]:
-    """Mark a result complete whose units are all done and checked, and return its provenance."""
-    units = range(ledger.layout.slabs)
-    last = [done[unit][-1] for unit in units]
+def complete(ledger: Ledger, done: Mapping[int, list[SlabRecord]]) -> dict[str, Any]:
+    """Mark a result complete whose slabs are all done and checked, and return its provenance."""
+    slabs = range(ledger.layout.slabs)
+    last = [done[slab][-1] for slab in slabs]
     runs = ledger.runs()
     record = {
         **ledger.record,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "input_sha256": combined_digest(digest for unit in last for digest in unit.slices),
-        "output_sha256": combined_digest(unit.files[name] for unit in last for name in sorted(unit.files)),
+        "input_sha256": combined_digest(digest for slab in last for digest in slab.slices),
+        "output_sha256": combined_digest(slab.files[name] for slab in last for name in sorted(slab.files)),
         # As after a restoration in memory, unless there is more than one story to tell.
         **(runs[0] if len(runs) == 1 else {"runs": runs}),
     }
@@ -166,14 +164,14 @@ def complete(ledger: Ledger, done: Mapping[int, list[UnitRecord]]) -> dict[str, 
     return record
 
 
-def numbers(units: Iterable[int]) -> str:
+def numbers(slabs: Iterable[int]) -> str:
     """Return numbers in a few words, such as "3, 4, 5, 6, 7 and 12 more"."""
-    listed = list(units)
+    listed = list(slabs)
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return ", ".join(map(str, listed[:5])) + more
 
 
-def _what_is_wrong(ledger: Ledger, record: UnitRecord) -> str:
+def _what_is_wrong(ledger: Ledger, record: SlabRecord) -> str:
     for name, digest in record.files.items():
         file = ledger.place(name)
         try:

@@ -1,6 +1,6 @@
 """A job on a cluster of processes, through dask.distributed (the extra ``cluster``).
 
-The coordinator holds the lock, makes the output and decides the order; workers restore one unit at a time by the same
+The coordinator holds the lock, makes the output and decides the order; workers restore one slab at a time by the same
 function as everywhere, and answer when its line in the ledger is on the disk. The scheduler may forget everything.
 Input, weights and output are files that all workers see under the same names.
 """
@@ -15,20 +15,20 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..device import choose_device
 from ..errors import DeviceError, OutputError
 from ..network.classical import load_restorer
-from ..progress import Progress, finish
+from ..progress import Phase, Progress, finish
 from ..restoration.context import uses_context
 from ..scans.opening import open_scan
 from ..scans.zarr_write import remove_leftovers
 from .identity import computation_identity, differences
-from .job import ZarrJob
+from .job import JobOptions, ZarrJob
 from .ledger import Ledger
-from .slabs import SlabQueue, nearest_unit
-from .units import restore_units
+from .restore_slabs import restore_slabs
+from .slabs import SlabQueue, nearest_slab
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ..scans.scan import Scan
 
-# Enough for each worker to have its next unit at hand, and few enough to follow a display.
+# Enough for each worker to have its next slab at hand, and few enough to follow a display.
 _UNITS_PER_WORKER = 2
 _PATIENCE = "30s"
 
@@ -70,7 +70,7 @@ class Source:
 
 
 class ClusterJob(ZarrJob):
-    """A `ZarrJob` whose units are restored by the workers of a scheduler.
+    """A `ZarrJob` whose slabs are restored by the workers of a scheduler.
 
     Parameters
     ----------
@@ -83,38 +83,45 @@ class ClusterJob(ZarrJob):
     """
 
     def __init__(
-        self, address: str, source: Source, scan: Scan, network: nn.Module, path: str | Path, **options: Any
+        self,
+        address: str,
+        source: Source,
+        scan: Scan,
+        network: nn.Module,
+        path: str | Path,
+        **options: Unpack[JobOptions],
     ) -> None:
         super().__init__(scan, network, path, **options)
         self._address, self._source = address, source
 
     def _restore(
-        self, ledger: Ledger, units: Sequence[int], todo: Sequence[int]
+        self, ledger: Ledger, slabs: Sequence[int], todo: Sequence[int]
     ) -> Generator[Progress, int | None, None]:
-        """Hand out units, those nearest to the display first."""
-        waiting, done = set(todo), self._slices(set(units) - set(todo))
-        total = self._slices(units)
+        """Hand out slabs, those nearest to the display first."""
+        waiting, done = set(todo), self._slices(set(slabs) - set(todo))
+        total = self._slices(slabs)
         output = str(self.path.resolve())
         with _connected(self._address) as client:
             from distributed import as_completed
 
             workers = max(1, len(client.scheduler_info()["workers"]))
-            yield Progress(done, total, f"{workers} workers, dashboard at {client.dashboard_link}")
+            about = f"{workers} workers, dashboard at {client.dashboard_link}"
+            yield Progress(Phase.CONNECTED, done, total, detail=about)
             flying = as_completed()
 
             def hand_out() -> None:
-                unit = nearest_unit(self.layout, waiting, self._displayed)
-                waiting.remove(unit)
-                # Not pure: a unit that has to be done again is not the one in the scheduler's memory.
-                flying.add(client.submit(restore_unit, self._source, output, unit, pure=False))
+                slab = nearest_slab(self.layout, waiting, self._displayed)
+                waiting.remove(slab)
+                # Not pure: a slab that has to be done again is not the one in the scheduler's memory.
+                flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
 
             for _ in range(min(len(waiting), _UNITS_PER_WORKER * workers)):
                 hand_out()
             for future in flying:
-                unit = self._result(future)
+                slab = self._result(future)
                 future.release()
-                done += len(self.layout.slices(unit))
-                sent = yield Progress(done, total, f"unit {unit} saved by a worker", self.layout.region(unit))
+                done += len(self.layout.slices(slab))
+                sent = yield Progress(Phase.SAVED, done, total, self.layout.region(slab))
                 self._displayed = self._displayed if sent is None else sent
                 if waiting:
                     hand_out()
@@ -122,7 +129,7 @@ class ClusterJob(ZarrJob):
         ledger.writer().add_run({**how, "execution": {"workers": workers}})
 
     def _result(self, future: Any) -> int:
-        """Return the number of a finished unit; DeviceError where the scheduler or the workers are gone."""
+        """Return the number of a finished slab; DeviceError where the scheduler or the workers are gone."""
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
@@ -132,29 +139,31 @@ class ClusterJob(ZarrJob):
         except (CommClosedError, KilledWorker, CancelledError, TimeoutError) as error:
             raise DeviceError(
                 f"The scheduler at {self._address} or its workers have ended ({type(error).__name__}). What is "
-                "finished is kept: start them again, then give the same command with --resume."
+                "finished is kept",
+                "start them again",
+                resumable=True,
             ) from error
 
 
-def restore_unit(source: Source, output: str, unit: int) -> int:
-    """Restore one unit in this process, unless it has its line already; return its number once the line is durable."""
+def restore_slab(source: Source, output: str, slab: int) -> int:
+    """Restore one slab in this process, unless it has its line already; return its number once the line is durable."""
     ledger = Ledger(Path(output))
-    # Without its files a unit has no line, and reading the ledger for each unit would add up.
-    there = all((ledger.path / name).exists() for name in ledger.layout.files(unit))
-    if there and unit in ledger.done():
-        return unit
+    # Without its files a slab has no line, and reading the ledger for each slab would add up.
+    there = all((ledger.path / name).exists() for name in ledger.layout.files(slab))
+    if there and slab in ledger.done():
+        return slab
     scan, network = _opened(source)
     _refuse_another_machine(ledger, network)
-    remove_leftovers(ledger.path, ledger.layout, [unit])
+    remove_leftovers(ledger.path, ledger.layout, [slab])
     name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-    queue = SlabQueue(scan, ledger.layout, [unit], neighbours=uses_context(network))
-    finish(restore_units(ledger, network, queue, name=name, batch=source.batch, tell=False))
-    return unit
+    queue = SlabQueue(scan, ledger.layout, [slab], neighbours=uses_context(network))
+    finish(restore_slabs(ledger, network, queue, name=name, batch=source.batch, tell=False))
+    return slab
 
 
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[Scan, nn.Module]:
-    """Open input and weights once for all units that this process gets."""
+    """Open input and weights once for all slabs that this process gets."""
     scan = open_scan(
         source.path,
         modality=source.modality,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ..network.checkpoint import KEEPS_MEASURED, OWN_ERROR, TURNS
-from ..network.model import kernel_of
-from ..progress import Progress
-from ..restoration.consistency import keeps_measured
+from ..network.restorer import Restorer, device_of, kernel_of
+from ..progress import Phase, Progress
+from ..restoration.data_consistency import keeps_measured
 from ..restoration.noise import own_error
 from .digests import combined_digest, slice_digest
 
@@ -72,7 +72,7 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
-        TURNS: getattr(network, TURNS, 1),
+        TURNS: network.turns if isinstance(network, Restorer) else 1,
         # Left out where it is zero, as in ledgers that are older than it is.
         **({OWN_ERROR: own} if (own := own_error(network)) else {}),
     }
@@ -104,7 +104,7 @@ def job_identity(
 
 def computation_identity(network: nn.Module, precision: str) -> dict[str, Any]:
     """Describe what computes: the weights, the kernel on the device that they are on, and the versions."""
-    device = next(network.parameters(), torch.empty(0)).device
+    device = device_of(network)
     return {
         "model": model_identity(network),
         "kernel": kernel_of(network, device),
@@ -124,18 +124,18 @@ def differences(begun: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def changed_units(scan: Scan, layout: ZarrLayout, slices: dict[int, tuple[str, ...]]) -> Generator[Progress, None, int]:
-    """Read the input of finished units again; the value is how many of them have other voxels than before.
+def changed_slabs(scan: Scan, layout: ZarrLayout, slices: dict[int, tuple[str, ...]]) -> Generator[Progress, None, int]:
+    """Read the input of finished slabs again; the value is how many of them have other voxels than before.
 
     Parameters
     ----------
     slices
-        Sha256 of each slice of these units, as they were written down.
+        Sha256 of each slice of these slabs, as they were written down.
     """
     changed = 0
-    for count, (unit, digests) in enumerate(slices.items()):
-        yield Progress(count, len(slices), f"comparing the input with unit {unit}")
-        voxels = np.asarray(scan.voxels[layout.region(unit)])
+    for count, (slab, digests) in enumerate(slices.items()):
+        yield Progress(Phase.COMPARING_INPUT, count, len(slices))
+        voxels = np.asarray(scan.voxels[layout.region(slab)])
         now = tuple(slice_digest(voxels.take(at, layout.axis)) for at in range(voxels.shape[layout.axis]))
         changed += now != digests
     return changed

@@ -1,25 +1,23 @@
 """A restoration into OME-Zarr that may be stopped at any moment, by anything, and continued.
 
-Unit by unit: the shards of a slab are written and synced to the disk, then the unit gets its line in the ledger, which
-is synced too. A crash costs the units under way. At the end every digest is checked, and only then the result is marked
+Slab by slab: the shards of a slab are written and synced to the disk, then the slab gets its line in the ledger, which
+is synced too. A crash costs the slabs under way. At the end every digest is checked, and only then the result is marked
 complete.
 """
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
 from ..errors import OutputError
 from ..network.checkpoint import KEEPS_MEASURED
-from ..progress import Progress
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
-from ..restoration.consistency import keeps_measured
 from ..restoration.context import uses_context
+from ..restoration.data_consistency import keeps_measured
 from ..restoration.noise import known_noise
 from ..restoration.output import new_output
 from ..restoration.plan import slice_shape
@@ -27,17 +25,17 @@ from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
 from ..restoration.slices import Plan
 from ..restoration.tiles import told_mode
-from ..scans.durable import told_in_words
+from ..scans.durable import worded_errors
 from ..scans.intensity import choose_intensity
 from ..scans.lazy import LazyVoxels
 from ..scans.slice_axis import choose_slice_axis
 from ..scans.zarr_write import choose_layout, remove_leftovers
-from .audit import RESUME, check_place, check_units, complete, numbers
-from .identity import changed_units, differences, fingerprint_of, job_identity
-from .ledger import Ledger, create_ledger, slices_per_unit_of
+from .audit import check_place, check_slabs, complete, numbers
+from .identity import changed_slabs, differences, fingerprint_of, job_identity
+from .ledger import Ledger, create_ledger, slices_per_slab_of
 from .lock import coordinating
-from .slabs import SlabQueue, units_of_part
-from .units import restore_units
+from .restore_slabs import restore_slabs
+from .slabs import SlabQueue, slabs_of_part
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..progress import Progress
     from ..restoration.tiles import Tile
     from ..scans.intensity import IntensityRule
     from ..scans.scan import Scan
@@ -53,8 +52,27 @@ if TYPE_CHECKING:
 _MOST_ATTEMPTS = 3
 
 
+class JobOptions(TypedDict, total=False):
+    """How a job restores; each keyword is that of `ZarrJob`."""
+
+    resume: bool
+    part: tuple[int, int] | None
+    axis: str
+    first: int | None
+    dtype: Any
+    device: torch.device | None
+    intensity: IntensityRule | None
+    any_modality: bool
+    precision: str
+    batch: int | None
+    tile: Tile | None
+    noise: float | None
+    strength: float
+    slices_per_slab: int | None
+
+
 def restore_to_zarr(
-    scan: Scan, network: nn.Module, path: str | Path, **options: Any
+    scan: Scan, network: nn.Module, path: str | Path, **options: Unpack[JobOptions]
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan of any size into an OME-Zarr folder; the options are those of `ZarrJob`.
 
@@ -78,17 +96,17 @@ class ZarrJob:
     resume
         Go on with an output that was begun with the same input, network and options; begin it if it is not there.
     part
-        (i, n): do only every n-th unit from the i-th on, counted from 1. All parts together are the job, which
+        (i, n): do only every n-th slab from the i-th on, counted from 1. All parts together are the job, which
         `finalize` marks complete. Implies `resume`, because any of the parts may come first.
     axis, first, dtype, intensity, any_modality, precision, batch, tile, noise, strength
         As for `restore`.
-    slices_per_unit
+    slices_per_slab
         How many slices are saved together; None takes at most 16, and 64 MiB. An output that is resumed keeps its own.
 
     Attributes
     ----------
     layout
-        How the output is cut into units.
+        How the output is cut into slabs.
 
     Raises
     ------
@@ -115,7 +133,7 @@ class ZarrJob:
         tile: Tile | None = None,
         noise: float | None = None,
         strength: float = 1.0,
-        slices_per_unit: int | None = None,
+        slices_per_slab: int | None = None,
     ) -> None:
         check_batch(batch)
         check_voxels(scan.voxels, dimensions=3)
@@ -128,11 +146,11 @@ class ZarrJob:
             scan, None if any_modality else scan.modality or card_modality(network)
         )
         if self._resume:
-            slices_per_unit = slices_per_unit_of(self.path) or slices_per_unit
+            slices_per_slab = slices_per_slab_of(self.path) or slices_per_slab
         one = scan.with_voxels(np.empty((1, 1, 1), scan.voxels.dtype))
         self._axis = choose_slice_axis(scan, axis)
         dtype = new_output(one, dtype, whole=True).dtype
-        self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_unit)
+        self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_slab)
         self._strength = Plan(self._intensity, strength=strength).strength
         self._noise = known_noise(scan, network, self.layout.axis, noise)
         self._mode = told_mode(tile, *slice_shape(scan, self.layout.axis))
@@ -142,8 +160,8 @@ class ZarrJob:
 
     @property
     def slices(self) -> int:
-        """Number of slices of all units of this job."""
-        return self._slices(units_of_part(self.layout.slabs, self._part))
+        """Number of slices of all slabs of this job."""
+        return self._slices(slabs_of_part(self.layout.slabs, self._part))
 
     def run(self) -> Generator[Progress, int | None, Scan]:
         """Do what is left to be done.
@@ -151,8 +169,8 @@ class ZarrJob:
         Yields
         ------
         Progress
-            In slices. A region is that of a slice that has come back, or of a unit that was saved. Where the output is
-            being checked, in units.
+            In slices. A region is that of a slice that has come back, or of a slab that was saved. Where the output is
+            being checked, in slabs.
 
         Returns
         -------
@@ -168,27 +186,47 @@ class ZarrJob:
         """
         files = fingerprint_of(self._scan)
         identity = self._identity()
-        with told_in_words(self.path.name, RESUME):
+        with worded_errors(self.path.name):
             ledger = self._ledger(identity)
         with coordinating(ledger.folder, self.path.name, self._part):
             self._refuse_another_job(ledger, identity)
             yield from self._refuse_changed_input(ledger)
-            units = units_of_part(self.layout.slabs, self._part)
-            with told_in_words(self.path.name, RESUME):
+            slabs = slabs_of_part(self.layout.slabs, self._part)
+            with worded_errors(self.path.name):
                 if self._part is None:
                     ledger.clean()
-                remove_leftovers(self.path, self.layout, units)
-            yield from self._until_sound(ledger, units)
-            yield from self._refuse_input_changed_meanwhile(ledger, units, files)
-            # Of an input that was restored itself the record says nothing about this result.
-            metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
-            if self._part is None:
-                with told_in_words(self.path.name, RESUME):
-                    if ledger.damaged_metadata():
+                remove_leftovers(self.path, self.layout, slabs)
+            done = ledger.done()
+            todo = [slab for slab in slabs if slab not in done]
+            for _ in range(_MOST_ATTEMPTS):
+                if todo:
+                    # Zarr reads them before it writes.
+                    if ledger.is_complete() or ledger.damaged_metadata():
                         ledger.mend_metadata()
-                    if not ledger.is_complete():
-                        complete(ledger, ledger.done())
-                metadata["restoration"] = ledger.provenance()
+                    yield from self._restore(ledger, slabs, todo)
+                # What is not as it was written is done again.
+                todo = sorted((yield from check_slabs(ledger, slabs, ledger.done())))
+                if not todo:
+                    break
+            else:
+                raise OutputError(
+                    f"{self.path.name} comes back from the disk other than it was written (slab {numbers(todo)}): "
+                    "the disk may be failing; start over on another one."
+                )
+            yield from self._refuse_input_changed_meanwhile(ledger, slabs, files)
+            return self._finished(ledger)
+
+    def _finished(self, ledger: Ledger) -> Scan:
+        """Mark the whole as complete, and return it; a part is only returned."""
+        # Of an input that was restored itself the record says nothing about this result.
+        metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
+        if self._part is None:
+            with worded_errors(self.path.name):
+                if ledger.damaged_metadata():
+                    ledger.mend_metadata()
+                if not ledger.is_complete():
+                    complete(ledger, ledger.done())
+            metadata["restoration"] = ledger.provenance()
         return self._scan.with_voxels(self.voxels, metadata=metadata)
 
     @property
@@ -215,43 +253,20 @@ class ZarrJob:
         if self._queue is not None:
             self._queue.overlay(box, voxels)
 
-    def _until_sound(self, ledger: Ledger, units: Sequence[int]) -> Generator[Progress, int | None, None]:
-        """Restore what has no record, check what has one, and do again what is not as it was written."""
-        done = ledger.done()
-        todo = [unit for unit in units if unit not in done]
-        for _ in range(_MOST_ATTEMPTS):
-            if todo:
-                # Zarr reads them before it writes.
-                if ledger.is_complete() or ledger.damaged_metadata():
-                    ledger.mend_metadata()
-                yield from self._restore(ledger, units, todo)
-            done = ledger.done()
-            todo = sorted((yield from check_units(ledger, units, done)))
-            if not todo:
-                return
-        raise OutputError(
-            f"{self.path.name} comes back from the disk other than it was written (unit {numbers(todo)}): "
-            "the disk may be failing; start over on another one."
+    def _restore(
+        self, ledger: Ledger, slabs: Sequence[int], todo: Sequence[int]
+    ) -> Generator[Progress, int | None, None]:
+        """Restore slabs, here and one after the other; the count of slices is that of all slabs of this job."""
+        displayed = self._displayed if self._queue is None else self._queue.displayed
+        self._queue = SlabQueue(self._scan, self.layout, todo, displayed, neighbours=uses_context(self._network))
+        before, total = (self._slices(some) for some in (set(slabs) - set(todo), slabs))
+        name = "" if self._part is None else f"{self._part[0]}-of-{self._part[1]}"
+        return restore_slabs(
+            ledger, self._network, self._queue, name=name, batch=self._batch, before=before, total=total
         )
 
-    def _restore(
-        self, ledger: Ledger, units: Sequence[int], todo: Sequence[int]
-    ) -> Generator[Progress, int | None, None]:
-        """Restore units, here and one after the other; the count of slices is that of all units of this job."""
-        neighbours = uses_context(self._network)
-        self._queue = SlabQueue(self._scan, self.layout, todo, self._displayed, neighbours=neighbours)
-        before, total = (self._slices(some) for some in (set(units) - set(todo), units))
-        name = "" if self._part is None else f"{self._part[0]}-of-{self._part[1]}"
-        steps = restore_units(ledger, self._network, self._queue, name=name, batch=self._batch)
-        with contextlib.closing(steps):
-            for progress in steps:
-                sent = yield _counted(progress, before, total)
-                if sent is not None:
-                    self._displayed = sent
-                    self._queue.show(sent)
-
-    def _slices(self, units: Iterable[int]) -> int:
-        return sum(len(self.layout.slices(unit)) for unit in units)
+    def _slices(self, slabs: Iterable[int]) -> int:
+        return sum(len(self.layout.slices(slab)) for slab in slabs)
 
     def _identity(self) -> dict[str, Any]:
         mode = self._mode["mode"]
@@ -290,53 +305,45 @@ class ZarrJob:
             )
 
     def _refuse_changed_input(self, ledger: Ledger) -> Generator[Progress, None, None]:
-        """Compare the input with what was restored already, unless a digest or untouched files have told."""
+        """Compare the input with what was restored, unless its digest or untouched files show it is unchanged."""
         if "sha256" in ledger.identity["input"]:
             return
         files = fingerprint_of(self._scan)
         if files is not None and files["changes"] == ledger.changes:
             return
-        units = ledger.done()
-        changed = yield from self._changed_units(ledger, units)
+        slabs = ledger.done()
+        changed = yield from self._changed_slabs(ledger, slabs)
         if changed:
             raise OutputError(
-                f"{self.path.name} was begun with another input ({changed} of {len(units)} finished units had other "
+                f"{self.path.name} was begun with another input ({changed} of {len(slabs)} finished slabs had other "
                 "voxels): give the one that it was begun with, or start over into a new output."
             )
 
     def _refuse_input_changed_meanwhile(
-        self, ledger: Ledger, units: Sequence[int], before: dict[str, Any] | None
+        self, ledger: Ledger, slabs: Sequence[int], before: dict[str, Any] | None
     ) -> Generator[Progress, None, None]:
         """Compare the files of the input with what they were at the start, and its voxels where they were touched."""
         try:
             after = fingerprint_of(self._scan)
         except OSError as error:
             raise OutputError(
-                f"{self.path.name} cannot be finished: its input is not there any more; give it back, then {RESUME}."
+                f"{self.path.name} cannot be finished: its input is not there any more", "give it back", resumable=True
             ) from error
         if after == before:
             return
-        changed = yield from self._changed_units(ledger, units)
+        changed = yield from self._changed_slabs(ledger, slabs)
         if changed:
             raise OutputError(
-                f"{self.path.name} is not finished: its input changed while it was restored ({changed} of {len(units)} "
-                "units had other voxels); start over into a new output, and leave the input alone meanwhile."
+                f"{self.path.name} is not finished: its input changed while it was restored ({changed} of {len(slabs)} "
+                "slabs had other voxels); start over into a new output, and leave the input alone meanwhile."
             )
 
-    def _changed_units(self, ledger: Ledger, units: Iterable[int]) -> Generator[Progress, None, int]:
+    def _changed_slabs(self, ledger: Ledger, slabs: Iterable[int]) -> Generator[Progress, None, int]:
         done = ledger.done()
-        return (yield from changed_units(self._scan, self.layout, {unit: done[unit][-1].slices for unit in units}))
+        return (yield from changed_slabs(self._scan, self.layout, {slab: done[slab][-1].slices for slab in slabs}))
 
 
 def check_part(part: tuple[int, int] | None) -> None:
     """Raise OutputError unless this is part i of n."""
     if part is not None and not 1 <= part[0] <= part[1]:
         raise OutputError(f"There is no part {part[0]} of {part[1]}; give 1/{part[1]} to {part[1]}/{part[1]}.")
-
-
-def _counted(progress: Progress, before: int, total: int) -> Progress:
-    """Count the slices that were there before, too."""
-    done, what = before + progress.done, progress.what
-    if what.startswith("slice "):
-        what = f"slice {min(done + (progress.region is None), total)} of {total}"
-    return Progress(done, total, what, progress.region)

@@ -1,7 +1,7 @@
-"""What a job writes down so that it can be stopped at any moment: what it is, and which units are done.
+"""What a job writes down so that it can be stopped at any moment: what it is, and which slabs are done.
 
-Inside the output, in the folder `job`: `job.json`, written before the first unit, and `done*.jsonl`, one line a unit,
-appended once the unit's files are on the disk. Each process that restores has a file of lines to itself. A unit is a
+Inside the output, in the folder `job`: `job.json`, written before the first slab, and `done*.jsonl`, one line a slab,
+appended once the slab's files are on the disk. Each process that restores has a file of lines to itself. A slab is a
 slab of the output (see `scans.zarr_write`), and it is done when, and only when, it has a line.
 """
 
@@ -38,12 +38,12 @@ _LARGEST_LEDGER = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class UnitRecord:
+class SlabRecord:
     """A line of the ledger.
 
     Attributes
     ----------
-    unit
+    slab
         Number of the slab.
     files
         Sha256 of each of its files, by name relative to the output.
@@ -51,7 +51,7 @@ class UnitRecord:
         Sha256 of the input voxels of each of its slices, in their order.
     """
 
-    unit: int
+    slab: int
     files: dict[str, str]
     slices: tuple[str, ...]
 
@@ -69,7 +69,7 @@ class Ledger:
     identity
         What the result depends on; a job may be continued only with the same.
     layout
-        How the output is cut into units.
+        How the output is cut into slabs.
     record
         The provenance as far as it was known at the start.
     changes
@@ -101,13 +101,13 @@ class Ledger:
                 "output."
             ) from error
 
-    def done(self) -> dict[int, list[UnitRecord]]:
-        """Return what was written down about each finished unit; a unit done twice has two records."""
-        records: dict[int, list[UnitRecord]] = {}
+    def done(self) -> dict[int, list[SlabRecord]]:
+        """Return what was written down about each finished slab; a slab done twice has two records."""
+        records: dict[int, list[SlabRecord]] = {}
         for line in self._lines():
             if line is not None and "unit" in line:
-                record = UnitRecord(line["unit"], line["files"], tuple(line["slices"]))
-                records.setdefault(record.unit, []).append(record)
+                record = SlabRecord(line["unit"], line["files"], tuple(line["slices"]))
+                records.setdefault(record.slab, []).append(record)
         return records
 
     def runs(self) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ class Ledger:
         return LedgerWriter(self.path, self.place(f"{FOLDER}/" + (f"done-{name}.jsonl" if name else "done.jsonl")))
 
     def clean(self) -> None:
-        """Remove what a crash has left, besides the units' own leftovers, and damaged lines; nobody may be at work."""
+        """Remove what a crash has left, besides the slabs' own leftovers, and damaged lines; nobody may be at work."""
         for left in [*self.folder.glob(f"*{PARTIAL}"), *self.path.glob(f"*{PARTIAL}")]:
             left.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL}"):
@@ -164,7 +164,7 @@ class Ledger:
         return [name for name, digest in expected.items() if not _has_digest(self.place(name), digest)]
 
     def mend_metadata(self) -> None:
-        """Write metadata files anew that are damaged, and take the mark of completion away."""
+        """Rewrite metadata files that are damaged, and remove the mark of completion."""
         for name, text in self._metadata.items():
             file = self.place(name)
             if not _has_digest(file, hashlib.sha256(text.encode()).hexdigest()):
@@ -201,7 +201,7 @@ class Ledger:
             yield text, _line(text, self.layout)
 
 
-def slices_per_unit_of(path: Path) -> int | None:
+def slices_per_slab_of(path: Path) -> int | None:
     """How many slices an output that was begun saves together; None where there is no record that can be read."""
     try:
         return Ledger(path).layout.slab
@@ -223,11 +223,11 @@ class LedgerWriter:
         if new:
             sync_folder(file.parent)
 
-    def add_unit(self, unit: int, files: list[Path], slices: list[str]) -> None:
-        """Write down that a unit is done, once its files are on the disk."""
+    def add_slab(self, slab: int, files: list[Path], slices: list[str]) -> None:
+        """Write down that a slab is done, once its files are on the disk."""
         sync_written(self._output, files)
         digests = {str(file.relative_to(self._output).as_posix()): sha256_of(file) for file in files}
-        self._append({"unit": unit, "files": digests, "slices": slices})
+        self._append({"unit": slab, "files": digests, "slices": slices})
 
     def add_run(self, report: Mapping[str, Any]) -> None:
         """Write down how a process has worked that came to its end."""
@@ -282,20 +282,20 @@ def _line(text: bytes, layout: ZarrLayout) -> dict[str, Any] | None:
         line = json_object(text)
     except ValueError:
         return None
-    fits = is_checked(line) and ("unit" not in line or _is_unit(line, layout)) and isinstance(line.get("run", {}), dict)
+    fits = is_checked(line) and ("unit" not in line or _is_slab(line, layout)) and isinstance(line.get("run", {}), dict)
     return line if fits else None
 
 
-def _is_unit(line: dict[str, Any], layout: ZarrLayout) -> bool:
-    """Whether a line tells of a unit of this output and of exactly its files and slices."""
-    unit, files, slices = line["unit"], line.get("files"), line.get("slices")
+def _is_slab(line: dict[str, Any], layout: ZarrLayout) -> bool:
+    """Whether a line tells of a slab of this output and of exactly its files and slices."""
+    slab, files, slices = line["unit"], line.get("files"), line.get("slices")
     return (
-        is_number(unit)
-        and 0 <= unit < layout.slabs
+        is_number(slab)
+        and 0 <= slab < layout.slabs
         and isinstance(files, dict)
-        and files.keys() == set(layout.files(unit))
+        and files.keys() == set(layout.files(slab))
         and isinstance(slices, list)
-        and len(slices) == len(layout.slices(unit))
+        and len(slices) == len(layout.slices(slab))
         and all(is_sha256(digest) for digest in [*files.values(), *slices])
     )
 

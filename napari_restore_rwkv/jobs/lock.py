@@ -37,7 +37,7 @@ def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -
     Raises
     ------
     OutputError
-        Another process is at work on the same units, or the file system has no locks.
+        Another process is at work on the same slabs, or the file system has no locks.
     """
     with contextlib.ExitStack() as held:
         if part is None:

@@ -37,7 +37,7 @@ class JobRecord:
     identity
         What the result depends on.
     layout
-        How the output is cut into units.
+        How the output is cut into slabs.
     provenance
         As far as it was known at the start.
     changes
@@ -76,7 +76,7 @@ def read_record(path: Path) -> JobRecord:
             return _checked_values(path, content)
     except FileNotFoundError as error:
         raise OutputError(
-            f"{path.name} was not written by a restoration of ours; give a folder ending in .ome.zarr that was."
+            f"{path.name} was not written by this program; give a folder ending in .ome.zarr that was."
         ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -33,8 +33,8 @@ class Slab:
 
     Attributes
     ----------
-    unit
-        Number of the slab.
+    number
+        Its place among the slabs of the output.
     slices
         Their indices.
     read
@@ -51,7 +51,7 @@ class Slab:
         Sha256 of each slice of the input, by index.
     """
 
-    unit: int
+    number: int
     slices: range
     read: range
     voxels: np.ndarray | None
@@ -70,8 +70,8 @@ class SlabQueue:
         Read slab by slab.
     layout
         Of the output.
-    units
-        Slabs to be done.
+    slabs
+        Numbers of the slabs to be done.
     displayed
         Slice on screen.
     neighbours
@@ -81,19 +81,22 @@ class SlabQueue:
     ----------
     total
         Slices of all those slabs.
+    displayed
+        Slice on screen, as it was sent last.
     finished
         Slabs whose slices have all come back, in that order, until they are taken.
     """
 
     def __init__(
-        self, scan: Scan, layout: ZarrLayout, units: Iterable[int], displayed: int = 0, *, neighbours: bool = False
+        self, scan: Scan, layout: ZarrLayout, slabs: Iterable[int], displayed: int = 0, *, neighbours: bool = False
     ) -> None:
         self.finished: list[Slab] = []
-        self._scan, self._layout, self._displayed, self._neighbours = scan, layout, displayed, neighbours
-        self._waiting = set(units)
+        self.displayed = displayed
+        self._scan, self._layout, self._neighbours = scan, layout, neighbours
+        self._waiting = set(slabs)
         self._open: dict[int, Slab] = {}
         self._current: Slab | None = None
-        self.total = sum(len(layout.slices(unit)) for unit in self._waiting)
+        self.total = sum(len(layout.slices(number)) for number in self._waiting)
         self._handed_out = 0
 
     @property
@@ -114,12 +117,12 @@ class SlabQueue:
         slab.result[self._within(slab.slices, one.index)] = np.expand_dims(values, self._layout.axis)
         slab.there.add(one.index)
         if len(slab.there) == len(slab.slices):
-            self.finished.append(self._open.pop(slab.unit))
+            self.finished.append(self._open.pop(slab.number))
         return region_of(self._scan, self._layout.axis, one.index)
 
     def show(self, displayed: int) -> None:
         """Go on with the slices nearest to this one."""
-        self._displayed = displayed
+        self.displayed = displayed
         self._current = None
 
     def take_finished(self) -> list[Slab]:
@@ -144,7 +147,7 @@ class SlabQueue:
 
     def _next(self) -> Slice:
         slab = self._chosen()
-        [index] = nearest(slab.waiting, self._displayed, 1)
+        [index] = nearest(slab.waiting, self.displayed, 1)
         slab.waiting.remove(index)
         image, below, above = (self._image(slab, at) for at in (index, index - 1, index + 1))
         slab.digests[index] = slice_digest(image)
@@ -165,39 +168,40 @@ class SlabQueue:
     def _chosen(self) -> Slab:
         """Stay with a slab until it is done, unless another slice has come on screen."""
         if self._current is None or not self._current.waiting:
-            started = {unit for unit, slab in self._open.items() if slab.waiting}
+            started = {number for number, slab in self._open.items() if slab.waiting}
             full = len(self._open) >= _MOST_OPEN
             candidates = started if full and started else started | self._waiting
-            unit = min(
-                candidates, key=lambda unit: (_distance(self._layout, unit, self._displayed), unit not in started, unit)
+            number = min(
+                candidates,
+                key=lambda number: (_distance(self._layout, number, self.displayed), number not in started, number),
             )
-            self._current = self._open[unit] if unit in self._open else self._opened(unit)
+            self._current = self._open[number] if number in self._open else self._opened(number)
         return self._current
 
-    def _opened(self, unit: int) -> Slab:
-        self._waiting.remove(unit)
-        slices, axis = self._layout.slices(unit), self._layout.axis
+    def _opened(self, number: int) -> Slab:
+        self._waiting.remove(number)
+        slices, axis = self._layout.slices(number), self._layout.axis
         more = int(self._neighbours)
         read = range(max(slices.start - more, 0), min(slices.stop + more, self._scan.shape[axis]))
         region = [slice(None)] * 3
         region[axis] = slice(read.start, read.stop)
         voxels = np.asarray(self._scan.voxels[tuple(region)])
         shape = [len(slices) if at == axis else size for at, size in enumerate(self._scan.shape)]
-        slab = Slab(unit, slices, read, voxels, np.empty(shape, self._layout.dtype), set(slices), set(), {})
-        self._open[unit] = slab
+        slab = Slab(number, slices, read, voxels, np.empty(shape, self._layout.dtype), set(slices), set(), {})
+        self._open[number] = slab
         return slab
 
 
-def nearest_unit(layout: ZarrLayout, units: Iterable[int], displayed: int) -> int:
-    """Return the unit whose slices are nearest to the one on screen, the lowest of several."""
-    return min(units, key=lambda unit: (_distance(layout, unit, displayed), unit))
+def nearest_slab(layout: ZarrLayout, slabs: Iterable[int], displayed: int) -> int:
+    """Return the slab whose slices are nearest to the one on screen, the lowest of several."""
+    return min(slabs, key=lambda number: (_distance(layout, number, displayed), number))
 
 
-def _distance(layout: ZarrLayout, unit: int, displayed: int) -> int:
-    slices = layout.slices(unit)
+def _distance(layout: ZarrLayout, number: int, displayed: int) -> int:
+    slices = layout.slices(number)
     return max(slices.start - displayed, displayed - slices.stop + 1, 0)
 
 
-def units_of_part(units: int, part: tuple[int, int] | None) -> range:
+def slabs_of_part(slabs: int, part: tuple[int, int] | None) -> range:
     """Return the slabs of part i of n, counted from 1: every n-th, so that all parts have about as much to do."""
-    return range(units) if part is None else range(part[0] - 1, units, part[1])
+    return range(slabs) if part is None else range(part[0] - 1, slabs, part[1])

@@ -16,6 +16,8 @@ from torch import Tensor
 from . import bi_wkv_cpu, bi_wkv_cuda, cuda_kernels
 from .bi_wkv_portable import bi_wkv_portable, in_column_order
 
+_PORTABLE = "portable PyTorch"
+
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend over tokens in the order in which they lie in memory.
@@ -74,21 +76,24 @@ class KernelStatus:
     name: str
     why: str = ""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether a compiled kernel runs, and not the portable form."""
+        return self.name != _PORTABLE
+
 
 def kernel_in_use(device: torch.device | str) -> KernelStatus:
-    """Tell which implementation of the operator serves tensors on `device`."""
+    """Return which implementation of the operator serves tensors on `device`."""
     device = torch.device(device)
     if device.type == "cuda":
         why = cuda_kernels.unavailable(device)
-        name = "portable PyTorch" if why else f"compiled CUDA kernel ({cuda_kernels.architecture(device)})"
+        name = _PORTABLE if why else f"compiled CUDA kernel ({cuda_kernels.architecture(device)})"
         return KernelStatus(name, why)
     if device.type != "cpu":
-        return KernelStatus(
-            "portable PyTorch", f"No compiled WKV kernel for {device.type} devices is part of this version."
-        )
+        return KernelStatus(_PORTABLE, f"No compiled WKV kernel for {device.type} devices is part of this version.")
     if bi_wkv_cpu.library() is None:
         return KernelStatus(
-            "portable PyTorch",
+            _PORTABLE,
             "The package was built without its CPU kernel: reinstall it where a C++17 compiler is found.",
         )
     return KernelStatus(f"compiled CPU kernel ({bi_wkv_cpu.instruction_set()})")

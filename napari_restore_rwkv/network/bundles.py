@@ -167,4 +167,4 @@ def _base(
 
 
 def _tampered(path: Path, why: str) -> str:
-    return f"{path.name} is damaged or was changed: {why}. Get it anew from where it was made."
+    return f"{path.name} is damaged or was changed: {why}. Get it again from where it was made."

@@ -13,7 +13,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from .bundles import is_bundle, read_bundle, weights_in
 from .cards import checked_values
 from .containers import REAL, CodeError, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
+from .restorer import Card
 
 _SHIPPED = Path(__file__).parent / "weights"
 # In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
@@ -45,42 +45,6 @@ _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
 # Far more than the full network has: what asks for more was made to fill the memory.
 _MOST_CHANNELS, _MOST_BLOCKS = 512, 64
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What is known about a set of weights.
-
-    Attributes
-    ----------
-    title
-        Name shown to a person.
-    task
-        One of `napari_restore_rwkv.tasks.TASKS`, or "" where it is unknown.
-    modality
-        "CT", "MR" or "PET"; None where the weights take any, or where it is unknown.
-    created
-        ISO date.
-    weights_sha256
-        Digest of the weights file.
-    intended_use, limits
-        Sentences for the person who is about to use the weights.
-    details
-        Training data with their hashes, recipe, curve, measured table.
-    """
-
-    title: str
-    task: str = ""
-    modality: str | None = None
-    created: str = ""
-    weights_sha256: str = ""
-    intended_use: str = ""
-    limits: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the card as plain values, as it is stored."""
-        return asdict(self)
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -100,7 +64,7 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     ----------
     path_or_task
         A task with shipped weights, such as "ct-denoise", or weights of an earlier version, such as "ct-denoise@1"; or
-        a file: .safetensors of ours, or a state_dict of the
+        a file: .safetensors of this program, or a state_dict of the
         authors' code (.pth, .pt, .ckpt), or a bundle of fine-tuned weights (.restorerwkv), adapters merged. The
         network's sizes are inferred from the weights.
     fused
@@ -131,7 +95,7 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     network.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
     if fused:
         return _as_its_card_says(network.fuse(), card)
-    network.card = card  # type: ignore[assignment]
+    network.card = card
     return network
 
 
@@ -144,10 +108,10 @@ def _as_its_card_says(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
     turns = card.details.get(TURNS, 1)
     if turns not in (1, 2, 3, 4):
         raise CheckpointError(
-            f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it anew."
+            f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it again."
         )
     fused.turns = turns
-    fused.card = card  # type: ignore[assignment]
+    fused.card = card
     return fused
 
 
@@ -274,7 +238,7 @@ def _check_fit(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -
     wanted = network.state_dict()
     missing, unknown = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     if missing:
-        raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged, get it anew.")
+        raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged, get it again.")
     if unknown:
         raise CheckpointError(
             f"{file} does not fit Restore-RWKV: {_named(unknown)} unknown; was it made for another network?"
@@ -287,10 +251,10 @@ def _check_fit(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -
             )
         if value.dtype not in REAL:
             raise CheckpointError(
-                f"{file} does not fit Restore-RWKV: {name} holds {value.dtype}, not real numbers; get it anew."
+                f"{file} does not fit Restore-RWKV: {name} holds {value.dtype}, not real numbers; get it again."
             )
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it anew.")
+            raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it again.")
 
 
 def _named(names: list[str]) -> str:
@@ -309,7 +273,7 @@ def _read_card(path: Path) -> Card:
     card = card_from(stored, beside.name)
     if card.weights_sha256 != digest:
         raise CheckpointError(
-            f"{path.name} is not the file that its card {beside.name} describes (sha256 differs); get both anew."
+            f"{path.name} is not the file that its card {beside.name} describes (sha256 differs); get both again."
         )
     return card
 
@@ -323,7 +287,7 @@ def card_from(stored: Any, file: str) -> Card:
 
 
 def _unreadable_card(file: str) -> str:
-    return f"The card {file} cannot be read; get it anew, or move it away to use the weights bare."
+    return f"The card {file} cannot be read; get it again, or move it away to use the weights bare."
 
 
 def _sha256(path: Path) -> str:

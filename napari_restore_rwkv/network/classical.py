@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
 from ..tasks import TASKS
-from .checkpoint import Card, load_checkpoint
+from .checkpoint import load_checkpoint
 from .non_local_means import NonLocalMeans
+from .restorer import Card
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from .restorer import Restorer
 
 PREFIX = "classical:"
 # Tuned on training subjects over all strengths of the benchmark: noise is smooth in CT and smoother yet in PET.
@@ -29,7 +30,7 @@ def classical_name(task: str) -> str:
     return CLASSICAL[task]
 
 
-def load_restorer(name: str | Path) -> nn.Module:
+def load_restorer(name: str | Path) -> Restorer:
     """Load weights as `load_checkpoint` does, or make the classical filter of that name.
 
     Parameters
@@ -39,7 +40,7 @@ def load_restorer(name: str | Path) -> nn.Module:
 
     Returns
     -------
-    nn.Module
+    Restorer
         Maps (B, 1, Y, X) in network units to the same shape. Its attribute ``card`` is a `Card`.
 
     Raises
@@ -51,7 +52,7 @@ def load_restorer(name: str | Path) -> nn.Module:
     if name != CLASSICAL.get(task):
         return load_checkpoint(name)
     network = NonLocalMeans(_STRENGTHS[task])
-    network.card = Card(  # type: ignore[assignment]
+    network.card = Card(
         title="non-local means",
         task=task,
         modality=TASKS[task].modality,

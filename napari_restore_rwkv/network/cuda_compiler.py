@@ -26,7 +26,7 @@ _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
 def source(number: str | None = None) -> str:
-    """The kernels and the headers of ours that they include, as one text.
+    """The kernels and the headers of this package that they include, as one text.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def cached_cubin(arch: str, number: str) -> bytes:
     text = source(number)
     made_from = hashlib.sha256(repr((text, arch, nvrtc_version(), _OPTIONS)).encode()).digest()
     path = None
-    # Where there is no home or no permission, each process compiles anew.
+    # Where there is no home or no permission, each process compiles again.
     with contextlib.suppress(OSError, RuntimeError):
         path = cache_folder() / f"bi_wkv_{number}_{arch}_{made_from.hex()[:32]}.cubin"
         entry = path.read_bytes()
@@ -134,7 +134,7 @@ def nvrtc_version() -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: RESTORE_RWKV_CACHE, or a folder of ours in the user's cache of the platform."""
+    """Where compiled kernels are kept: RESTORE_RWKV_CACHE, or a folder in the user's cache of the platform."""
     if chosen := os.environ.get("RESTORE_RWKV_CACHE"):
         return Path(chosen)
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
@@ -160,7 +160,7 @@ def _checksum(made_from: bytes, cubin: bytes) -> bytes:
 
 
 def _write(path: Path, entry: bytes) -> None:
-    """Replace the file in one step: other processes read the old one or the new one. A full disk is no error."""
+    """Replace the file in one step: other processes read the old one or the new one. A full disk is not an error."""
     temporary = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

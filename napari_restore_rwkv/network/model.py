@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from . import fused_cpu
 from .bi_wkv import kernel_in_use, re_wkv
+from .restorer import Restorer
 from .strips import block_in_strips
 
 # Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
@@ -188,7 +189,7 @@ class Upsample(nn.Module):
         return _shift(self.body, x).contiguous()
 
 
-class RestoreRWKV(nn.Module):
+class RestoreRWKV(Restorer):
     """The whole network, from image to image.
 
     A new network is the identity: its last convolution starts at zero.
@@ -209,11 +210,9 @@ class RestoreRWKV(nn.Module):
     Attributes
     ----------
     turns
-        Over how many quarter turns of the image the result is averaged, 1 to 4. The scans through an image run along
-        its axes, and what they make of it turned is another estimate of the same.
+        Over how many quarter turns of the image the result is averaged, 1 to 4: a self-ensemble. The scans through an
+        image run along its axes, and what they make of it turned is another estimate of the same.
     """
-
-    turns = 1
 
     def __init__(
         self,
@@ -266,8 +265,13 @@ class RestoreRWKV(nn.Module):
         """Build the light network, 1.16 million parameters when fused."""
         return cls(16, (1, 1, 2, 2), 1, context=context)
 
+    def kernel(self, device: torch.device) -> str:
+        """Name of the kernel of its attention; it says whether whole blocks are one call, which rounds otherwise."""
+        whole = device.type == "cpu" and fused_cpu.serves(self)
+        return f"{kernel_in_use(device).name}{', whole blocks' if whole else ''}"
+
     @property
-    def context(self) -> int:
+    def context(self) -> int:  # type: ignore[override]
         """Channels of context: 0, or `CONTEXT_CHANNELS`."""
         return 0 if self.context_embed is None else self.context_embed.in_channels
 
@@ -371,18 +375,6 @@ class RestoreRWKV(nn.Module):
             if isinstance(module, SpatialMix | ChannelMix) and isinstance(module.omni_shift, OmniShift):
                 module.omni_shift = module.omni_shift.folded()
         return self.requires_grad_(False).eval()
-
-
-def kernel_of(network: nn.Module, device: torch.device) -> str:
-    """Name of the kernel that computes a network's attention on a device; "no kernel" where it has no attention.
-
-    Whole blocks in one call of the kernel round otherwise than layer by layer, so the name says that, too.
-    """
-    if not any(isinstance(part, SpatialMix) for part in network.modules()):
-        return "no kernel"
-    name = kernel_in_use(device).name
-    whole = isinstance(network, RestoreRWKV) and device.type == "cpu" and fused_cpu.serves(network)
-    return f"{name}, whole blocks" if whole else name
 
 
 def _drawn(*size: int) -> nn.Parameter:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .restorer import Restorer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,7 +23,7 @@ _NORMAL = 1.4826
 _LEAST_NOISE = 1e-6
 
 
-class NonLocalMeans(nn.Module):
+class NonLocalMeans(Restorer):
     """The filter as a module that maps (B, 1, Y, X) to the same shape.
 
     Parameters
@@ -41,7 +43,7 @@ class NonLocalMeans(nn.Module):
             filtered = result
         return filtered
 
-    def stages(self, image: Tensor) -> Iterator[Tensor]:
+    def stages(self, image: Tensor, *, in_strips: bool = False) -> Iterator[Tensor]:
         """Filter as `forward` does, stopping after each row of the search window; the last of 14 values is the result.
 
         A caller can show progress, or stop, within one large image.

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..image_quality.contrast import contrast_kept, disc
-from ..progress import Progress
+from ..progress import Phase, Progress
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
 from ..scans.smoothing import box_mean
@@ -125,7 +125,7 @@ def contrast_map(
         for step in restore_slices(pair, network, plan):
             if isinstance(step, Restored):
                 restored.append(step.values)
-            yield Progress(2 * number + len(restored), total, "probing the slice")
+            yield Progress(Phase.MEASURING, 2 * number + len(restored), total)
         for (row, column), pattern in lattice.items():
             place = _SHIFTS * row + down, _SHIFTS * column + right
             kept[place] = contrast_kept(restored[0], restored[1], 2 * probe.contrast * pattern)

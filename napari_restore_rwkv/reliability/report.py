@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..metrics import score_slice
-from ..progress import Progress
+from ..progress import Phase, Progress
 from ..restoration.plan import region_of
 from ..scans.noise import slice_noise
 from ..scans.scan import AXES, same_geometry
@@ -170,5 +170,5 @@ def report_on(
         one, other = (np.asarray(s.voxels[region]).squeeze(axis) for s in (before, after))
         ideal = None if reference is None else np.asarray(reference.voxels[region]).squeeze(axis)
         slices.append(judge_slice(index, one, other, before.modality, ideal, window))
-        yield Progress(len(slices), len(chosen), f"slice {len(slices)} of {len(chosen)}")
+        yield Progress(Phase.MEASURING, len(slices), len(chosen))
     return Report(tuple(slices), AXES[axis], before.unit, window, provenance)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CheckpointError, DeviceError, ScanError
+from ..network.restorer import card_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ def check_voxels(voxels: Any, dimensions: int) -> None:
 
 def card_modality(network: nn.Module) -> str | None:
     """Return what the weights were made for, as far as their card says."""
-    return getattr(getattr(network, "card", None), "modality", None)
+    return card_of(network).modality
 
 
 def check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..network.model import NOISE_LEVEL_SCALE, UNKNOWN_NOISE, RestoreRWKV
+from ..network.model import NOISE_LEVEL_SCALE, UNKNOWN_NOISE
+from ..network.restorer import Restorer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def uses_context(network: nn.Module) -> bool:
     """Whether a network wants to see the neighbours of a slice, and to know its noise."""
-    return isinstance(network, RestoreRWKV) and network.context > 0
+    return isinstance(network, Restorer) and network.context > 0
 
 
 def network_input(one: Slice, network: nn.Module, intensity: IntensityRule, noise: float | None) -> np.ndarray:

@@ -7,6 +7,7 @@ the other.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +15,11 @@ import torch
 from ..errors import DeviceError
 from ..network.bi_wkv import kernel_in_use
 from ..network.model import RestoreRWKV
-from ..network.non_local_means import NonLocalMeans
+from ..network.restorer import stages_of
 from ..threads import let_idle_threads_sleep
-from .budget import bytes_per_slice, slices_at_once
-from .recorder import Recorder
-from .slots import Slot, Streams
+from .cuda_graph import CudaGraph
+from .memory_estimate import bytes_per_slice, slices_at_once
+from .staging_buffers import StagingBuffers, Streams
 from .tiles import in_tiles
 
 if TYPE_CHECKING:
@@ -32,6 +33,22 @@ if TYPE_CHECKING:
 
 # How the libraries below PyTorch say that memory is short; they have no error class for it.
 _SHORT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+
+
+class _Run:
+    """A pass of the network that is under way."""
+
+    def __init__(self, stages: Iterator[Tensor]) -> None:
+        self._stages = stages
+        self.result: Tensor
+
+    def advance(self) -> bool:
+        """Run the next part, whose result takes the place of the last; False once there are no more."""
+        try:
+            self.result = next(self._stages)
+        except StopIteration:
+            return False
+        return True
 
 
 class Executor:
@@ -69,16 +86,16 @@ class Executor:
         self.batch = 1
         self._network, self._machine, self._most, self._tile = network, machine, most, tile
         self._streams = Streams(machine)
-        self._free = [Slot(machine, self._streams) for _ in range(machine.in_flight)]
-        self._flying: deque[Slot | np.ndarray] = deque()
-        self._recorder = Recorder(machine, self._streams.compute)
+        self._free = [StagingBuffers(machine, self._streams) for _ in range(machine.in_flight)]
+        self._flying: deque[StagingBuffers | np.ndarray] = deque()
+        self._recorder = CudaGraph(machine, self._streams.compute)
         self._in_strips, self._collected, self._largest = False, 0, 0
         self._notes: list[str] = []
         if not (record and machine.can_record and isinstance(network, RestoreRWKV)):
             self._recorder.stop("not for this device and network")
         elif tile is not None:
             self._recorder.stop("slices in tiles are not recorded")
-        elif kernel_in_use(machine.device).name.startswith("portable"):
+        elif not kernel_in_use(machine.device).compiled:
             self._recorder.stop("the portable form of the operator waits for the GPU")
 
     def __enter__(self) -> Executor:
@@ -114,39 +131,45 @@ class Executor:
             If there is not enough memory for one image, even in strips of rows.
         """
         waiting = list(images)
+        run: _Run | None
         if not self._largest and (note := self._look_for_room(*waiting[0].shape[-2:])):
             yield note
         while waiting:
             some = waiting[: self.batch]
-            slot = self._free_slot()
+            buffers = self._free_buffers()
             try:
-                yield from self._fly(slot, some)
+                run = _Run(self._started(buffers.upload(some)))
+                while self._goes_on(run):
+                    yield ""
+                buffers.download(run.result)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 # Its traceback holds on to the very maps that were too large.
                 cause = error.with_traceback(None)
             else:
-                self._flying.append(slot)
+                self._flying.append(buffers)
                 self._largest = max(self._largest, len(some))
                 del waiting[: len(some)]
                 continue
-            # The failed batch may still be on its way, and its slot is used again at once.
+            finally:
+                run = None
+            # The failed batch may still be on its way, and its buffers are used again at once.
             self._machine.settle()
-            self._free.append(slot)
+            self._free.append(buffers)
             yield self._make_do(len(some), some[0].shape[-2:], cause)
 
     def collect(self) -> np.ndarray:
         """Wait for the oldest images under way; (B, Y, X), float32, in the order of `submit`, B as many as fitted."""
         oldest = self._flying.popleft()
-        result = self._landed(oldest) if isinstance(oldest, Slot) else oldest
+        result = self._landed(oldest) if isinstance(oldest, StagingBuffers) else oldest
         if not self._collected:
             self.batch = self._affordable(*result.shape[1:])
         self._collected += len(result)
         return result
 
     def report(self) -> dict[str, Any]:
-        """Tell how the work was done, as plain values."""
+        """Describe how the work was done, as plain values."""
         replays = {"replays": self._recorder.replays, "why_not": self._recorder.why_not}
         return {
             "slices_at_once": self._largest,
@@ -155,38 +178,30 @@ class Executor:
             **({"notes": list(self._notes)} if self._notes else {}),
         }
 
-    def _fly(self, slot: Slot, images: Sequence[np.ndarray]) -> Iterator[str]:
-        stages = self._stages(slot.upload(images))
-        while True:
-            try:
-                # Entered anew each time: between two steps the consumer's own code runs in this thread.
-                with torch.inference_mode(), self._machine.computing(self._streams.compute):
-                    result = next(stages)
-            except StopIteration:
-                break
-            yield ""
-        slot.download(result)
+    def _started(self, batch: Tensor) -> Iterator[Tensor]:
+        """Return what runs the network, its result last."""
+        with self._computing():
+            replayed = self._recorder.replay(batch, self._network)
+            if replayed is not None:
+                return iter([replayed])
+            return self._run(batch) if self._tile is None else in_tiles(batch, self._tile, self._run)
 
-    def _stages(self, batch: Tensor) -> Iterator[Tensor]:
-        """Run the network, yielding its result last."""
-        replayed = self._recorder.replay(batch, self._network)
-        if replayed is not None:
-            yield replayed
-        elif self._tile is not None:
-            yield from in_tiles(batch, self._tile, self._run)
-        else:
-            yield from self._run(batch)
+    def _goes_on(self, run: _Run) -> bool:
+        """Run the next part of the network; False once there are no more."""
+        # Entered for each part: between two of them the consumer's own code runs in this thread.
+        with self._computing():
+            return run.advance()
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.inference_mode(), self._machine.computing(self._streams.compute):
+            yield
 
     def _run(self, batch: Tensor) -> Iterator[Tensor]:
-        if isinstance(self._network, RestoreRWKV):
-            yield from self._network.stages(batch, in_strips=self._in_strips)
-        elif isinstance(self._network, NonLocalMeans):
-            yield from self._network.stages(batch)
-        else:
-            yield self._network(batch.to(next(self._network.parameters(), batch).dtype))
+        return stages_of(self._network, batch, in_strips=self._in_strips)
 
     def _bytes_per_slice(self, height: int, width: int, *, in_strips: bool = False) -> int:
-        """Estimate what one slice takes; 0 for a network that we know nothing of."""
+        """Estimate what one slice takes; 0 for a network of unknown make."""
         if not isinstance(self._network, RestoreRWKV):
             return 0
         sides = (height, width) if self._tile is None else self._tile.fitted(height, width)
@@ -243,16 +258,18 @@ class Executor:
         per_slice = max(self._machine.peak_memory(), self._bytes_per_slice(height, width))
         return slices_at_once(free, per_slice, height * width, self._most)
 
-    def _free_slot(self) -> Slot:
+    def _free_buffers(self) -> StagingBuffers:
         if not self._free:
-            # A batch that was halved has more parts than there are slots.
-            at, slot = next((at, slot) for at, slot in enumerate(self._flying) if isinstance(slot, Slot))
-            self._flying[at] = self._landed(slot)
+            # A batch that was halved has more parts than there are buffers.
+            at, buffers = next(
+                (at, buffers) for at, buffers in enumerate(self._flying) if isinstance(buffers, StagingBuffers)
+            )
+            self._flying[at] = self._landed(buffers)
         return self._free.pop()
 
-    def _landed(self, slot: Slot) -> np.ndarray:
-        result = slot.wait()
-        self._free.append(slot)
+    def _landed(self, buffers: StagingBuffers) -> np.ndarray:
+        result = buffers.wait()
+        self._free.append(buffers)
         return result
 
 

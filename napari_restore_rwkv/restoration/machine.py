@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# The heap, told to keep what is freed, grows beyond what is in use at a time: by half at 2048 x 2048, less below.
+# The heap, which keeps what is freed, grows beyond what is in use at a time: by half at 2048 x 2048, less below.
 _HEAP = 1.5
 # Streams of jobs that are over, for the next ones: cuBLAS keeps a work space for every stream that it has ever run on.
 _idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)

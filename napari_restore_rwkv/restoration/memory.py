@@ -1,4 +1,4 @@
-"""Reusing large buffers between the layers of the network, instead of fetching each from the system anew."""
+"""Reusing large buffers between the layers of the network, instead of fetching each from the system again."""
 
 from __future__ import annotations
 

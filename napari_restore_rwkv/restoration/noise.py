@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..network.checkpoint import OWN_ERROR
+from ..network.restorer import card_of
 from ..scans.noise import estimate_noise, slice_noise
 from .context import uses_context
 
@@ -63,8 +64,7 @@ def share_to_remove(network: nn.Module, noise: float | None) -> float:
 
 def own_error(network: nn.Module) -> float:
     """Return how far a network is off where there is no noise, in the unit of the scan; 0 if its card does not say."""
-    details = getattr(getattr(network, "card", None), "details", {})
-    return float(details.get(OWN_ERROR, 0.0))
+    return float(card_of(network).details.get(OWN_ERROR, 0.0))
 
 
 def limited_removal(image: np.ndarray, restored: np.ndarray, noise: float, modality: str | None) -> np.ndarray:

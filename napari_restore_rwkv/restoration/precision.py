@@ -82,13 +82,13 @@ def _float32_settings() -> list[tuple[Any, str]]:
         # The older name has to agree, or whoever reads it meanwhile gets an error.
         _ = cudnn.allow_tf32
     except RuntimeError:
-        # So it is already: somebody has told apart what it holds together.
+        # They differ already: other code has set one of the places that it stands for.
         return places
     return [(cudnn, "allow_tf32"), *places]
 
 
 def deviation(restored: np.ndarray, exact: np.ndarray, unit: str) -> dict[str, Any]:
-    """Tell how far a result of fewer digits is from the one in float32.
+    """Measure how far a result of fewer digits is from the one in float32.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..network.model import kernel_of
+from ..network.restorer import card_of, device_of, kernel_of
 from ..scans.scan import AXES
 
 if TYPE_CHECKING:
@@ -57,14 +57,13 @@ def provenance(
     **execution
         How the work was done: precision, batches.
     """
-    card = getattr(network, "card", None)
-    device = next(network.parameters(), torch.empty(0)).device
+    card, device = card_of(network), device_of(network)
     return {
         "software": f"napari-restore-rwkv {version('napari-restore-rwkv')}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": getattr(card, "task", ""),
-        "weights": getattr(card, "title", ""),
-        "weights_sha256": getattr(card, "weights_sha256", ""),
+        "task": card.task,
+        "weights": card.title,
+        "weights_sha256": card.weights_sha256,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "device": str(device),
         "kernel": kernel_of(network, device),

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..errors import ScanError
 from ..network.checkpoint import KEEPS_MEASURED
-from ..progress import Progress, finish
+from ..progress import Phase, Progress, Run, finish
 from ..scans.intensity import choose_intensity
 from ..scans.slice_axis import choose_slice_axis
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
-from .consistency import keeps_measured
 from .context import network_input, uses_context
+from .data_consistency import keeps_measured
 from .noise import known_noise
 from .output import as_dtype, new_output
 from .plan import region_of, slice_shape
@@ -90,7 +90,7 @@ def restore_slice(
     return result_of(values, image, network, plan)
 
 
-def restore(
+def iter_restore(
     scan: Scan,
     network: nn.Module,
     *,
@@ -185,24 +185,21 @@ def restore(
     source = ScanSource(scan, along, remaining, displayed=first or 0, neighbours=uses_context(network))
     plan = Plan(intensity, noise, precision, batch, tile, strength, scan.modality)
     digest, done, total = InputDigest(), 0, len(remaining)
-    steps = restore_slices(source, network, plan)
+    steps = Run(restore_slices(source, network, plan))
     with contextlib.closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                how = end.value
-                break
+        for step in steps:
             if isinstance(step, Working):
-                progress = Progress(done, total, step.note or f"slice {done + 1} of {total}")
+                progress = Progress(step.phase, done, total, detail=step.note)
             else:
                 digest.add(step.index, step.image)
                 region = region_of(scan, along, step.index)
                 output[region] = np.expand_dims(as_dtype(step.values, step.image, output.dtype), along)
                 done += 1
-                progress = Progress(done, total, f"slice {done} of {total}", region)
+                progress = Progress(Phase.RESTORING, done, total, region)
             sent = yield progress
             source.displayed = source.displayed if sent is None else sent
     mode = {**told_mode(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
-    record = provenance(network, intensity, chosen_axis, total, digest, noise=noise, strength=strength, **mode, **how)
+    record = provenance(
+        network, intensity, chosen_axis, total, digest, noise=noise, strength=strength, **mode, **steps.result
+    )
     return scan.with_voxels(output, metadata={**scan.metadata, "restoration": record})

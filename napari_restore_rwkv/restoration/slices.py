@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..errors import DeviceError, ScanError
+from ..network.restorer import device_of
+from ..progress import Phase
 from .checks import check_finite
-from .consistency import in_units
 from .context import network_input
+from .data_consistency import in_units
 from .executor import Executor
 from .machine import machine_for
 from .memory import reused_buffers
@@ -88,8 +89,9 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A step inside a slice, or inside a batch of them; `note` says what is unusual about it, if anything."""
+    """A step inside a slice, or inside a batch of them; `note` says how less memory is used, where it is."""
 
+    phase: Phase = Phase.RESTORING
     note: str = ""
 
 
@@ -113,7 +115,7 @@ def restore_slices(
                 taken = source.take(executor.batch)
                 under_way.extend(taken)
                 for note in executor.submit([network_input(one, network, plan.intensity, plan.noise) for one in taken]):
-                    yield Working(note)
+                    yield Working(Phase.SHORT_OF_MEMORY if note else Phase.RESTORING, note)
                 continue
             for values in executor.collect():
                 check_finite(values, plan.precision)
@@ -122,7 +124,7 @@ def restore_slices(
                 yield Restored(one.index, one.image, restored)
             if plan.precision != EXACT and not error:
                 for found in _errors(one, restored, network, plan):
-                    yield Working("comparing with float32")
+                    yield Working(Phase.COMPARING_PRECISION)
                     error = {"slice": one.index, **found}
         execution = executor.report()
     return {"precision": plan.precision, **({"precision_error": error} if error else {}), "execution": execution}
@@ -142,8 +144,7 @@ def result_of(values: np.ndarray, image: np.ndarray, network: nn.Module, plan: P
 
 def executor_for(network: nn.Module, plan: Plan) -> Executor:
     """Return what runs a network on the device that it is on."""
-    device = next(network.parameters(), torch.empty(0)).device
-    return Executor(converted(network, plan.precision), machine_for(device), plan.batch, tile=plan.tile)
+    return Executor(converted(network, plan.precision), machine_for(device_of(network)), plan.batch, tile=plan.tile)
 
 
 def _errors(one: Slice, restored: np.ndarray, network: nn.Module, plan: Plan) -> Iterator[dict[str, Any]]:

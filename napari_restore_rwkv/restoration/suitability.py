@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..network.checkpoint import Card
+    from ..network.restorer import Card
     from ..scans.noise import Noise
 
 # In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of `scans.noise.Noise`

@@ -15,7 +15,7 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from ..errors import OutputError
-from ..progress import Progress
+from ..progress import Phase, Progress
 from .dicom import kind_and_factor, scan_of_series
 from .dicom_derived import Derivation, derived_slice
 from .dicom_series import series_of
@@ -98,7 +98,7 @@ def write_derived_series(
                 if pydicom.dcmread(file).PixelData != tags.PixelData:
                     raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
                 sync_file(file)
-                yield Progress(index + 1, len(stack), f"writing slice {index + 1} of {len(stack)}")
+                yield Progress(Phase.WRITING, index + 1, len(stack))
             if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
                 raise OutputError(f"{folder.name} cannot be written: the slices came out in another place; try again.")
             sync_folder(made)
@@ -170,7 +170,7 @@ def _ways(scan: Scan, stack: Sequence[SeriesImage], factor: float) -> Generator[
                 f"Slice {index} holds values that are not numbers, and DICOM slices cannot: export to NIfTI or MHA."
             )
         ranges.append((float(values.min()) / factor, float(values.max()) / factor))
-        yield Progress(0, len(stack), f"looking at slice {index + 1} of {len(stack)}")
+        yield Progress(Phase.EXAMINING, 0, len(stack))
     if not pet:
         ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))] * len(ranges)
     return [stored_as(low, high, whole=whole, from_zero=pet) for low, high in ranges]

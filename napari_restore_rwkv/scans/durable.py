@@ -105,10 +105,11 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def told_in_words(name: str, resume: str) -> Iterator[None]:
-    """Turn what the system says about writing into an OutputError; `resume` says how the work goes on later.
+def worded_errors(name: str, then: str = "") -> Iterator[None]:
+    """Turn what the system says about writing into an OutputError.
 
-    A folder of the output that is a link to somewhere else is refused in words, too.
+    `then` says how the work goes on once there is space; without it, the job is resumed. A folder of the output that is
+    a link to somewhere else is refused in words, too.
     """
     try:
         yield
@@ -117,10 +118,12 @@ def told_in_words(name: str, resume: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             cause = "no space is left on the disk"
-            remedy = f"free some space, then {resume}"
+            remedy = "free some space"
         else:
             cause = (error.strerror or str(error)).lower()
-            remedy = f"put that right, then {resume}"
+            remedy = "put that right"
         raise OutputError(
-            f"{name} cannot be written any further: {cause}. What is finished is kept; {remedy}."
+            f"{name} cannot be written any further: {cause}. What is finished is kept",
+            f"{remedy}, then {then}" if then else remedy,
+            resumable=not then,
         ) from error

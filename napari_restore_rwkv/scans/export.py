@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ..errors import OutputError, ScanError
-from ..progress import Progress
+from ..progress import Phase, Progress
 from .durable import put_in_place, sync_file
 from .lazy import LARGE_BYTES
 from .nifti import nifti_header
@@ -73,7 +73,7 @@ def export_scan(
                 stream.write(header)
                 for slices in slabs_of(scan):
                     stream.write(np.ascontiguousarray(scan.voxels[slices.start : slices.stop]).tobytes())
-                    yield Progress(slices.stop, 2 * scan.shape[0], f"writing slice {slices.stop} of {scan.shape[0]}")
+                    yield Progress(Phase.WRITING, slices.stop, 2 * scan.shape[0])
             with closing(_compared(scan, folder / path.name, folder)) as steps:
                 yield from steps
             sync_file(folder / path.name)
@@ -147,7 +147,7 @@ def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None,
             part = slice(slices.start, slices.stop)
             if np.asarray(scan.voxels[part]).tobytes() != np.asarray(written.voxels[part]).tobytes():
                 raise incomplete
-            yield Progress(scan.shape[0] + slices.stop, 2 * scan.shape[0], f"checking slice {slices.stop}")
+            yield Progress(Phase.READING_BACK, scan.shape[0] + slices.stop, 2 * scan.shape[0])
     except ScanError as error:
         raise incomplete from error
     same = (

@@ -49,6 +49,11 @@ class IntensityRule:
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"The window must have finite ends with low < high, got [{self.low}, {self.high}].")
 
+    @property
+    def modality(self) -> str | None:
+        """What such values are: "CT", "MR" or "PET"; None where that is not known."""
+        return next((known for known in ("CT", "MR", "PET") if self.name.startswith(f"{known.lower()}-")), None)
+
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """Map values in the unit of the scan to the network's range.
 

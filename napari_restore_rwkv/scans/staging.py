@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import OutputError
-from ..progress import Progress
+from ..progress import Phase, Progress
 from . import integrity
 from .lazy import LazyVoxels
 from .nifti import NiftiHeader, nifti_header
@@ -74,7 +74,7 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
             write_slab(target, slabs, slab, value(values))
         except OSError as error:
             raise _no_room(path, layout.nbytes, place) from error
-        yield Progress(slices.stop, size, f"unpacking {path.name}: slice {slices.stop} of {size}")
+        yield Progress(Phase.UNPACKING, slices.stop, size, detail=path.name)
     staged = read_zarr(target).voxels
     voxels = LazyVoxels(scan.shape, staged.dtype, staged.__getitem__, source=path)
     voxels.keep = keep

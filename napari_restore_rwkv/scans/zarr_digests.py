@@ -1,4 +1,4 @@
-"""The digests that a result of ours keeps of its own chunks, one line a unit, in ``job/done*.jsonl``."""
+"""The digests that a result of ours keeps of its own chunks, one line a slab, in ``job/done*.jsonl``."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
-from ..progress import Progress
+from ..progress import Phase, Progress
 from ..tasks import TASKS
 from ..threads import each_on_one_thread, let_idle_threads_sleep
 from .ct import QUARTER_DOSE_NOISE_HU, low_dose
@@ -80,12 +80,12 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
         return _worse(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
 
     slices = scan.shape[0]
-    yield Progress(0, slices, f"slice 1 of {slices}")
+    yield Progress(Phase.SIMULATING, 0, slices)
     with closing(each_on_one_thread(worse, _finite_slices(scan), slices)) as results:
         for z, values in enumerate(results):
             output[z] = _as_type(values, output.dtype)
             region = (slice(z, z + 1), slice(0, scan.shape[1]), slice(0, scan.shape[2]))
-            yield Progress(z + 1, slices, f"slice {z + 1} of {slices}", region)
+            yield Progress(Phase.SIMULATING, z + 1, slices, region)
     record: dict[str, Any] = {"task": task, "strength": chosen, "meaning": STRENGTHS[task].meaning, "seed": seed}
     return scan.with_voxels(output, metadata={**scan.metadata, "simulation": record})
 

@@ -8,7 +8,7 @@ each other and of the restored slice r:
 
 The first term has no noise floor, but is too low by the squared change of anatomy between neighbours, and by noise that
 slices share; the others, which are the same before and after, make up for it. It is an estimate: where the scan's own
-noise is shared by its slices, gains in dB are told too large (1.6 for 0.4 in benchmarks/fine_tune.json).
+noise is shared by its slices, gains in dB come out too large (1.6 for 0.4 in benchmarks/fine_tune.json).
 SSIM is then that to the mean of the neighbours.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ..metrics import score_slice, ssim
-from ..restoration.consistency import in_units
+from ..restoration.data_consistency import in_units
 from ..scans.smoothing import box_mean
 from .png import grey_png
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .examples import HeldOut
+    from .crop_sampler import HeldOut
 
 LEAST_GAIN_DB = 0.1
 CT_WINDOW_HU = (-160.0, 240.0)
-# An error of a 40th of the noise variance is never told from none: (t1 - t2)^2 has twice that variance.
+# An error of a 40th of the noise variance cannot be told from none: (t1 - t2)^2 has twice that variance.
 _NOISE_SHARE = 80
 # Bar between the images of the picture, and the largest side of one of them.
 _BAR, _LARGEST_SIDE = 4, 512

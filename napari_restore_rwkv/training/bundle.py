@@ -27,7 +27,8 @@ from ..network.bundles import (
     digest,
     read_bundle,
 )
-from ..network.checkpoint import Card, card_from
+from ..network.checkpoint import card_from
+from ..network.restorer import Card
 from ..scans.durable import PARTIAL, put_in_place, sync_file
 from ..untrusted import json_object
 from ..user_folder import user_data_folder
@@ -135,7 +136,7 @@ def copy_bundle(source: Path, target: Path) -> Path:
     Raises
     ------
     CheckpointError
-        If it is no bundle, is damaged or was changed.
+        If it is not a bundle, is damaged or was changed.
     OutputError
         If there is such a file already, or it cannot be written.
     """
@@ -178,4 +179,4 @@ def _look_at(path: Path) -> Bundle:
     except CheckpointError as error:
         return Bundle(path, Card(title=path.stem), str(error))
     except (KeyError, ValueError):
-        return Bundle(path, Card(title=path.stem), f"{path.name} has no card that can be read; get it anew.")
+        return Bundle(path, Card(title=path.stem), f"{path.name} has no card that can be read; get it again.")

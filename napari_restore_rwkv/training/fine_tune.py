@@ -17,14 +17,14 @@ import torch
 from ..device import choose_device
 from ..errors import DeviceError, ScanError
 from ..network.bundles import merged
-from ..network.checkpoint import Card, for_inference, load_checkpoint
-from ..restoration.consistency import keeps_measured
+from ..network.checkpoint import for_inference, load_checkpoint
+from ..restoration.data_consistency import keeps_measured
 from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
 from .adapters import adapters_in, add_adapters, without_adapters
+from .crop_sampler import CropSampler, loss_of
 from .crops import CROPS
-from .examples import Examples, loss_of
 from .material import check_material
 from .memory import available_memory, crops_that_fit
 from .options import STOP, FineTuneOptions, FineTuneStep, Preview
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..network.model import RestoreRWKV
-    from .examples import HeldOut
+    from ..network.restorer import Card
+    from .crop_sampler import HeldOut
     from .material import Checked, Material
     from .train import TrainingStep
 
@@ -97,8 +98,7 @@ def fine_tune(
     """
     options = options or FineTuneOptions()
     plain = load_checkpoint(weights, fused=False).eval()
-    card: Card = plain.card  # type: ignore[assignment]
-    card = replace(card, task=card.task or options.task)
+    card = replace(plain.card, task=plain.card.task or options.task)
     card = replace(card, modality=card.modality or (TASKS[card.task].modality if card.task else None))
     checked = check_material(material, card.modality, axis=options.axis, force=options.force)
     _check_task(card.task, checked)
@@ -118,7 +118,7 @@ class _Run:
         self.old = {name: value.clone() for name, value in plain.state_dict().items()}
         self.record = Record()
         self.start: Score | None = None
-        self.examples: Examples | None = None
+        self.examples: CropSampler | None = None
         self.trainer: Trainer | None = None
         self.wanted: int | None = None
         self.stopped = False
@@ -134,7 +134,7 @@ class _Run:
         crops = work.crops if work and work.crops else self._crops(network)
         if work and not work.crops:
             work.begin(crops)
-        examples = self.examples = Examples(
+        examples = self.examples = CropSampler(
             self.checked,
             self.card.task,
             seed=self.options.seed,

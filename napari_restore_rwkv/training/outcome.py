@@ -16,12 +16,12 @@ from ..network.bundles import digest
 from ..network.checkpoint import (
     KEEPS_MEASURED,
     TURNS,
-    Card,
     earlier_checkpoints,
     for_inference,
     load_checkpoint,
     shipped_checkpoints,
 )
+from ..network.restorer import Card
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle

@@ -1,6 +1,6 @@
 """Fine-tuning in a process of its own: a viewer stays smooth, gets GPU memory back, and outlives a crash of it.
 
-Both sides talk in lines of JSON over pipes. The process is told, one a line, ``{"do": "pause"}``, ``"resume"``,
+Both sides talk in lines of JSON over pipes. The process is sent, one a line, ``{"do": "pause"}``, ``"resume"``,
 ``"stop"`` (keep the best), or ``{"do": "preview", "index": 7}``, and says
 
     {"kind": "progress", "step", "total", "what", "loss", "learning_rate", "psnr", "ssim", "start_psnr", "start_ssim",
@@ -94,7 +94,7 @@ class FineTuneProcess:
             yield last
         code = process.wait()
         for pipe in (process.stdin, process.stdout):
-            # What could not be told any more is told to nobody.
+            # Nobody listens any more.
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()

@@ -13,6 +13,8 @@ from napari_restore_rwkv.network.bi_wkv_reference import bi_wkv_reference, re_wk
 
 from .emulated import ORDERS, SOURCE, EmulatedKernels, WatchedKernels
 
+pytestmark = pytest.mark.slow
+
 BARRIERS = [
     f"{path.name}:{number}"
     for path in sorted(SOURCE.parent.glob("bi_wkv_cuda*"))

@@ -214,7 +214,7 @@ def ledger(folder):
         np.random.default_rng(1).integers(-1000, 1500, (4, 16, 16), dtype=np.int16), (5.0, 0.8, 0.8), modality="CT"
     )
     path = folder / "result.ome.zarr"
-    finish(restore_to_zarr(scan, network, path, slices_per_unit=2))
+    finish(restore_to_zarr(scan, network, path, slices_per_slab=2))
     targets = [
         path / "job" / "job.json",
         path / "job" / "done.jsonl",
@@ -225,7 +225,7 @@ def ledger(folder):
 
 
 def toml(folder):
-    from napari_restore_rwkv.parser import EXAMPLE
+    from napari_restore_rwkv.commands.parser import EXAMPLE
 
     text = EXAMPLE.split("\n\n", 1)[1].replace("\n  # ", "\n  ")
     path = folder / "a.toml"
@@ -303,10 +303,10 @@ def _read_ledger(path, thorough):
 
 
 def _read_toml(path, thorough):
-    from napari_restore_rwkv import finetune_command
+    from napari_restore_rwkv.commands import finetune
 
-    config = finetune_command._read(path)
-    finetune_command._options(config, "cpu")
+    config = finetune._read(path)
+    finetune._options(config, "cpu")
     return ""
 
 

@@ -6,6 +6,8 @@ from . import watch
 from .families import FAMILIES
 from .watch import FAULTS, run, tally
 
+pytestmark = pytest.mark.slow
+
 # Enough to see that a family is read at all, and few enough for every run of the suite.
 COUNT = 30
 

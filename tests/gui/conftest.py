@@ -19,7 +19,7 @@ from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.fine_tune import panel as fine_tune_panel
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore import steps as steps_module
-from napari_restore_rwkv.progress import Progress
+from napari_restore_rwkv.progress import Phase, Progress
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
@@ -81,7 +81,7 @@ class PlainRestoration:
         try:
             while todo:
                 while done and not self.hold.wait(self.LISTEN_EVERY_S):
-                    self.shown.append((yield Progress(done, total, "waiting")))
+                    self.shown.append((yield Progress(Phase.RESTORING, done, total)))
                 if self.error is not None and done:
                     raise self.error
                 if self.shown and self.shown[-1] in todo:
@@ -96,7 +96,7 @@ class PlainRestoration:
                 result.target[region] = np.asarray(scan.voxels[region], np.float32) - CHANGE
                 self.order.append(index)
                 done += 1
-                self.shown.append((yield Progress(done, total, f"slice {done} of {total}", region)))
+                self.shown.append((yield Progress(Phase.RESTORING, done, total, region)))
             return scan.with_voxels(result.target, metadata={"restoration": {"kernel": "none", "version": "test"}})
         finally:
             self.closed.set()

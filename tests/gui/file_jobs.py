@@ -1,4 +1,4 @@
-"""What the tests of restorations into files share: a scan of several units, and a job that can be held."""
+"""What the tests of restorations into files share: a scan of several slabs, and a job that can be held."""
 
 import threading
 
@@ -8,7 +8,7 @@ from napari_restore_rwkv.gui.layers import RECORD, scan_to_layer
 from napari_restore_rwkv.gui.restore import steps
 from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
-from napari_restore_rwkv.progress import Progress, finish
+from napari_restore_rwkv.progress import Phase, Progress, finish
 from napari_restore_rwkv.scans.scan import Scan
 
 SLICES = 40
@@ -17,7 +17,7 @@ LISTEN_EVERY_S = 0.02
 
 
 def chest(slices=SLICES):
-    """A CT scan of ten units."""
+    """A CT scan of ten slabs."""
     rng = np.random.default_rng(3)
     voxels = rng.integers(-200, 300, (slices, 16, 18), dtype=np.int16)
     return Scan(voxels, (2.0, 0.9, 0.9), (-10.0, -20.0, 30.0), modality="CT", unit="HU")
@@ -31,9 +31,9 @@ def chest_layer(scan=None, path=None, name="chest"):
 
 
 def undisturbed(path, weights, scan=None):
-    """Restore the scan into a folder without a panel, in units of the same size; return its voxels."""
+    """Restore the scan into a folder without a panel, in slabs of the same size; return its voxels."""
     scan = chest() if scan is None else scan
-    job = restore_to_zarr(scan, load_checkpoint(weights), path, slices_per_unit=steps.SLICES_PER_UNIT)
+    job = restore_to_zarr(scan, load_checkpoint(weights), path, slices_per_slab=steps.SLICES_PER_SLAB)
     return np.asarray(finish(job).voxels)
 
 
@@ -84,7 +84,7 @@ class Gate:
         try:
             progress, sent = next(inner), None
             while True:
-                if progress.region is not None and not progress.what.startswith("unit "):
+                if progress.region is not None and progress.phase is not Phase.SAVED:
                     self.order.append(progress.region[job.layout.axis].start)
                 sent = yield progress
                 while not self._is_open():
@@ -92,7 +92,7 @@ class Gate:
                     with self._opened:
                         self._opened.wait_for(self._is_open, LISTEN_EVERY_S)
                     # The job listens to Cancel, and hears where the person looks by now.
-                    sent = yield Progress(progress.done, progress.total, "waiting")
+                    sent = yield Progress(Phase.RESTORING, progress.done, progress.total)
                 self.shown.append(sent)
                 progress = inner.send(sent)
         except StopIteration as stop:

@@ -147,7 +147,7 @@ def test_a_b_of_the_persons_own_is_left_alone(viewer, ct_panel, run_to_the_end):
     assert own in viewer.keymap.values()
 
 
-def test_deleting_the_result_gives_the_own_view_back_once_napari_has_taken_the_layer_apart(viewer, compared, qtbot):
+def test_deleting_the_result_gives_the_own_view_back(viewer, compared, qtbot):
     viewer.layers.remove(RESTORED)
     assert viewer.canvas.grid.enabled, "drawing what is taken apart would crash"
     qtbot.waitUntil(lambda: not viewer.canvas.grid.enabled)

@@ -134,9 +134,7 @@ def test_menu_entries_need_a_window():
         contributions.restore_selected_layer()
 
 
-def test_a_layer_that_is_read_slice_by_slice_is_written_without_being_read_as_a_whole(
-    plugin, ct_scan, tmp_path, monkeypatch
-):
+def test_a_lazy_layer_is_written_without_being_read_as_a_whole(plugin, ct_scan, tmp_path, monkeypatch):
     monkeypatch.setitem(export_scan.__kwdefaults__, "large", 100)
     monkeypatch.setattr("napari_restore_rwkv.scans.export._SLICES", 2)
     read = []

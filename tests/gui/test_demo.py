@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from napari_restore_rwkv.scans.files import read_scan, write_scan
+
+pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).parents[2] / "scripts" / "demo.py"
 SLOW_START = 200  # seconds; napari and torch take a while on a busy machine

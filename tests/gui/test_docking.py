@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui import panels as panels_module
 from napari_restore_rwkv.gui.docking import DOCK_NAME
 from napari_restore_rwkv.gui.fine_tune.panel import FineTunePanel
 from napari_restore_rwkv.gui.restore import panel as restore_panel
@@ -64,9 +65,9 @@ def test_a_command_opens_the_panel_under_the_name_that_the_menu_looks_for(ct_vie
 def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tmp_path):
     panel = open_by_script(ct_viewer)
     qtbot.waitUntil(lambda: panel.form.is_known)
-    contributions.use_weights(tmp_path / "own.safetensors", "ct-denoise", ct_viewer.layers[CT])
+    panels_module.use_weights(tmp_path / "own.safetensors", "ct-denoise", ct_viewer.layers[CT])
     assert panel.form.models.entry.weights == tmp_path / "own.safetensors"
-    contributions.back_to_proposed_weights()
+    panels_module.back_to_proposed_weights()
     assert panel.form.models.entry.weights == "ct-denoise"
     assert panels(ct_viewer) == [panel]
 

@@ -17,6 +17,8 @@ from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
+pytestmark = pytest.mark.slow
+
 RESTORED, DIFFERENCE = "CT abdomen [restored]", "CT abdomen [restored - input]"
 
 

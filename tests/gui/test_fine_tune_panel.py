@@ -152,9 +152,7 @@ def test_noise_that_neighbouring_slices_share_is_refused_for_a_noisy_scan_alone(
     assert panel.warnings.text().startswith("The noise of neighbouring slices is correlated (")
 
 
-def test_the_simulated_degradation_is_shown_beside_the_scan_and_follows_slice_and_strength(
-    viewer, pair_layers, make_fine_tune_panel, qtbot
-):
+def test_the_shown_degradation_follows_slice_and_strength(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     viewer.dims.set_current_step(0, 5)
     learn_from(panel, "reference")

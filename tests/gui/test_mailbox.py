@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, QTimer
 from napari_restore_rwkv.gui.mailbox import Mailbox, News, collect_all, collect_news
 from napari_restore_rwkv.gui.restore.pace import Pace
 from napari_restore_rwkv.gui.worker import StepsWorker
-from napari_restore_rwkv.progress import Progress
+from napari_restore_rwkv.progress import Phase, Progress
 
 MANY, SLICES = 50_000, 20
 
@@ -21,11 +21,11 @@ def region(index):
 def flood(count):
     """Steps as fast as Python makes them."""
     for step in range(count):
-        yield Progress(step, count, f"step {step}", region(step % SLICES))
+        yield Progress(Phase.RESTORING, step, count, region(step % SLICES))
     return "done"
 
 
-def test_however_much_is_put_in_one_event_is_on_its_way_and_the_newest_is_handed_out(qtbot):
+def test_one_event_is_on_its_way_at_most_and_the_newest_item_is_handed_out(qtbot):
     mailbox, contents, on_their_way = Mailbox(collect_news), [], []
     mailbox.opened.connect(contents.append)
     mailbox._filled.connect(lambda: on_their_way.append(True), Qt.ConnectionType.DirectConnection)
@@ -41,7 +41,7 @@ def test_however_much_is_put_in_one_event_is_on_its_way_and_the_newest_is_handed
 
 
 def test_news_take_no_more_memory_than_the_scan_has_slices():
-    news = News(Progress(0, 1, "first"))
+    news = News(Progress(Phase.RESTORING, 0, 1))
     for step in flood(MANY):
         news.add(step)
     assert len(news.regions) == SLICES
@@ -66,7 +66,7 @@ def test_the_event_loop_is_free_while_a_producer_floods_it(qtbot):
         for step in itertools.count():
             if enough.is_set():
                 return
-            yield Progress(0, 1, f"step {step}", region(step % SLICES))
+            yield Progress(Phase.RESTORING, 0, 1, region(step % SLICES))
 
     def have_a_turn():
         turns.append(True)

@@ -17,7 +17,7 @@ def test_weights_come_before_the_filter_where_they_earned_it(models):
     assert "Experimental" not in weights.card
 
 
-def test_the_filter_comes_first_where_weights_fall_short_and_the_card_says_by_how_much(models):
+def test_the_filter_comes_first_where_weights_fall_short(models):
     classical, weights = models["mri-sr"]
     assert (classical.learned, weights.learned) == (False, True)
     assert weights.title.startswith("light, experimental, 20")

@@ -201,7 +201,7 @@ def test_this_slice_can_be_restored_in_the_midst_of_a_cancelled_job(viewer, pane
     assert finish(verify(output)).sound
 
 
-def test_when_all_is_saved_restore_says_so_and_another_file_is_proposed_for_other_choices(panel, output, qtbot):
+def test_when_all_is_saved_restore_says_so_and_proposes_another_file(panel, output, qtbot):
     start(panel, output)
     wait_until_over(qtbot, panel)
     assert panel.form.save.path not in (None, output)

@@ -15,8 +15,10 @@ from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.lock import coordinating
 from napari_restore_rwkv.network.checkpoint import save_checkpoint
-from napari_restore_rwkv.progress import Progress, finish
+from napari_restore_rwkv.progress import Phase, Progress, finish
 from napari_restore_rwkv.scans.files import write_scan
+
+pytestmark = pytest.mark.slow
 
 OFFER = "Unfinished: chest restored.ome.zarr, 16 of 40 slices"
 
@@ -99,7 +101,7 @@ def test_a_killed_job_is_offered_and_finished_bit_by_bit_as_an_undisturbed_one(
     qtbot.waitUntil(lambda: panel.unfinished.isHidden())
 
 
-def test_a_cancelled_job_is_offered_at_the_next_start_and_takes_the_scan_that_is_open(
+def test_a_cancelled_job_is_offered_again_and_takes_the_scan_that_is_open(
     viewer, make_file_panel, cancelled, scan_path, qtbot, gate
 ):
     viewer.add_layer(Layer.create(*chest_layer(path=scan_path)))
@@ -239,7 +241,7 @@ def test_the_opening_of_a_scan_can_be_cancelled(viewer, panel, cancelled, qtbot,
     def slowly(path, **more):
         while True:
             going.set()
-            yield Progress(3, 10, "unpacking chest.mha: slice 3 of 10")
+            yield Progress(Phase.UNPACKING, 3, 10, detail="chest.mha")
 
     monkeypatch.setattr("napari_restore_rwkv.scans.opening.opening", slowly)
     panel.unfinished.look()

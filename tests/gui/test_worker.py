@@ -8,7 +8,7 @@ import time
 import pytest
 
 from napari_restore_rwkv.gui.worker import NICER_BY, StepsWorker
-from napari_restore_rwkv.progress import Progress
+from napari_restore_rwkv.progress import Phase, Progress
 
 
 def listen(worker):
@@ -24,7 +24,7 @@ def listen(worker):
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("odd"), MemoryError("full")])
 def test_every_error_is_reported_and_the_worker_ends(qtbot, error):
     def steps():
-        yield Progress(0, 1, "first")
+        yield Progress(Phase.RESTORING, 0, 1)
         raise error
 
     worker = StepsWorker(steps())
@@ -38,8 +38,8 @@ def test_every_error_is_reported_and_the_worker_ends(qtbot, error):
 
 def test_progress_and_value_come_through(qtbot):
     def steps():
-        yield Progress(0, 2, "first")
-        yield Progress(1, 2, "second")
+        yield Progress(Phase.RESTORING, 0, 2)
+        yield Progress(Phase.RESTORING, 1, 2)
         return "restored"
 
     worker = StepsWorker(steps())
@@ -52,8 +52,8 @@ def test_progress_and_value_come_through(qtbot):
 
 def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot):
     def steps():
-        yield Progress(0, 2, "first")
-        yield Progress(1, 2, "second")
+        yield Progress(Phase.RESTORING, 0, 2)
+        yield Progress(Phase.RESTORING, 1, 2)
 
     first, second = (StepsWorker(steps(), in_turn=True) for _ in range(2))
     heard, also_heard = listen(first), listen(second)
@@ -75,7 +75,7 @@ def test_the_work_has_a_lower_priority_and_the_window_keeps_its_own(qtbot):
 
     def steps():
         priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        yield Progress(0, 1, "first")
+        yield Progress(Phase.RESTORING, 0, 1)
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     worker = StepsWorker(steps())
@@ -93,7 +93,7 @@ def test_cancel_closes_the_generator_within_a_step(qtbot):
         try:
             while True:
                 time.sleep(0.01)
-                yield Progress(0, 1, "on and on")
+                yield Progress(Phase.RESTORING, 0, 1)
         finally:
             closed.set()
 
@@ -112,7 +112,7 @@ def test_the_displayed_slice_is_sent(qtbot):
 
     def steps():
         for _ in range(200):
-            sent.append((yield Progress(0, 1, "listening")))
+            sent.append((yield Progress(Phase.RESTORING, 0, 1)))
             time.sleep(0.002)
 
     worker = StepsWorker(steps())

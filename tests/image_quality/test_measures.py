@@ -141,7 +141,7 @@ def test_the_observer_agrees_with_theory_on_white_noise(strength, internal_noise
 
 
 @pytest.mark.parametrize("channels", [laguerre_gauss(33, 12.0), gabor(33)], ids=["Laguerre-Gauss", "Gabor"])
-def test_an_observer_guesses_where_there_is_nothing_and_is_certain_of_what_is_strong(channels, rng):
+def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channels, rng):
     present, absent = rng.normal(size=(2, 400, 33, 33))
     guessed = detectability(present, absent, channels)
     assert guessed.low <= 0.5 <= guessed.high

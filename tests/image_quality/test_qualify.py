@@ -4,20 +4,21 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from napari_restore_rwkv.errors import CheckpointError, ScanError
 from napari_restore_rwkv.image_quality import ct, ct_phantoms, methods, mr, pet
 from napari_restore_rwkv.image_quality.methods import DEFAULT, INPUT, JUDGED, TUNED
 from napari_restore_rwkv.image_quality.noise_spectrum import noise_spectrum
 from napari_restore_rwkv.image_quality.qualify import qualify
-from napari_restore_rwkv.network.checkpoint import Card
+from napari_restore_rwkv.network.restorer import Card, Restorer
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.pet import gaussian
 
+pytestmark = pytest.mark.slow
 
-class Blur(torch.nn.Module):
+
+class Blur(Restorer):
     """A Gaussian of so many pixels of full width at half maximum; 0 is the identity."""
 
     def __init__(self, modality, width=0.0):

@@ -2,7 +2,7 @@
 
 Everything is imported once; each attempt is a fork of this process, which starts no thread of its own. Attempts get
 longer or shorter, so that the kills fall all over the job however fast the machine is. Prints the number of kills that
-met a living process, and how many units had a line in the ledger after each of them.
+met a living process, and how many slabs had a line in the ledger after each of them.
 """
 
 import json

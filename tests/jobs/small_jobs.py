@@ -6,11 +6,11 @@ import torch
 from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import Card
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.scans.scan import Scan
 
-SLICES, PER_UNIT = 14, 4
-UNITS = 4
+SLICES, PER_SLAB = 14, 4
+SLABS = 4
 
 
 def small_ct(slices=SLICES, side=16):
@@ -34,7 +34,7 @@ def begin(path, scan=None, network=None, **options):
         small_ct() if scan is None else scan,
         network or small_network(),
         path,
-        **{"slices_per_unit": PER_UNIT, **options},
+        **{"slices_per_slab": PER_SLAB, **options},
     )
 
 
@@ -42,12 +42,12 @@ def do(path, **options):
     return finish(begin(path, **options))
 
 
-def stop_after(steps, units):
-    """Run until so many units are saved, then close."""
+def stop_after(steps, slabs):
+    """Run until so many slabs are saved, then close."""
     saved = 0
     for progress in steps:
-        saved += progress.what.startswith("unit ")
-        if saved == units:
+        saved += progress.phase is Phase.SAVED
+        if saved == slabs:
             steps.close()
             return
 
@@ -69,5 +69,5 @@ LONG = {"slices": 160, "side": 40}
 
 
 def run_to_end(path):
-    """Do a job that takes some seconds, or what is left of it; each unit is a single slice."""
-    return do(path, scan=small_ct(**LONG), resume=True, slices_per_unit=1)
+    """Do a job that takes some seconds, or what is left of it; each slab is a single slice."""
+    return do(path, scan=small_ct(**LONG), resume=True, slices_per_slab=1)

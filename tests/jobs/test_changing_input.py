@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import zarr
-from small_jobs import begin, do, small_ct
+from small_jobs import SLICES, begin, do, small_ct
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.ledger import Ledger
-from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
@@ -21,9 +21,9 @@ def lazy(tmp_path):
     return open_scan(tmp_path / "input.zarr", modality="CT")
 
 
-def after_one_unit(steps, change):
+def after_one_slab(steps, change):
     for step in steps:
-        if step.what.startswith("unit "):
+        if step.phase is Phase.SAVED:
             change()
             break
     return finish(steps)
@@ -33,8 +33,8 @@ def test_an_input_that_changes_meanwhile_leaves_no_complete_result(path, lazy):
     def change():
         zarr.open_array(lazy.voxels.source, mode="r+")[0] = 7
 
-    with pytest.raises(OutputError, match=r"its input changed while it was restored \(1 of 4 units had other voxels\)"):
-        after_one_unit(begin(path, lazy), change)
+    with pytest.raises(OutputError, match=r"its input changed while it was restored \(1 of 4 slabs had other voxels\)"):
+        after_one_slab(begin(path, lazy), change)
     assert not finish(verify(path)).sound
     with pytest.raises(OutputError, match=r"was begun (as another job|with another input)"):
         do(path, scan=open_scan(lazy.voxels.source, modality="CT"), resume=True)
@@ -45,7 +45,7 @@ def test_an_input_that_is_only_touched_is_compared_and_finished(path, lazy):
         for file in lazy.voxels.source.rglob("*"):
             file.touch()
 
-    after_one_unit(begin(path, lazy), touch)
+    after_one_slab(begin(path, lazy), touch)
     assert finish(verify(path)).sound
 
 
@@ -60,18 +60,20 @@ def test_an_input_that_vanishes_gives_no_slices_of_zeros(path, lazy, what):
             (source / "c" / "13" / "0" / "0").unlink()
 
     with pytest.raises(ScanError, match=r"input\.zarr has lost c/.* since it was opened"):
-        after_one_unit(begin(path, lazy), vanish)
+        after_one_slab(begin(path, lazy), vanish)
     assert not finish(verify(path)).complete
 
 
 def test_an_input_that_vanishes_in_the_end_is_asked_for(path, lazy):
     def vanish_last(steps):
         for step in steps:
-            if step.what == "unit 3 saved":
+            if step.phase is Phase.SAVED and step.region[0].stop == SLICES:
                 lazy.voxels.source.rename(lazy.voxels.source.with_name("elsewhere"))
         pytest.fail("finished without its input")
 
-    with pytest.raises(OutputError, match="its input is not there any more; give it back, then give the same command"):
+    with pytest.raises(
+        OutputError, match="its input is not there any more; give it back, then give the same call with resume=True"
+    ):
         vanish_last(begin(path, lazy))
     assert not finish(verify(path)).complete
     lazy.voxels.source.with_name("elsewhere").rename(lazy.voxels.source)

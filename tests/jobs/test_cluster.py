@@ -12,15 +12,17 @@ from napari_restore_rwkv.errors import DeviceError, OutputError
 from napari_restore_rwkv.jobs import cluster as cluster_module
 from napari_restore_rwkv.jobs import lock
 from napari_restore_rwkv.jobs.audit import verify
-from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_unit
+from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_slab
 from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
-from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.scans.files import write_scan
 from napari_restore_rwkv.scans.opening import open_scan
 
-UNITS = 40
+pytestmark = pytest.mark.slow
+
+SLABS = 40
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def workers():
 @pytest.fixture
 def source(tmp_path, weights_file):
     file = tmp_path / "scan.mha"
-    write_scan(small_ct(slices=2 * UNITS, side=32), file)
+    write_scan(small_ct(slices=2 * SLABS, side=32), file)
     return Source(str(file), str(weights_file), device="cpu")
 
 
@@ -44,7 +46,7 @@ def job(workers, source, tmp_path):
     def make(**options):
         scan, network = open_scan(source.path), load_checkpoint(source.weights)
         path = tmp_path / "restored.ome.zarr"
-        return ClusterJob(workers.scheduler_address, source, scan, network, path, slices_per_unit=2, **options)
+        return ClusterJob(workers.scheduler_address, source, scan, network, path, slices_per_slab=2, **options)
 
     return make
 
@@ -54,36 +56,38 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers
     monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
     running = job()
     steps, saved = running.run(), 0
-    assert next(steps).what.startswith("2 workers, dashboard at http")
+    first = next(steps)
+    assert first.phase is Phase.CONNECTED
+    assert first.detail.startswith("2 workers, dashboard at http")
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
             result = end.value
             break
-        saved += "saved by a worker" in step.what
-        if saved == 5 and "saved" in step.what:
+        saved += step.phase is Phase.SAVED
+        if saved == 5 and step.phase is Phase.SAVED:
             with pytest.raises(OutputError, match="is being written by another process right now"):
                 finish(job(resume=True).run())
             [victim, _] = [worker.pid for worker in workers.workers.values()]
             os.kill(victim, signal.SIGKILL)
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     alone = tmp_path / "alone.ome.zarr"
-    finish(restore_to_zarr(scan, network, alone, slices_per_unit=2))
+    finish(restore_to_zarr(scan, network, alone, slices_per_slab=2))
     assert shards(running.path) == shards(alone)
     assert finish(verify(running.path)).sound
-    assert result.metadata["restoration"]["slices"] == 2 * UNITS
-    assert sum('"unit"' in line for line in lines(running.path)) == UNITS
-    assert sorted(Ledger(running.path).done()) == list(range(UNITS))
+    assert result.metadata["restoration"]["slices"] == 2 * SLABS
+    assert sum('"unit"' in line for line in lines(running.path)) == SLABS
+    assert sorted(Ledger(running.path).done()) == list(range(SLABS))
 
 
 def test_a_unit_with_a_line_is_not_done_again(source, tmp_path):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
-    finish(restore_to_zarr(scan, network, path, slices_per_unit=2, part=(1, 40)))
+    finish(restore_to_zarr(scan, network, path, slices_per_slab=2, part=(1, 40)))
     before = shards(path)
-    assert restore_unit(source, str(path), 0) == 0
-    assert restore_unit(source, str(path), 7) == 7
+    assert restore_slab(source, str(path), 0) == 0
+    assert restore_slab(source, str(path), 7) == 7
     assert len(shards(path)) == len(before) + 1
     assert sum('"unit"' in line for line in lines(path)) == 2
 
@@ -91,19 +95,19 @@ def test_a_unit_with_a_line_is_not_done_again(source, tmp_path):
 def test_a_worker_with_other_weights_is_refused(source, tmp_path, monkeypatch):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
-    finish(restore_to_zarr(scan, network, path, slices_per_unit=2, part=(1, 40)))
+    finish(restore_to_zarr(scan, network, path, slices_per_slab=2, part=(1, 40)))
     other = load_checkpoint(source.weights)
     other.output.weight.data += 1
     monkeypatch.setattr(cluster_module, "_opened", lambda _: (scan, other))
     with pytest.raises(OutputError, match=r"differs from the coordinator \(model sha256: .*use workers with the same"):
-        restore_unit(source, str(path), 1)
+        restore_slab(source, str(path), 1)
 
 
 def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "_PATIENCE", "0.3s")
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
-    job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, path, slices_per_unit=2)
+    job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, path, slices_per_slab=2)
     with pytest.raises(DeviceError, match=r"There is no dask scheduler at tcp://127\.0\.0\.1:9; start one, or correct"):
         finish(job.run())
 
@@ -111,7 +115,7 @@ def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
 def test_without_dask_the_extra_is_named(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
-    job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, tmp_path / "restored.ome.zarr", slices_per_unit=2)
+    job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, tmp_path / "restored.ome.zarr", slices_per_slab=2)
     with pytest.raises(DeviceError, match=r"not installed: pip install 'napari-restore-rwkv\[cluster\]'"):
         finish(job.run())
 
@@ -143,5 +147,7 @@ def test_a_scheduler_that_ends_is_told_in_words(tmp_path, kind):
 
     source = Source("scan.mha", "ct-denoise")
     job = ClusterJob("tcp://gone:1", source, small_ct(), small_network(), tmp_path / "restored.ome.zarr")
-    with pytest.raises(DeviceError, match=rf"scheduler at tcp://gone:1 or its workers have ended \({kind}\).*--resume"):
+    with pytest.raises(
+        DeviceError, match=rf"scheduler at tcp://gone:1 or its workers have ended \({kind}\).*resume=True"
+    ):
         job._result(Lost())

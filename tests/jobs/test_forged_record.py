@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from small_jobs import UNITS, begin, do, shards, stop_after
+from small_jobs import SLABS, begin, do, shards, stop_after
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.jobs.audit import finalize, verify
@@ -23,7 +23,7 @@ def begun_once(tmp_path_factory):
 
 @pytest.fixture
 def stopped(begun_once, path):
-    """A job with two of its units saved."""
+    """A job with two of its slabs saved."""
     shutil.copytree(begun_once, path)
     return path
 
@@ -117,7 +117,7 @@ def test_metadata_that_do_not_fit_the_layout_are_a_damaged_record(stopped):
         {"files": {"../../secret": "0" * 64}},
         {"files": {"/dev/zero": "0" * 64}},
         {"files": []},
-        {"unit": UNITS},
+        {"unit": SLABS},
         {"unit": -1},
         {"unit": "0"},
         {"slices": []},
@@ -127,7 +127,7 @@ def test_metadata_that_do_not_fit_the_layout_are_a_damaged_record(stopped):
 def test_a_line_about_other_files_is_a_damaged_line_and_its_unit_is_done_again(stopped, undisturbed, change):
     forge_line(stopped, lambda line: line.update(change))
     report = finish(verify(stopped))
-    assert (report.damaged_lines, len(report.missing)) == (1, UNITS - 1)
+    assert (report.damaged_lines, len(report.missing)) == (1, SLABS - 1)
     do(stopped, resume=True)
     assert shards(stopped) == shards(undisturbed)
     assert finish(verify(stopped)).sound

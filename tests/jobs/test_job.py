@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import yaozarrs
 import zarr
-from small_jobs import PER_UNIT, SLICES, UNITS, begin, do, lines, shards, small_ct, small_network, stop_after
+from small_jobs import PER_SLAB, SLABS, SLICES, begin, do, lines, shards, small_ct, small_network, stop_after
 
 from napari_restore_rwkv.errors import CheckpointError, OutputError
-from napari_restore_rwkv.jobs import units as units_module
+from napari_restore_rwkv.jobs import restore_slabs as slab_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.job import ZarrJob
 from napari_restore_rwkv.network.fused_cpu import SWITCH
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.progress import Phase, finish
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.restoration.tiles import Tile
 from napari_restore_rwkv.scans.lazy import LazyVoxels, fingerprint
 from napari_restore_rwkv.scans.opening import open_scan
@@ -28,7 +28,7 @@ from napari_restore_rwkv.scans.opening import open_scan
 @pytest.mark.parametrize("dtype", [None, np.float32])
 def test_the_result_is_that_of_a_restoration_in_memory(path, axis, dtype):
     scan = small_ct()
-    in_memory = finish(restore(scan, small_network(), axis=axis, dtype=dtype))
+    in_memory = finish(iter_restore(scan, small_network(), axis=axis, dtype=dtype))
     result = do(path, scan=scan, axis=axis, dtype=dtype)
     assert np.array_equal(result.voxels, in_memory.voxels)
     assert result.voxels.dtype == in_memory.voxels.dtype
@@ -67,11 +67,11 @@ def test_lazy_input_is_read_one_unit_at_a_time(path):
     lazy = small_ct().with_voxels(LazyVoxels(voxels.shape, voxels.dtype, read))
     result = do(path, scan=lazy)
     assert [(box[0].start, box[0].stop) for box in boxes] == [(0, 4), (4, 8), (8, 12), (12, 14)]
-    assert np.array_equal(result.voxels, finish(restore(small_ct(), small_network())).voxels)
+    assert np.array_equal(result.voxels, finish(iter_restore(small_ct(), small_network())).voxels)
 
 
-def test_the_displayed_slice_comes_first_and_then_its_unit(path):
-    regions = [step.region[0].start for step in begin(path, first=6) if step.region and "slice" in step.what]
+def test_the_displayed_slice_comes_first_and_then_its_slab(path):
+    regions = [step.region[0].start for step in begin(path, first=6) if step.region and step.phase is Phase.RESTORING]
     assert regions[:4] == [6, 5, 7, 4]
     assert sorted(regions) == list(range(SLICES))
 
@@ -85,7 +85,7 @@ def test_scrolling_goes_on_with_the_slice_on_screen_and_loses_nothing(path, undi
         except StopIteration:
             break
         sent = None
-        if step.region and "slice" in step.what:
+        if step.region and step.phase is Phase.RESTORING:
             order.append(step.region[0].start)
             # Back and forth, through more slabs than are kept half done.
             sent = {1: 9, 2: 5, 3: 13, 4: 1}.get(len(order))
@@ -93,11 +93,11 @@ def test_scrolling_goes_on_with_the_slice_on_screen_and_loses_nothing(path, undi
     assert order[:5] == [0, 9, 5, 11, 1]
     assert sorted(order) == list(range(SLICES))
     assert shards(path) == shards(undisturbed)
-    assert len(lines(path)) == UNITS + 1
+    assert len(lines(path)) == SLABS + 1
 
 
 def test_at_most_three_slabs_are_half_done(path):
-    job = ZarrJob(small_ct(), small_network(), path, slices_per_unit=PER_UNIT)
+    job = ZarrJob(small_ct(), small_network(), path, slices_per_slab=PER_SLAB)
     steps = job.run()
     next(steps)
     for place in (0, 4, 8, 12, 0, 4, 8, 12):
@@ -107,7 +107,7 @@ def test_at_most_three_slabs_are_half_done(path):
 
 
 def test_a_saved_slab_is_let_go(path, monkeypatch):
-    saved, write = [], units_module.write_slab
+    saved, write = [], slab_module.write_slab
 
     def noted(output, layout, unit, voxels):
         # While one is written, all that were written before are gone.
@@ -115,14 +115,14 @@ def test_a_saved_slab_is_let_go(path, monkeypatch):
         saved.append(weakref.ref(voxels))
         return write(output, layout, unit, voxels)
 
-    monkeypatch.setattr(units_module, "write_slab", noted)
+    monkeypatch.setattr(slab_module, "write_slab", noted)
     do(path)
-    assert len(saved) == UNITS
+    assert len(saved) == SLABS
 
 
 def test_what_has_come_back_is_seen_before_it_is_saved(path):
-    expected = finish(restore(small_ct(), small_network())).voxels
-    job = ZarrJob(small_ct(), small_network(), path, slices_per_unit=PER_UNIT, first=9)
+    expected = finish(iter_restore(small_ct(), small_network())).voxels
+    job = ZarrJob(small_ct(), small_network(), path, slices_per_slab=PER_SLAB, first=9)
     for step in job.run():
         if step.region:
             break
@@ -133,7 +133,7 @@ def test_what_has_come_back_is_seen_before_it_is_saved(path):
     )
 
 
-@pytest.mark.parametrize("saved", range(UNITS + 1))
+@pytest.mark.parametrize("saved", range(SLABS + 1))
 def test_a_paused_job_goes_on_where_it_was(path, undisturbed, saved):
     if saved:
         stop_after(begin(path), saved)
@@ -143,7 +143,7 @@ def test_a_paused_job_goes_on_where_it_was(path, undisturbed, saved):
         steps.close()
     assert len(lines(path)) == saved
     steps = list(begin(path, resume=True))
-    assert sum(step.what.startswith("unit ") for step in steps) == UNITS - saved
+    assert sum(step.phase is Phase.SAVED for step in steps) == SLABS - saved
     assert shards(path) == shards(undisturbed)
     assert finish(verify(path)).sound
 
@@ -163,7 +163,7 @@ def test_resuming_what_is_complete_changes_nothing(path):
 
 def test_an_output_that_is_there_is_refused_without_resume(path):
     stop_after(begin(path), 2)
-    with pytest.raises(OutputError, match=r"it is a restoration with 2 of 4 units done\. Continue it with --resume"):
+    with pytest.raises(OutputError, match=r"it is a restoration with 2 of 4 slabs done\. Continue it with --resume"):
         do(path)
     do(path, resume=True)
     with pytest.raises(OutputError, match="exists already and is complete: give another name"):
@@ -174,7 +174,7 @@ def test_a_folder_of_something_else_is_refused(path):
     path.mkdir()
     (path / "thesis.tex").write_text("years of work")
     for resume in (False, True):
-        with pytest.raises(OutputError, match=r"no restoration of ours|not written by a restoration of ours"):
+        with pytest.raises(OutputError, match=r"not written by this program"):
             do(path, resume=resume)
     assert [file.name for file in path.iterdir()] == ["thesis.tex"]
 
@@ -226,9 +226,9 @@ def test_a_job_done_in_whole_blocks_is_not_continued_layer_by_layer(path, monkey
 
 def test_a_resumed_job_keeps_the_units_that_it_was_begun_with(path, undisturbed):
     stop_after(begin(path), 2)
-    for asked in (None, 2 * PER_UNIT):
-        job = ZarrJob(small_ct(), small_network(), path, resume=True, slices_per_unit=asked)
-        assert job.layout.slab == PER_UNIT
+    for asked in (None, 2 * PER_SLAB):
+        job = ZarrJob(small_ct(), small_network(), path, resume=True, slices_per_slab=asked)
+        assert job.layout.slab == PER_SLAB
     finish(job.run())
     assert shards(path) == shards(undisturbed)
     assert finish(verify(path)).sound
@@ -258,8 +258,8 @@ def lazy_ct(folder, voxels):
 def test_a_lazy_input_that_was_only_touched_is_the_same_input(path, tmp_path, undisturbed):
     stop_after(begin(path, scan=lazy_ct(tmp_path, small_ct().voxels)), 2)
     os.utime(tmp_path / "input.raw", ns=(1, 1))
-    steps = [step.what for step in begin(path, scan=lazy_ct(tmp_path, None), resume=True)]
-    assert "comparing the input with unit 0" in steps
+    phases = [step.phase for step in begin(path, scan=lazy_ct(tmp_path, None), resume=True)]
+    assert Phase.COMPARING_INPUT in phases
     assert shards(path) == shards(undisturbed)
 
 
@@ -269,7 +269,7 @@ def test_a_lazy_input_that_has_changed_is_refused(path, tmp_path):
     voxels[5, 0, 0] += 1
     changed = lazy_ct(tmp_path, voxels)
     os.utime(tmp_path / "input.raw", ns=(1, 1))
-    with pytest.raises(OutputError, match=r"begun with another input \(1 of 2 finished units had other voxels\)"):
+    with pytest.raises(OutputError, match=r"begun with another input \(1 of 2 finished slabs had other voxels\)"):
         do(path, scan=changed, resume=True)
     (tmp_path / "input.raw").write_bytes(bytes(10))
     assert fingerprint(tmp_path / "input.raw")["bytes"] == 10
@@ -291,16 +291,16 @@ def test_a_dask_array_is_taken_as_it_is(path, undisturbed):
     do(path, scan=scan, resume=True)
     assert shards(path) == shards(undisturbed)
     other = scan.with_voxels(array + 1)
-    with pytest.raises(OutputError, match=r"begun with another input \(4 of 4 finished units had other voxels\)"):
+    with pytest.raises(OutputError, match=r"begun with another input \(4 of 4 finished slabs had other voxels\)"):
         do(path, scan=other, resume=True)
 
 
 def test_tiles_give_what_they_give_in_memory_and_the_result_says_so(path):
     scan, tile = small_ct(slices=5, side=70), Tile(64, 16)
     result = do(path, scan=scan, tile=tile)
-    in_memory = finish(restore(scan, small_network(), tile=tile))
+    in_memory = finish(iter_restore(scan, small_network(), tile=tile))
     assert np.array_equal(result.voxels, in_memory.voxels)
-    assert not np.array_equal(result.voxels, finish(restore(scan, small_network())).voxels)
+    assert not np.array_equal(result.voxels, finish(iter_restore(scan, small_network())).voxels)
     for record in (result.metadata["restoration"], in_memory.metadata["restoration"]):
         assert record["mode"] == "approximate tiles of 64 x 64, overlap 16"
         assert record["tile"] == {"size": 64, "overlap": 16}

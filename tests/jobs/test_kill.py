@@ -1,4 +1,4 @@
-"""SIGKILL at any moment costs at most the unit under way."""
+"""SIGKILL at any moment costs at most the slab under way."""
 
 import json
 import subprocess
@@ -13,11 +13,13 @@ from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.opening import open_scan
 
+pytestmark = pytest.mark.slow
+
 KILLS = 30
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
-def test_after_thirty_kills_the_result_is_bit_identical_and_no_unit_is_lost_or_done_twice(tmp_path):
+def test_after_thirty_kills_the_result_is_the_same_and_no_slab_is_done_twice(tmp_path):
     path, undisturbed = tmp_path / "killed.ome.zarr", tmp_path / "undisturbed.ome.zarr"
     command = [sys.executable, Path(__file__).parent / "killed_job.py", path, str(KILLS), "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

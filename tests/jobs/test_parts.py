@@ -1,7 +1,7 @@
 """Several at work on one output: parts that add up, and others that are refused."""
 
 import pytest
-from small_jobs import UNITS, begin, do, shards, small_ct, stop_after
+from small_jobs import SLABS, begin, do, shards, small_ct, stop_after
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.jobs import ledger as ledger_module
@@ -59,7 +59,7 @@ def test_a_part_of_a_scan_that_was_restored_before_has_no_record_of_its_own_yet(
 
 def test_finalize_names_the_units_that_are_missing(path):
     do(path, part=(1, 2))
-    with pytest.raises(OutputError, match=r"2 of 4 units are missing or damaged \(1, 3\); run the parts"):
+    with pytest.raises(OutputError, match=r"2 of 4 slabs are missing or damaged \(1, 3\); run the parts"):
         finish(finalize(path))
     assert not Ledger(path).is_complete()
 
@@ -79,5 +79,5 @@ def test_two_that_create_the_same_output_get_the_same_one(path, monkeypatch):
 
     monkeypatch.setattr(ledger_module, "_rename", late)
     do(path)
-    assert sorted(Ledger(path).done()) == list(range(UNITS))
+    assert sorted(Ledger(path).done()) == list(range(SLABS))
     assert not [file for file in path.parent.iterdir() if file != path]

@@ -7,15 +7,15 @@ import resource
 
 import numpy as np
 import pytest
-from small_jobs import UNITS, begin, do, shards, small_ct, small_network, stop_after
+from small_jobs import PER_SLAB, SLABS, begin, do, shards, small_ct, small_network, stop_after
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.jobs import ledger as ledger_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.record import checked
-from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.progress import Phase, finish
+from napari_restore_rwkv.restoration.restore import iter_restore
 
 
 def test_verify_names_a_bad_unit_and_resume_does_exactly_that_one_again(path, undisturbed):
@@ -29,8 +29,8 @@ def test_verify_names_a_bad_unit_and_resume_does_exactly_that_one_again(path, un
     report = finish(verify(path))
     assert report.bad == {2: "0/c/2/0/0 has changed", 3: "0/c/3/0/0 is missing"}
     assert not report.sound
-    again = [step.what for step in begin(path, resume=True) if step.what.startswith("unit ")]
-    assert again == ["unit 2 saved", "unit 3 saved"]
+    again = [step.region[0].start for step in begin(path, resume=True) if step.phase is Phase.SAVED]
+    assert again == [2 * PER_SLAB, 3 * PER_SLAB]
     assert shards(path) == shards(undisturbed)
     assert finish(verify(path)).sound
 
@@ -131,7 +131,7 @@ def test_a_line_is_written_after_its_files_have_reached_the_disk(path, monkeypat
     monkeypatch.setattr(ledger_module.LedgerWriter, "_append", noted_append)
     do(path)
     # The first is that of the empty output.
-    assert events == ["synced", *["synced", "line"] * UNITS, "run"]
+    assert events == ["synced", *["synced", "line"] * SLABS, "run"]
 
 
 class Failing:
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_in_words_and_goes_on_later(tmp_p
     failing = Failing(monkeypatch, None)
     do(tmp_path / "counted.ome.zarr")
     steps = failing.count
-    assert steps > 8 * UNITS
+    assert steps > 8 * SLABS
     for at in range(1, steps + 1, 3):
         path = tmp_path / f"full_{at}.ome.zarr"
         failing.count, failing.at = 0, at
@@ -178,7 +178,7 @@ def test_a_file_that_may_not_grow_further_stops_in_words_and_goes_on_later(path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list(path.rglob("*.partial"))
     result = do(path, scan=scan, resume=True)
-    assert np.array_equal(result.voxels, finish(restore(scan, small_network())).voxels)
+    assert np.array_equal(result.voxels, finish(iter_restore(scan, small_network())).voxels)
 
 
 def test_the_record_of_another_version_is_refused(path):

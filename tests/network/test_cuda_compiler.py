@@ -8,6 +8,8 @@ from napari_restore_rwkv.errors import DeviceError
 from napari_restore_rwkv.network import cuda_compiler
 from napari_restore_rwkv.network.cuda_compiler import cached_cubin, compile_cubin, source
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 PASSES = ("summarise", "output", "summarise_gradient", "gradients")
 REGISTERS_OF_A_BLOCK = 65536

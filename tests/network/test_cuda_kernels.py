@@ -169,7 +169,7 @@ def test_a_pytorch_without_cuda_is_named(fresh):
         ({"capability": (7, 0)}, "Pretended GPU is older than the GPUs that the compiled WKV kernel is made for"),
     ],
 )
-def test_a_gpu_that_cannot_run_the_kernel_is_named_before_anything_of_cuda_is_imported(fresh, monkeypatch, how, said):
+def test_a_gpu_that_cannot_run_the_kernel_is_named_before_cuda_is_imported(fresh, monkeypatch, how, said):
     pretend_gpu(monkeypatch, **how)
     monkeypatch.setattr(cuda_kernels, "cached_cubin", lambda *_: pytest.fail("asked for the compiler"))
     assert cuda_kernels.unavailable(GPU).startswith(said)

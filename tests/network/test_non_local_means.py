@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.network.non_local_means import NonLocalMeans, fine_noise
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -77,11 +77,11 @@ def test_every_task_of_one_modality_has_a_filter_that_lessens_its_noise(rng):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_large_slice_can_be_stopped_on_its_way_and_loses_no_digits_in_any_precision(rng, precision):
+def test_a_large_slice_can_be_stopped_and_keeps_its_digits_in_any_precision(rng, precision):
     scan = Scan(rng.uniform(-100, 200, (1, 30, 40)).astype(np.float32), modality="CT", unit="HU")
     network = load_restorer(CLASSICAL["ct-denoise"])
     exact = restore_slice(scan.voxels[0], network, choose_intensity(scan))
-    steps = restore(scan, network, precision=precision)
+    steps = iter_restore(scan, network, precision=precision)
     # Thirteen rows of the search window come before the slice.
     assert [next(steps).done for _ in range(13)] == [0] * 13
     np.testing.assert_array_equal(finish(steps).voxels[0], exact)

@@ -13,6 +13,8 @@ from napari_restore_rwkv.restoration.slices import Plan
 from napari_restore_rwkv.restoration.source import Slice
 from napari_restore_rwkv.scans.intensity import IntensityRule
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(IntensityRule("ct-hu", -1024.0, 3072.0, "HU"))
 PROBE = Probe(5.0, 8.0)
 

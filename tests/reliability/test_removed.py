@@ -12,6 +12,8 @@ from napari_restore_rwkv.scans.smoothing import box_mean
 from napari_restore_rwkv.simulate.ct_kernels import random_kernel
 from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 60
 
 
@@ -43,7 +45,7 @@ def test_noise_that_was_removed_in_part_is_called_noise(trials):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_structure_of_three_pixels_and_twice_the_noise_is_found_where_it_was_erased(trials, sign):
+def test_an_erased_structure_of_three_pixels_and_twice_the_noise_is_found(trials, sign):
     rng, found = np.random.default_rng(3), 0
     for clean, noise in trials:
         inner = np.argwhere(box_mean(clean)[40:-40, 40:-40] > -200) + 40

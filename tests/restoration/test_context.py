@@ -9,7 +9,7 @@ from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, RestoreRWKV
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.source import ScanSource
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
@@ -39,7 +39,7 @@ def scan(rng):
 
 def test_a_slice_is_given_with_its_neighbours_and_the_noise(scan):
     network = with_context(Noting)
-    finish(restore(scan, network, noise=41.0, indices=[0, 3]))
+    finish(iter_restore(scan, network, noise=41.0, indices=[0, 3]))
     rule = choose_intensity(scan)
     for given, indices in zip(network.given, ((0, 0, 1), (3, 2, 4)), strict=True):
         np.testing.assert_array_equal(given[0, :3].numpy(), rule.to_network(scan.voxels[list(indices)]))
@@ -49,7 +49,7 @@ def test_a_slice_is_given_with_its_neighbours_and_the_noise(scan):
 def test_a_slice_alone_takes_the_place_of_its_neighbours(scan):
     network, rule = with_context(), choose_intensity(scan)
     alone = scan.with_voxels(scan.voxels[2:3])
-    expected = finish(restore(alone, network, noise=20.0, axis="z")).voxels[0]
+    expected = finish(iter_restore(alone, network, noise=20.0, axis="z")).voxels[0]
     np.testing.assert_array_equal(restore_slice(scan.voxels[2], network, rule, noise=20.0), expected)
     # Unknown noise is something else than any noise.
     assert np.abs(restore_slice(scan.voxels[2], network, rule) - expected).max() > 0
@@ -65,14 +65,14 @@ def test_an_image_without_context_repeats_itself_with_unknown_noise():
 
 def test_a_file_job_gives_the_same_bits_whatever_the_slabs_and_the_order(scan, tmp_path):
     network = with_context()
-    expected = finish(restore(scan, network, noise=30.0, dtype=np.float32)).voxels
+    expected = finish(iter_restore(scan, network, noise=30.0, dtype=np.float32)).voxels
     for slices in (1, 2, 3):
         result = finish(
             restore_to_zarr(
                 scan,
                 network,
                 tmp_path / f"{slices}.ome.zarr",
-                slices_per_unit=slices,
+                slices_per_slab=slices,
                 first=5,
                 noise=30.0,
                 dtype=np.float32,
@@ -126,7 +126,7 @@ def test_new_context_changes_nothing_until_it_is_trained(tiny_network):
 def test_a_file_job_goes_on_only_with_the_strength_it_was_begun_with(scan, tmp_path):
     network = with_context()
     options = {"noise": 30.0, "dtype": np.float32}
-    expected = finish(restore(scan, network, strength=0.5, **options)).voxels
+    expected = finish(iter_restore(scan, network, strength=0.5, **options)).voxels
     result = finish(restore_to_zarr(scan, network, tmp_path / "half.ome.zarr", strength=0.5, **options))
     np.testing.assert_array_equal(np.asarray(result.voxels), expected)
     assert result.metadata["restoration"]["strength"] == 0.5

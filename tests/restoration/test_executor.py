@@ -14,9 +14,9 @@ from torch import nn
 from napari_restore_rwkv.errors import DeviceError
 from napari_restore_rwkv.network.bi_wkv import KernelStatus
 from napari_restore_rwkv.restoration import executor as executor_module
+from napari_restore_rwkv.restoration.cuda_graph import CudaGraph
 from napari_restore_rwkv.restoration.executor import Executor
 from napari_restore_rwkv.restoration.machine import Machine
-from napari_restore_rwkv.restoration.recorder import Recorder
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 10, 23])
@@ -179,7 +179,7 @@ def test_another_error_is_passed_on_and_everything_is_given_back():
     assert machine.log[-2:] == ["settled", "given back"]
 
 
-def test_the_buffers_are_let_go_when_the_transfers_have_come_to_rest_and_before_memory_is_given_back():
+def test_buffers_are_freed_after_the_transfers_and_before_memory_is_returned():
     def buffers_left(self):
         gc.collect()
         left.append(sum(buffer() is not None for buffer in self.hosts))
@@ -216,7 +216,7 @@ def test_a_recorded_pass_gives_what_the_network_gives():
 
 
 def test_a_recording_leaves_the_batches_alone():
-    recorder = Recorder(FakeMachine(), None)
+    recorder = CudaGraph(FakeMachine(), None)
     batches = [torch.full((2, 1, 3, 3), float(value)) for value in range(4)]
     results = [recorder.replay(batch, lambda x: x + 10) for batch in batches]
     assert results[0] is None, "the first of its shape is run as usual"

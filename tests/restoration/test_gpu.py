@@ -9,15 +9,15 @@ from napari_restore_rwkv.network.bi_wkv import kernel_in_use
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.budget import bytes_per_slice
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.verification import check_inference, run_images
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import Scan
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")]
 
 # A float32 product of matrices may add up in another order for another number of rows.
 SAME_HU = 0.05
@@ -73,7 +73,7 @@ def test_the_gpu_restores_what_the_processor_restores(network, scan, device):
 
 def test_a_whole_scan_and_its_single_slices_are_the_same(network, scan, device):
     rule = choose_intensity(scan)
-    restored = finish(restore(scan, network, device=device, dtype=np.float32))
+    restored = finish(iter_restore(scan, network, device=device, dtype=np.float32))
     assert restored.metadata["restoration"]["execution"]["slices_at_once"] > 1
     for z in (0, 7, 19):
         np.testing.assert_allclose(restored.voxels[z], restore_slice(scan.voxels[z], network, rule), atol=SAME_HU)
@@ -122,15 +122,15 @@ def test_no_memory_at_all_is_one_sentence_and_all_is_given_back(network, device,
     memory_of(64 << 20)
     held = torch.cuda.memory_reserved(device)
     with pytest.raises(DeviceError, match="even in strips of rows; close other programs"):
-        finish(restore(scan, network, device=device))
+        finish(iter_restore(scan, network, device=device))
     assert torch.cuda.memory_reserved(device) <= held + (64 << 20)
 
 
 def test_cancelling_gives_the_memory_back(network, scan, device):
     network.to(device)
-    finish(restore(scan, network, indices=[0], device=device))
+    finish(iter_restore(scan, network, indices=[0], device=device))
     held = torch.cuda.memory_reserved(device)
-    steps = restore(scan, network, device=device)
+    steps = iter_restore(scan, network, device=device)
     while next(steps).done < 9:
         pass
     assert torch.cuda.memory_reserved(device) > held

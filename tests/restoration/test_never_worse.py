@@ -7,13 +7,15 @@ from napari_restore_rwkv.metrics import psnr
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.noise import measured_noise
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.restoration.suitability import suitability
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.ct_kernels import KERNELS
 from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
+
+pytestmark = pytest.mark.slow
 
 WORST_DB = -0.05
 WINDOW = (-160.0, 240.0)
@@ -87,7 +89,9 @@ def test_no_foreign_scan_comes_out_worse(network, clean, name):
     scan = Scan(given, spacing_mm=(2.0, 0.98, 0.98), modality="CT", unit="HU")
     noise = measured_noise(scan, 0)
     strength = suitability(noise, network.card).strength
-    restored = finish(restore(scan, network, axis="z", indices=[1], noise=noise.sigma, strength=strength)).voxels[1]
+    restored = finish(iter_restore(scan, network, axis="z", indices=[1], noise=noise.sigma, strength=strength)).voxels[
+        1
+    ]
     gain = psnr(restored, target[1], window=WINDOW) - psnr(given[1], target[1], window=WINDOW)
     print(name, noise.sigma, noise.mean_frequency, strength, gain)
     assert gain > WORST_DB

@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.non_negative import non_negative
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.scans.scan import Scan
 
 
@@ -42,11 +42,11 @@ def test_a_hot_spot_loses_next_to_nothing(rng):
 @pytest.mark.parametrize(("modality", "unit"), [("PET", "SUV"), ("PET", ""), ("MR", "")])
 def test_a_restored_scan_is_nowhere_negative_where_the_scan_was_not(rng, modality, unit):
     scan = Scan(rng.random((2, 16, 16), np.float32) * (rng.random((2, 16, 16)) < 0.5), modality=modality, unit=unit)
-    restored = finish(restore(scan, Overshooting()))
+    restored = finish(iter_restore(scan, Overshooting()))
     assert restored.voxels.min() == 0
     assert restored.voxels.mean() < scan.voxels.mean()
 
 
 def test_hounsfield_units_may_be_negative(rng):
     scan = Scan(np.full((1, 8, 8), -500, np.float32), modality="CT")
-    assert finish(restore(scan, Overshooting())).voxels.max() < -500
+    assert finish(iter_restore(scan, Overshooting())).voxels.max() < -500

@@ -11,9 +11,9 @@ from torch import nn
 from napari_restore_rwkv.errors import CheckpointError, DeviceError
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.restoration.precision import converted, deviation, exact_float32
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
@@ -39,7 +39,7 @@ def test_weights_and_maps_are_short_and_the_original_is_left_alone(tiny_network,
     assert {parameter.dtype for parameter in tiny_network.parameters()} == {torch.float32}
 
 
-def test_a_decay_divided_by_the_tokens_of_a_large_slice_would_lose_its_digits_in_float16():
+def test_the_decay_of_a_large_slice_would_lose_its_digits_in_float16():
     decay = torch.tensor([0.1, 0.37, 1.0])
     tokens = 512 * 512
     rounded = (decay.half() / tokens).float() * tokens
@@ -72,13 +72,11 @@ def test_any_network_can_be_converted(small_scan):
 
 
 @pytest.mark.parametrize("precision", SHORT)
-def test_the_price_is_measured_on_the_first_slice_and_becomes_part_of_the_provenance(
-    small_scan, tiny_network, precision
-):
+def test_the_error_is_measured_on_the_first_slice_and_kept_in_the_provenance(small_scan, tiny_network, precision):
     with torch.no_grad():
         tiny_network.output.weight.mul_(20)
-    restored = finish(restore(small_scan, tiny_network, precision=precision, first=2, dtype=np.float32))
-    exact = finish(restore(small_scan, tiny_network, dtype=np.float32))
+    restored = finish(iter_restore(small_scan, tiny_network, precision=precision, first=2, dtype=np.float32))
+    exact = finish(iter_restore(small_scan, tiny_network, dtype=np.float32))
     record = restored.metadata["restoration"]
     difference = np.abs(restored.voxels[2] - exact.voxels[2])
     assert record["precision"] == precision
@@ -110,16 +108,16 @@ def test_where_float32_does_not_fit_the_price_is_unknown_and_the_scan_restored(s
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
     network = OnlyShort(channels=4, blocks=(1, 1, 1, 1), refinement=1).eval()
-    record = finish(restore(small_scan, network, precision="bfloat16")).metadata["restoration"]
+    record = finish(iter_restore(small_scan, network, precision="bfloat16")).metadata["restoration"]
     assert record["slices"] == 3
     assert record["precision_error"]["unknown"].startswith("There is not enough memory on cpu for a slice of 21 x 26")
 
 
 def test_while_the_price_is_measured_the_slice_on_screen_can_change(small_scan, tiny_network):
-    steps, order, sent = restore(small_scan, tiny_network, precision="bfloat16", first=0), [], None
+    steps, order, sent = iter_restore(small_scan, tiny_network, precision="bfloat16", first=0), [], None
     while len(order) < 3:
         progress = steps.send(sent)
-        sent = 2 if progress.what == "comparing with float32" and not sent else None
+        sent = 2 if progress.phase is Phase.COMPARING_PRECISION and not sent else None
         if progress.region:
             order.append(progress.region[0].start)
     assert order == [0, 2, 1]
@@ -129,13 +127,13 @@ def test_numbers_too_large_for_float16_are_refused_with_the_way_out(small_scan, 
     with torch.no_grad():
         tiny_network.refinement[0].ffn.key.weight.mul_(1e4)
     with pytest.raises(CheckpointError, match="float16 may be too narrow for these weights: use float32"):
-        finish(restore(small_scan, tiny_network, precision="float16"))
-    finish(restore(small_scan, tiny_network))
+        finish(iter_restore(small_scan, tiny_network, precision="float16"))
+    finish(iter_restore(small_scan, tiny_network))
 
 
 def test_another_precision_is_refused(small_scan, tiny_network):
     with pytest.raises(DeviceError, match="must be float32, bfloat16, float16; got 'float8'"):
-        next(restore(small_scan, tiny_network, precision="float8"))
+        next(iter_restore(small_scan, tiny_network, precision="float8"))
 
 
 def test_values_that_are_not_finite_in_either_result_do_not_count():

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from napari_restore_rwkv.errors import CheckpointError, DeviceError, ScanError
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.progress import Phase
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -42,7 +43,7 @@ def finished_slices(seen, axis=0):
 
 
 def test_each_slice_is_the_network_applied_to_it(small_scan, tiny_network):
-    restored, _ = finished(restore(small_scan, tiny_network, dtype=np.float32))
+    restored, _ = finished(iter_restore(small_scan, tiny_network, dtype=np.float32))
     rule = choose_intensity(small_scan)
     for got, image in zip(restored.voxels, small_scan.voxels, strict=True):
         batch = torch.from_numpy(rule.to_network(image))[None, None]
@@ -53,7 +54,7 @@ def test_each_slice_is_the_network_applied_to_it(small_scan, tiny_network):
 
 
 def test_the_geometry_is_kept_and_provenance_is_added(small_scan, tiny_network):
-    restored, _ = finished(restore(small_scan, tiny_network))
+    restored, _ = finished(iter_restore(small_scan, tiny_network))
     assert restored.spacing_mm == small_scan.spacing_mm
     assert restored.origin_mm == small_scan.origin_mm
     np.testing.assert_array_equal(restored.direction, small_scan.direction)
@@ -67,13 +68,13 @@ def test_the_geometry_is_kept_and_provenance_is_added(small_scan, tiny_network):
 
 def test_the_displayed_slice_comes_first_then_its_neighbours(rng):
     scan = Scan(rng.random((7, 8, 8), np.float32))
-    _, seen = finished(restore(scan, Identity(), first=4))
+    _, seen = finished(iter_restore(scan, Identity(), first=4))
     assert finished_slices(seen) == [4, 3, 5, 2, 6, 1, 0]
 
 
 def test_scrolling_changes_what_comes_next(rng):
     scan = Scan(rng.random((9, 8, 8), np.float32))
-    steps = restore(scan, Identity(), first=0)
+    steps = iter_restore(scan, Identity(), first=0)
     order, sent = [], None
     while len(order) < 9:
         progress = steps.send(sent)
@@ -84,17 +85,17 @@ def test_scrolling_changes_what_comes_next(rng):
 
 
 def test_progress_counts_slices_and_steps_inside_a_slice(small_scan, tiny_network):
-    _, seen = finished(restore(small_scan, tiny_network))
+    _, seen = finished(iter_restore(small_scan, tiny_network))
     assert [p.done for p in seen if p.region] == [1, 2, 3]
     assert {p.total for p in seen} == {3}
     inside = [p for p in seen if p.region is None]
     assert len(inside) >= 3 * tiny_network.number_of_stages
-    assert inside[0].what == "slice 1 of 3"
+    assert (inside[0].phase, inside[0].done, inside[0].total) == (Phase.RESTORING, 0, 3)
 
 
 def test_closing_keeps_finished_slices_and_touches_no_other(small_scan):
     output = np.full(small_scan.shape, np.nan, np.float32)
-    steps = restore(small_scan, Darker(), output=output, first=1)
+    steps = iter_restore(small_scan, Darker(), output=output, first=1)
     while next(steps).region is None:
         pass
     steps.close()
@@ -103,7 +104,7 @@ def test_closing_keeps_finished_slices_and_touches_no_other(small_scan):
 
 
 def test_only_chosen_slices_change(small_scan):
-    restored, seen = finished(restore(small_scan, Darker(), indices=[2]))
+    restored, seen = finished(iter_restore(small_scan, Darker(), indices=[2]))
     assert finished_slices(seen) == [2]
     np.testing.assert_array_equal(restored.voxels[:2], small_scan.voxels[:2])
     assert (restored.voxels[2] != small_scan.voxels[2]).any()
@@ -114,19 +115,19 @@ def test_only_chosen_slices_change(small_scan):
 )
 def test_slices_lie_across_an_axis_of_clearly_the_largest_spacing(rng, spacing, axis):
     scan = Scan(rng.random((3, 4, 5), np.float32), spacing_mm=spacing)
-    _, seen = finished(restore(scan, Identity()))
+    _, seen = finished(iter_restore(scan, Identity()))
     assert finished_slices(seen, axis) == list(range(scan.shape[axis]))
 
 
 def test_an_axis_can_be_chosen(small_scan, tiny_network):
-    along_x, seen = finished(restore(small_scan, tiny_network, axis="x", dtype=np.float32))
+    along_x, seen = finished(iter_restore(small_scan, tiny_network, axis="x", dtype=np.float32))
     assert finished_slices(seen, axis=2) == list(range(26))
     rule = choose_intensity(small_scan)
     np.testing.assert_array_equal(
         along_x.voxels[:, :, 4], restore_slice(small_scan.voxels[:, :, 4], tiny_network, rule)
     )
     with pytest.raises(ScanError, match="must be auto, z, y or x; got 'w'"):
-        next(restore(small_scan, tiny_network, axis="w"))
+        next(iter_restore(small_scan, tiny_network, axis="w"))
 
 
 @pytest.mark.parametrize(
@@ -142,23 +143,23 @@ def test_an_axis_can_be_chosen(small_scan, tiny_network):
 )
 def test_wide_integers_stay_integers_and_all_else_becomes_float32(rng, given, kept):
     scan = Scan(rng.integers(0, 200, (2, 9, 9)).astype(given), modality="MR")
-    restored, _ = finished(restore(scan, Identity()))
+    restored, _ = finished(iter_restore(scan, Identity()))
     assert restored.voxels.dtype == kept
     np.testing.assert_allclose(restored.voxels, scan.voxels, atol=1e-3)
 
 
 def test_integers_are_rounded_and_clipped():
     scan = Scan(np.full((1, 8, 8), 5, np.uint16), modality="MR")
-    restored, _ = finished(restore(scan, Darker(), intensity=IntensityRule("test", 0, 1000, "")))
+    restored, _ = finished(iter_restore(scan, Darker(), intensity=IntensityRule("test", 0, 1000, "")))
     assert (restored.voxels == 0).all()
-    shifted, _ = finished(restore(scan, Darker(), intensity=IntensityRule("test", 0, 140, "")))
+    shifted, _ = finished(iter_restore(scan, Darker(), intensity=IntensityRule("test", 0, 140, "")))
     assert (shifted.voxels == 4).all()
 
 
 def test_values_outside_the_window_nan_and_infinities_pass_through(small_scan):
     voxels = small_scan.voxels.astype(np.float32)
     voxels[0, 0, :4] = [np.nan, np.inf, -np.inf, 9000]
-    restored, _ = finished(restore(small_scan.with_voxels(voxels), Darker()))
+    restored, _ = finished(iter_restore(small_scan.with_voxels(voxels), Darker()))
     np.testing.assert_array_equal(restored.voxels[0, 0, :4], voxels[0, 0, :4])
     rest = np.isfinite(voxels) & (voxels >= -1024) & (voxels <= 3072)
     np.testing.assert_allclose(restored.voxels[rest], voxels[rest] - 40.96, atol=1e-2)
@@ -169,24 +170,24 @@ def test_values_outside_the_window_nan_and_infinities_pass_through(small_scan):
 )
 def test_integers_outside_the_window_keep_every_digit(dtype, value):
     scan = Scan(np.full((1, 8, 8), value, dtype), modality="CT")
-    restored, _ = finished(restore(scan, Darker()))
+    restored, _ = finished(iter_restore(scan, Darker()))
     assert (restored.voxels == value).all()
 
 
 def test_a_real_number_beyond_the_integers_becomes_the_nearest_one():
     scan = Scan(np.full((1, 8, 8), 1e30, np.float32), modality="CT")
-    restored, _ = finished(restore(scan, Identity(), dtype=np.int64))
+    restored, _ = finished(iter_restore(scan, Identity(), dtype=np.int64))
     assert (restored.voxels > 9e18).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (1, 1, 40)])
 def test_tiny_images_are_restored(rng, tiny_network, shape):
-    restored, _ = finished(restore(Scan(rng.random(shape, np.float32), modality="CT"), tiny_network))
+    restored, _ = finished(iter_restore(Scan(rng.random(shape, np.float32), modality="CT"), tiny_network))
     assert np.isfinite(restored.voxels).all()
 
 
 def test_a_constant_image_through_the_identity_comes_back_constant():
-    restored, _ = finished(restore(Scan(np.full((2, 20, 20), 7.5, np.float32)), Identity()))
+    restored, _ = finished(iter_restore(Scan(np.full((2, 20, 20), 7.5, np.float32)), Identity()))
     np.testing.assert_allclose(restored.voxels, 7.5, rtol=1e-6)
 
 
@@ -198,7 +199,7 @@ def test_slices_are_read_one_at_a_time_and_never_before(rng):
             Lazy.read += 1
             return rng.random(self.shape, np.float32)[region]
 
-    steps = restore(Scan(Lazy(), modality="CT"), Identity())
+    steps = iter_restore(Scan(Lazy(), modality="CT"), Identity())
     assert Lazy.read == 0
     while next(steps).region is None:
         pass
@@ -208,8 +209,8 @@ def test_slices_are_read_one_at_a_time_and_never_before(rng):
 def test_weights_for_ct_refuse_an_mr_scan_unless_allowed(small_scan, tiny_network):
     scan = Scan(small_scan.voxels, modality="MR")
     with pytest.raises(CheckpointError, match=r"made for CT, but this scan is MR; choose weights for MR, or allow any"):
-        next(restore(scan, tiny_network))
-    restored, _ = finished(restore(scan, tiny_network, any_modality=True))
+        next(iter_restore(scan, tiny_network))
+    restored, _ = finished(iter_restore(scan, tiny_network, any_modality=True))
     assert restored.metadata["restoration"]["intensity"]["name"].startswith("mr")
 
 
@@ -222,11 +223,11 @@ def test_what_cannot_be_restored_is_refused_in_words(tiny_network):
         "integers or real numbers, got bool": np.zeros((1, 4, 4), bool),
     }.items():
         with pytest.raises(ScanError, match=message):
-            next(restore(Scan(voxels), tiny_network))
+            next(iter_restore(Scan(voxels), tiny_network))
     with pytest.raises(ScanError, match=r"Slices run from 0 to 0; got 3 to 3"):
-        next(restore(Scan(np.zeros((1, 4, 4))), tiny_network, indices=[3]))
+        next(iter_restore(Scan(np.zeros((1, 4, 4))), tiny_network, indices=[3]))
     with pytest.raises(ScanError, match=r"output has shape \(2, 4, 4\), but the scan has \(1, 4, 4\)"):
-        next(restore(Scan(np.zeros((1, 4, 4))), tiny_network, output=np.zeros((2, 4, 4))))
+        next(iter_restore(Scan(np.zeros((1, 4, 4))), tiny_network, output=np.zeros((2, 4, 4))))
 
 
 def test_a_network_that_returns_nan_changes_nothing(small_scan):
@@ -236,7 +237,7 @@ def test_a_network_that_returns_nan_changes_nothing(small_scan):
 
     output = small_scan.voxels.astype(np.float32)
     with pytest.raises(CheckpointError, match="values that are not numbers"):
-        finished(restore(small_scan, Broken(), output=output))
+        finished(iter_restore(small_scan, Broken(), output=output))
     np.testing.assert_array_equal(output, small_scan.voxels)
 
 
@@ -249,7 +250,7 @@ def test_running_out_of_memory_says_so_and_any_other_error_is_not_hidden(small_s
             raise error
 
     with pytest.raises(DeviceError, match=r"not enough memory on cpu for a slice of 21 x 26; .* smaller slice"):
-        finished(restore(small_scan, Failing()))
+        finished(iter_restore(small_scan, Failing()))
     error = RuntimeError("something else")
     with pytest.raises(RuntimeError, match="something else"):
-        finished(restore(small_scan, Failing()))
+        finished(iter_restore(small_scan, Failing()))

@@ -11,7 +11,7 @@ from napari_restore_rwkv.errors import CheckpointError, DeviceError
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.restoration import slices as slices_module
 from napari_restore_rwkv.restoration.provenance import InputDigest
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.scans.scan import Scan
 
 
@@ -66,9 +66,9 @@ def order_of(seen):
 
 
 def test_batches_restore_what_single_slices_restore(scan, network, request):
-    expected, _ = finished(restore(scan, network))
+    expected, _ = finished(iter_restore(scan, network))
     machines = request.getfixturevalue("machines")
-    restored, seen = finished(restore(scan, network))
+    restored, seen = finished(iter_restore(scan, network))
     np.testing.assert_allclose(restored.voxels, expected.voxels, atol=1e-2)
     assert order_of(seen) == list(range(11))
     assert machines[-1].log.count("upload 3") == 3
@@ -83,7 +83,7 @@ def test_batches_restore_what_single_slices_restore(scan, network, request):
 
 
 def test_the_first_slice_is_shown_before_the_next_are_even_read(scan, network, machines):
-    steps = restore(scan, network, first=5)
+    steps = iter_restore(scan, network, first=5)
     progress = next(steps)
     while progress.region is None:
         progress = next(steps)
@@ -93,7 +93,7 @@ def test_the_first_slice_is_shown_before_the_next_are_even_read(scan, network, m
 
 def test_scrolling_changes_which_batch_comes_next_but_not_those_under_way(rng, network, machines):
     scan = Scan(rng.random((20, 8, 8), np.float32))
-    steps = restore(scan, network, first=0, batch=3)
+    steps = iter_restore(scan, network, first=0, batch=3)
     order, sent = [], None
     while len(order) < 20:
         progress = steps.send(sent)
@@ -109,7 +109,7 @@ def test_scrolling_changes_which_batch_comes_next_but_not_those_under_way(rng, n
 
 def test_closing_keeps_finished_slices_and_gives_memory_back(scan, network, machines):
     output = np.full(scan.shape, np.nan, np.float32)
-    steps = restore(scan, network, output=output)
+    steps = iter_restore(scan, network, output=output)
     while next(steps).done < 3:
         pass
     steps.close()
@@ -120,10 +120,10 @@ def test_closing_keeps_finished_slices_and_gives_memory_back(scan, network, mach
 
 def test_a_lack_of_memory_is_told_once_and_every_slice_comes_once(scan, network, machines):
     network.most = 1
-    expected, _ = finished(restore(scan, network, batch=1))
-    restored, seen = finished(restore(scan, network))
+    expected, _ = finished(iter_restore(scan, network, batch=1))
+    restored, seen = finished(iter_restore(scan, network))
     note = "memory is short: 1 slice at a time"
-    assert [progress.what for progress in seen].count(note) == 1
+    assert [progress.detail for progress in seen].count(note) == 1
     assert restored.metadata["restoration"]["execution"]["notes"] == [note]
     assert sorted(order_of(seen)) == list(range(11))
     np.testing.assert_array_equal(restored.voxels, expected.voxels)
@@ -131,7 +131,7 @@ def test_a_lack_of_memory_is_told_once_and_every_slice_comes_once(scan, network,
 
 def test_running_out_of_memory_for_good_keeps_what_is_finished(scan, network, machines):
     output = np.full(scan.shape, np.nan, np.float32)
-    steps = restore(scan, network, output=output)
+    steps = iter_restore(scan, network, output=output)
     while next(steps).region is None:
         pass
     network.most = 0
@@ -150,19 +150,19 @@ def test_nan_in_one_slice_of_a_batch_is_not_written(scan, network, machines):
     scan.voxels[2] = 3000
     output = np.full(scan.shape, np.nan, np.float32)
     with pytest.raises(CheckpointError, match="values that are not numbers"):
-        finished(restore(scan, Broken(), output=output, intensity=None))
+        finished(iter_restore(scan, Broken(), output=output, intensity=None))
     assert np.isfinite(output[:2]).all()
     assert np.isnan(output[2:]).all()
 
 
 def test_a_batch_without_slices_is_refused(scan, network):
     with pytest.raises(DeviceError, match="A batch holds at least one slice; got 0"):
-        next(restore(scan, network, batch=0))
+        next(iter_restore(scan, network, batch=0))
 
 
 def test_a_processor_takes_one_slice_at_a_time_whatever_is_asked_for(scan, network):
-    restored, _ = finished(restore(scan, network, batch=5))
-    expected, _ = finished(restore(scan, network))
+    restored, _ = finished(iter_restore(scan, network, batch=5))
+    expected, _ = finished(iter_restore(scan, network))
     np.testing.assert_array_equal(restored.voxels, expected.voxels)
     assert restored.metadata["restoration"]["execution"]["slices_at_once"] == 1
     json.dumps(restored.metadata["restoration"], allow_nan=False)

@@ -7,9 +7,9 @@ from hungry_networks import hungry_network, images, run_all
 
 from napari_restore_rwkv.errors import DeviceError
 from napari_restore_rwkv.restoration import machine as machine_module
-from napari_restore_rwkv.restoration.budget import bytes_per_slice
 from napari_restore_rwkv.restoration.executor import Executor
 from napari_restore_rwkv.restoration.machine import Machine
+from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice
 from napari_restore_rwkv.restoration.tiles import Tile
 
 
@@ -36,7 +36,7 @@ def test_what_the_first_slice_has_taken_is_not_missed_by_the_next(monkeypatch):
         assert not executor.report()["in_strips"]
 
 
-def test_a_slice_that_a_processor_has_no_room_for_is_refused_before_the_system_ends_the_process(monkeypatch):
+def test_a_slice_without_room_is_refused_before_the_system_ends_the_process(monkeypatch):
     monkeypatch.setattr(machine_module, "free_memory", lambda _: 1000)
     words = r"not enough memory on cpu for a slice of 60 x 80, .*."
     with Executor(hungry_network(), Machine(torch.device("cpu"))) as executor, pytest.raises(DeviceError, match=words):

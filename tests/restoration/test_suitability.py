@@ -9,7 +9,7 @@ from napari_restore_rwkv.network.checkpoint import OWN_ERROR, Card
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.noise import known_noise, limited_removal, share_to_remove
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR, suitability
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.noise import Noise
@@ -87,13 +87,13 @@ def test_an_impossible_noise_is_refused(noise, tiny_network):
 @pytest.mark.parametrize("strength", [-0.1, 1.1, np.nan])
 def test_an_impossible_strength_is_refused(strength):
     with pytest.raises(ScanError, match="strength of a restoration is 0 to 1"):
-        finish(restore(Scan(np.zeros((1, 8, 8)), modality="CT"), Smoothing(), strength=strength))
+        finish(iter_restore(Scan(np.zeros((1, 8, 8)), modality="CT"), Smoothing(), strength=strength))
 
 
 def test_the_strength_is_the_part_of_the_change_that_is_made(rng):
     scan = Scan(rng.integers(-500, 500, (2, 16, 16)).astype(np.float32), modality="CT")
-    whole = finish(restore(scan, Smoothing())).voxels
-    part = finish(restore(scan, Smoothing(), strength=0.25))
+    whole = finish(iter_restore(scan, Smoothing())).voxels
+    part = finish(iter_restore(scan, Smoothing(), strength=0.25))
     np.testing.assert_allclose(part.voxels, scan.voxels + 0.25 * (whole - scan.voxels), atol=1e-3)
     assert part.metadata["restoration"]["strength"] == 0.25
 
@@ -111,7 +111,7 @@ def test_noise_is_measured_only_for_networks_that_ask_for_it(rng, tiny_network):
 def test_the_less_noise_there_is_the_less_of_the_change_is_made(rng):
     network = Smoothing()
     scan = Scan(rng.integers(-500, 500, (1, 64, 64)).astype(np.float32), modality="CT")
-    whole = finish(restore(scan, network)).voxels - scan.voxels
+    whole = finish(iter_restore(scan, network)).voxels - scan.voxels
     network.card = Card("own", details={OWN_ERROR: 5.0})
     assert [share_to_remove(network, noise) for noise in (0, 5, 500, None)] == pytest.approx([0, 0.5, 1, 1], abs=1e-3)
     rule = choose_intensity(scan)

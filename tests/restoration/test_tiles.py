@@ -8,7 +8,7 @@ from torch import nn
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration import slices as slices_module
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.restoration.tiles import Tile, in_tiles
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -58,8 +58,8 @@ def test_all_tiles_are_of_one_size_and_cover_the_slice():
 
 
 def test_a_slice_that_fits_is_restored_as_a_whole(small_scan, tiny_network):
-    whole = finish(restore(small_scan, tiny_network, dtype=np.float32))
-    tiled = finish(restore(small_scan, tiny_network, dtype=np.float32, tile=Tile(64)))
+    whole = finish(iter_restore(small_scan, tiny_network, dtype=np.float32))
+    tiled = finish(iter_restore(small_scan, tiny_network, dtype=np.float32, tile=Tile(64)))
     assert np.array_equal(whole.voxels, tiled.voxels)
     assert whole.metadata["restoration"]["mode"] == tiled.metadata["restoration"]["mode"] == "whole slices"
     assert "tile" not in tiled.metadata["restoration"]
@@ -71,8 +71,8 @@ def wide_scan(rng):
 
 
 def test_a_larger_slice_is_near_the_whole_one_and_called_approximate(wide_scan, tiny_network):
-    whole = finish(restore(wide_scan, tiny_network, dtype=np.float32))
-    tiled = finish(restore(wide_scan, tiny_network, dtype=np.float32, tile=Tile(64, 16)))
+    whole = finish(iter_restore(wide_scan, tiny_network, dtype=np.float32))
+    tiled = finish(iter_restore(wide_scan, tiny_network, dtype=np.float32, tile=Tile(64, 16)))
     changed = np.abs(whole.voxels - wide_scan.voxels).mean()
     assert 0 < np.abs(tiled.voxels - whole.voxels).mean() < 0.5 * changed
     record = tiled.metadata["restoration"]
@@ -85,8 +85,8 @@ def test_any_network_is_run_in_tiles(wide_scan):
         def forward(self, x):
             return x + 0.01
 
-    expected = finish(restore(wide_scan, Brighter(), any_modality=True))
-    assert np.array_equal(finish(restore(wide_scan, Brighter(), tile=Tile(64))).voxels, expected.voxels)
+    expected = finish(iter_restore(wide_scan, Brighter(), any_modality=True))
+    assert np.array_equal(finish(iter_restore(wide_scan, Brighter(), tile=Tile(64))).voxels, expected.voxels)
 
 
 def test_the_comparison_with_float32_is_of_tiles_too(wide_scan, tiny_network, monkeypatch):
@@ -97,12 +97,12 @@ def test_the_comparison_with_float32_is_of_tiles_too(wide_scan, tiny_network, mo
         return made(*arguments, tile=tile, **options)
 
     monkeypatch.setattr(slices_module, "Executor", noted)
-    finish(restore(wide_scan, tiny_network, precision="bfloat16", tile=Tile(64)))
+    finish(iter_restore(wide_scan, tiny_network, precision="bfloat16", tile=Tile(64)))
     assert tiles == [Tile(64), Tile(64)]
 
 
 def test_it_can_be_stopped_within_a_slice(wide_scan, tiny_network):
-    steps = [step for step in restore(wide_scan, tiny_network, tile=Tile(64)) if step.region is None]
+    steps = [step for step in iter_restore(wide_scan, tiny_network, tile=Tile(64)) if step.region is None]
     # Two rows of three tiles.
     assert len(steps) >= 2 * 6 * tiny_network.number_of_stages
 

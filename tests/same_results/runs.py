@@ -9,7 +9,7 @@ from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, OWN_ERROR, Ca
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.network.non_local_means import NonLocalMeans
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore
+from napari_restore_rwkv.restoration.restore import iter_restore
 from napari_restore_rwkv.restoration.tiles import Tile
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.scan import Scan
@@ -55,12 +55,12 @@ def network_for(modality="CT", context=0, **details):
 
 def array(network, scan=None, **options):
     scan = scan_of() if scan is None else scan
-    return np.asarray(finish(restore(scan, network, **{"dtype": np.float32, **options})).voxels)
+    return np.asarray(finish(iter_restore(scan, network, **{"dtype": np.float32, **options})).voxels)
 
 
 def file_job(folder):
     path = folder / "whole.ome.zarr"
-    scan = finish(restore_to_zarr(scan_of(), network_for(), path, dtype=np.float32, slices_per_unit=2))
+    scan = finish(restore_to_zarr(scan_of(), network_for(), path, dtype=np.float32, slices_per_slab=2))
     return np.asarray(scan.voxels)
 
 
@@ -68,7 +68,7 @@ def two_parts(folder):
     path = folder / "parts.ome.zarr"
     for number in (2, 1):
         part = (number, 2)
-        finish(restore_to_zarr(scan_of(), network_for(), path, dtype=np.float32, slices_per_unit=2, part=part))
+        finish(restore_to_zarr(scan_of(), network_for(), path, dtype=np.float32, slices_per_slab=2, part=part))
     finish(finalize(path))
     return np.asarray(open_scan(path).voxels)
 
@@ -76,7 +76,7 @@ def two_parts(folder):
 def file_job_with_neighbours(folder):
     path = folder / "neighbours.ome.zarr"
     network = network_for(context=3, **{OWN_ERROR: 4.0})
-    job = restore_to_zarr(scan_of(), network, path, dtype=np.float32, slices_per_unit=2, noise=30.0, strength=0.7)
+    job = restore_to_zarr(scan_of(), network, path, dtype=np.float32, slices_per_slab=2, noise=30.0, strength=0.7)
     return np.asarray(finish(job).voxels)
 
 

@@ -15,6 +15,8 @@ import torch
 
 from . import runs
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # Of the window of intensities, 2200 HU for CT; the greatest difference seen between instruction sets is 1e-6 of it.
 TOLERANCE = 2e-5

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from text_files import VOXELS, metaimage
 
-from napari_restore_rwkv.cli import main
+from napari_restore_rwkv.commands.cli import main
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan

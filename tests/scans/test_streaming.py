@@ -14,7 +14,7 @@ from handmade import image_of, nifti, rotation, save
 from zarrs import noise
 
 from napari_restore_rwkv.errors import OutputError, ScanError
-from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.scans import opening as opening_module
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.lazy import LazyVoxels
@@ -171,7 +171,7 @@ def test_unpacking_tells_how_far_it_is_and_leaves_nothing_behind(tmp_path):
     scan = finish(watched(steps, seen))
     assert [step.done for step in seen] == [16, 32, 40]
     assert all(step.total == 40 for step in seen)
-    assert "unpacking scan.nii.gz" in seen[0].what
+    assert (seen[0].phase, seen[0].detail) == (Phase.UNPACKING, "scan.nii.gz")
     assert np.array_equal(scan.voxels[33], voxels[33])
     assert list(folder.iterdir())
     del scan, steps

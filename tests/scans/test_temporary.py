@@ -154,10 +154,10 @@ def test_a_signal_cleans_up_at_once(tmp_path, number):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from napari_restore_rwkv import cli\n"
+        "from napari_restore_rwkv.commands import cli\n"
         "from napari_restore_rwkv.jobs import audit\n"
         "from napari_restore_rwkv.scans.temporary import TemporaryFolder\n"
-        "import napari_restore_rwkv.parser as parser\n"
+        "import napari_restore_rwkv.commands.parser as parser\n"
         "def work(arguments):\n"
         "    import time\n"
         "    with TemporaryFolder(Path(sys.argv[1])) as folder:\n"

@@ -5,6 +5,8 @@ import torch
 from napari_restore_rwkv.simulate.pet import Acquisition, gaussian, low_count, osem, thinned, views_for
 from napari_restore_rwkv.simulate.projector import project, view_angles
 
+pytestmark = pytest.mark.slow
+
 PIXEL_MM = 4.0
 
 

@@ -25,9 +25,11 @@ from napari_restore_rwkv.training.acceptance import (
     score_one,
     table,
 )
-from napari_restore_rwkv.training.examples import Examples
+from napari_restore_rwkv.training.crop_sampler import CropSampler
 from napari_restore_rwkv.training.material import Material, check_material
 from napari_restore_rwkv.training.png import grey_png
+
+pytestmark = pytest.mark.slow
 
 OLD = [Score(30.0, 0.9), Score(32.0, 0.92)]
 
@@ -73,7 +75,7 @@ def test_undefined_figures_are_left_out_of_means():
 
 def held_slice(material):
     checked = check_material(material, "CT")
-    [held] = Examples(checked, "ct-denoise").held_out(1)
+    [held] = CropSampler(checked, "ct-denoise").held_out(1)
     return held
 
 

@@ -74,7 +74,7 @@ def test_a_bundle_with_one_changed_byte_is_refused(bundle, name):
         content[len(content) // 2] ^= 1
         contents[name] = bytes(content)
 
-    with pytest.raises(CheckpointError, match=f"was changed: {name} is not what its digest says. Get it anew"):
+    with pytest.raises(CheckpointError, match=f"was changed: {name} is not what its digest says. Get it again"):
         load_checkpoint(rewritten(bundle, flip))
 
 

@@ -19,12 +19,14 @@ from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import restored
 from napari_restore_rwkv.training.annotations import KEEP
 from napari_restore_rwkv.training.bundle import FOLDER_VARIABLE, available_bundles
-from napari_restore_rwkv.training.examples import loss_of
+from napari_restore_rwkv.training.crop_sampler import loss_of
 from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.material import Material
 from napari_restore_rwkv.training.memory import bytes_per_pixel, crops_that_fit
 from napari_restore_rwkv.training.options import STOP, FineTuneOptions
 from napari_restore_rwkv.training.outcome import blended_network
+
+pytestmark = pytest.mark.slow
 
 
 def same(one, other):

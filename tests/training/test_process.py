@@ -18,6 +18,8 @@ from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.job import read_job, write_job
 from napari_restore_rwkv.training.process import FineTuneProcess
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(weights_file, pair, tmp_path):

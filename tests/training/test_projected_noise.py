@@ -6,6 +6,8 @@ import pytest
 from napari_restore_rwkv.simulate.ct_kernels import KERNELS
 from napari_restore_rwkv.training.recipes.projected_noise import projected_noise
 
+pytestmark = pytest.mark.slow
+
 PIXEL_MM = 2.0
 
 

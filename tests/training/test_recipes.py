@@ -13,6 +13,8 @@ from napari_restore_rwkv.training.recipes.losses import lesion_error, root_error
 from napari_restore_rwkv.training.recipes.recipe import load_slices, save_slices
 from napari_restore_rwkv.training.recipes.table import RECIPES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def mri_folder(rng, tmp_path):

@@ -17,6 +17,8 @@ from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.train import TrainingOptions
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from ...errors import OutputError
 from ..restore.result import Mixture
+from ..wording import words_of
 from ..worker import StepsWorker
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ReportButton(QPushButton):
             self.write(Path(name))
 
     def _on_progress(self, news: News) -> None:
-        self.said.emit(f"Report: {news.progress.what} ...")
+        self.said.emit(f"Report: {words_of(news.progress)} ...")
 
 
 def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None, Path]:

@@ -211,7 +211,7 @@ class AnnotationTools(QWidget):
         self.changed.emit()
 
     def _on_refresh(self, event: Any = None) -> None:
-        """Notice an undo, which only draws anew; so does scrolling, but from another place."""
+        """Notice an undo, which only redraws; so does scrolling, but from another place."""
         here = tuple(np.round(self._viewer.dims.point, 6))
         if here == self._seen_at:
             self.changed.emit()

@@ -52,7 +52,7 @@ class Plot(QWidget):
         return QSize(260, HEIGHT)
 
     def clear(self, total: int) -> None:
-        """Begin anew, with so many steps along the axis."""
+        """Start over, with so many steps along the axis."""
         self.curve, self.start, self.total = Curve(), None, max(1, total)
         self.update()
 

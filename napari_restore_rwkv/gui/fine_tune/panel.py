@@ -18,10 +18,10 @@ from ...errors import RestoreError
 from ...training.options import FineTuneOptions
 from ...training.unfinished import discard
 from ..background import Background
-from ..contributions import back_to_proposed_weights, use_weights
 from ..docking import DockedPanel
 from ..form_parts import dividing_line, hint
 from ..options import look_around
+from ..panels import back_to_proposed_weights, use_weights
 from ..restore.panel import RESEARCH_USE
 from .annotation_tools import AnnotationTools
 from .blend_tools import BlendTools, Trained

@@ -60,7 +60,7 @@ class PreviewSwitch(QCheckBox):
         viewer.dims.events.current_step.connect(self.ask)
 
     def ask(self, event: Any = None) -> None:
-        """Show the displayed slice anew, soon."""
+        """Show the displayed slice again, soon."""
         subject = self._subject() if self.isChecked() else None
         if subject is None:
             return

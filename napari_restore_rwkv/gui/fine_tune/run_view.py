@@ -85,7 +85,7 @@ class FineTuneRun(QWidget):
         self.start.setEnabled(True)
         for button in (self.pause, self.stop):
             button.setEnabled(False)
-        self.pause.setText(PAUSE)
+        self._set_paused(False)
         for widget in (self.bar, self.progress, self.preview):
             widget.hide()
 
@@ -123,10 +123,10 @@ class FineTuneRun(QWidget):
         for record in records:
             match record["kind"]:
                 case "paused":
-                    self.pause.setText(RESUME)
+                    self._set_paused(True)
                     self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
                 case "resumed":
-                    self.pause.setText(PAUSE)
+                    self._set_paused(False)
                     self.progress.setText("going on ...")
                 case "progress":
                     self._note(record)
@@ -149,7 +149,7 @@ class FineTuneRun(QWidget):
     def _refresh(self) -> None:
         """Not at every record: each new word has the whole window drawn."""
         record = self._latest
-        if not record or self.pause.text() == RESUME:
+        if not record or self._paused:
             return
         self.bar.setRange(0, record["total"])
         self.bar.setValue(record["step"])
@@ -165,11 +165,15 @@ class FineTuneRun(QWidget):
         self.loss.update()
 
     def _on_pause(self) -> None:
-        if self.pause.text() == PAUSE:
+        if self._paused:
+            self._job.resume()
+        else:
             self.progress.setText("pausing ...")
             self._job.pause()
-        else:
-            self._job.resume()
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        self.pause.setText(RESUME if paused else PAUSE)
 
     def _on_stop(self) -> None:
         self._job.stop()

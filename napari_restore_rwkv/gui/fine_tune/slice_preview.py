@@ -138,7 +138,7 @@ class _Beside:
         return viewer.scene.camera.zoom if magnified else MARGIN * half
 
     def leave(self) -> None:
-        """Give back what was there before, unless the person or another view has arranged it anew."""
+        """Give back what was there before, unless the person or another view has rearranged it."""
         grid = self._viewer.canvas.grid
         shown = [layer for layer in self._viewer.layers if layer.visible]
         if not grid.enabled or tuple(grid.shape) != (1, 2) or not set(shown) <= set(self._pair):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
 ESTIMATE = (
-    "Estimated from neighbouring slices, because there is no reference: gains in dB are told too large where the "
+    "Estimated from neighbouring slices, because there is no reference: gains in dB come out too large where the "
     "slices share noise."
 )
 LISTED = "The new weights are listed under the models, here and in the Restore panel. The old ones stay."

@@ -16,6 +16,7 @@ from ..compare.keys import KEYS, LayoutKeys, key_of
 from ..compare.reading import CurtainSlider, Reading
 from ..form_parts import beside, hint
 from ..layers import at_place_of
+from ..wording import words_of
 from ..worker import StepsWorker
 from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
 
@@ -230,7 +231,7 @@ class ComparePanel(QWidget):
         self.setEnabled(False)
 
     def _on_saving(self, news: News) -> None:
-        self.said.emit(f"Saving: {news.progress.what} ...")
+        self.said.emit(f"Saving: {words_of(news.progress)} ...")
 
     def _on_saved(self, path: Path) -> None:
         self.said.emit(f"Saved as {path}")

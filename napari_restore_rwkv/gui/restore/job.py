@@ -11,13 +11,14 @@ from ...errors import ScanError
 from ...scans.slice_axis import choose_slice_axis
 from ..layer_geometry import spatial_transforms
 from ..layers import frame_name, layer_to_scan
+from ..wording import CHECKS
 from ..worker import StepsWorker
 from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from .result import RestorationResult, ResultInMemory
 from .room import does_not_fit, why_a_file
 from .run import Run, slices_to_do
 from .shown_results import ShownResults
-from .steps import CHECKING, COMPARING, restoration_steps
+from .steps import restoration_steps
 from .stored_result import StoredResult
 
 if TYPE_CHECKING:
@@ -209,13 +210,14 @@ class RestoreJob(QObject):
         self._refresh_if_due()
         run.already = run.asked - progress.total
         run.pace.note(progress.done)
-        checks = progress.what.startswith((CHECKING, COMPARING))
+        checks = progress.phase in CHECKS
         # Not at every step: each new word has the whole window drawn, and the time left is known per slice only.
-        told = progress.done, progress.what if checks and self._is_time_for_words() else ""
+        line = run.line(progress)
+        told = progress.done, line if checks and self._is_time_for_words() else ""
         if told != run.told and (not checks or told[1]):
             run.told = told
             self._last_told = self.clock()
-            self.progressed.emit(run.already + progress.done, run.asked, run.line(progress, checks))
+            self.progressed.emit(run.already + progress.done, run.asked, run.line(progress))
 
     def _is_time_for_words(self) -> bool:
         return self.clock() - self._last_told >= REFRESH_EVERY_MS / 1000

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-    from ...jobs.begun import BegunJob
+    from ...jobs.registry import BegunJob
     from ..options import RestoreOptions, Surroundings
 
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"

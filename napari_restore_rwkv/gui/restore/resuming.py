@@ -9,9 +9,10 @@ from qtpy.QtCore import QObject, Signal
 
 from ...errors import ScanError
 from ...scans.scan import AXES, to_canonical
-from ..contributions import stem
+from ..file_names import stem
 from ..layers import RECORD, frame_of, scan_to_layer, source_of
 from ..options import RestoreOptions
+from ..wording import words_of
 from ..worker import StepsWorker
 from .comparison import is_result
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from ...jobs.begun import BegunJob
+    from ...jobs.registry import BegunJob
     from ...progress import Progress
     from ...scans.scan import Scan
 
@@ -83,7 +84,7 @@ class JobOpener(QObject):
         assert job.input is not None
         self.said.emit(f"Opening {job.input.name} ...")
         self._worker = worker = StepsWorker(_reading(job))
-        worker.progressed.connect(lambda news: self.said.emit(f"{news.progress.what} ..."))
+        worker.progressed.connect(lambda news: self.said.emit(f"{words_of(news.progress)} ..."))
         worker.returned.connect(lambda scan: self._add(job, scan))
         worker.errored.connect(self.failed)
         worker.finished.connect(lambda: self._on_finished(worker))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import RestoreError, ScanError
 from ...scans.scan import AXES
 from ..layers import is_at_its_place
+from ..wording import CHECKS, words_of
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class Run:
             self._paused_at = None
         self.worker.resume()
 
-    def line(self, progress: Progress, checks: bool) -> str:
+    def line(self, progress: Progress) -> str:
         """Return a line such as ``"slice 7 of 20 · 14 s left"``."""
-        if checks:
-            return progress.what
+        if progress.phase in CHECKS:
+            return words_of(progress)
         if self.options.region == "slice":
             return "this slice ..."
         left = self.pace.seconds_left(progress.total)
@@ -149,7 +150,7 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
 def sentence_of(error: Exception) -> str:
     """Return what the person reads of an error: our own words as they are, others with what they are."""
     if isinstance(error, RestoreError):
-        return str(error)
+        return error.worded("press Restore again")
     words = " ".join(str(error).split()) or "no further words"
     return f"The restoration stopped with an unexpected {type(error).__name__}: {words}"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import CheckpointError, OutputError
-from ...progress import Progress
+from ...errors import CheckpointError
+from ...progress import Phase, Progress
 from ...tasks import TASKS
 from ..layers import frame_of, source_of
 from ..options import no_weights
+from ..wording import CHECKS
 from .stored_result import StoredResult
 
 if TYPE_CHECKING:
@@ -25,104 +27,114 @@ if TYPE_CHECKING:
     from ..options import RestoreOptions
     from .result import RestorationResult
 
-CHECKING, COMPARING = "checking", "comparing"
 # As deep as a chunk: whoever cancels loses three finished slices at most, where larger blocks would lose more.
-SLICES_PER_UNIT = 4
+SLICES_PER_SLAB = 4
 
 
 def restoration_steps(
     options: RestoreOptions, result: RestorationResult, indices: list[int], first: int | None
 ) -> Generator[Progress, int | None, Scan]:
-    """Load the network and restore these slices of the result's scan into it, `first` first; see `restore`.
+    """Load the network and restore these slices of the result's scan into it, `first` first; see `iter_restore`.
 
-    The count is that of these slices. A region is what is to be seen anew. In steps that only check something, the
-    words start with `CHECKING` or `COMPARING`.
+    The count is that of these slices. A region is what is to be drawn again. In steps that only check something, the
+    detail counts what is checked.
     """
     network = load_network(options.weights, modified(options.weights))
     result.made_for = network.card.modality
     if not result.finished:
         proposed = options.strength
         result.propose(advice_strength(result, network) if proposed is None else proposed)
+    work: _IntoFile | _IntoMemory
     if options.region == "volume" and isinstance(result, StoredResult):
-        return (yield from _into_file(options, result, network, first))
-    return (yield from _into_memory(options, result, network, indices, first))
-
-
-def _into_memory(
-    options: RestoreOptions, result: RestorationResult, network: Any, indices: list[int], first: int | None
-) -> Generator[Progress, int | None, Scan]:
-    result.prepare()
-    steps = run_restore(result, network, options, indices, first)
-    started = time.monotonic()
+        work = _IntoFile(options, result, network, first)
+    else:
+        work = _IntoMemory(options, result, network, indices, first)
     try:
-        progress = next(steps)
+        progress = next(work.steps)
         while True:
-            if progress.region is not None:
-                lasted = time.monotonic() - started
-                result.seconds_per_slice = min(lasted, result.seconds_per_slice or lasted)
-                result.take(progress.region)
-                started = time.monotonic()
-            displayed = yield progress
-            progress = steps.send(displayed)
+            displayed = yield work.take(progress)
+            progress = work.steps.send(displayed)
     except StopIteration as stop:
-        result.tell(stop.value.metadata["restoration"])
+        work.finish(stop.value)
         return stop.value
     finally:
-        steps.close()
+        work.steps.close()
 
 
-def _into_file(
-    options: RestoreOptions, result: StoredResult, network: Any, first: int | None
-) -> Generator[Progress, int | None, Scan]:
-    from ...jobs import begun
-    from ...jobs.audit import RESUME
+class _IntoMemory:
+    """Takes what is restored into memory."""
 
-    job = begin_job(result, network, options, first)
-    steps = job.run()
-    before = None
-    try:
-        progress = next(steps)
-        while True:
-            # Until the input is known to be the same, nothing may be shown of what is in the file.
-            if before is None and not progress.what.startswith(COMPARING):
-                saved = _saved_in(job.path)
-                before = len(saved)
-                result.open(job.path, saved)
-                # Without the list the job is the same; it is only not offered for resuming.
-                with suppress(OSError):
-                    begun.remember(_begun(options, job.path))
-            displayed = yield _relative(progress, result.take_from(job, progress), before or 0, result.slices)
-            progress = steps.send(displayed)
-    except StopIteration as stop:
-        result.close(stop.value)
-        begun.forget(job.path)
-        return stop.value
-    except OutputError as error:
-        # The remedy is told for the command line; here there is a button.
-        raise OutputError(str(error).replace(RESUME, "press Restore again")) from error
-    finally:
-        steps.close()
+    def __init__(
+        self, options: RestoreOptions, result: RestorationResult, network: Any, indices: list[int], first: int | None
+    ) -> None:
+        result.prepare()
+        self._result = result
+        self.steps = run_restore(result, network, options, indices, first)
+        self._started = time.monotonic()
+
+    def take(self, progress: Progress) -> Progress:
+        """Account for a step."""
+        if progress.region is not None:
+            lasted, known = time.monotonic() - self._started, self._result.seconds_per_slice
+            self._result.seconds_per_slice = min(lasted, known or lasted)
+            self._result.take(progress.region)
+            self._started = time.monotonic()
+        return progress
+
+    def finish(self, restored: Scan) -> None:
+        """Keep how it was restored."""
+        self._result.tell(restored.metadata["restoration"])
 
 
-def _relative(progress: Progress, shown: Any, before: int, slices: int) -> Progress:
-    """Count from what was there before; steps that check count something else, and say it in their words."""
-    for checks, what in ((CHECKING, "what is saved"), (COMPARING, "the scan with what is saved")):
-        if progress.what.startswith(checks):
-            left = slices - before
-            done = left if checks == CHECKING else 0
-            return Progress(done, left, f"{checks} {what}: {progress.done + 1} of {progress.total}")
-    return Progress(progress.done - before, progress.total - before, progress.what, shown)
+class _IntoFile:
+    """Follows a job into a file, which may have begun earlier."""
+
+    def __init__(self, options: RestoreOptions, result: StoredResult, network: Any, first: int | None) -> None:
+        self._options, self._result = options, result
+        self._job = begin_job(result, network, options, first)
+        self._before: int | None = None
+        self.steps = self._job.run()
+
+    def take(self, progress: Progress) -> Progress:
+        """Account for a step, and count from what was there before."""
+        # Until the input is known to be the same, nothing may be shown of what is in the file.
+        if self._before is None and progress.phase is not Phase.COMPARING_INPUT:
+            self._open()
+        before = self._before or 0
+        shown = self._result.take_from(self._job, progress)
+        if progress.phase in CHECKS:
+            left = self._result.slices - before
+            done = left if progress.phase is Phase.CHECKING else 0
+            return Progress(progress.phase, done, left, detail=f"{progress.done + 1} of {progress.total}")
+        return replace(progress, done=progress.done - before, total=progress.total - before, region=shown)
+
+    def finish(self, restored: Scan) -> None:
+        """Keep how it was restored, and forget that the job was begun."""
+        from ...jobs import registry
+
+        self._result.close(restored)
+        registry.forget(self._job.path)
+
+    def _open(self) -> None:
+        from ...jobs import registry
+
+        saved = _saved_in(self._job.path)
+        self._before = len(saved)
+        self._result.open(self._job.path, saved)
+        # Without the list the job is the same; it is only not offered for resuming.
+        with suppress(OSError):
+            registry.remember(_begun(self._options, self._job.path))
 
 
 def _saved_in(path: Path) -> list[int]:
     from ...jobs.ledger import Ledger
 
     ledger = Ledger(path)
-    return [index for unit in ledger.done() for index in ledger.layout.slices(unit)]
+    return [index for slab in ledger.done() for index in ledger.layout.slices(slab)]
 
 
 def _begun(options: RestoreOptions, output: Path) -> Any:
-    from ...jobs.begun import BegunJob
+    from ...jobs.registry import BegunJob
 
     return BegunJob(
         output=output,
@@ -158,9 +170,9 @@ def run_restore(
 ) -> Generator[Progress, int | None, Scan]:
     """Start `restore` with the person's choices, writing into the result."""
     from ...device import choose_device
-    from ...restoration.restore import restore
+    from ...restoration.restore import iter_restore
 
-    return restore(
+    return iter_restore(
         result.scan,
         network,
         axis=options.axis,
@@ -198,7 +210,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
         device=choose_device(options.device),
         any_modality=options.any_modality,
         strength=result.applied,
-        slices_per_unit=SLICES_PER_UNIT,
+        slices_per_slab=SLICES_PER_SLAB,
     )
 
 

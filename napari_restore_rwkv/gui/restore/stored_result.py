@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...progress import Phase
 from ...scans.lazy import LazyVoxels
 from .result import Mixture, RestorationResult, difference_of, rounded
 
@@ -105,8 +106,7 @@ class StoredResult(RestorationResult):
             return None
         indices = range(region[self.axis].start, region[self.axis].stop)
         fresh = [index for index in indices if index not in self.finished]
-        # Its words alone tell a slice that has come back from a unit of one slice that was saved.
-        if progress.what.startswith("unit "):
+        if progress.phase is Phase.SAVED:
             self._count_as_saved(indices)
         else:
             for index in set(indices) - self.saved:

@@ -9,7 +9,7 @@ from napari.qt.threading import FunctionWorker
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ...jobs.begun import BegunJob, UnfinishedJob, forget, unfinished_jobs
+from ...jobs.registry import BegunJob, UnfinishedJob, forget, unfinished_jobs
 from ..form_parts import plain_tip
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .commands.signals import ending_by_signals
-from .errors import RestoreError
-from .isolation import forget_working_folder
+from ..errors import RestoreError
+from ..isolation import forget_working_folder
+from ..scans.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
-from .scans.temporary import UNPACKED, remove_abandoned
+from .signals import ending_by_signals
+from .wording import RESUME
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
         what = "nothing was written" if _last_change(arguments) == before else f"{arguments.output} is complete"
         return _fail(arguments, f"stopped; {str(stop) or what}.", INTERRUPTED)
     except RestoreError as error:
-        return _fail(arguments, str(error))
+        return _fail(arguments, error.worded(RESUME))
     except Exception as error:
         words = " ".join(str(error).split()).rstrip(".") or "no further words"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."

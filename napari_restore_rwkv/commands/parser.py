@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .commands.arguments import Window, index, part, path, positive, strength, tile
-from .tasks import MODALITIES, TASKS
+from ..tasks import MODALITIES, TASKS
+from .arguments import Window, index, part, path, positive, strength, tile
 
 PROGRAM = "restore-rwkv"
 EXAMPLE = """\
@@ -262,61 +262,61 @@ def _add_doctor(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 # What a command needs is imported when it runs, so that --help answers at once.
 def _restore(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.restore import restore_command
+    from .restore import restore_command
 
     return restore_command(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.results import verify_result
+    from .results import verify_result
 
     return verify_result(arguments)
 
 
 def _finalize(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.results import finalize_result
+    from .results import finalize_result
 
     return finalize_result(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.results import export_result
+    from .results import export_result
 
     return export_result(arguments)
 
 
 def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.evaluate import evaluate_files
+    from .evaluate import evaluate_files
 
     return evaluate_files(arguments)
 
 
 def _report(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.report import report_files
+    from .report import report_files
 
     return report_files(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.simulate import simulate_file
+    from .simulate import simulate_file
 
     return simulate_file(arguments)
 
 
 def _inspect(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.inspect_scan import inspect_scan
+    from .inspect_scan import inspect_scan
 
     return inspect_scan(arguments)
 
 
 def _qualify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .commands.qualify import qualify_weights
+    from .qualify import qualify_weights
 
     return qualify_weights(arguments)
 
 
 def _finetune(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    from .finetune_command import fine_tune_from_file
+    from .finetune import fine_tune_from_file
 
     return fine_tune_from_file(arguments)
 
@@ -334,7 +334,7 @@ class _Version(argparse.Action):
         super().__init__(nargs=0, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from . import __version__
+        from .. import __version__
 
         print(f"{PROGRAM} {__version__}")
         parser.exit()

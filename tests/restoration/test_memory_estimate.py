@@ -13,9 +13,11 @@ from napari_restore_rwkv.network import bi_wkv
 from napari_restore_rwkv.network.bi_wkv import KernelStatus
 from napari_restore_rwkv.network.fused_cpu import SWITCH
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.restoration import budget
-from napari_restore_rwkv.restoration.budget import bytes_per_slice, slices_at_once
+from napari_restore_rwkv.restoration import memory_estimate
+from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice, slices_at_once
 from napari_restore_rwkv.restoration.precision import converted
+
+pytestmark = pytest.mark.slow
 
 # Wide enough for the widest level to be the last, and several blocks, whose results must not pile up.
 SIZES = [(16, (2, 1, 1, 1), 2, 96, 128), (24, (1, 1, 1, 1), 1, 100, 61)]
@@ -63,7 +65,7 @@ def test_the_estimate_is_what_a_gpu_takes_that_works_on_whole_maps(size, monkeyp
     network, image = network_and_image(*size)
     # With gradients enabled but none to compute, the hidden layer is whole on a processor as well.
     taken = most_allocated(lambda: network(image))
-    monkeypatch.setattr(budget, "kernel_in_use", lambda device: KernelStatus("compiled CUDA kernel"))
+    monkeypatch.setattr(memory_estimate, "kernel_in_use", lambda device: KernelStatus("compiled CUDA kernel"))
     assert taken == pytest.approx(bytes_per_slice(copy.deepcopy(network).to("meta"), *size[3:]), rel=0.04)
 
 
@@ -97,7 +99,7 @@ def test_short_numbers_take_what_is_estimated_on_a_processor_that_converts_them(
 
 
 def test_short_numbers_halve_what_a_gpu_takes(monkeypatch):
-    monkeypatch.setattr(budget, "kernel_in_use", lambda device: KernelStatus("compiled CUDA kernel"))
+    monkeypatch.setattr(memory_estimate, "kernel_in_use", lambda device: KernelStatus("compiled CUDA kernel"))
     network = RestoreRWKV.light().fused()
     long, short = (bytes_per_slice(converted(network, p).to("meta"), 512, 512) for p in ("float32", "bfloat16"))
     assert 0.5 < short / long < 0.52
@@ -132,7 +134,7 @@ import json, resource
 import torch
 from napari_restore_rwkv.network import strips
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.restoration.budget import bytes_per_slice
+from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice
 from napari_restore_rwkv.restoration.executor import Executor
 from napari_restore_rwkv.restoration.machine import machine_for
 
@@ -167,7 +169,7 @@ print(json.dumps([taken, whole_in_strips, taken_in_strips, in_strips, bool((limi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the size of a process, and limits it, this way")
-def test_a_process_takes_what_was_estimated_and_with_less_memory_gives_the_same_result_in_strips():
+def test_a_process_takes_what_was_estimated_and_strips_give_the_same_result():
     # Each buffer is mapped and unmapped on its own, so that the process is as large as what it uses.
     # The fused kernel needs less than strips do, and has none.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", SWITCH: "0"}

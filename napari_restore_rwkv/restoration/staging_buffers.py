@@ -1,7 +1,7 @@
-"""Where a batch of images lies on its way to the device and back.
+"""Staging buffers: where a batch of images lies on its way to the device and back.
 
-Each batch under way has a slot of its own, which the next batch gets only after the results have left it. That one rule
-keeps transfers from meeting: by then everything that read or wrote the slot's buffers is over.
+Each batch under way has buffers of its own, which the next batch gets only after the results have left them. That one
+rule keeps transfers from meeting: by then everything that read or wrote the buffers is over.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Streams:
         self.upload, self.compute, self.download = (machine.stream() for _ in range(3))
 
 
-class Slot:
+class StagingBuffers:
     """Buffers for one batch, on both sides; they grow to the largest batch."""
 
     def __init__(self, machine: Machine, streams: Streams) -> None:
@@ -56,7 +56,7 @@ class Slot:
         self._size, self._arrived = len(result), self._streams.download.record_event()
 
     def wait(self) -> np.ndarray:
-        """Wait for the result; (B, Y, X), float32, a copy: the slot is free."""
+        """Wait for the result; (B, Y, X), float32, a copy: the buffers are free."""
         self._arrived.synchronize()
         return self._buffers[3][: self._size, 0].numpy().copy()
 

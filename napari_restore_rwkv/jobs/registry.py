@@ -1,7 +1,7 @@
-"""The list of jobs that this user has begun and not finished, so that a viewer can offer them for resuming.
+"""The job registry: jobs that this user has begun and not finished, so that a viewer can offer them for resuming.
 
 Each has a small file of its own in the user's folder, written as a whole and removed when the job is complete, so that
-two programs do not disturb each other. How far a job is says its ledger alone.
+two programs do not disturb each other. How far a job is, its ledger alone says.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _state(job: BegunJob) -> UnfinishedJob | None:
         if at_work(ledger.folder, job.output.name):
             return None
         layout = ledger.layout
-        return UnfinishedJob(job, sum(len(layout.slices(unit)) for unit in ledger.done()), layout.shape[layout.axis])
+        return UnfinishedJob(job, sum(len(layout.slices(slab)) for slab in ledger.done()), layout.shape[layout.axis])
     # What cannot be read cannot be resumed, and is put right where it is, not in this list.
     except (OutputError, OSError):
         return None

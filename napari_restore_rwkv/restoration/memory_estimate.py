@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..network.model import RestoreRWKV
 
 _FLOAT32 = 4
-# Of 2C channels, in float32: all that the portable operator holds at its peak. Measured; no test of ours is closer.
+# Of 2C channels, in float32: all that the portable operator holds at its peak. Measured; the tests come no closer.
 _PORTABLE_MAPS = 16.25
 # Where the operator works in float32 only, it converts keys and values, and its result back.
 _CONVERTED_MAPS = 3
@@ -85,6 +85,6 @@ def slices_at_once(free: int, per_slice: int, pixels: int, most: int | None) -> 
 def _operator_bytes(device: torch.device, size: int) -> float:
     """Bytes for each value of a map that the operator takes besides its inputs and the first result."""
     converts = size != _FLOAT32
-    if kernel_in_use(device).name.startswith("portable"):
+    if not kernel_in_use(device).compiled:
         return _PORTABLE_MAPS * _FLOAT32 + (2 * _FLOAT32 if converts else 0)
     return size + (_CONVERTED_MAPS * _FLOAT32 if converts and device.type == "cpu" else 0)

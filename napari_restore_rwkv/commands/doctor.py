@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import RestoreError
-from .tasks import TASKS
+from ..errors import RestoreError
+from ..tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,8 +82,8 @@ def kernel_error(device: torch.device) -> float:
     """
     import torch
 
-    from .network.bi_wkv import bi_wkv
-    from .network.bi_wkv_reference import bi_wkv_reference
+    from ..network.bi_wkv import bi_wkv
+    from ..network.bi_wkv_reference import bi_wkv_reference
 
     batch, tokens, channels = 2, 257, 19
     generator = torch.Generator().manual_seed(0)
@@ -142,8 +142,8 @@ def _viewer() -> Iterator[Finding]:
 
 def _computing(name: str) -> Iterator[Finding]:
     """The device, the kernel on it, and whether that kernel computes the equation."""
-    from .device import choose_device, describe
-    from .network.bi_wkv import kernel_in_use
+    from ..device import choose_device, describe
+    from ..network.bi_wkv import kernel_in_use
 
     try:
         device = choose_device(name)
@@ -166,7 +166,7 @@ def _computing(name: str) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from .network.checkpoint import load_checkpoint, shipped_checkpoints
+    from ..network.checkpoint import load_checkpoint, shipped_checkpoints
 
     shipped = shipped_checkpoints()
     for task in TASKS:

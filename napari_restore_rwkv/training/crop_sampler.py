@@ -2,7 +2,7 @@
 
 A batch is a pair of tensors in network units: degraded crops (B, 1, Y, X), and (B, 3, Y, X) with the target, the weight
 of each pixel's error, and which coefficients of the crop's 2-D FFT were measured and are put back after restoration
-(`restoration.consistency`; none for most weights). `loss_of` puts them together:
+(`restoration.data_consistency`; none for most weights). `loss_of` puts them together:
 
     loss = sum(weight * |restored - target|^p) / sum(weight),    p = 1, or 2 where the target is noisy itself
 
@@ -74,7 +74,7 @@ class HeldOut:
     rule: IntensityRule
 
 
-class Examples:
+class CropSampler:
     """Draws training batches from checked material, and reads its held-out slices.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A pass of a network that is recorded once and replayed for every further batch of the same shape.
+"""A CUDA graph: a pass of a network that is recorded once and replayed for every further batch of the same shape.
 
 A pass is a thousand small pieces of work, each queued by Python; a recording queues them all with one call.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 
-class Recorder:
+class CudaGraph:
     """Runs batches from a recording where there is one.
 
     Only one recording is kept, for each holds as much memory as a pass needs: another shape drops it.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.restoration.restore import restore, restore_slice
+from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.kspace import measured_extent
 from napari_restore_rwkv.scans.scan import Scan
@@ -71,7 +71,7 @@ def test_a_slice_with_values_that_are_not_numbers_is_restored_all_the_same(netwo
 
 def test_every_slice_of_a_scan_is_treated_so(network, low):
     scan = Scan(np.stack([low, low[::-1]]).astype(np.float32), modality="MR")
-    restored = finish(restore(scan, network))
+    restored = finish(iter_restore(scan, network))
     assert restored.metadata["restoration"]["keeps_measured"] is True
     for before, after in zip(scan.voxels, restored.voxels, strict=True):
         assert measured_change(after, before) < 0.1

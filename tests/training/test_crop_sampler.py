@@ -11,14 +11,14 @@ from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.annotations import HOLD_OUT, IGNORE, KEEP, TRAIN, coverage
-from napari_restore_rwkv.training.examples import Examples, loss_of
+from napari_restore_rwkv.training.crop_sampler import CropSampler, loss_of
 from napari_restore_rwkv.training.material import Material, check_material
 
 CROPS = ((16, 3),)
 
 
 def examples_of(material, **options):
-    return Examples(check_material(material, "CT", **options), "ct-denoise", crops=CROPS)
+    return CropSampler(check_material(material, "CT", **options), "ct-denoise", crops=CROPS)
 
 
 def gradients(network, batch, mode="paired"):
@@ -52,7 +52,7 @@ def test_ignored_pixels_add_exactly_nothing_to_the_gradient(tiny_network, pair):
     for target in (pair.target, pair.target.with_voxels(absurd)):
         # The split, not the comparison of the pair, is what counts here.
         chosen = replace(check_material(pair, "CT"), material=(replace(pair, target=target, labels=labels),))
-        drawn = Examples(replace(chosen, covered=(coverage(labels),)), "ct-denoise", crops=CROPS)
+        drawn = CropSampler(replace(chosen, covered=(coverage(labels),)), "ct-denoise", crops=CROPS)
         results.append(gradients(tiny_network, drawn.draw(np.random.default_rng(5))))
     assert any(gradient.abs().max() > 0 for gradient in results[0])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
@@ -103,12 +103,12 @@ def test_a_crop_knows_which_frequencies_of_its_slice_were_measured(rng):
     low = [low_resolution(image, 2) for image in sharp]
     low, sharp = (Scan(500 * np.stack(images).astype(np.float32), modality="MR") for images in (low, sharp))
     checked = check_material(Material(low, sharp), "MR")
-    given, wanted = Examples(checked, "mri-sr", crops=((48, 4),), keeps_measured=True).draw(rng)
+    given, wanted = CropSampler(checked, "mri-sr", crops=((48, 4),), keeps_measured=True).draw(rng)
     measured = wanted[:, 2].bool()
     assert float(measured.float().mean()) == pytest.approx(1 / 4, abs=0.04)
     power = torch.fft.fft2(given[:, 0] * torch.outer(*2 * [torch.hann_window(48)])).abs().square()
     assert float(power[~measured].sum() / power.sum()) < 0.02
-    _, wanted = Examples(checked, "mri-sr", crops=((48, 4),)).draw(rng)
+    _, wanted = CropSampler(checked, "mri-sr", crops=((48, 4),)).draw(rng)
     assert not wanted[:, 2].any()
 
 
@@ -131,7 +131,7 @@ def test_held_out_pixels_never_enter_a_batch(pair, mode):
     checked = check_material(material, "CT")
     watched = material.scan.with_voxels(LazyVoxels(voxels.shape, voxels.dtype, recorded))
     name = "target" if mode == "reference" else "degraded"
-    examples = Examples(
+    examples = CropSampler(
         replace(checked, material=(replace(checked.material[0], **{name: watched}),)), "ct-denoise", crops=CROPS
     )
     read.clear()

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from .errors import OutputError, ScanError
-from .tasks import TASKS
+from ..errors import OutputError, ScanError
+from ..tasks import TASKS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator
 
-    from .training.material import Material
-    from .training.options import FineTuneOptions, FineTuneStep
-    from .training.outcome import FineTuned
+    from ..training.material import Material
+    from ..training.options import FineTuneOptions, FineTuneStep
+    from ..training.outcome import FineTuned
 
 _TOP = {"weights", "output", "folder", "scans", "folders", "options"}
 _OF_SCAN = {"degraded", "target", "labels", "modality", "strength", "strength_like"}
@@ -38,8 +38,8 @@ def fine_tune_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], 
         raise OutputError(f"{output.name} exists, and weights are never overwritten; give another output.")
 
     # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
-    from .training.acceptance import table
-    from .training.fine_tune import fine_tune
+    from ..training.acceptance import table
+    from ..training.fine_tune import fine_tune
 
     options = _options(config, arguments.device)
     material = _material(config, here, options)
@@ -57,14 +57,14 @@ def fine_tune_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], 
 
 
 def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
-    told: set[str] = set()
+    shown: set[str] = set()
     with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         try:
             while True:
                 step = next(steps)
                 for warning in step.warnings:
-                    if warning not in told:
-                        told.add(warning)
+                    if warning not in shown:
+                        shown.add(warning)
                         print(f"restore-rwkv: {warning}", file=sys.stderr)
                 bar.total = step.total
                 bar.set_description(step.what, refresh=False)
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:
-        raise ScanError(f"{path.name} is no TOML file: {error}; see restore-rwkv finetune --help.") from error
+        raise ScanError(f"{path.name} is not a TOML file: {error}; see restore-rwkv finetune --help.") from error
     _only(config, _TOP, path.name)
     for scan in config.get("scans", []):
         _only(scan, _OF_SCAN, "[[scans]]")
@@ -111,7 +111,7 @@ def _path(config: dict[str, Any], name: str, here: Path) -> Path | None:
 
 
 def _options(config: dict[str, Any], device: str) -> FineTuneOptions:
-    from .training.options import FineTuneOptions
+    from ..training.options import FineTuneOptions
 
     given = config.get("options", {})
     _only(given, {field.name for field in fields(FineTuneOptions)} - {"crops"}, "[options]")
@@ -122,9 +122,9 @@ def _options(config: dict[str, Any], device: str) -> FineTuneOptions:
 
 
 def _material(config: dict[str, Any], here: Path, options: FineTuneOptions) -> list[Material]:
-    from .scans.opening import open_scan
-    from .training.material import Material
-    from .training.noise import fit_strength
+    from ..scans.opening import open_scan
+    from ..training.material import Material
+    from ..training.noise import fit_strength
 
     def scan(values: dict[str, Any], name: str) -> Any:
         return open_scan(here / values[name], modality=values.get("modality")) if name in values else None

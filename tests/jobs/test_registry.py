@@ -6,25 +6,25 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_jobs import PER_UNIT, SLICES, begin, do, small_ct, stop_after
+from small_jobs import PER_SLAB, SLICES, begin, do, small_ct, stop_after
 
-from napari_restore_rwkv.jobs import begun
-from napari_restore_rwkv.jobs.begun import BegunJob, forget, remember, unfinished_jobs
+from napari_restore_rwkv.jobs import registry
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.lock import coordinating
+from napari_restore_rwkv.jobs.registry import BegunJob, forget, remember, unfinished_jobs
 from napari_restore_rwkv.scans.scan import Scan
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     """The list, in a folder of the test's own."""
-    monkeypatch.setattr(begun, "user_data_folder", lambda: tmp_path / "user")
+    monkeypatch.setattr(registry, "user_data_folder", lambda: tmp_path / "user")
     return tmp_path / "user" / "begun"
 
 
 @pytest.fixture
 def stopped(path):
-    """A job with one of its units saved, on the list."""
+    """A job with one of its slabs saved, on the list."""
     stop_after(begin(path), 1)
     remember(BegunJob(path, "ct-denoise"))
     return path
@@ -36,7 +36,7 @@ def test_a_stopped_job_is_told_with_everything_it_takes_to_go_on(path):
     remember(job)
     [found] = unfinished_jobs()
     assert found.job == job
-    assert (found.done, found.total) == (PER_UNIT, SLICES)
+    assert (found.done, found.total) == (PER_SLAB, SLICES)
 
 
 def test_the_name_of_a_task_stays_a_name(stopped):
@@ -50,7 +50,7 @@ def test_a_job_is_listed_once_and_the_last_begun_first(stopped, tmp_path, folder
     remember(BegunJob(second, "ct-denoise"))
     remember(BegunJob(second, "ct-denoise", device="cpu"))
     for age, output in enumerate((second, stopped)):
-        os.utime(begun._file_of(output), (1e9 - age, 1e9 - age))
+        os.utime(registry._file_of(output), (1e9 - age, 1e9 - age))
     assert [(one.job.output, one.job.device) for one in unfinished_jobs()] == [(second, "cpu"), (stopped, "auto")]
 
 

@@ -1,4 +1,4 @@
-"""From the network's values back to those of the scan, as far as they are consistent with what is known of it."""
+"""Data consistency: from the network's values back to those of the scan, which agree with what was measured of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..network.checkpoint import KEEPS_MEASURED
+from ..network.restorer import card_of
 from ..scans.kspace import measured_extent, with_measured
 from .non_negative import non_negative
 
-# Rules of intensity for what cannot be negative.
-_NEVER_NEGATIVE = ("pet", "mr")
+# Activity and magnitude cannot be.
+_NEVER_NEGATIVE = ("PET", "MR")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,11 +44,11 @@ def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, ne
     """
     restored = intensity.from_network(values, image)
     inside = (image >= intensity.low) & (image <= intensity.high)
-    if keeps_measured(network) and intensity.name.startswith("mr") and np.isfinite(image).all():
+    if keeps_measured(network) and intensity.modality == "MR" and np.isfinite(image).all():
         extent = measured_extent(image)
         if extent is not None:
             restored = np.where(inside, with_measured(restored, image, extent), restored)
-    if intensity.name.startswith(_NEVER_NEGATIVE):
+    if intensity.modality in _NEVER_NEGATIVE:
         known = inside & (image >= 0)
         restored[known] = non_negative(restored[known])
     return restored
@@ -55,5 +56,4 @@ def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, ne
 
 def keeps_measured(network: nn.Module) -> bool:
     """Whether the card of the network asks for the measured frequencies to be put back."""
-    details = getattr(getattr(network, "card", None), "details", {})
-    return bool(details.get(KEEPS_MEASURED, False))
+    return bool(card_of(network).details.get(KEEPS_MEASURED, False))

@@ -1,0 +1,23 @@
+"""The words of the panels for the steps of a job."""
+
+from __future__ import annotations
+
+from ..progress import Phase, Progress
+
+# Steps that restore nothing; their detail counts what is checked.
+CHECKS = (Phase.CHECKING, Phase.COMPARING_INPUT)
+
+
+def words_of(progress: Progress) -> str:
+    """Describe a step in a few words, such as "checking what is saved: 3 of 10"."""
+    match progress.phase:
+        case Phase.CHECKING:
+            return f"checking what is saved: {progress.detail}"
+        case Phase.COMPARING_INPUT:
+            return f"comparing the scan with what is saved: {progress.detail}"
+        case Phase.UNPACKING:
+            return f"unpacking {progress.detail}: slice {progress.done} of {progress.total}"
+        case Phase.WRITING | Phase.READING_BACK:
+            return f"{progress.phase.value}, {100 * progress.done // max(1, progress.total)} %"
+        case _:
+            return f"slice {min(progress.done + 1, progress.total)} of {progress.total}"

@@ -1,0 +1,102 @@
+"""The slabs of a job: restored slice by slice, written as a whole, each with its line in the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ..network.restorer import device_of, kernel_of
+from ..progress import Phase, Progress, Run
+from ..restoration.slices import Plan, Working, restore_slices
+from ..restoration.tiles import Tile
+from ..scans.durable import worded_errors
+from ..scans.intensity import IntensityRule
+from ..scans.zarr_write import write_slab
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import nn
+
+    from .ledger import Ledger, LedgerWriter
+    from .slabs import SlabQueue
+
+
+def restore_slabs(
+    ledger: Ledger,
+    network: nn.Module,
+    queue: SlabQueue,
+    *,
+    name: str = "",
+    batch: int | None = None,
+    tell: bool = True,
+    before: int = 0,
+    total: int | None = None,
+) -> Generator[Progress, int | None, None]:
+    """Restore the slabs of a queue and save each with its line in the ledger.
+
+    Parameters
+    ----------
+    ledger
+        Of the output; says how to restore.
+    network
+        On the device to be used.
+    queue
+        Of slabs that nobody else is at work on.
+    name
+        Of the ledger's file that this process appends to, and no other.
+    batch
+        As for `restore`.
+    tell
+        Write down in the end how the work was done.
+    before, total
+        Slices of the job that were finished earlier, and of all of it; None for those of the queue.
+
+    Yields
+    ------
+    Progress
+        In slices of the job; ``send(i)`` says that slice i is on screen now.
+    """
+    writer = _writer(ledger, name)
+    tile = Tile(**ledger.record["tile"]) if "tile" in ledger.record else None
+    identity = ledger.identity
+    plan = Plan(
+        IntensityRule(**identity["intensity"]),
+        identity.get("noise"),
+        identity["precision"],
+        batch,
+        tile,
+        identity.get("strength", 1.0),
+        identity["input"]["modality"],
+    )
+    steps = Run(restore_slices(queue, network, plan))
+    saved, total = before, before + queue.total if total is None else total
+    with contextlib.closing(steps):
+        for step in steps:
+            done = saved + queue.slices_there()
+            if isinstance(step, Working):
+                news = [Progress(step.phase, done, total, detail=step.note)]
+            else:
+                news = [Progress(Phase.RESTORING, done + 1, total, queue.came_back(step))]
+                for slab in queue.take_finished():
+                    with worded_errors(ledger.path.name):
+                        files = write_slab(ledger.path, ledger.layout, slab.number, slab.result)
+                        writer.add_slab(slab.number, files, [slab.digests[index] for index in slab.slices])
+                    saved += len(slab.slices)
+                    news.insert(0, Progress(Phase.SAVED, done + 1, total, ledger.layout.region(slab.number)))
+            for progress in news:
+                displayed = yield progress
+                if displayed is not None:
+                    queue.show(displayed)
+    if not tell:
+        return
+    device = device_of(network)
+    # What concerns the result as a whole stands in the ledger already.
+    here = {"device": str(device), "kernel": kernel_of(network, device)}
+    with worded_errors(ledger.path.name):
+        writer.add_run(here | {key: value for key, value in steps.result.items() if key not in ledger.record})
+
+
+def _writer(ledger: Ledger, name: str) -> LedgerWriter:
+    with worded_errors(ledger.path.name):
+        return ledger.writer(name)
