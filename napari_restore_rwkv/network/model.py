@@ -302,14 +302,18 @@ class RestoreRWKV(Restorer):
         So a caller can show progress, or stop, within one large image. The length is `number_of_stages`. With
         `in_strips` the maps inside a block exist in strips of rows only: slower, the same result, and less memory.
         """
-        restored = yield from self._blocks(image, in_strips)
-        for turn in range(1, self.turns):
-            turned = yield from self._blocks(image.rot90(turn, (2, 3)), in_strips)
-            restored = restored + turned.rot90(-turn, (2, 3))
-        yield restored / self.turns if self.turns > 1 else restored
+        return self._blocks(image, in_strips) if self.turns == 1 else self._turned(image, in_strips)
 
-    def _blocks(self, image: Tensor, in_strips: bool) -> Generator[Tensor, None, Tensor]:
-        """Run the network once, yielding each block's result and returning the restored image."""
+    def _turned(self, image: Tensor, in_strips: bool) -> Iterator[Tensor]:
+        """Run the network on each turn of the image; the last value is the mean of the results, turned back."""
+        restored = yield from self._blocks(image, in_strips, alone=False)
+        for turn in range(1, self.turns):
+            turned = yield from self._blocks(image.rot90(turn, (2, 3)), in_strips, alone=False)
+            restored = restored + turned.rot90(-turn, (2, 3))
+        yield restored / self.turns
+
+    def _blocks(self, image: Tensor, in_strips: bool, *, alone: bool = True) -> Generator[Tensor, None, Tensor]:
+        """Run the network once, yielding each block's result and, where it runs `alone`, the restored image last."""
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         padded = _padded(image)
@@ -340,8 +344,10 @@ class RestoreRWKV(Restorer):
                 x = run(block, x)
                 yield x
 
-        restored = self.output(x.permute(0, 3, 1, 2)) + padded[:, :1]
-        return restored[:, :, :height, :width]
+        restored = (self.output(x.permute(0, 3, 1, 2)) + padded[:, :1])[:, :, :height, :width]
+        if alone:
+            yield restored
+        return restored
 
     def _embedded(self, image: Tensor) -> Tensor:
         """First maps of a padded image with or without its context, (B, Y, X, C)."""

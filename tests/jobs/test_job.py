@@ -1,6 +1,8 @@
 """A job into OME-Zarr gives what a restoration in memory gives, stops anywhere, and goes on only as what it was."""
 
+import inspect
 import os
+import sys
 import weakref
 from dataclasses import replace
 
@@ -94,6 +96,22 @@ def test_scrolling_goes_on_with_the_slice_on_screen_and_loses_nothing(path, undi
     assert sorted(order) == list(range(SLICES))
     assert shards(path) == shards(undisturbed)
     assert len(lines(path)) == SLABS + 1
+
+
+def test_five_generators_at_most_lie_between_a_job_and_the_kernel(path):
+    def generators_below():
+        frame, count = sys._getframe(), 0
+        while frame is not None:
+            count += bool(frame.f_code.co_flags & inspect.CO_GENERATOR)
+            frame = frame.f_back
+        return count
+
+    network, counts, of_pytest = small_network(), [], generators_below()
+    network.latent[0].register_forward_pre_hook(lambda *_: counts.append(generators_below() - of_pytest))
+    finish(ZarrJob(small_ct(), network, path, slices_per_slab=PER_SLAB).run())
+    assert len(counts) == SLICES
+    # With that of the panel they are six.
+    assert max(counts) <= 5
 
 
 def test_at_most_three_slabs_are_half_done(path):
