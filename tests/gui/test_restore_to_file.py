@@ -49,7 +49,7 @@ def test_a_volume_is_restored_into_a_file_as_without_the_viewer(viewer, panel, o
     start(panel, output)
     wait_until_over(qtbot, panel)
     assert re.fullmatch(
-        r"40 slices restored in \d+ s, checked and saved in chest restored.ome.zarr\.", panel.message.text()
+        r"40 slices restored in [\d.]+ (s|min), checked and saved in chest restored.ome.zarr\.", panel.message.text()
     )
     expected = undisturbed(tmp_path / "other.ome.zarr", weights_file)
     assert np.abs(expected - chest().voxels.astype(int)).max() > 1, "the network changes something"
