@@ -140,11 +140,11 @@ class SliceWatch(QObject):
 
     def _ask(self, wanted: tuple[Comparison, int | None, float] | None) -> None:
         self._asked = wanted
-        if wanted is None or wanted[1] is None:
+        if wanted is None or (index := wanted[1]) is None:
             self._background.forget()
             self._tell((wanted, None))
             return
-        (comparison, index, strength), others = wanted, dict(self.others)
+        (comparison, _, strength), others = wanted, dict(self.others)
         self._background.ask(lambda: (wanted, read_slice(comparison.result, index, strength, others)))
 
     def _tell(self, answer: tuple[Any, ShownSlice | None]) -> None:
