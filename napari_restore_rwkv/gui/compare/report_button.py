@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ...progress import Progress
+    from ...reliability.report import Report
+    from ...scans.scan import Scan
     from ..mailbox import News
     from ..restore.comparison import Comparison
 
@@ -90,16 +92,23 @@ def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None
     OutputError
         If nothing is restored, or a file cannot be written.
     """
-    from ...reliability.report import report_on
     from ...reliability.report_files import check_report_file, write_report
 
     check_report_file(path)
-    result, strength = comparison.result, comparison.strength
-    if not result.finished:
+    if not comparison.result.finished:
         raise OutputError("No slice is restored yet: press Restore, then save the report.")
+    steps, after = judging(comparison)
+    report = yield from steps
+    for file in dict.fromkeys((path, path.with_suffix(".json"))):
+        write_report(report, comparison.result.scan, after, comparison.input.name, file)
+    return path
+
+
+def judging(comparison: Comparison) -> tuple[Generator[Progress, None, Report], Scan]:
+    """Return the steps that judge all restored slices, and the scan that they judge: as strongly mixed in as shown."""
+    from ...reliability.report import report_on
+
+    result, strength = comparison.result, comparison.strength
     mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
     after = result.scan.with_voxels(mixed, metadata=result.metadata(strength))
-    report = yield from report_on(result.scan, after, indices=sorted(result.finished), axis=result.axis)
-    for file in dict.fromkeys((path, path.with_suffix(".json"))):
-        write_report(report, result.scan, after, comparison.input.name, file)
-    return path
+    return report_on(result.scan, after, indices=sorted(result.finished), axis=result.axis), after

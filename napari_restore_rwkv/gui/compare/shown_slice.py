@@ -112,6 +112,9 @@ class SliceWatch(QObject):
 
     def follow(self, comparison: Comparison | None) -> None:
         """Watch another comparison; None watches nothing."""
+        for watched, switch in ((self.comparison, "disconnect"), (comparison, "connect")):
+            if watched is not None:
+                getattr(watched.restored.events.set_data, switch)(self.look)
         self.comparison = comparison
         self.look_again()
 
@@ -128,6 +131,9 @@ class SliceWatch(QObject):
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self._viewer.dims.events.disconnect(self.look)
+        if self.comparison is not None:
+            self.comparison.restored.events.set_data.disconnect(self.look)
+            self.comparison = None
 
     def _wanted(self) -> tuple[Comparison, int | None, float] | None:
         comparison = self.comparison

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from ...progress import Progress
     from ..mailbox import News
@@ -61,6 +62,7 @@ class ComparePanel(QWidget):
         self._bound = False
         self._keys = LayoutKeys(viewer, self.choose_mode)
         self._saving: StepsWorker | None = None
+        self._beside_name = ""
         self._remix = QTimer(self)
         self._remix.setSingleShot(True)
         self._remix.setInterval(REMIX_AFTER_MS)
@@ -87,6 +89,27 @@ class ComparePanel(QWidget):
         """Take up a result of an earlier panel, and leave the view as it is."""
         self.modes.setCurrentText(OWN_VIEW)
         self._take(comparison)
+
+    def show_beside(self, layer: Image | None, name: str = "") -> None:
+        """Show a layer as the fourth cell, side by side, in place of the one before; None takes that away.
+
+        `name` is what its values are called in the line under the cursor.
+        """
+        before = self.view.beside
+        if before is not None:
+            before.events.set_data.disconnect(self._read_beside)
+        self._beside_name = name
+        self.view.put_beside(layer)
+        if layer is not None:
+            layer.events.set_data.connect(self._read_beside)
+            if self.view.mode != SIDE_BY_SIDE:
+                self.modes.setCurrentText(SIDE_BY_SIDE)
+        self._read_beside()
+
+    def leave_grid(self) -> None:
+        """Show one picture, to draw on."""
+        if self.view.mode == SIDE_BY_SIDE:
+            self.modes.setCurrentText(RESTORED_ONLY)
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
@@ -187,6 +210,14 @@ class ComparePanel(QWidget):
             comparison.mix_in(strength)
         self.reading.follow(comparison)
         self._bind_key()
+
+    def _read_beside(self, event: Any = None) -> None:
+        """Tell the fourth cell's values in the line under the cursor, too."""
+        layer, watch = self.view.beside, self.reading.watch
+        watch.others.clear()
+        if layer is not None:
+            watch.others[self._beside_name] = layer.data[None] if layer.ndim == 2 else layer.data
+        watch.look_again()
 
     def _on_mode(self, mode: str) -> None:
         if self.comparison is not None and mode != self.view.mode:

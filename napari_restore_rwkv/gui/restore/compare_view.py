@@ -103,9 +103,26 @@ class CompareView:
         self._blink_shows_input = not self._blink_shows_input
         self._show_only(self._wanted())
 
+    def put_beside(self, layer: Image | None) -> None:
+        """Show a layer as the fourth cell in place of the one before, which is removed; None only removes that."""
+        before, self.beside = self.beside, layer
+        if self._comparison is None:
+            return
+        # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+        self._viewer.canvas.grid.enabled = False
+        if before is not None and before in self._viewer.layers:
+            self._viewer.layers.remove(before)
+        if layer is not None:
+            selected = set(self._viewer.layers.selection)
+            self._viewer.layers.insert(self._viewer.layers.index(self._comparison.difference) + 1, layer)
+            self._viewer.layers.selection = selected
+        self.show(self._comparison, self.mode)
+
     def leave(self) -> None:
         """Give back the person's own view."""
         self.curtain.take_away()
+        if self.beside is not None:
+            self.put_beside(None)
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
@@ -138,7 +155,8 @@ class CompareView:
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
-        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1))
+        more = (self.beside,) if self.beside is not None else ()
+        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _displayed_size(self) -> tuple[float, float]:
         assert self._comparison is not None

@@ -74,11 +74,11 @@ class Comparison:
             layer.data = _as_dimensional_as(layer, voxels)
         return replace(self, result=result)
 
-    def label(self, panel_width: float) -> None:
+    def label(self, panel_width: float, more: tuple[Image, ...] = ()) -> None:
         """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
         longest = max(len(layer.name) for layer in self.layers)
         size = panel_width / (longest * LETTER_WIDTH)
-        for layer in self.layers:
+        for layer in (*self.layers, *more):
             layer.name_overlay.font_size = min(max(size, NAME_FONT_SIZES[0]), NAME_FONT_SIZES[1])
             layer.name_overlay.visible = True
         self.difference.colorbar.update({**COLORBAR, "visible": True})
@@ -109,6 +109,7 @@ class Comparison:
 
         While a slider is being moved it has not `settled`: names, which are drawn in many places, wait until then.
         """
+        self.restored.metadata[RECORD]["strength"] = strength
         for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
             if isinstance(layer.data, Mixture) and layer.data.base is voxels and strength != 1.0:
                 layer.data.strength = strength
@@ -118,7 +119,6 @@ class Comparison:
                 layer.data = _as_dimensional_as(layer, shown)
             if settled:
                 layer.name = with_strength(layer.name, strength)
-        self.restored.metadata[RECORD]["strength"] = strength
         self.tell_provenance()
 
     def tell_provenance(self) -> None:

@@ -14,7 +14,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
 
 from ...errors import CheckpointError, RestoreError
-from ..docking import DockedPanel
+from ..docking import DockedPanel, open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
 from ..options import look_around
 from .compare_panel import ComparePanel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...jobs.registry import BegunJob
     from ..options import RestoreOptions, Surroundings
 
+COMPARE = "Compare"
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
 PAUSE, RESUME = "Pause", "Resume"
 WIDE_ENOUGH = 350
@@ -42,6 +43,7 @@ class RestorePanel(DockedPanel):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
+        self._viewer = napari_viewer
         self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
@@ -171,6 +173,7 @@ class RestorePanel(DockedPanel):
             shortcut.activated.connect(self.restore)
         self.form.changed.connect(self._on_choice)
         self.form.asked.connect(self.say)
+        self.compare.reading.judge_wanted.connect(self._open_workbench)
         self.compare.said.connect(self.say)
         self.compare.failed.connect(self.fail)
         self.unfinished.resumed.connect(self._resume)
@@ -240,6 +243,13 @@ class RestorePanel(DockedPanel):
     def _allow_starting(self, allowed: bool) -> None:
         for widget in (self.unfinished, self.form, self.restore_button):
             widget.setEnabled(allowed)
+
+    def _open_workbench(self) -> None:
+        """Open the workbench beside this panel, or bring it to the front."""
+        # It brings the plotting library.
+        from ..compare.workbench import Workbench
+
+        open_panel(self._viewer, Workbench, COMPARE).look_with(self.compare)
 
     def _look_for_unfinished(self) -> None:
         """Offer what is unfinished, except what Restore goes on with."""

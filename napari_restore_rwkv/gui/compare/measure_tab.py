@@ -1,0 +1,217 @@
+"""Figures of the displayed slice in a table, and curves: with a reference, in drawn regions, along a drawn line."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from ...errors import OutputError
+from ...reliability.report import CT_WINDOW_HU
+from ..background import Background
+from ..form_parts import beside, hint
+from ..layer_choice import LayerChoice
+from ..restore.comparison import is_result
+from .cursor_values import in_words
+from .drawing import drawing_of, line_of, regions_of
+from .figures import HISTOGRAM, PROFILE, REFERENCE, SPECTRUM, Measured, measure
+from .plot import PairPlot
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from .shown_slice import ShownSlice, SliceWatch
+
+MEASURE_AFTER_MS = 60
+NO_REFERENCE = "none"
+COLUMNS = ("input", "restored", "classical")
+ADVICE = {
+    PROFILE: "Draw a line to see both curves along it.",
+    SPECTRUM: "Draw a region of 8 x 8 pixels or more in flat tissue.",
+    HISTOGRAM: "",
+}
+
+
+class MeasureTab(QWidget):
+    """Reference, table, plot.
+
+    Signals
+    -------
+    drawing_wanted()
+        The person wants to draw regions or a line.
+    failed(error)
+        A table could not be written.
+    """
+
+    drawing_wanted = Signal()
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.measured: Measured | None = None
+        self._viewer, self._watch = viewer, watch
+        self._drawing: Any = None
+        self._asked: object = None
+        self._build()
+        self._background = Background(self, wait_ms=MEASURE_AFTER_MS)
+        self._background.answered.connect(self._tell)
+        self._background.failed.connect(lambda error: self.about.setText(f"This slice could not be measured: {error}"))
+        watch.arrived.connect(self.look_at)
+
+    def look_at(self, shown: ShownSlice | None) -> None:
+        """Measure a slice; None measures nothing."""
+        self._background.forget()
+        self._asked = shown
+        if shown is None or self._watch.comparison is None:
+            self.measured = None
+            self.table.setRowCount(0)
+            self.plot.clear()
+            return
+        self._follow_drawing()
+        drawing = self._drawing
+        regions = regions_of(drawing, shown) if drawing is not None else []
+        line = line_of(drawing, shown) if drawing is not None else None
+        window = CT_WINDOW_HU if shown.modality == "CT" else None
+        self._background.ask(lambda: (shown, measure(shown, regions, line, window)))
+
+    def save_table(self, path: Path) -> None:
+        """Write the table as CSV, numbers in full."""
+        shown, measured = self._watch.shown, self.measured
+        if shown is None or measured is None:
+            return
+        try:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                rows.writerow(["slice", "figure", "unit", *COLUMNS[: 3 if measured.classical else 2]])
+                rows.writerows(
+                    [shown.index, one.name, one.unit, one.before, one.after, *measured.classical[row : row + 1]]
+                    for row, one in enumerate(measured.figures)
+                )
+        except OSError as error:
+            self.failed.emit(OutputError(f"{path} cannot be written ({error.strerror}); choose another place."))
+
+    def let_go(self) -> None:
+        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        self.reference.let_go()
+        if self._drawing is not None:
+            self._drawing.events.set_data.disconnect(self._on_drawn)
+
+    def _build(self) -> None:
+        self.reference = LayerChoice(
+            self._viewer,
+            "A scan without noise, on the same grid, that both are compared with",
+            self._could_be_reference,
+            nothing=NO_REFERENCE,
+        )
+        self.reference.setAccessibleName("Reference scan")
+        self.reference.changed.connect(self._on_reference)
+        self.draw = QPushButton("Draw ...")
+        self.draw.setToolTip(
+            "Draw regions (mean, deviation, contrast of the first two, spectrum of the first) or a line (profile, "
+            "width of an edge) on the scan"
+        )
+        self.draw.setAccessibleName("Draw regions or a line")
+        self.draw.clicked.connect(self.drawing_wanted)
+        self.save = QPushButton("CSV ...")
+        self.save.setToolTip("Write this table into a file")
+        self.save.setAccessibleName("Save the table")
+        self.save.clicked.connect(self._ask_where)
+        self.table = QTableWidget(0, 3)
+        self.table.setAccessibleName("Figures of the displayed slice")
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.setWordWrap(True)
+        self.kind = QComboBox()
+        self.kind.addItems([PROFILE, HISTOGRAM, SPECTRUM])
+        self.kind.setCurrentText(HISTOGRAM)
+        self.kind.setToolTip("What is drawn below")
+        self.kind.setAccessibleName("Kind of plot")
+        self.kind.currentTextChanged.connect(self._draw)
+        self.about = hint()
+        self.plot = PairPlot("Curves of input and restored")
+        rows = QFormLayout(self)
+        rows.addRow("Reference", self.reference)
+        rows.addRow(beside(self.draw, self.save))
+        rows.addRow(self.table)
+        rows.addRow("Plot", self.kind)
+        rows.addRow(self.about)
+        rows.addRow(self.plot)
+
+    def _could_be_reference(self, layer: Layer) -> bool:
+        comparison = self._watch.comparison
+        if comparison is None or not isinstance(layer, Image) or is_result(layer) or layer is comparison.input:
+            return False
+        shape = comparison.result.scan.shape
+        return tuple(layer.data.shape) in (shape, shape[1:] if shape[0] == 1 else shape)
+
+    def _on_reference(self) -> None:
+        layer = self.reference.layer
+        self._watch.others.pop(REFERENCE, None)
+        if layer is not None:
+            self._watch.others[REFERENCE] = layer.data[None] if layer.ndim == 2 else layer.data
+        self._watch.look_again()
+
+    def _follow_drawing(self) -> None:
+        comparison = self._watch.comparison
+        drawing = None if comparison is None else drawing_of(self._viewer, comparison)
+        if drawing is not self._drawing:
+            if self._drawing is not None:
+                self._drawing.events.set_data.disconnect(self._on_drawn)
+            if drawing is not None:
+                drawing.events.set_data.connect(self._on_drawn)
+            self._drawing = drawing
+
+    def _on_drawn(self, event: Any = None) -> None:
+        self.look_at(self._watch.shown)
+
+    def _tell(self, answer: tuple[ShownSlice, Measured]) -> None:
+        shown, measured = answer
+        if shown is not self._asked:
+            return
+        self.measured = measured
+        self.table.setRowCount(len(measured.figures))
+        self.table.setColumnCount(4 if measured.classical else 3)
+        self.table.setHorizontalHeaderLabels(["", *COLUMNS])
+        for row, one in enumerate(measured.figures):
+            values = (one.before, one.after, *measured.classical[row : row + 1])
+            for column, text in enumerate((one.name, *(_cell(value, one.unit) for value in values))):
+                self.table.setItem(row, column, QTableWidgetItem(text))
+        self.table.resizeRowsToContents()
+        self._draw()
+
+    def _draw(self, kind: str = "") -> None:
+        curves = None if self.measured is None else self.measured.plots.get(self.kind.currentText())
+        self.about.setText("" if curves is not None else ADVICE[self.kind.currentText()])
+        if curves is None:
+            self.plot.clear()
+        else:
+            self.plot.show_curves(curves.x_label, curves.y_label, curves.curves)
+
+    def _ask_where(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "Save the table", "figures.csv", "Table (*.csv)")
+        if name:
+            self.save_table(Path(name))
+
+
+def _cell(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "-"
+    digits = f"{value:.4f}" if not unit and abs(value) < 10 else in_words(value)
+    return f"{digits} {unit}".rstrip()

@@ -1,0 +1,81 @@
+"""A plot of input and restored, drawn by pyqtgraph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyqtgraph
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+# Told apart by who sees no red or green, on dark and on light.
+COLOURS = {"input": "#e69f00", "restored": "#56b4e9", "reference": "#009e73", "": "#cc79a7"}
+
+
+class PairPlot(QWidget):
+    """Curves of input and restored over one axis.
+
+    Signals
+    -------
+    clicked(x)
+        The person clicked at this place of the axis.
+    """
+
+    clicked = Signal(float)
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.curves: dict[str, tuple[Any, Any]] = {}
+        self._plot = pyqtgraph.PlotWidget()
+        self._plot.setAccessibleName(name)
+        self._plot.setMinimumHeight(160)
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.hideButtons()
+        self._plot.setMenuEnabled(False)
+        self._legend = self._plot.addLegend(offset=(-5, 5))
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self._plot)
+        self._plot.scene().sigMouseClicked.connect(self._on_clicked)
+        self._colour()
+
+    def show_curves(
+        self,
+        x_label: str,
+        y_label: str,
+        curves: dict[str, tuple[Sequence[float] | np.ndarray, Any]],
+        dots: bool = False,
+    ) -> None:
+        """Show curves by their names, each with its places and values."""
+        self._colour()
+        self.curves = curves
+        self._plot.clear()
+        for name, (x, y) in curves.items():
+            colour = COLOURS.get(name, COLOURS[""])
+            symbol = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None} if dots else {}
+            self._plot.plot(list(x), list(y), name=name, pen=pyqtgraph.mkPen(colour, width=2), **symbol)
+        self._plot.setLabel("bottom", x_label)
+        self._plot.setLabel("left", y_label)
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.show_curves("", "", {})
+
+    def _colour(self) -> None:
+        theme = get_theme(get_settings().appearance.theme)
+        self._plot.setBackground(theme.background.as_hex())
+        for side in ("bottom", "left"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(theme.text.as_hex())
+            axis.setTextPen(theme.text.as_hex())
+        self._legend.setLabelTextColor(theme.text.as_hex())
+
+    def _on_clicked(self, event: Any) -> None:
+        self.clicked.emit(float(self._plot.getPlotItem().vb.mapSceneToView(event.scenePos()).x()))

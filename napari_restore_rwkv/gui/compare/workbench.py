@@ -1,0 +1,183 @@
+"""The dock widget "Compare": what would be lost, figures and curves of the slice, and all slices by suspicion."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QPushButton, QTabWidget, QVBoxLayout, QWidget
+
+from ..docking import DockedPanel
+from ..form_parts import hint
+from ..restore.shown_results import ShownResults
+from .classical_cell import ClassicalCell
+from .drawing import drawing_on
+from .figures import CLASSICAL
+from .loss_map import LossMap
+from .measure_tab import MeasureTab
+from .shown_slice import SliceWatch
+from .slices_tab import SlicesTab
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from ..restore.compare_panel import ComparePanel
+    from ..restore.comparison import Comparison
+
+LOST, MEASURE, SLICES = "Lost?", "Measure", "Slices"
+# What the map's values are called: the share of a probe that is left.
+LEFT = "share left"
+
+
+class Workbench(DockedPanel):
+    """Follows the newest result of a viewer."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(napari_viewer, parent)
+        self._viewer = napari_viewer
+        self._results = ShownResults(napari_viewer)
+        self._compare: ComparePanel | None = None
+        self.watch = SliceWatch(napari_viewer, self)
+        self.about = hint()
+        self.lost = LossMap()
+        self.measure = MeasureTab(napari_viewer, self.watch)
+        self.slices = SlicesTab()
+        self.classical = ClassicalCell(self.watch)
+        self.beside_button = QPushButton("Classical filter beside")
+        self.beside_button.setCheckable(True)
+        self.beside_button.setToolTip("Show this slice through non-local means in a fourth cell, with its values")
+        self.beside_button.setAccessibleName("Show the classical filter beside the result")
+        self._build()
+        # When whoever adds layers has said what they are.
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.timeout.connect(self._follow_newest)
+        for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
+            event.connect(self._on_layers)
+        self._follow_newest()
+        # Not a method of the panel: at that time there is no panel any more.
+        self.destroyed.connect(partial(_let_go, self.watch, self.measure, self.lost, self.slices, self.classical))
+
+    def look_with(self, compare: ComparePanel) -> None:
+        """Change the view of the Restore panel where something is to be seen."""
+        self._compare = compare
+
+    def follow(self, comparison: Comparison | None) -> None:
+        """Take up another result."""
+        if comparison is None:
+            self.about.setText("There is nothing to compare yet: restore a scan first.")
+        else:
+            self.about.setText(f"{comparison.restored.name}")
+        self.watch.follow(comparison)
+        self.lost.follow(comparison, None if comparison is None else self._results.options_of(comparison))
+        self.slices.follow(comparison)
+        self.classical.follow(comparison)
+        self.measure.reference.propose()
+        self.beside_button.setEnabled(comparison is not None and self.classical.is_possible)
+
+    def shut_down(self) -> None:
+        """Let go of the viewer, and of what runs."""
+        super().shut_down()
+        self._settled.stop()
+        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
+            event.disconnect(self._on_layers)
+        self._take_away(self.classical.layer)
+        _let_go(self.watch, self.measure, self.lost, self.slices, self.classical)
+
+    def _on_layers(self, event: Any = None) -> None:
+        self._settled.start(0)
+
+    def _follow_newest(self) -> None:
+        newest = self._results.newest()
+        comparison = None if newest is None else newest[1]
+        if comparison is None or comparison is not self.watch.comparison:
+            self.follow(comparison)
+
+    def _build(self) -> None:
+        self.tabs = QTabWidget()
+        for tab, title in ((self.lost, LOST), (self.measure, MEASURE), (self.slices, SLICES)):
+            self.tabs.addTab(tab, title)
+        rows = QVBoxLayout(self)
+        for widget in (self.about, self.beside_button, self.tabs):
+            rows.addWidget(widget)
+        self.watch.arrived.connect(self.lost.look_at)
+        self.lost.mapped.connect(self._put_map_beside)
+        self.lost.place_chosen.connect(self._go_to_place)
+        self.slices.slice_chosen.connect(self._go_to_slice)
+        self.measure.drawing_wanted.connect(self._draw)
+        self.beside_button.toggled.connect(self._show_classical)
+
+    def _show_classical(self, wanted: bool) -> None:
+        if wanted:
+            self._put_beside(self.classical.begin(), CLASSICAL)
+        else:
+            self._take_away(self.classical.layer)
+            self.classical.end()
+
+    def _put_map_beside(self, layer: Image) -> None:
+        self.beside_button.setChecked(False)
+        self._put_beside(layer, LEFT)
+
+    def _put_beside(self, layer: Image, name: str) -> None:
+        """Show a layer as the fourth cell."""
+        comparison = self.watch.comparison
+        if comparison is None or comparison.difference not in self._viewer.layers:
+            return
+        if self._compare is not None:
+            self._compare.show_beside(layer, name)
+        else:
+            self._viewer.layers.append(layer)
+
+    def _take_away(self, layer: Image | None) -> None:
+        if layer is None or layer not in self._viewer.layers:
+            return
+        if self._compare is not None:
+            self._compare.show_beside(None)
+        elif layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _draw(self) -> None:
+        comparison = self.watch.comparison
+        if comparison is None:
+            return
+        if self._compare is not None:
+            self._compare.leave_grid()
+        drawing_on(self._viewer, comparison).mode = "add_rectangle"
+
+    def _go_to_slice(self, index: int) -> None:
+        comparison = self.watch.comparison
+        if comparison is None or comparison.input.ndim == 2:
+            return
+        layer, axis = comparison.input, comparison.result.axis
+        at = layer.world_to_data(self._viewer.dims.point).copy()
+        at[layer.ndim - 3 + axis] = index
+        ahead = self._viewer.dims.ndim - layer.ndim
+        self._viewer.dims.set_point(
+            ahead + layer.ndim - 3 + axis, float(layer.data_to_world(at)[layer.ndim - 3 + axis])
+        )
+
+    def _go_to_place(self, row: int, column: int) -> None:
+        comparison, shown = self.watch.comparison, self.watch.shown
+        if comparison is None or shown is None:
+            return
+        layer = comparison.input
+        at = layer.world_to_data(self._viewer.dims.point).copy()
+        along = [axis for axis in range(layer.ndim) if layer.ndim == 2 or axis != layer.ndim - 3 + shown.axis][-2:]
+        at[along] = row, column
+        world = layer.data_to_world(at)
+        camera = self._viewer.scene.camera
+        camera.center = (camera.center[0], *(float(world[axis]) for axis in along))
+
+
+def _let_go(
+    watch: SliceWatch,
+    measure: MeasureTab,
+    lost: LossMap,
+    slices: SlicesTab,
+    classical: ClassicalCell,
+    panel: object = None,
+) -> None:
+    for part in (watch, measure, lost, slices, classical):
+        part.let_go()

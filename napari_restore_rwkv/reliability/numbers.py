@@ -1,0 +1,191 @@
+"""Figures of one slice before and after: against a reference, in regions, and along a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..image_quality.noise_spectrum import NoiseSpectrum
+from ..image_quality.uptake import suv_max, suv_peak
+from ..metrics import rmse, score_slice
+from ..scans.noise import slice_noise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_SAMPLES_PER_PIXEL = 4
+_END, _LOW, _HIGH = 0.2, 0.1, 0.9
+_LEAST_SPECTRUM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a slice before and after; nan where it is not defined.
+
+    Attributes
+    ----------
+    name
+        What it is, with its region, range or window.
+    before, after
+        Of the input and of the restored slice.
+    unit
+        "" where it has none.
+    """
+
+    name: str
+    before: float
+    after: float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A line across a slice, from one place (row, column) to another, in pixels."""
+
+    start: tuple[float, float]
+    stop: tuple[float, float]
+
+
+def against_reference(
+    before: np.ndarray, after: np.ndarray, reference: np.ndarray, unit: str, window: tuple[float, float] | None
+) -> list[Figure]:
+    """PSNR, SSIM, RMSE and NRMSE of two slices (Y, X) against a third, after truncation to the window."""
+    one, other = (score_slice(image, reference, window) for image in (before, after))
+    cut = "" if window is None else f", window {window[0]:g} to {window[1]:g}"
+    told = f"range {one.data_range:.4g} {unit}".rstrip() + cut
+    return [
+        Figure(f"PSNR, {told}", one.psnr, other.psnr, "dB"),
+        Figure(f"SSIM, {told}", one.ssim, other.ssim),
+        Figure(f"RMSE{cut}", one.rmse, other.rmse, unit),
+        Figure(f"NRMSE, {told}", one.nrmse, other.nrmse),
+    ]
+
+
+def without_reference(before: np.ndarray, after: np.ndarray, unit: str, modality: str | None) -> list[Figure]:
+    """Noise in flat regions, and the mean, of two slices (Y, X) of at least 16 x 16 pixels."""
+    noise = [slice_noise(image, modality).sigma for image in (before, after)]
+    return [
+        Figure("noise in flat regions", noise[0], noise[1], unit),
+        Figure("mean of the slice", float(np.nanmean(before)), float(np.nanmean(after)), unit),
+    ]
+
+
+def in_regions(
+    before: np.ndarray,
+    after: np.ndarray,
+    regions: Sequence[NDArray[np.bool_]],
+    unit: str,
+    pixel_mm: float,
+    reference: np.ndarray | None = None,
+) -> list[Figure]:
+    """Mean and deviation of each region, SUVmax and SUVpeak of PET, RMSE with a reference, and the contrast of two.
+
+    Parameters
+    ----------
+    regions
+        Masks (Y, X), none of them empty; the contrast-to-noise ratio is that of the first two.
+    pixel_mm
+        Side of a pixel.
+    """
+    images, found = (before, after), []
+    for number, region in enumerate(regions, start=1):
+        values = [image[region] for image in images]
+        found += [
+            Figure(f"mean of region {number}", float(values[0].mean()), float(values[1].mean()), unit),
+            Figure(f"deviation in region {number}", float(values[0].std()), float(values[1].std()), unit),
+        ]
+        if unit == "SUV":
+            found += [
+                Figure(f"SUVmax of region {number}", *(suv_max(image, region) for image in images), unit),
+                Figure(f"SUVpeak of region {number}", *(suv_peak(image, region, pixel_mm) for image in images), unit),
+            ]
+        if reference is not None:
+            errors = (rmse(one[np.newaxis], reference[region][np.newaxis]) for one in values)
+            found.append(Figure(f"RMSE in region {number}", *errors, unit))
+    if len(regions) > 1:
+        found.append(
+            Figure("contrast to noise, 1 and 2", *(contrast_to_noise(image, *regions[:2]) for image in images))
+        )
+    return found
+
+
+def contrast_to_noise(image: np.ndarray, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Return ``|m1 - m2| / sqrt((s1^2 + s2^2) / 2)`` of two regions; nan where neither has any noise."""
+    first, second = image[one].astype(np.float64), image[other].astype(np.float64)
+    noise = float(np.sqrt((first.var() + second.var()) / 2))
+    return float(abs(first.mean() - second.mean()) / noise) if noise > 0 else float("nan")
+
+
+def profile(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances in mm and values along a line, bilinear between pixels, the edge's values outside."""
+    start, stop = np.asarray(line.start, float), np.asarray(line.stop, float)
+    count = max(2, round(_SAMPLES_PER_PIXEL * float(np.hypot(*(stop - start)))) + 1)
+    part = np.linspace(0, 1, count)
+    rows, columns = (start[at] + part * (stop[at] - start[at]) for at in (0, 1))
+    length = float(np.hypot(*((stop - start) * np.asarray(spacing_mm))))
+    return part * length, _between(image, rows, columns)
+
+
+def edge_width(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -> float:
+    """Return the width in mm over which a line rises from 10 to 90 % of an edge; nan where there is none.
+
+    Dark and bright are the means over the first and the last fifth of the line.
+    """
+    distance, values = profile(image, line, spacing_mm)
+    fifth = max(1, int(_END * len(values)))
+    low, high = float(values[:fifth].mean()), float(values[-fifth:].mean())
+    if high == low:
+        return float("nan")
+    share = (values - low) / (high - low)
+    middle = int(np.argmax(share >= 0.5))
+    below = np.flatnonzero(share[:middle] <= _LOW)
+    above = np.flatnonzero(share[middle:] >= _HIGH)
+    if not (below.size and above.size):
+        return float("nan")
+    return _crossing(distance, share, middle + above[0] - 1, _HIGH) - _crossing(distance, share, below[-1], _LOW)
+
+
+def region_spectrum(image: np.ndarray, region: NDArray[np.bool_], pixel_mm: float) -> NoiseSpectrum | None:
+    """Noise power spectrum of the largest square at the centre of a region's bounds; None where it is under 8 pixels.
+
+    A plane is taken off first, and the ends are tapered.
+    """
+    rows, columns = np.nonzero(region)
+    height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    side = min(height, width)
+    if side < _LEAST_SPECTRUM:
+        return None
+    top, left = int(rows.min()) + (height - side) // 2, int(columns.min()) + (width - side) // 2
+    square = image[top : top + side, left : left + side].astype(np.float64)
+    along = np.arange(side) - (side - 1) / 2
+    square = square - square.mean()
+    for slope in (along[:, None], along[None, :]):
+        square = square - slope * (square * slope).mean() / (along**2).mean()
+    taper = np.hanning(side + 2)[1:-1]
+    window = taper[:, None] * taper
+    power = np.abs(np.fft.fft2(square * window)) ** 2 / (window**2).mean()
+    return NoiseSpectrum(power * pixel_mm**2 / side**2, pixel_mm)
+
+
+def _between(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+    top, left = (
+        np.minimum(np.floor(at).astype(int), max(size - 2, 0)) for at, size in ((rows, height), (columns, width))
+    )
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    down, along = rows - top, columns - left
+    upper = (1 - along) * image[top, left] + along * image[top, right]
+    lower = (1 - along) * image[bottom, left] + along * image[bottom, right]
+    return (1 - down) * upper + down * lower
+
+
+def _crossing(distance: np.ndarray, share: np.ndarray, at: int, level: float) -> float:
+    at = max(at, 0)
+    rise = float(share[at + 1] - share[at])
+    part = (level - float(share[at])) / rise if rise else 0.0
+    return float(distance[at] + part * (distance[at + 1] - distance[at]))
