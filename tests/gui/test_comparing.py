@@ -143,6 +143,17 @@ def test_a_slice_that_is_not_restored_is_not_judged(viewer, panel, qtbot):
     assert reading.verdict.line.text() == ""
 
 
+def test_voxels_that_are_not_finite_are_told_and_count_for_nothing(viewer, panel, qtbot):
+    reading = reading_of(panel, qtbot)
+    for name in (CT, RESTORED):
+        viewer.layers[name].data[1, 40, 40:44] = np.inf, -np.inf, np.nan, np.inf
+    reading.watch.look_again()
+    viewer.cursor.position = (2.0, 40.0, 40.0)
+    qtbot.waitUntil(lambda: reading.values.text() == "input none · restored none · difference none HU")
+    qtbot.waitUntil(lambda: reading.verdict.report is not None)
+    assert np.isfinite(reading.verdict.report.removed.highest)
+
+
 def test_slices_are_read_off_the_gui_thread(viewer, panel, qtbot, monkeypatch):
     threads, read = [], shown_slice_module.read_slice
     monkeypatch.setattr(

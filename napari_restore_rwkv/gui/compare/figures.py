@@ -60,9 +60,12 @@ def measure(
     """Measure a slice; what it has beside under the names of reference and classical filter is measured too."""
     filtered = shown.others.get(CLASSICAL)
     others: list[float] = []
-    if filtered is not None and np.isfinite(filtered[np.isfinite(shown.input)]).all():
-        others = [figure.after for figure in _figures(shown, filtered, regions, line, window)]
-    return Measured(_figures(shown, shown.restored, regions, line, window), _plots(shown, regions, line), others)
+    # Figures of what is not finite are not defined, and shown so.
+    with np.errstate(invalid="ignore"):
+        if filtered is not None and np.isfinite(filtered[np.isfinite(shown.input)]).all():
+            others = [figure.after for figure in _figures(shown, filtered, regions, line, window)]
+        figures = _figures(shown, shown.restored, regions, line, window)
+        return Measured(figures, _plots(shown, regions, line), others)
 
 
 def _figures(

@@ -52,8 +52,17 @@ class ShownSlice:
 
     @property
     def difference(self) -> np.ndarray:
-        """Restored minus input."""
-        return self.restored - self.input
+        """Restored minus input; nan where both are infinite."""
+        with np.errstate(invalid="ignore"):
+            return self.restored - self.input
+
+    def finite_pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return input and restored with the same value in both where one of them is not finite."""
+        known = np.isfinite(self.input) & np.isfinite(self.restored)
+        if known.all() or not known.any():
+            return np.nan_to_num(self.input), np.nan_to_num(self.restored)
+        filler = np.median(self.input[known])
+        return np.where(known, self.input, filler), np.where(known, self.restored, filler)
 
 
 def read_slice(

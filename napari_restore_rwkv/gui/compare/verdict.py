@@ -72,7 +72,7 @@ class VerdictLine(QWidget):
             self.line.setText(f"What was removed is judged in slices of {LEAST_SIDE} x {LEAST_SIDE} pixels and more.")
             return
         self.line.setText(JUDGING)
-        self._background.ask(lambda: (shown, judge_slice(shown.index, shown.input, shown.restored, shown.modality)))
+        self._background.ask(lambda: (shown, judge_slice(shown.index, *shown.finite_pair(), shown.modality)))
 
     def _tell(self, answer: tuple[ShownSlice, SliceReport]) -> None:
         shown, report = answer
