@@ -7,6 +7,8 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from recipes import ct_denoise, mri_sr, pet_low_count
+from recipes.recipe import load_slices
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import estimate_sigma
 from train_weights import STATES
@@ -14,8 +16,6 @@ from train_weights import STATES
 from napari_restore_rwkv.simulate.ct_kernels import KERNELS
 from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
 from napari_restore_rwkv.simulate.mri import low_resolution
-from napari_restore_rwkv.training.recipes import ct_denoise, mri_sr, pet_low_count
-from napari_restore_rwkv.training.recipes.recipe import load_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import torch
 import train_weights
+from recipes.table import RECIPES
 from unet import UNet
 
 from napari_restore_rwkv.device import choose_device
 from napari_restore_rwkv.tasks import TASKS
-from napari_restore_rwkv.training.recipes.table import RECIPES
 
 
 def main() -> None:

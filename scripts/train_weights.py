@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import unet
+from recipes.recipe import Recipe
+from recipes.table import RECIPES
 
 from napari_restore_rwkv.device import choose_device
 from napari_restore_rwkv.image_quality.qualify import qualify
@@ -30,8 +32,6 @@ from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
-from napari_restore_rwkv.training.recipes.recipe import Recipe
-from napari_restore_rwkv.training.recipes.table import RECIPES
 from napari_restore_rwkv.training.train import Trainer
 
 # In the details of a card: what `restore-rwkv qualify` says of the weights.

@@ -1,16 +1,10 @@
 """The scripts behind the table of benchmarks/restoration.md: what can be checked without training."""
 
-import sys
-from pathlib import Path
-
+import benchmark_restoration
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-import benchmark_restoration
 import restoration_cases
+import torch
 import unet
 
 from napari_restore_rwkv.network.model import RestoreRWKV

@@ -12,8 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from napari_restore_rwkv.training.recipes.table import RECIPES
+from recipes.table import RECIPES
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "fetch_training_scans.py"
 spec = importlib.util.spec_from_file_location("fetch_training_scans", SCRIPT)

@@ -258,6 +258,8 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
     place, sample, name, kernel, task, length = answer.stdout.split("\n")[:6]
     assert place == str(tmp_path / "alone" / "napari_restore_rwkv")
     assert sample.startswith(place)
+    assert Path(place, "py.typed").is_file()
+    assert not Path(place, "training", "recipes").exists(), "they need scans that no package holds"
     assert (name, task) == ("napari-restore-rwkv", "ct-denoise")
     assert kernel.startswith("compiled CPU kernel")
     assert int(length) == len(cuda_compiler.source())

@@ -26,7 +26,6 @@ from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .crops import CROPS
 from .noise import degraded
-from .recipes.losses import ALL_FREQUENCIES
 from .slices import Slices
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
     Batch = tuple[Tensor, Tensor]
 
+# How much errors count that are put right after restoration, beside those that are not.
+ALL_FREQUENCIES = 0.25
 # Whole slices are rare: one costs as much as a dozen steps of small crops.
 _CROP_ODDS = (0.30, 0.28, 0.22, 0.14, 0.05, 0.01)
 # To simulate takes seconds for a large slice: some slices are degraded twice, with strengths around the chosen one.

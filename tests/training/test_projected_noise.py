@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from recipes.projected_noise import projected_noise
 
 from napari_restore_rwkv.simulate.ct_kernels import KERNELS
-from napari_restore_rwkv.training.recipes.projected_noise import projected_noise
 
 pytestmark = pytest.mark.slow
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
+from recipes.contrast import random_contrast, random_shading
+from recipes.losses import lesion_error, root_error, transfer_error, unmeasured_error
+from recipes.recipe import load_slices, save_slices
+from recipes.table import RECIPES
 
 from napari_restore_rwkv.network.checkpoint import earlier_checkpoints, shipped_checkpoints
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.tasks import TASKS
-from napari_restore_rwkv.training.contrast import random_contrast, random_shading
-from napari_restore_rwkv.training.recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
-from napari_restore_rwkv.training.recipes.losses import lesion_error, root_error, transfer_error, unmeasured_error
-from napari_restore_rwkv.training.recipes.recipe import load_slices, save_slices
-from napari_restore_rwkv.training.recipes.table import RECIPES
 
 pytestmark = pytest.mark.slow
 

@@ -1,20 +1,15 @@
 """The script that trains the shipped weights, with a recipe of a few steps."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-
 import train_weights as script
+from recipes.recipe import Recipe
 
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
-from napari_restore_rwkv.training.recipes.recipe import Recipe
 from napari_restore_rwkv.training.train import TrainingOptions
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...simulate.mri import kept_block, low_resolution, resampled
-from ..contrast import random_contrast, random_shading
+from napari_restore_rwkv.simulate.mri import kept_block, low_resolution, resampled
+
+from .contrast import random_contrast, random_shading
 
 FACTORS = (1.8, 4.3)
 MOST_NOISE = 0.02

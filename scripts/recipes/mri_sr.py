@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...metrics import psnr, ssim
-from ...network.checkpoint import KEEPS_MEASURED, TURNS
-from ...scans.files import read_scan
-from ...scans.intensity import choose_intensity
-from ...scans.kspace import measured_extent, with_measured
-from ...scans.scan import Scan
-from ...simulate.mri import low_resolution
-from ..train import Batch, TrainingOptions
+from napari_restore_rwkv.metrics import psnr, ssim
+from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, TURNS
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.kspace import measured_extent, with_measured
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.mri import low_resolution
+from napari_restore_rwkv.training.train import Batch, TrainingOptions
+
 from .losses import unmeasured_error
 from .mri_slices import FACTORS, MOST_NOISE, field_of_view, lowered, random_shapes, sharp_slice
 from .recipe import SARCOMA_SOURCE, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...network.checkpoint import KEEPS_MEASURED
-from ...network.model import CONTEXT_CHANNELS
-from ..train import Batch, TrainingOptions
+from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED
+from napari_restore_rwkv.network.model import CONTEXT_CHANNELS
+from napari_restore_rwkv.training.train import Batch, TrainingOptions
+
 from . import ct_denoise, mri_sr, pet_low_count
 from .recipe import Draw, Recipe, Rows, Watch
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from ..train import Batch, Loss, TrainingOptions
+from napari_restore_rwkv.training.train import Batch, Loss, TrainingOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...metrics import psnr, rmse, ssim
-from ...scans.files import read_scan
-from ...scans.intensity import choose_intensity
-from ...scans.scan import Scan
-from ...simulate.activity import (
+from napari_restore_rwkv.metrics import psnr, rmse, ssim
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.activity import (
     WATER_PER_MM,
     attenuation,
     brain_activity,
@@ -26,9 +26,10 @@ from ...simulate.activity import (
     tissue_activity,
     with_lesions,
 )
-from ...simulate.mri import resampled
-from ...simulate.pet import Acquisition, gaussian, low_count
-from ..train import Batch, TrainingOptions
+from napari_restore_rwkv.simulate.mri import resampled
+from napari_restore_rwkv.simulate.pet import Acquisition, gaussian, low_count
+from napari_restore_rwkv.training.train import Batch, TrainingOptions
+
 from .losses import lesion_error
 from .recipe import SARCOMA_SOURCE, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 

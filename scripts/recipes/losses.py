@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-# How much errors count that are put right after restoration, beside those that are not.
-ALL_FREQUENCIES = 0.25
+from napari_restore_rwkv.training.crop_sampler import ALL_FREQUENCIES
+
 _LESIONS = 0.03
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...simulate.ct import added_noise, centre_of
-from ...simulate.ct_kernels import KERNELS
+from napari_restore_rwkv.simulate.ct import added_noise, centre_of
+from napari_restore_rwkv.simulate.ct_kernels import KERNELS
 
 if TYPE_CHECKING:
-    from ...simulate.ct_kernels import Kernel
+    from napari_restore_rwkv.simulate.ct_kernels import Kernel
 
 # Strength with the ramp kernel that sets the dose, in HU: few photons make streaks, many make even noise.
 _DOSE_HU = (40.0, 260.0)

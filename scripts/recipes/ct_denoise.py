@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...metrics import psnr
-from ...network.checkpoint import OWN_ERROR
-from ...network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
-from ...restoration.suitability import TRAINED_FOR
-from ...scans.files import read_scan
-from ...scans.intensity import IntensityRule, choose_intensity
-from ...scans.scan import Scan
-from ...simulate.ct import added_noise
-from ...simulate.ct_kernels import KERNELS
-from ...simulate.ct_noise import noise_realisation, noise_shape
-from ..train import Batch, TrainingOptions
+from napari_restore_rwkv.metrics import psnr
+from napari_restore_rwkv.network.checkpoint import OWN_ERROR
+from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
+from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
+from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.simulate.ct import added_noise
+from napari_restore_rwkv.simulate.ct_kernels import KERNELS
+from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
+from napari_restore_rwkv.training.train import Batch, TrainingOptions
+
 from .ct_slices import NOISE_HU, Example, Volume, draw_example, square
 from .losses import transfer_error
 from .probes import CONTRASTS_HU, RADII, disc

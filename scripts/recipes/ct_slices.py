@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ...simulate.ct_kernels import Kernel, random_kernel
-from ...simulate.ct_noise import NoiseShape, noise_realisation, noise_shape
+from napari_restore_rwkv.simulate.ct_kernels import Kernel, random_kernel
+from napari_restore_rwkv.simulate.ct_noise import NoiseShape, noise_realisation, noise_shape
+
 from .probes import random_probes
 
 if TYPE_CHECKING:
