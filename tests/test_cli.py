@@ -309,6 +309,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_ctrl_c_leaves_no_file_and_says_so(json_flag, scan_file, weights_file, tmp_path):

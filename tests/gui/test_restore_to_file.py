@@ -12,6 +12,8 @@ from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
 
+pytestmark = pytest.mark.slow
+
 CT, RESTORED, DIFFERENCE = "chest", "chest [restored]", "chest [restored - input]"
 
 
