@@ -35,12 +35,17 @@ def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, 
 
 def _read_frame(path: Path, arguments: argparse.Namespace) -> Scan:
     """Read a scan; of a four-dimensional one the frame chosen, as a result may have one and its reference many."""
+    options = {
+        "allow_outside_files": arguments.allow_outside_files,
+        "series": arguments.series,
+        "correct_tilt": arguments.correct_tilt,
+    }
     try:
-        return read_scan(path, allow_outside_files=arguments.allow_outside_files)
+        return read_scan(path, **options)
     except SeveralFramesError:
         if arguments.time_index is None:
             raise
-        return read_scan(path, time_index=arguments.time_index, allow_outside_files=arguments.allow_outside_files)
+        return read_scan(path, time_index=arguments.time_index, **options)
 
 
 def _table(result: Evaluation, unit: str) -> str:

@@ -119,17 +119,26 @@ def _add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         help="voxel type of the result (auto: that of the scan where it is a 16-bit or wider integer, else float32)",
     )
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _dicom_switches(parser)
     _allow_outside_files(parser)
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--any-modality", action="store_true", help="allow weights that were made for another modality")
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
-    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
     parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
     parser.add_argument("--resume", action="store_true", help="go on with an OUTPUT that was begun, or begin it")
     parser.add_argument("--part", type=part, metavar="I/N", help="do the I-th of N parts; then: finalize OUTPUT")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="share the work through this dask scheduler")
     parser.add_argument("--format", choices=FORMATS, help="of the results of a folder (that of each scan)")
     parser.set_defaults(run=_restore)
+
+
+def _dicom_switches(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
+    parser.add_argument(
+        "--correct-tilt",
+        action="store_true",
+        help="shift DICOM slices of a tilted gantry back, which interpolates between pixels",
+    )
 
 
 def _allow_outside_files(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +168,8 @@ def _add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
                 metavar="SERIES",
                 help="write FILE as a folder of DICOM slices, derived from this series, which was restored",
             )
-            parser.add_argument("--time-index", type=index, metavar="N", help="which volume of SERIES, from 0")
+            parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, from 0")
+            _dicom_switches(parser)
         parser.set_defaults(run=run)
 
 
@@ -176,6 +186,7 @@ def _add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         help="truncate both to LO..HI first, such as -160 240 for CT in HU",
     )
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _dicom_switches(parser)
     _allow_outside_files(parser)
     parser.set_defaults(run=_evaluate)
 
@@ -189,6 +200,7 @@ def _add_report(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "--output", type=path, nargs="+", metavar="FILE", help="pages and figures to write: .png, .pdf, .json"
     )
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    _dicom_switches(parser)
     _allow_outside_files(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.set_defaults(run=_report)
@@ -208,6 +220,7 @@ def _add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    _dicom_switches(parser)
     _allow_outside_files(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
     parser.set_defaults(run=_simulate)
@@ -220,7 +233,7 @@ def _add_inspect(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
     parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
-    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
+    _dicom_switches(parser)
     _allow_outside_files(parser)
     parser.set_defaults(run=_inspect)
 

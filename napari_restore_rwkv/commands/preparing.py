@@ -78,7 +78,7 @@ def check_weights(arguments: argparse.Namespace) -> None:
 
 def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return how the input is to be read, as `opening` takes it."""
-    names = ("modality", "time_index", "channel", "series", "allow_outside_files")
+    names = ("modality", "time_index", "channel", "series", "correct_tilt", "allow_outside_files")
     return {name: getattr(arguments, name) for name in names}
 
 

@@ -22,7 +22,8 @@ def report_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
     outputs: list[Path] = arguments.output or []
     for output in outputs:
         _check(output, arguments.overwrite)
-    options = {"modality": arguments.modality, "allow_outside_files": arguments.allow_outside_files}
+    names = ("modality", "series", "correct_tilt", "allow_outside_files")
+    options = {name: getattr(arguments, name) for name in names}
     before, after = (open_scan(path, **options) for path in (arguments.input, arguments.restored))
     reference = None if arguments.reference is None else open_scan(arguments.reference, **options)
 

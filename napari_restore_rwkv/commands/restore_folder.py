@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RestoreError
 from ..jobs.ledger import Ledger
+from ..scans.streaming import HDF5_SUFFIXES
+from ..scans.tiff import TIFF_SUFFIXES
 from ..scans.volume_files import volume_suffix
 from .terminal import note
 from .wording import RESUME
@@ -95,9 +97,9 @@ def _result_name(source: Source, chosen: str | None) -> str:
     """Name the result of a scan: by default of the same kind, where that can be written."""
     suffix = volume_suffix(source.path) if source.path.is_file() else ""
     stem = source.name[: -len(suffix)] if suffix else source.name
-    for ending in (ZARR_SUFFIX, ".zarr", ".h5", ".hdf5"):
+    for ending in (ZARR_SUFFIX, ".zarr", *HDF5_SUFFIXES, *TIFF_SUFFIXES):
         if not suffix and source.name.lower().endswith(ending):
-            stem, suffix = source.name[: -len(ending)], ZARR_SUFFIX
+            stem, suffix = source.name[: -len(ending)], "" if ending in TIFF_SUFFIXES else ZARR_SUFFIX
             break
     own = {"": ".nii.gz", ".hdr": ".nii.gz", ".nhdr": ".nrrd"}.get(suffix, suffix)
     return stem + (chosen or own)

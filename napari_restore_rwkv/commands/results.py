@@ -16,7 +16,7 @@ from ..scans.scan import AXES
 from ..scans.writing import our_record
 from ..untrusted import is_number, is_sha256, json_object, read_regular
 from .outputs import check_output
-from .terminal import watch
+from .terminal import note, watch
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +63,10 @@ def export_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     if arguments.dicom_from:
         return _export_dicom(arguments)
     check_output(arguments.file, arguments.output, arguments.overwrite)
-    scan = watch(opening(arguments.output))
+    names = ("time_index", "series", "correct_tilt")
+    scan = watch(opening(arguments.output, **{name: getattr(arguments, name) for name in names}))
+    for words in scan.metadata.get("notes", ()):
+        note(f"{arguments.output.name}: {words}")
     watch(export_scan(scan, arguments.file, overwrite=arguments.overwrite))
     return _told(arguments, scan, "")
 
@@ -76,9 +79,10 @@ def _export_dicom(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     check_new_folder(folder)
     scan = watch(opening(arguments.output))
     record = _record(scan, arguments.output)
-    original = read_scan(source, time_index=arguments.time_index)
+    chosen = {"time_index": arguments.time_index, "series": arguments.series}
+    original = read_scan(source, **chosen)
     _refuse_another_input(record, original, arguments.output.name, source.name)
-    step = watch(write_derived_series(scan, folder, source, record, time_index=arguments.time_index))
+    step = watch(write_derived_series(scan, folder, source, record, **chosen))
     rounded = f", rounded to steps of {step:.3g} {scan.unit}".rstrip() if step else ""
     values, text, code = _told(arguments, scan, rounded)
     return values | {"step": step}, text, code

@@ -10,8 +10,7 @@ from pathlib import Path
 from ..errors import ScanError
 from ..scans.dicom_files import is_dicom
 from ..scans.dicom_series import find_series
-from ..scans.streaming import is_hdf5
-from ..scans.volume_files import volume_suffix
+from ..scans.streaming import is_volume_file
 from ..scans.zarr_read import is_zarr
 
 # Files that belong to a scan beside them.
@@ -44,7 +43,7 @@ def scans_below(folder: Path) -> tuple[list[Source], list[str]]:
     with the slices of a single series in itself is a scan, and has none below.
     """
     files = [path for path in _entries(folder) if path.is_file()]
-    if any(is_dicom(path) for path in files if not _is_volume(path)):
+    if any(is_dicom(path) for path in files if not is_volume_file(path)):
         found = _series(folder, folder.name)
         return ([], []) if len(found) == 1 else (found, [])
     sources, left_out = [], []
@@ -57,7 +56,7 @@ def scans_below(folder: Path) -> tuple[list[Source], list[str]]:
 
 def _in(path: Path, name: str) -> list[Source]:
     if path.is_file():
-        return [Source(path, name)] if _is_volume(path) else []
+        return [Source(path, name)] if is_volume_file(path) else []
     if is_zarr(path):
         return [Source(path, name)]
     found = []
@@ -68,7 +67,7 @@ def _in(path: Path, name: str) -> list[Source]:
         inner = [one for one in folders if is_zarr(here / one)]
         folders[:] = [one for one in folders if one not in inner]
         files = [here / one for one in sorted(names) if not one.startswith(".")]
-        volumes = [one for one in [*(here / zarr for zarr in inner), *files] if one.is_dir() or _is_volume(one)]
+        volumes = [one for one in [*(here / zarr for zarr in inner), *files] if one.is_dir() or is_volume_file(one)]
         found += [Source(one, "_".join([name, *one.relative_to(path).parts])) for one in volumes]
         dicom = dicom or any(one.is_file() and is_dicom(one) for one in files if one not in volumes)
     return [*found, *(_series(path, name) if dicom else [])]
@@ -91,7 +90,3 @@ def _series(folder: Path, name: str) -> list[Source]:
 
 def _entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _is_volume(path: Path) -> bool:
-    return bool(volume_suffix(path)) or is_hdf5(path)

@@ -20,6 +20,8 @@ def simulate_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
         arguments.input,
         modality=arguments.modality,
         time_index=arguments.time_index,
+        series=arguments.series,
+        correct_tilt=arguments.correct_tilt,
         allow_outside_files=arguments.allow_outside_files,
     )
 

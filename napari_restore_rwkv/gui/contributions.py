@@ -12,11 +12,12 @@ import numpy as np
 from napari.utils import progress
 from napari.utils.notifications import show_info
 
+from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
 from .docking import open_panel
-from .file_names import SUFFIXES, stem
+from .file_names import SUFFIXES, TIFF_SUFFIXES, stem
 from .layers import frames_to_layer, image_to_scan, scan_to_layer
 from .panels import FINE_TUNE_PANEL, current_viewer, open_restore_panel
 from .restore.compare_view import SIDE_BY_SIDE
@@ -37,12 +38,14 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
-    """Return the reader if this looks like a scan: by its suffix, DICOM's magic, or zarr's metadata."""
+    """Return the reader if this looks like a scan: by its suffix, DICOM's magic, zarr's metadata, or a TIFF's tags."""
     if isinstance(path, list):
         return None
     file = Path(path)
     if file.is_dir():
         return read if is_zarr(file) or _looks_like_dicom_folder(file) else None
+    if file.name.lower().endswith(TIFF_SUFFIXES):
+        return read if _is_stack(file) else None
     return read if file.name.lower().endswith(SUFFIXES) or _is_dicom(file) else None
 
 
@@ -151,6 +154,17 @@ def _looks_like_dicom_folder(folder: Path) -> bool:
         if seen >= PEEK_AT_FOLDERS:
             return False
     return False
+
+
+def _is_stack(file: Path) -> bool:
+    """Whether a TIFF holds grey slices; pictures in colour are for other readers."""
+    from ..scans.tiff import tiff_volume
+
+    try:
+        tiff_volume(file)
+    except (ScanError, OSError):
+        return False
+    return True
 
 
 def _is_dicom(file: Path) -> bool:

@@ -48,7 +48,7 @@ class Source:
 
     Attributes
     ----------
-    path, modality, time_index, channel, series, allow_outside_files
+    path, modality, time_index, channel, series, correct_tilt, allow_outside_files
         The input, as for `open_scan`.
     weights
         A task with shipped weights, or a file.
@@ -64,6 +64,7 @@ class Source:
     time_index: int | None = None
     channel: int | None = None
     series: str | None = None
+    correct_tilt: bool = False
     allow_outside_files: bool = False
     device: str = "auto"
     batch: int | None = None
@@ -170,6 +171,7 @@ def _opened(source: Source) -> tuple[Scan, nn.Module]:
         time_index=source.time_index,
         channel=source.channel,
         series=source.series,
+        correct_tilt=source.correct_tilt,
         allow_outside_files=source.allow_outside_files,
         large=0,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from .dicom_files import DAMAGED
 from .dicom_image import pixels_of
 from .dicom_series import read_series
+from .dicom_tilt import is_tilted, straightened
 from .geometry import check_geometry
 from .integrity import broken
 from .modality import Kind, kind_of_dicom
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from .dicom_image import SeriesImage
 
 
-def read_dicom(path: Path, time_index: int | None = None, series: str | None = None) -> tuple[Scan, Kind]:
+def read_dicom(
+    path: Path, time_index: int | None = None, series: str | None = None, correct_tilt: bool = False
+) -> tuple[Scan, Kind]:
     """Read the DICOM series below a folder, or one DICOM file: one slice, or all frames of an enhanced file.
 
     Parameters
@@ -35,6 +38,8 @@ def read_dicom(path: Path, time_index: int | None = None, series: str | None = N
         Which frame to read, from 0, where every position was imaged several times.
     series
         Which of several series: its number, from 1 in the order of the UIDs, or the end of its UID.
+    correct_tilt
+        Shift slices back that a tilted gantry has shifted against each other.
 
     Returns
     -------
@@ -50,21 +55,24 @@ def read_dicom(path: Path, time_index: int | None = None, series: str | None = N
     ScanError
         No DICOM image, several series and none chosen, a missing slice, a tilted gantry, colour, or damaged data.
     """
-    stacks = read_series(path, series)
+    stacks = read_series(path, series, correct_tilt)
     frame = chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)
     scan, kind = scan_of_stack(stacks.frames[frame])
     return replace(scan, metadata={"notes": list(stacks.notes)} if stacks.notes else {}), kind
 
 
 def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
-    """Read the pixels of sorted slices."""
+    """Read the pixels of sorted slices, shifted back where they are shifted against each other."""
     slices = [pixels_of(image) for image in stack]
     whole = all(pixels.dtype.kind == "i" for pixels in slices)
     voxels = np.stack(slices) if whole else np.stack([pixels.astype(np.float32, copy=False) for pixels in slices])
     kind, factor = kind_and_factor(stack)
     if factor is not None:
         voxels = (voxels * factor).astype(np.float32)
-    return scan_of_series(stack, voxels), kind
+    if not is_tilted(stack):
+        return scan_of_series(stack, voxels), kind
+    voxels, corner = straightened(stack, voxels)
+    return replace(scan_of_series(stack, voxels), origin_mm=tuple(float(value) for value in corner)), kind
 
 
 def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:

@@ -5,14 +5,15 @@ DICOM PS3.3 C.7.6.16: an attribute is in the group of the frame, or in the one t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ScanError
+from .dicom_files import changed_tags
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydicom.dataset import Dataset
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 FUNCTIONAL_GROUPS = (_SHARED, _PER_FRAME)
@@ -54,19 +55,17 @@ def frame_tags(path: Path, header: Dataset, frame: int) -> Dataset:
             f"{path.name} holds several frames and does not say where each of them lies; "
             "convert it to a series of single slices or to NIfTI first."
         )
-    tags = Dataset()
-    for element in header:
-        if element.keyword not in FUNCTIONAL_GROUPS:
-            tags.add(element)
+    found: dict[str, Any] = {}
     groups = [*(list(shared)[:1] if shared else []), each[frame]]
     for group in groups:
         for sequence, inside, name in _NAMES:
-            found = group.get(sequence)
-            if found and inside in found[0]:
-                setattr(tags, name, found[0][inside].value)
+            values = group.get(sequence)
+            if values and inside in values[0]:
+                found[name] = values[0][inside].value
         diffusion = group.get("MRDiffusionSequence")
         if diffusion and diffusion[0].get(_DIRECTIONS):
-            tags.DiffusionGradientOrientation = diffusion[0][_DIRECTIONS].value[0].get("DiffusionGradientOrientation")
+            [direction, *_] = diffusion[0][_DIRECTIONS].value
+            found["DiffusionGradientOrientation"] = direction.get("DiffusionGradientOrientation")
     # Frames come in the order of acquisition, or of whatever else; that is the last thing to tell them apart by.
-    tags.InstanceNumber = frame + 1
-    return tags
+    found["InstanceNumber"] = frame + 1
+    return changed_tags(header, found, FUNCTIONAL_GROUPS)

@@ -7,9 +7,10 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
@@ -18,9 +19,7 @@ from ..errors import ScanError
 from .integrity import broken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydicom.dataset import Dataset
+    from collections.abc import Container, Mapping, Sequence
 
 # What pydicom, its values and the pixel decoders raise for damaged data.
 DAMAGED = (
@@ -97,6 +96,26 @@ def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:
             return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
     except DAMAGED as error:
         raise broken(path, "it is damaged or cut off") from error
+
+
+def changed_tags(header: Dataset, changes: Mapping[str, Any], left_out: Container[int | str]) -> Dataset:
+    """Return the attributes of a header with others in their place; those of the header stay as they are.
+
+    Parameters
+    ----------
+    changes
+        Values by keyword.
+    left_out
+        Keywords or tags of the header that are not among the result.
+    """
+    tags = Dataset()
+    for element in header:
+        # An element that is assigned to is changed wherever it is in use.
+        if not (element.keyword in changes or element.keyword in left_out or element.tag in left_out):
+            tags.add(element)
+    for name, value in changes.items():
+        setattr(tags, name, value)
+    return tags
 
 
 def is_directory(header: Dataset) -> bool:

@@ -16,6 +16,7 @@ from ..errors import ScanError
 from .dicom_enhanced import FUNCTIONAL_GROUPS, frame_tags
 from .dicom_files import DAMAGED, header_of, is_directory
 from .dicom_frames import FRAME_TAGS
+from .dicom_mosaic import MOSAIC_TAGS, tiles_of
 from .geometry import bad_geometry, check_scale
 from .integrity import broken, colour
 from .suv import SUV_TAGS
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset
+
+    from .dicom_mosaic import Tile
 
 _TAGS: tuple[str | int, ...] = (
     "Columns",
@@ -48,6 +51,7 @@ _TAGS: tuple[str | int, ...] = (
     "SpacingBetweenSlices",
     *FRAME_TAGS,
     *FUNCTIONAL_GROUPS,
+    *MOSAIC_TAGS,
     *SUV_TAGS,
 )
 # Cosines are written with few digits at times.
@@ -71,7 +75,9 @@ class SeriesImage:
     pixel_mm
         Distance between rows, and between columns.
     frame
-        Its frame in an enhanced multi-frame file, from 0; None in a file with one image.
+        Its frame in an enhanced multi-frame file, or its slice in a mosaic, from 0; None in a file with one image.
+    tile
+        The rows and columns of a mosaic that are its own; None where the picture is the image.
     """
 
     path: Path
@@ -80,6 +86,7 @@ class SeriesImage:
     orientation: np.ndarray
     pixel_mm: tuple[float, float]
     frame: int | None = None
+    tile: Tile | None = None
 
     @property
     def normal(self) -> np.ndarray:
@@ -113,6 +120,8 @@ def images_of(path: Path) -> list[SeriesImage]:
         if columns == 0 or is_directory(header):
             return []
         _refuse_what_is_no_slice(path, header)
+        if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
+            return [_image(path, tags, at, tile) for at, (tags, tile) in enumerate(_tiles(path, header))]
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
             return [_image(path, header, None)]
         return [_image(path, frame_tags(path, header, frame), frame) for frame in range(frames)]
@@ -131,6 +140,7 @@ def pixels_of(image: SeriesImage) -> np.ndarray:
         The pixels are damaged, cut off, or packed in a way for which no decoder is installed.
     """
     stored = _stored_pixels(image)
+    stored = stored if image.tile is None else stored[image.tile]
     if stored.shape != (image.tags.Rows, image.tags.Columns):
         raise broken(image.path, f"its pixels have the shape {stored.shape}")
     slope, intercept = scale_of(image)
@@ -175,7 +185,7 @@ def _stored_pixels(image: SeriesImage) -> np.ndarray:
 
 
 def _decoded(image: SeriesImage, plugin: str) -> np.ndarray:
-    if image.frame is not None:
+    if image.frame is not None and image.tile is None:
         return pixel_array(image.path, index=image.frame, decoding_plugin=plugin)
     data = pydicom.dcmread(image.path, force=True)
     if "TransferSyntaxUID" not in data.file_meta:
@@ -215,27 +225,31 @@ def _refuse_what_is_no_slice(path: Path, header: Dataset) -> None:
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
         raise NoScanError(f"{path.name} maps its values by a table; convert the series to NIfTI first.")
-    if "MOSAIC" in _words(header.get("ImageType")):
-        raise ScanError(
-            f"{path.name} is a Siemens mosaic, all slices side by side in one picture; "
-            "convert the series to NIfTI first, for example with dcm2niix."
-        )
 
 
-def _image(path: Path, tags: Dataset, frame: int | None) -> SeriesImage:
-    corner, orientation = tags.get("ImagePositionPatient"), tags.get("ImageOrientationPatient")
-    spacing = tags.get("PixelSpacing")
-    if not corner or not orientation or not spacing:
+def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
+    _refuse_no_place(path, header)
+    return tiles_of(path, header)
+
+
+def _refuse_no_place(path: Path, tags: Dataset) -> None:
+    if not all(tags.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
         raise NoScanError(
             f"{path.name} does not say where it lies in the patient (no image position, orientation or pixel spacing); "
             "leave such images (screenshots, scanned forms) out of the folder."
         )
+
+
+def _image(path: Path, tags: Dataset, frame: int | None, tile: Tile | None = None) -> SeriesImage:
+    _refuse_no_place(path, tags)
+    corner, orientation = tags.ImagePositionPatient, tags.ImageOrientationPatient
+    spacing = tags.PixelSpacing
     place = np.array([float(value) for value in corner])
     rows = np.array([float(value) for value in orientation]).reshape(2, 3)
     height, width = (float(value) for value in spacing)
     if place.shape != (3,) or not np.isfinite([*place, *rows.ravel()]).all():
         raise bad_geometry(path, "its position or direction holds values that are not numbers")
-    return SeriesImage(path, tags, place, _orthonormal(path, rows), (height, width), frame)
+    return SeriesImage(path, tags, place, _orthonormal(path, rows), (height, width), frame, tile)
 
 
 def _orthonormal(path: Path, rows: np.ndarray) -> np.ndarray:

@@ -76,11 +76,11 @@ def series_of(path: Path, time_index: int | None = None, series: str | None = No
     return list(stacks.frames[chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)])
 
 
-def read_series(path: Path, series: str | None = None) -> Stacks:
+def read_series(path: Path, series: str | None = None, correct_tilt: bool = False) -> Stacks:
     """Return the stacks of the series below a folder, of the disk of a DICOMDIR, or of one file."""
     chosen = _chosen(path, find_series(path), series)
     _refuse_different(chosen.images)
-    stacks = stacks_of(path, chosen.images)
+    stacks = stacks_of(path, chosen.images, correct_tilt)
     return Stacks(stacks.frames, stacks.names, (*chosen.notes, *stacks.notes))
 
 

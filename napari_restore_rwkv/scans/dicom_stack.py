@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ScanError
 from .dicom_frames import split_frames
+from .dicom_tilt import is_tilted, tilt_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 _GAP_TOLERANCE = 0.05
 # Where positions are rounded, gaps may differ by more than that, and yet no slice can be missing.
 _LARGEST_ROUNDING = 0.3
-# A gantry tilt of half a degree moves the slices sideways by this share of the length of the stack.
-_DRIFT_TOLERANCE = 0.01
 _SAME_POSITION_MM = 1e-3
 
 
@@ -44,13 +43,15 @@ class Stacks:
     notes: tuple[str, ...]
 
 
-def stacks_of(path: Path, images: Sequence[SeriesImage]) -> Stacks:
+def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = False) -> Stacks:
     """Sort the images of one series, all of one size and direction, into stacks.
 
     Parameters
     ----------
     path
         Where they are from, for errors.
+    correct_tilt
+        Whether slices that are shifted against each other are taken, to be shifted back.
 
     Raises
     ------
@@ -81,13 +82,21 @@ def stacks_of(path: Path, images: Sequence[SeriesImage]) -> Stacks:
             )
         frames = found
     stacks = [tuple(ordered[index] for index in members) for _, members in frames]
-    notes = {note for stack in stacks for note in _checked(path, stack)}
+    notes = {note for stack in stacks for note in _checked(path, stack, correct_tilt)}
     return Stacks(tuple(stacks), tuple(name for name, _ in frames), tuple(sorted(notes)))
 
 
-def _checked(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
-    _refuse_tilt(path, stack)
-    return _check_gaps(path, stack)
+def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> list[str]:
+    notes = _check_gaps(path, stack)
+    if not is_tilted(stack):
+        return notes
+    if not correct_tilt:
+        raise ScanError(
+            f"{path.name}: the slices are shifted against each other {tilt_words(stack)}; correct the tilt with "
+            "--correct-tilt (correct_tilt=True in Python), which interpolates between pixels; restore-rwkv export "
+            "writes such a scan into a file for the viewer."
+        )
+    return [*notes, f"Its slices were shifted back {tilt_words(stack)}, by interpolation between pixels."]
 
 
 def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
@@ -128,15 +137,3 @@ def _last_digit_mm(image: SeriesImage) -> float:
         mantissa, _, exponent = str(getattr(value, "original_string", value)).strip().lower().partition("e")
         decimals.append(len(mantissa.partition(".")[2]) - int(exponent or 0))
     return float(10.0 ** -max(decimals))
-
-
-def _refuse_tilt(path: Path, stack: Sequence[SeriesImage]) -> None:
-    moved = stack[-1].corner_mm - stack[0].corner_mm
-    length = float(stack[0].normal @ moved)
-    drift = float(np.linalg.norm(moved - length * stack[0].normal))
-    if drift > max(_DRIFT_TOLERANCE * abs(length), 0.5 * min(stack[0].pixel_mm)):
-        degrees = float(np.degrees(np.arctan2(drift, abs(length))))
-        raise ScanError(
-            f"{path.name}: the slices are shifted against each other by {drift:.1f} mm, as by a gantry tilt of "
-            f"{degrees:.1f} degrees; correct the tilt first, for example with dcm2niix."
-        )

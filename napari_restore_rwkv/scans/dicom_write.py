@@ -80,8 +80,8 @@ def write_derived_series(
     stack = series_of(source, time_index, series)
     if any(image.frame is not None for image in stack):
         raise OutputError(
-            f"{source.name} is an enhanced (multi-frame) file, and derived series are of single slices: export to "
-            ".nii.gz or .mha instead."
+            f"{source.name} is an enhanced (multi-frame) file or a mosaic, and derived series are of single slices: "
+            "export to .nii.gz or .mha instead."
         )
     factor = _checked_factor(scan, stack, source)
     ways = yield from _ways(scan, stack, factor)

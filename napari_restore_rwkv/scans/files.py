@@ -15,8 +15,9 @@ from .dicom import read_dicom
 from .dicom_files import is_dicom
 from .lazy import fingerprint
 from .modality import check_modality, given, kind_of_volume
-from .streaming import HDF5_SUFFIXES, is_hdf5
-from .volume_files import READERS, read_volume, volume_suffix
+from .streaming import HDF5_SUFFIXES, is_hdf5, is_volume_file
+from .tiff import TIFF_SUFFIXES
+from .volume_files import READERS, read_volume
 from .writing import write_scan
 from .zarr_read import is_zarr
 
@@ -33,14 +34,16 @@ def read_scan(
     time_index: int | None = None,
     allow_outside_files: bool = False,
     series: str | None = None,
+    correct_tilt: bool = False,
 ) -> Scan:
     """Read a scan with its exact geometry.
 
     Parameters
     ----------
     path
-        NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with the slices of one DICOM
-        series at any depth, or a single DICOM file, which becomes one slice or, if it is enhanced, a whole scan. Also a
+        NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or TIFF (.tif, .tiff) file, a folder with the
+        slices of one DICOM series at any depth, or a single DICOM file, which becomes one slice or, if it is enhanced
+        or a mosaic, a whole scan. Also a
         zarr folder (OME-Zarr or plain), and HDF5 (.h5, .hdf5) in ITK's layout; `open_scan` reads these, and large
         files, slice by slice.
     modality
@@ -51,6 +54,8 @@ def read_scan(
         Read files that the scan refers to outside of its own folder, too; only for scans that you trust.
     series
         Which of several DICOM series, by its number in the list that the error gives, or by the end of its UID.
+    correct_tilt
+        Shift DICOM slices back that a tilted gantry has shifted against each other, which interpolates between pixels.
 
     Returns
     -------
@@ -76,8 +81,8 @@ def read_scan(
         if is_zarr(path) or is_hdf5(path):
             return _all_of(path, modality, time_index, allow_outside_files)
         if path.is_dir() or is_dicom(path):
-            scan, kind = read_dicom(path, time_index, series)
-        elif volume_suffix(path):
+            scan, kind = read_dicom(path, time_index, series, correct_tilt)
+        elif is_volume_file(path):
             volume = read_volume(path, time_index, allow_outside=allow_outside_files)
             scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
         else:
@@ -106,7 +111,7 @@ def check_kind(path: Path) -> None:
     """Raise ScanError for a path that is neither a file nor a folder, such as a pipe, of which reading has no end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ScanError(f"{path.name} is a pipe or a device; give a file or a folder.")
-    if path.is_dir() and (is_hdf5(path) or volume_suffix(path)) and not is_zarr(path):
+    if path.is_dir() and is_volume_file(path) and not is_zarr(path):
         raise ScanError(f"{path.name} is a folder with the name of a file; give the file, or rename the folder.")
 
 
@@ -115,5 +120,5 @@ def _unknown_kind(path: Path) -> str:
         return f"{path.name} cannot be read: it is no DICOM file, or it is damaged; copy or export it again."
     return (
         f"{path.name} is of no kind that can be read; give a DICOM or zarr folder, or a file ending in "
-        f"{', '.join([*READERS, *HDF5_SUFFIXES])}."
+        f"{', '.join([*READERS, *HDF5_SUFFIXES, *TIFF_SUFFIXES])}."
     )

@@ -15,8 +15,7 @@ from .files import read_scan
 from .lazy import LARGE_BYTES
 from .modality import Kind, check_modality, given, kind_of_volume
 from .staging import stage
-from .streaming import is_hdf5, look_at, stream
-from .volume_files import volume_suffix
+from .streaming import is_hdf5, is_volume_file, look_at, stream
 from .zarr_read import is_zarr, read_zarr
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def opening(
     channel: int | None = None,
     allow_outside_files: bool = False,
     series: str | None = None,
+    correct_tilt: bool = False,
     large: int = LARGE_BYTES,
     folder: Path | None = None,
 ) -> Generator[Progress, None, Scan]:
@@ -54,7 +54,7 @@ def opening(
     ----------
     path
         Whatever `read_scan` takes.
-    modality, time_index, series, allow_outside_files
+    modality, time_index, series, correct_tilt, allow_outside_files
         As for `read_scan`.
     channel
         Which channel of a zarr with several, from 0.
@@ -81,6 +81,7 @@ def opening(
         "modality": modality,
         "time_index": time_index,
         "series": series,
+        "correct_tilt": correct_tilt,
         "allow_outside_files": allow_outside_files,
     }
     try:
@@ -88,7 +89,7 @@ def opening(
             scan = read_zarr(path, time_index=time_index, channel=channel, allow_outside=allow_outside_files)
             reason = f"the file says modality {scan.modality}" if scan.modality else "the file does not say"
             kind = Kind(scan.modality, scan.unit, reason)
-        elif path.is_file() and (is_hdf5(path) or volume_suffix(path)):
+        elif path.is_file() and is_volume_file(path):
             layout = look_at(path, time_index, allow_outside=allow_outside_files)
             if layout.nbytes <= large and not is_hdf5(path):
                 return read_scan(path, **options)

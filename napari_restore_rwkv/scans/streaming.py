@@ -1,4 +1,4 @@
-"""Uncompressed volume files as scans whose voxels are read when they are needed.
+"""Volume files of which any part can be read as scans whose voxels are read when they are needed.
 
 All voxels are read by us, and no more of them than are asked for.
 """
@@ -19,7 +19,8 @@ from .lazy import LazyVoxels
 from .nifti import NiftiHeader, axes_of_space, is_nifti, nifti_header, space_shape
 from .nifti_place import placed_scan
 from .stored import StoredVolume, read_box
-from .volume_files import Volume, chosen_frame
+from .tiff import TiffVolume, is_tiff, read_tiff, tiff_volume
+from .volume_files import Volume, chosen_frame, volume_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,8 @@ class Layout:
         What the header of a MetaImage or NRRD says; None for other files.
     hdf5
         What an HDF5 file says; None for other files.
+    tiff
+        What a TIFF file says; None for other files.
     """
 
     volume: Volume
@@ -53,6 +56,7 @@ class Layout:
     time_index: int | None
     stored: StoredVolume | None = None
     hdf5: Hdf5Volume | None = None
+    tiff: TiffVolume | None = None
 
     @property
     def frame(self) -> int:
@@ -71,8 +75,13 @@ def is_hdf5(path: Path) -> bool:
     return path.suffix.lower() in HDF5_SUFFIXES
 
 
+def is_volume_file(path: Path) -> bool:
+    """Whether the name of a file is that of a volume that can be read."""
+    return bool(volume_suffix(path)) or is_hdf5(path) or is_tiff(path)
+
+
 def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = False) -> Layout:
-    """Read the header of a NIfTI, NRRD, MetaImage or HDF5 file, and no voxels; parameters as for `read_volume`.
+    """Read the header of a NIfTI, NRRD, MetaImage, TIFF or HDF5 file, and no voxels; parameters as for `read_volume`.
 
     Raises
     ------
@@ -83,6 +92,10 @@ def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = 
         raise integrity.broken(path, "it is an empty file")
     if is_nifti(path):
         return _look_at_nifti(path, time_index)
+    if is_tiff(path):
+        tiff = tiff_volume(path)
+        chosen_frame(path.name, tiff.frames, time_index)
+        return Layout(Volume(tiff.scan, {}), False, time_index, tiff=tiff)
     if not is_hdf5(path):
         stored = volume_files.stored_volume(path, allow_outside)
         chosen_frame(path.name, stored.frames, time_index)
@@ -102,6 +115,8 @@ def stream(path: Path, layout: Layout) -> Volume:
     else:
         if layout.stored is not None:
             read = partial(read_box, layout.stored, layout.frame)
+        elif layout.tiff is not None:
+            read = partial(read_tiff, layout.tiff, layout.frame)
         else:
             assert layout.hdf5 is not None
             read = partial(read_hdf5, layout.hdf5, layout.frame)

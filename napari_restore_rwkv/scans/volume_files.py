@@ -16,6 +16,7 @@ from .nifti import axes_of_space, is_nifti, nifti_header, nifti_voxels
 from .nifti_place import placed_scan
 from .nrrd import nrrd
 from .stored import StoredVolume, read_frame
+from .tiff import is_tiff, read_tiff_frame, tiff_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,12 +76,12 @@ def volume_suffix(path: Path) -> str:
 
 
 def read_volume(path: Path, time_index: int | None = None, *, allow_outside: bool = False) -> Volume:
-    """Read one three-dimensional frame of a NIfTI, NRRD or MetaImage file.
+    """Read one three-dimensional frame of a NIfTI, NRRD, MetaImage or TIFF file.
 
     Parameters
     ----------
     path
-        File with one of the suffixes in `READERS`.
+        File with one of the suffixes in `READERS` or `TIFF_SUFFIXES`.
     time_index
         Which frame of a four-dimensional file, from 0; None for a three-dimensional one.
     allow_outside
@@ -93,6 +94,10 @@ def read_volume(path: Path, time_index: int | None = None, *, allow_outside: boo
     """
     if is_nifti(path):
         return _read_nifti(path, time_index)
+    if is_tiff(path):
+        tiff = tiff_volume(path)
+        voxels = read_tiff_frame(tiff, chosen_frame(path.name, tiff.frames, time_index))
+        return Volume(tiff.scan.with_voxels(voxels), {})
     stored = stored_volume(path, allow_outside)
     voxels = read_frame(stored, chosen_frame(path.name, stored.frames, time_index))
     return Volume(stored.scan.with_voxels(voxels), stored.header)

@@ -110,6 +110,25 @@ def nrrd(folder):
     return seeds
 
 
+def tiff(folder):
+    import tifffile
+
+    stack, seeds = _voxels().astype(np.uint16), []
+    for name, options in (
+        (
+            "a.tif",
+            {"imagej": True, "resolution": (1.4, 1.1), "metadata": {"spacing": 2.5, "unit": "mm", "axes": "ZYX"}},
+        ),
+        ("b.tif", {"compression": "zlib", "predictor": True}),
+        ("c.tif", {"compression": "lzw", "tile": (16, 16), "bigtiff": True}),
+        ("d.ome.tif", {"metadata": {"axes": "ZYX", "PhysicalSizeX": 700, "PhysicalSizeY": 900, "PhysicalSizeZ": 2500}}),
+        ("e.tif", {"compression": "packbits", "byteorder": ">", "rowsperstrip": 3}),
+    ):
+        tifffile.imwrite(folder / name, stack, photometric="minisblack", **options)
+        seeds.append(_single(folder / name, (folder / name).stat().st_size))
+    return seeds
+
+
 def dicom(folder):
     sys.path.insert(0, str(Path(__file__).parent.parent / "scans"))
     from dicoms import write_series
@@ -322,6 +341,7 @@ FAMILIES = {
     "nii": Family(nii, _read_both),
     "nrrd": Family(nrrd, _read_both),
     "mha": Family(mha, _read_both),
+    "tiff": Family(tiff, _read_both),
     "dicom": Family(dicom, _read_scan),
     "hdf5": Family(hdf5, _read_scan),
     "zarr": Family(zarr, _read_scan),

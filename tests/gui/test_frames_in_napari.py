@@ -3,6 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Layer
 from scans.dicoms import CORNER, GAP, NORMAL, write_series, write_slice
 from scans.zarrs import ome
@@ -120,3 +121,17 @@ def test_the_panel_takes_the_frame_on_screen_and_names_it(viewer, make_panel, tm
     assert panel.form.about_scan.text().endswith("TE 20 ms")
     run_to_the_end(panel)
     assert any("TE 20 ms [restored]" in one.name for one in viewer.layers)
+
+
+def test_a_grey_tiff_opens_and_a_picture_in_colour_is_left_to_others(tmp_path, frames):
+    path = tmp_path / "stack.tif"
+    options = {"imagej": True, "resolution": (1 / 0.7, 1 / 0.9), "metadata": {"unit": "mm", "spacing": 2.5}}
+    tifffile.imwrite(path, frames[0], **options)
+    [layer] = opened(path)
+    np.testing.assert_array_equal(layer.data, frames[0])
+    np.testing.assert_allclose(layer.scale, (2.5, 0.9, 0.7), rtol=1e-6)
+    assert layer.name == "stack"
+    tifffile.imwrite(path, np.zeros((6, 8, 3), np.uint8), photometric="rgb")
+    assert contributions.get_reader(str(path)) is None
+    path.write_bytes(b"II*\0")
+    assert contributions.get_reader(str(path)) is None

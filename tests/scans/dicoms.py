@@ -11,8 +11,8 @@ CORNER = np.array([-100.0, 50.0, 300.0])
 GAP = 2.5
 
 
-def write_slice(path, pixels, corner, **changes):
-    """Write one CT slice of uint16 pixels (Y, X); `changes` replace tags, None leaves one out."""
+def write_slice(path, pixels, corner, more=(), **changes):
+    """Write one CT slice of uint16 pixels (Y, X); `changes` replace tags, None leaves one out, `more` are elements."""
     tags = Dataset()
     tags.SOPClassUID = CTImageStorage
     tags.SOPInstanceUID = generate_uid()
@@ -38,6 +38,8 @@ def write_slice(path, pixels, corner, **changes):
             delattr(tags, name)
         else:
             setattr(tags, name, value)
+    for element in more:
+        tags.add(element)
     tags.file_meta = FileMetaDataset()
     tags.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     tags.file_meta.MediaStorageSOPClassUID = CTImageStorage

@@ -204,3 +204,24 @@ def test_a_video_is_refused_by_its_name(tmp_path, rng):
     data.save_as(file)
     with pytest.raises(ScanError, match=r"^slice\.dcm is compressed as MPEG2 .*, which is not read here"):
         read_scan(file)
+
+
+def test_what_the_whole_file_says_does_not_hide_what_a_frame_says(tmp_path, pixels):
+    """It has an image type, an instance number and, at times, a slope, beside those of its frames."""
+    frames = [
+        frame(
+            CORNER + index * GAP * NORMAL,
+            MRImageFrameTypeSequence=group(FrameType=["ORIGINAL", "PRIMARY", kind, "NONE"]),
+            PixelValueTransformationSequence=group(RescaleSlope=slope, RescaleIntercept=0),
+        )
+        for kind, slope in (("M", 1), ("P", 2))
+        for index in range(5)
+    ]
+    path = write_enhanced(tmp_path / "whole.dcm", np.concatenate([pixels, pixels]), frames)
+    data = pydicom.dcmread(path)
+    data.ImageType, data.InstanceNumber, data.RescaleSlope = ["ORIGINAL", "PRIMARY", "M", "NONE"], 7, 5
+    data.save_as(path)
+    with pytest.raises(SeveralFramesError, match=r"holds 2 frames \(0: type M, 1: type P\)"):
+        read_scan(path)
+    np.testing.assert_array_equal(read_scan(path, time_index=0).voxels, pixels)
+    np.testing.assert_array_equal(read_scan(path, time_index=1).voxels, 2 * pixels)

@@ -1,0 +1,133 @@
+"""What dcm2niix, an independent reader of DICOM, makes of the same files: every value, and every voxel's place."""
+
+import shutil
+import subprocess
+
+import nibabel
+import numpy as np
+import pytest
+import scipy.ndimage
+from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
+from mosaics import write_mosaic
+from test_dicom_enhanced import frame, group, write_enhanced
+
+from napari_restore_rwkv.scans.files import read_scan
+
+DCM2NIIX = shutil.which("dcm2niix")
+pytestmark = pytest.mark.skipif(DCM2NIIX is None, reason="dcm2niix is not installed (apt-get install dcm2niix)")
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+def converted(source, place):
+    """Return what dcm2niix makes of a folder, by the name of the file."""
+    place.mkdir()
+    command = [DCM2NIIX, "-z", "n", "-b", "n", "-f", "it", "-o", str(place), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = {path.stem: nibabel.load(path) for path in place.glob("*.nii")}
+    assert found, done.stdout + done.stderr
+    return found
+
+
+def as_nifti(scan):
+    """Return a scan with its place in the frame of NIfTI, where x and y point the other way."""
+    affine = np.eye(4)
+    affine[:3, :3] = scan.direction * scan.spacing_mm[::-1]
+    affine[:3, 3] = scan.origin_mm
+    return nibabel.Nifti1Image(np.asarray(scan.voxels, np.float32).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+
+
+def assert_same(scan, theirs, atol=1e-4):
+    ours, theirs = (nibabel.as_closest_canonical(image) for image in (as_nifti(scan), theirs))
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
+    np.testing.assert_allclose(ours.get_fdata(), theirs.get_fdata(), rtol=1e-5, atol=atol)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_series_of_slices(tmp_path, pixels, modality):
+    folder = write_series(tmp_path / "series", pixels, Modality=modality)
+    [theirs] = converted(folder, tmp_path / "nifti").values()
+    assert_same(read_scan(folder), theirs)
+
+
+def test_a_pet_series_whose_slices_have_slopes_of_their_own(tmp_path, pixels):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for index, slice_ in enumerate(pixels):
+        tags = {"Modality": "PT", "RescaleSlope": 1.5 + index, "RescaleIntercept": 0, "InstanceNumber": index + 1}
+        write_slice(folder / f"{index}.dcm", slice_, CORNER + index * GAP * NORMAL, **tags)
+    [theirs] = converted(folder, tmp_path / "nifti").values()
+    assert_same(read_scan(folder), theirs)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 10])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_mosaic(tmp_path, rng, count, sign):
+    pixels = rng.integers(0, 3000, (count, 6, 8), dtype=np.uint16)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_mosaic(folder / "a.dcm", pixels, CORNER, sign=sign)
+    [theirs] = converted(folder, tmp_path / "nifti").values()
+    assert_same(read_scan(folder), theirs)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_an_enhanced_file(tmp_path, pixels, modality):
+    """Frames out of order. Of slopes that differ from frame to frame it takes one for all, so they are alike here."""
+    order = [3, 0, 4, 1, 2]
+    frames = [
+        frame(
+            CORNER + index * GAP * NORMAL,
+            PixelValueTransformationSequence=group(
+                RescaleSlope=1.0 if modality == "CT" else 2.5, RescaleIntercept=-1024.0 * (modality == "CT")
+            ),
+            FrameContentSequence=group(
+                DimensionIndexValues=[1, index + 1], InStackPositionNumber=index + 1, StackID="1"
+            ),
+        )
+        for index in order
+    ]
+    folder = tmp_path / "enhanced"
+    folder.mkdir()
+    write_enhanced(folder / "a.dcm", pixels[order], frames, modality)
+    [theirs] = converted(folder, tmp_path / "nifti").values()
+    scan = read_scan(folder)
+    assert_same(scan, theirs)
+
+
+@pytest.mark.parametrize("degrees", [20, -20])
+def test_a_tilted_gantry(tmp_path, rng, degrees):
+    """It keeps the tilted slices with a sheared matrix; SciPy finds in them what lies at the places of our voxels."""
+    pixels = rng.integers(0, 3000, (5, 40, 12), dtype=np.uint16)
+    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    folder = tmp_path / "tilted"
+    folder.mkdir()
+    for index, slice_ in enumerate(pixels):
+        tags = {"ImageOrientationPatient": [1, 0, 0, 0, cosine, sine], "InstanceNumber": index + 1}
+        write_slice(folder / f"{index}.dcm", slice_, np.array([-5.0, -10.0, 100.0 + 2.5 * index]), **tags)
+    theirs = converted(folder, tmp_path / "nifti")["it"]
+    ours = as_nifti(read_scan(folder, correct_tilt=True))
+    assert ours.shape[1] > theirs.shape[1]
+    places = (
+        np.linalg.inv(theirs.affine)
+        @ ours.affine
+        @ np.vstack([np.indices(ours.shape).reshape(3, -1), np.ones(np.prod(ours.shape))])
+    )
+    found = scipy.ndimage.map_coordinates(theirs.get_fdata(), places[:3].round(4), order=1, cval=np.nan).reshape(ours.shape)
+    # At the very edge of a slice rounding decides whether a voxel is in it.
+    inside = scipy.ndimage.binary_erosion(np.isfinite(found), np.ones((1, 3, 1)), border_value=True)
+    assert inside.sum() > 0.8 * pixels.size
+    np.testing.assert_allclose(ours.get_fdata()[inside], found[inside], atol=1)
+    beside = ~scipy.ndimage.binary_dilation(np.isfinite(found), np.ones((1, 3, 1)))
+    assert beside.any()
+    assert (ours.get_fdata()[beside] == pixels.min() - 1024).all()
+
+
+def test_slices_that_lie_straight_are_left_alone(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    one, other = read_scan(folder), read_scan(folder, correct_tilt=True)
+    np.testing.assert_array_equal(one.voxels, other.voxels, strict=True)
+    assert one.metadata == other.metadata

@@ -1,0 +1,250 @@
+"""TIFF stacks, written by tifffile and imageio and read by scikit-image beside ours."""
+
+import struct
+import zlib
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import skimage.io
+import tifffile
+from PIL import Image
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.opening import open_scan
+from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+
+IMAGEJ = {"imagej": True, "resolution": (1 / 0.7, 1 / 0.9)}
+
+
+@pytest.fixture
+def stack(rng):
+    return rng.integers(0, 60_000, (5, 24, 40), dtype=np.uint16)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "stack.tif"
+
+
+def both(path, **options):
+    """Read a file as a whole, and slice by slice, which has to come to the same."""
+    eager, lazy = read_scan(path, **options), open_scan(path, large=0, **options)
+    assert not isinstance(lazy.voxels, np.ndarray)
+    np.testing.assert_array_equal(eager.voxels, lazy.voxels, strict=True)
+    np.testing.assert_array_equal(eager.voxels[1:3, 4:9, 2:30:3], lazy.voxels[1:3, 4:9, 2:30:3])
+    return eager
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "<u2", ">u2", "<i2", ">i2", "u4", "i4", "f2", "<f4", ">f4", "f8"])
+@pytest.mark.parametrize(
+    "packing",
+    [
+        {},
+        {"bigtiff": True},
+        {"rowsperstrip": 5},
+        {"tile": (16, 16)},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"compression": "zlib", "predictor": True, "rowsperstrip": 7},
+        {"compression": "lzw", "predictor": True, "rowsperstrip": 7},
+        {"compression": "packbits"},
+    ],
+)
+def test_pages_are_read_as_scikit_image_reads_them(file, stack, dtype, packing):
+    kind = np.dtype(dtype)
+    # Its own writer has no predictor for numbers of 16 bits with a point.
+    packing = packing | ({"predictor": False} if dtype == "f2" and "predictor" in packing else {})
+    tifffile.imwrite(file, (stack % 120).astype(kind), byteorder=kind.byteorder.strip("|=") or None, **packing)
+    scan = both(file)
+    np.testing.assert_array_equal(scan.voxels, skimage.io.imread(file))
+    assert scan.voxels.dtype == (np.float32 if dtype == "f2" else kind.newbyteorder("="))
+    assert scan.spacing_mm == (1.0, 1.0, 1.0)
+    [note] = scan.metadata["notes"]
+    assert "neither how large its voxels are nor where they lie in the patient" in note
+    assert scan.modality is None
+
+
+def test_what_pillow_writes_is_read(file, stack):
+    first, *others = [Image.fromarray(page) for page in stack.astype(np.uint8)]
+    first.save(file, save_all=True, append_images=others, compression="tiff_lzw")
+    np.testing.assert_array_equal(both(file).voxels, iio.imread(file, plugin="pillow", index=...))
+
+
+def test_voxel_sizes_that_imagej_wrote_are_used(file, stack):
+    tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2.5, "unit": "mm", "axes": "ZYX"})
+    scan = both(file)
+    np.testing.assert_allclose(scan.spacing_mm, (2.5, 0.9, 0.7), rtol=1e-6)
+    assert scan.metadata["notes"] == [
+        "A TIFF file does not say where it lies in the patient; position 0 and the axes of the patient are assumed. "
+        "Its voxels are 2.5 x 0.9 x 0.7 mm (z, y, x) by what ImageJ wrote into it."
+    ]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("cm", 10.0), ("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3)])
+def test_units_of_imagej(file, stack, unit, factor):
+    tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2.5, "unit": unit, "axes": "ZYX"})
+    np.testing.assert_allclose(both(file).spacing_mm, np.array([2.5, 0.9, 0.7]) * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["pixel", "", "parsec"])
+def test_an_unknown_unit_is_no_size(file, stack, unit):
+    tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2.5, "unit": unit, "axes": "ZYX"})
+    assert both(file).spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_signed_numbers_of_imagej_are_signed_again(file, stack):
+    """It keeps CT numbers as unsigned ones, and a line that leads back to them."""
+    tifffile.imwrite(file, stack, description=described(5, "cf=0", "c0=-32768.0", "c1=1.0"), metadata=None)
+    scan = both(file)
+    np.testing.assert_array_equal(scan.voxels, (stack.astype(np.int32) - 32768).astype(np.int16), strict=True)
+
+
+def test_other_lines_of_imagej_scale_values(file, stack):
+    tifffile.imwrite(file, stack, description=described(5, "cf=0", "c0=-10.5", "c1=0.5"), metadata=None)
+    np.testing.assert_array_equal(both(file).voxels, (stack * 0.5 - 10.5).astype(np.float32), strict=True)
+
+
+def test_a_curve_of_imagej_is_refused(file, stack):
+    tifffile.imwrite(file, stack, description=described(5, "cf=3", "c0=1", "c1=2"), metadata=None)
+    with pytest.raises(ScanError, match="values calibrated by a curve"):
+        read_scan(file)
+
+
+def described(images, *more):
+    return "\n".join(["ImageJ=1.54f", f"images={images}", f"slices={images}", *more, ""])
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "ZCYX", "TZCYX"])
+@pytest.mark.parametrize("how", ["imagej", "ome", "shaped"])
+def test_times_and_channels_are_frames(file, rng, axes, how):
+    shape = {"T": 3, "Z": 5, "C": 2, "Y": 24, "X": 40}
+    written = rng.integers(0, 99, [shape[axis] for axis in axes], dtype=np.uint8)
+    name = file.with_suffix(".ome.tif") if how == "ome" else file
+    tifffile.imwrite(name, written, imagej=how == "imagej", metadata={"axes": axes}, photometric="minisblack")
+    frames = np.moveaxis(written, axes.index("Z"), -3).reshape(-1, 5, 24, 40)
+    with pytest.raises(SeveralFramesError, match=f"holds {len(frames)} frames"):
+        read_scan(name)
+    for number, frame in enumerate(frames):
+        np.testing.assert_array_equal(both(name, time_index=number).voxels, frame)
+
+
+def test_voxel_sizes_of_ome_are_used(tmp_path, stack):
+    path = tmp_path / "a.ome.tif"
+    sizes = {"PhysicalSizeX": 700, "PhysicalSizeY": 0.9, "PhysicalSizeYUnit": "mm", "PhysicalSizeZ": 2500.0}
+    tifffile.imwrite(path, stack, metadata={"axes": "ZYX", **sizes})
+    np.testing.assert_allclose(both(path).spacing_mm, (2.5, 0.9, 0.7))
+
+
+def test_a_large_stack_of_imagej_lists_one_page_only(file, stack):
+    tifffile.imwrite(file, stack[0], description=described(5), metadata=None, byteorder="<")
+    with file.open("ab") as stream:
+        stream.write(stack[1:].tobytes())
+    with tifffile.TiffFile(file) as written:
+        start = written.pages[0].dataoffsets[0]
+    # The first page's values have to lie at the end, as in a file of ImageJ.
+    content = file.read_bytes()
+    assert content[start : start + stack[0].nbytes] == stack[0].tobytes()
+    assert start + stack.nbytes == len(content)
+    np.testing.assert_array_equal(both(file).voxels, stack)
+    file.write_bytes(content[:-1])
+    with pytest.raises(ScanError, match="is cut off"):
+        read_scan(file)
+
+
+def test_a_file_that_is_cut_off_anywhere_is_refused(file, stack):
+    tifffile.imwrite(file, stack, compression="zlib")
+    content = file.read_bytes()
+    for size in np.linspace(0, len(content) - 1, 60).astype(int):
+        file.write_bytes(content[:size])
+        with pytest.raises(ScanError, match=r"cut off|damaged|empty"):
+            read_scan(file)
+
+
+def test_pages_in_a_circle_are_refused(file, stack):
+    tifffile.imwrite(file, stack, byteorder="<", metadata=None)
+    content = bytearray(file.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * tags, first)
+    file.write_bytes(content)
+    with pytest.raises(ScanError, match="follow each other without an end"):
+        read_scan(file)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(file):
+    """A page promises little, and its strip unpacks to far more."""
+    tifffile.imwrite(file, np.zeros((5, 64, 64), np.uint8), compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(file) as written:
+        page = written.pages[0]
+        tag = page.tags["StripOffsets"], page.tags["StripByteCounts"]
+    packed = zlib.compress(bytes(30 << 20))
+    content = bytearray(file.read_bytes())
+    for one, value in zip(tag, (len(content), len(packed)), strict=True):
+        # A single value stands in its tag, behind 8 bytes; its type becomes that of long ones.
+        struct.pack_into("<H", content, one.offset + 2, 4)
+        struct.pack_into("<I", content, one.offset + 8, value)
+    file.write_bytes(bytes(content) + packed)
+    with pytest.raises(ScanError, match="compressed pixels are damaged"):
+        read_scan(file)
+
+
+def test_a_huge_page_in_a_small_file_is_refused(file):
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), compression="zlib", metadata=None)
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as written:
+        tags = written.pages[0].tags
+        places = [tags[name].offset + 8 for name in ("ImageWidth", "ImageLength", "RowsPerStrip")]
+        kinds = [tags[name].dtype for name in ("ImageWidth", "ImageLength", "RowsPerStrip")]
+    for place, kind in zip(places, kinds, strict=True):
+        struct.pack_into("<H" if kind == 3 else "<I", content, place, 60_000)
+    file.write_bytes(content)
+    with pytest.raises(ScanError, match=r"would unpack .* which no scan does|does not fit into memory"):
+        read_scan(file)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "words"),
+    [
+        (np.zeros((5, 24, 40, 3), np.uint8), {"photometric": "rgb"}, "is a colour"),
+        (np.zeros((5, 24, 40), np.complex64), {}, "holds complex numbers"),
+        (np.zeros((5, 24, 40), bool), {}, "packs its values into 1 bits"),
+        (np.zeros((5, 24, 40), np.uint8), {"compression": "zstd"}, "compressed in a way that is not read here"),
+        (np.zeros((5, 24, 40, 2), np.uint8), {"planarconfig": "contig", "photometric": 1}, "holds 2 values a voxel"),
+    ],
+)
+def test_what_is_no_stack_of_real_values_is_refused(file, image, options, words):
+    tifffile.imwrite(file, image, **options)
+    with pytest.raises(ScanError, match=words):
+        read_scan(file)
+
+
+def test_pages_of_several_sizes_are_refused(file, stack):
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(stack)
+        writer.write(stack[:, ::2, ::2])
+    with pytest.raises(ScanError, match="pages of several sizes"):
+        read_scan(file)
+
+
+def test_a_description_of_other_pages_is_refused(file, stack):
+    tifffile.imwrite(file, stack, description="ImageJ=1.5\nimages=5\nslices=3\n", metadata=None)
+    with pytest.raises(ScanError, match=r"holds 5 pages, and its description promises 1 x 3 x 1 \(TZC\)"):
+        read_scan(file)
+
+
+def test_entities_in_ome_xml_are_refused(file, stack):
+    text = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><OME>&b;</OME>'
+    tifffile.imwrite(file, stack, description=text, metadata=None)
+    with pytest.raises(ScanError, match="defines entities"):
+        read_scan(file)
+
+
+def test_another_file_that_ome_names_is_not_read(tmp_path, stack):
+    """Planes may be spread over files; one scan is one file here."""
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
+    text = tifffile.tiffcomment(path).replace('SizeZ="5"', 'SizeZ="6"')
+    tifffile.tiffcomment(path, text.encode())
+    with pytest.raises(ScanError, match="holds 5 pages, and its description promises"):
+        read_scan(path)
