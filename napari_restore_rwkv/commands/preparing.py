@@ -14,6 +14,7 @@ from ..scans.opening import opening
 from ..scans.slice_axis import choose_slice_axis
 from ..tasks import TASKS
 from .terminal import note, watch
+from .unchanged import InputWatch
 
 if TYPE_CHECKING:
     import argparse
@@ -84,7 +85,9 @@ def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def open_input(arguments: argparse.Namespace) -> Scan:
     """Open INPUT, lazily where it is large or read piece by piece anyway."""
+    state = InputWatch(arguments.input, input_options(arguments))
     scan = watch(opening(arguments.input, **input_options(arguments)))
+    state.check_read()
     for words in scan.metadata.get("notes", ()):
         note(f"{arguments.input.name}: {words}")
     return scan

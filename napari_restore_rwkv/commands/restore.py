@@ -20,6 +20,7 @@ from .preparing import check_weights, fits_in_memory, input_options, open_input,
 from .restore_folder import ZARR_SUFFIX, restore_folder
 from .scans_below import scans_below
 from .terminal import watch
+from .unchanged import InputWatch
 
 if TYPE_CHECKING:
     import argparse
@@ -54,6 +55,7 @@ def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     output = arguments.output
     check_output(output, arguments.input, arguments.overwrite)
     check_weights(arguments)
+    state = InputWatch(arguments.input, input_options(arguments))
     scan = open_input(arguments)
     large = not fits_in_memory(scan)
     if not large:
@@ -66,22 +68,23 @@ def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     check_space(output, 2 * size if large else size)
     setup = prepare(arguments, scan, dtype)
     start = time.perf_counter()
-    restored = (_restored_piecewise if large else _restored)(scan, setup, output, arguments.overwrite)
+    restored = (_restored_piecewise if large else _restored)(scan, setup, output, arguments.overwrite, state)
     record = restored.metadata["restoration"]
     slices = record["slices"]
     values, end = setup.described(arguments, slices, time.perf_counter() - start, record)
     return values | {"intensity": record["intensity"]}, f"{output}: {slices} slices restored {end}", 0
 
 
-def _restored(scan: Scan, setup: Setup, output: Path, overwrite: bool) -> Scan:
+def _restored(scan: Scan, setup: Setup, output: Path, overwrite: bool, state: InputWatch) -> Scan:
     from ..restoration.restore import iter_restore
 
     restored = watch(iter_restore(scan, setup.network, **setup.options))
+    state.check_restored(scan)
     write_scan(restored, output, overwrite=overwrite)
     return restored
 
 
-def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool) -> Scan:
+def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool, state: InputWatch) -> Scan:
     """Restore a scan larger than memory into a zarr beside the output first, and that into the file."""
     from ..jobs.job import restore_to_zarr
 
@@ -93,6 +96,7 @@ def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool)
             raise KeyboardInterrupt(
                 f"nothing was written; a job with an OUTPUT ending in {ZARR_SUFFIX} can be continued"
             ) from stop
+        state.check_restored(scan)
         watch(export_scan(restored, output, overwrite=overwrite))
     return restored
 

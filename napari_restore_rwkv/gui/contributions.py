@@ -18,7 +18,7 @@ from ..scans.scan import to_canonical
 from ..scans.zarr_read import is_zarr
 from .docking import open_panel
 from .file_names import SUFFIXES, TIFF_SUFFIXES, stem
-from .layers import frames_to_layer, image_to_scan, scan_to_layer
+from .layers import RECORD, frames_to_layer, image_to_scan, scan_to_layer
 from .panels import FINE_TUNE_PANEL, current_viewer, open_restore_panel
 from .restore.compare_view import SIDE_BY_SIDE
 
@@ -79,7 +79,10 @@ def _layer_of(frames: Frames, file: Path) -> LayerData:
         show_info(f"{file.name}: {words}")
     turned = replace(frames, scans=tuple(to_canonical(one) for one in frames.scans))
     name = f"{stem(file)} {frames.title}".strip()
-    return frames_to_layer(turned, name) if len(frames.scans) > 1 else scan_to_layer(turned.scans[0], name)
+    layer = frames_to_layer(turned, name) if len(frames.scans) > 1 else scan_to_layer(turned.scans[0], name)
+    opened = {"path": str(frames.path.absolute()), "choices": [dict(choice) for choice in frames.choices]}
+    layer[1]["metadata"][RECORD].update(opened)
+    return layer
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

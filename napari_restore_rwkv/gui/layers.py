@@ -143,9 +143,12 @@ def source_of(layer: Layer) -> Path | None:
     return path.absolute() if path is not None and path.exists() else None
 
 
-def frame_of(layer: Layer) -> int | None:
-    """Return which frame of its file a layer holds, where it was opened as one of several."""
-    return layer.metadata.get(RECORD, {}).get("frame")
+def choice_of(layer: Layer, frame: int | None) -> dict[str, Any]:
+    """Return what of its file a layer, or a frame of it, shows: keywords of `opening`, such as of one of two series."""
+    choices = layer.metadata.get(RECORD, {}).get("choices", ())
+    if (frame or 0) < len(choices):
+        return dict(choices[frame or 0])
+    return {} if frame is None else {"time_index": frame}
 
 
 def window_of(scan: Scan) -> tuple[float, float]:

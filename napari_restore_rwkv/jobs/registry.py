@@ -36,8 +36,8 @@ class BegunJob:
         Name of a task, or the file of the weights.
     input
         File or folder that the scan was read from; None where it came from somewhere else.
-    time_index
-        The frame of a scan with a time axis.
+    time_index, channel, series
+        Which part of the input, as for `opening`.
     device
         As for `choose_device`.
     any_modality
@@ -50,6 +50,14 @@ class BegunJob:
     time_index: int | None = None
     device: str = "auto"
     any_modality: bool = False
+    channel: int | None = None
+    series: str | None = None
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """Which part of the input was restored, as keywords of `opening`."""
+        chosen = {"time_index": self.time_index, "channel": self.channel, "series": self.series}
+        return {name: value for name, value in chosen.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,8 @@ def remember(job: BegunJob) -> None:
         "weights_are_a_file": isinstance(job.weights, Path),
         "input": None if job.input is None else str(job.input),
         "time_index": job.time_index,
+        "channel": job.channel,
+        "series": job.series,
         "device": job.device,
         "any_modality": job.any_modality,
     }
@@ -130,6 +140,9 @@ def _read(file: Path) -> BegunJob | None:
             weights=Path(content["weights"]) if content["weights_are_a_file"] else str(content["weights"]),
             input=None if content["input"] is None else Path(content["input"]),
             time_index=content["time_index"],
+            # Entries of version 0.1.0 have neither.
+            channel=content.get("channel"),
+            series=content.get("series"),
             device=str(content["device"]),
             any_modality=bool(content["any_modality"]),
         )

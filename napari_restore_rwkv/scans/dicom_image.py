@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydicom
 from pydicom.multival import MultiValue
-from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
 
 from ..errors import ScanError
+from .dicom_decoding import stored_pixels, transfer_syntax
 from .dicom_enhanced import FUNCTIONAL_GROUPS, frame_tags
 from .dicom_files import DAMAGED, header_of, is_directory
 from .dicom_frames import FRAME_TAGS
@@ -171,33 +170,13 @@ class NoScanError(ScanError):
 def _stored_pixels(image: SeriesImage) -> np.ndarray:
     syntax = UID("")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            syntax = _transfer_syntax(image.path)
-            # The other decoders return a part of an image that is cut off.
-            plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
-            return np.asarray(_decoded(image, plugin))
+        syntax = transfer_syntax(image.path)
+        return stored_pixels(image.path, image.frame if image.tile is None else None, syntax)
     except MemoryError:
         raise
     except DAMAGED as error:
         missing = _missing_decoder(syntax)
         raise (ScanError(f"{image.path.name} {missing}") if missing else _bad_pixels(image.path)) from error
-
-
-def _decoded(image: SeriesImage, plugin: str) -> np.ndarray:
-    if image.frame is not None and image.tile is None:
-        return pixel_array(image.path, index=image.frame, decoding_plugin=plugin)
-    data = pydicom.dcmread(image.path, force=True)
-    if "TransferSyntaxUID" not in data.file_meta:
-        # Without a preamble there may be no word of it, and then nothing is packed.
-        implicit = data.original_encoding[0]
-        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    return pixel_array(data, decoding_plugin=plugin)
-
-
-def _transfer_syntax(path: Path) -> UID:
-    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
-    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
 
 
 def _missing_decoder(syntax: UID) -> str:

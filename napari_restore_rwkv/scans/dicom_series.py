@@ -67,6 +67,11 @@ class Series:
         return f'"{self.description or "no description"}" ({_short(self.uid)}, {count} image{"s" * (count != 1)})'
 
 
+def series_key(uid: str) -> str:
+    """Return a name for a series that tells nothing of it, and chooses it as the end of its UID does."""
+    return f"sha256:{hashlib.sha256(uid.encode()).hexdigest()[:32]}"
+
+
 def series_of(path: Path, time_index: int | None = None, series: str | None = None) -> list[SeriesImage]:
     """Return the slices of a DICOM series in the order of their positions.
 
@@ -184,6 +189,9 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
             "(--series), or put each into a folder of its own.",
             found,
         )
+    keyed = [one for one in found if series_key(one.uid) == asked]
+    if keyed:
+        return keyed[0]
     if asked.isdigit() and 1 <= int(asked) <= len(found):
         return found[int(asked) - 1]
     matching = [one for one in found if one.uid.endswith(asked)]

@@ -47,7 +47,7 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
     -------
     voxels
         As large as all shifted slices together, in the same type; the first slice is moved by whole pixels. What lies
-        beside a slice has the lowest value of all.
+        beside a slice, be it in part, has the lowest value of all.
     corner_mm
         Centre of the first voxel in the patient, shape (3,).
     """
@@ -62,11 +62,13 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
     result = np.full((len(stack), height, width), lowest, voxels.dtype)
     for index, (values, shift) in enumerate(zip(voxels, shifts + before, strict=True)):
         whole = np.floor(shift + _ROUNDING).astype(int)
-        canvas = np.full((height + 1, width + 1), lowest, np.float64)
+        # Where NaN comes in, a voxel lies in part beside the slice.
+        canvas = np.full((height + 1, width + 1), np.nan)
         canvas[whole[0] : whole[0] + values.shape[0], whole[1] : whole[1] + values.shape[1]] = values
-        for axis, part in enumerate(np.maximum(0, shift - whole)):
-            canvas = (1 - part) * canvas + part * np.roll(canvas, 1, axis)
-        moved = canvas[:height, :width]
+        for axis, part in enumerate(shift - whole):
+            if part > _ROUNDING:
+                canvas = (1 - part) * canvas + part * np.roll(canvas, 1, axis)
+        moved = np.nan_to_num(canvas[:height, :width], nan=lowest)
         result[index] = np.rint(moved) if voxels.dtype.kind in "iu" else moved
     corner = first.corner_mm - before * first.pixel_mm @ first.orientation[::-1]
     return result, corner

@@ -9,7 +9,7 @@ import numpy as np
 
 from .dicom import scan_of_stack
 from .dicom_files import is_dicom
-from .dicom_series import SeveralSeriesError, read_series
+from .dicom_series import SeveralSeriesError, read_series, series_key
 from .opening import opening
 from .volume_files import SeveralFramesError
 from .zarr_read import images_in, is_zarr
@@ -32,12 +32,18 @@ class Frames:
         One for each frame, at least one.
     names
         What each is called, such as "TE 10 ms"; blank where it is the only one.
+    path
+        The file or folder that they were opened from.
+    choices
+        For each frame the keywords of `opening` that choose it there.
     title
         What tells this scan from the others in its folder; blank where it is the only one.
     """
 
     scans: tuple[Scan, ...]
     names: tuple[str, ...]
+    path: Path
+    choices: tuple[dict[str, Any], ...]
     title: str = ""
 
 
@@ -57,7 +63,7 @@ def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
     except SeveralSeriesError as several:
         found = []
         for series in several.series:
-            frames = yield from _frames(path, {"series": series.uid})
+            frames = yield from _frames(path, {"series": series_key(series.uid)})
             found.append(replace(frames, title=series.description or series.uid[-12:]))
         return found
 
@@ -91,26 +97,29 @@ def stacked(frames: Frames) -> Any:
 
 def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Frames]:
     try:
-        return Frames(((yield from opening(path, **options)),), ("",))
+        return Frames(((yield from opening(path, **options)),), ("",), path, (options,))
     except SeveralFramesError as several:
         if not is_zarr(path) and (path.is_dir() or is_dicom(path)):
-            return _dicom_frames(path, options.get("series"))
+            return _dicom_frames(path, options)
         scans: list[Scan] = []
         names: list[str] = []
+        choices: list[dict[str, Any]] = []
         for index, name in enumerate(several.names):
             inner = yield from _frames(path, {**options, several.option: index})
             scans += inner.scans
+            choices += inner.choices
             names += [", ".join(filter(None, (name or f"frame {index}", word))) for word in inner.names]
-        return Frames(tuple(scans), tuple(names))
+        return Frames(tuple(scans), tuple(names), path, tuple(choices))
 
 
-def _dicom_frames(path: Path, series: str | None) -> Frames:
+def _dicom_frames(path: Path, options: dict[str, Any]) -> Frames:
     """Read all frames of a series, whose files are looked through once."""
-    stacks = read_series(path, series)
+    stacks = read_series(path, options.get("series"))
     scans = []
     for stack in stacks.frames:
         scan, kind = scan_of_stack(stack)
         known = {"source": path.resolve().name, "modality_reason": kind.reason}
         notes = {"notes": list(stacks.notes)} if stacks.notes else {}
         scans.append(replace(scan, modality=kind.modality, unit=kind.unit, metadata={**known, **notes}))
-    return Frames(tuple(scans), stacks.names)
+    choices = tuple({**options, "time_index": index} for index in range(len(scans)))
+    return Frames(tuple(scans), stacks.names, path, choices)

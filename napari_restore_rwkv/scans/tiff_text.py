@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -66,6 +66,10 @@ def stack_of(path: Path, pages: Pages) -> Stack:
         stack = _tifffile(path, text)
     else:
         return Stack("Z", (count,))
+    long = [axis for axis, size in zip(stack.axes, stack.sizes, strict=True) if size > 1]
+    if long == ["T"]:
+        # Many programs call the only axis of a stack time.
+        stack = replace(stack, axes=stack.axes.translate(str.maketrans("TZ", "ZT")))
     if min(stack.sizes) < 1 or math.prod(stack.sizes) != count:
         raise ScanError(
             f"{path.name} holds {count} pages, and its description promises "

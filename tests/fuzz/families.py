@@ -1,49 +1,16 @@
 """The families of files: small good ones, and what is done with a damaged one."""
 
-import gzip
 import hashlib
 import os
 import shutil
 import signal
-import sys
 import time
 import zipfile
-import zlib
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-SHAPE = (3, 8, 10)
-
-
-@dataclass
-class Seed:
-    """A good file or folder.
-
-    Attributes
-    ----------
-    path
-        What is read.
-    targets
-        The files in it that are damaged.
-    heads
-        How many of the first bytes of each say what the rest is.
-    sealed
-        Files of which a checksum covers everything behind the head, so that no flipped bit may go unnoticed there.
-    """
-
-    path: Path
-    targets: list[Path]
-    heads: dict[Path, int] = field(default_factory=dict)
-    sealed: list[Path] = field(default_factory=list)
-
-    def head(self, target):
-        return self.heads.get(target, 400)
-
-
-def _voxels():
-    return np.random.default_rng(1).integers(-1000, 2000, SHAPE, dtype=np.int16)
+from .scan_files import Seed, dicom, hdf5, mha, nii, nrrd, single, tiff, zarr
 
 
 def _digest(scan):
@@ -52,131 +19,6 @@ def _digest(scan):
         (voxels.shape, str(voxels.dtype), scan.spacing_mm, scan.origin_mm, np.asarray(scan.direction).tolist())
     )
     return hashlib.sha256(voxels.tobytes() + place.encode()).hexdigest()
-
-
-def _single(path, head, sealed=False):
-    return Seed(path, [path], {path: head}, [path] if sealed else [])
-
-
-def nii(folder):
-    from napari_restore_rwkv.scans.files import write_scan
-    from napari_restore_rwkv.scans.scan import Scan
-
-    scan = Scan(_voxels(), (2.5, 0.7, 0.9), (-1.0, 2.0, 3.0))
-    write_scan(scan, folder / "a.nii")
-    write_scan(scan, folder / "b.nii.gz")
-    # A gzip stream of its header alone can be damaged where it is not seen by the checksum of the voxels.
-    content = gzip.decompress((folder / "b.nii.gz").read_bytes())
-    (folder / "c.nii.gz").write_bytes(gzip.compress(content[:352]) + gzip.compress(content[352:]))
-    return [_single(folder / "a.nii", 352), _single(folder / "b.nii.gz", 20, True), _single(folder / "c.nii.gz", 200)]
-
-
-def mha(folder):
-    head = (
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = {}\n"
-        "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = -11 22 33\nElementSpacing = 0.7 0.9 2.5\nDimSize = 10 8 3\n"
-        "ElementType = MET_SHORT\nElementDataFile = {}\n"
-    )
-    raw = _voxels().tobytes()
-    plain, packed, detached = (folder / name for name in ("a.mha", "b.mha", "c.mhd"))
-    plain.write_bytes(head.format("False", "LOCAL").encode() + raw)
-    packed.write_bytes(head.format("True", "LOCAL").encode() + zlib.compress(raw))
-    detached.write_bytes(head.format("False", "c.raw").encode())
-    (folder / "c.raw").write_bytes(raw)
-    sizes = [len(head.format(*words)) for words in (("False", "LOCAL"), ("True", "LOCAL"), ("False", "c.raw"))]
-    return [_single(plain, sizes[0]), _single(packed, sizes[1], True), _single(detached, sizes[2])]
-
-
-def nrrd(folder):
-    import bz2
-
-    raw, seeds = _voxels().tobytes(), []
-    for name, encoding, pack in (
-        ("a.nrrd", "raw", bytes),
-        ("b.nrrd", "gzip", gzip.compress),
-        ("c.nrrd", "bzip2", bz2.compress),
-        ("d.nhdr", "raw", None),
-    ):
-        head = (
-            "NRRD0005\n# comment\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 10 8 3\n"
-            "space directions: (0.7,0,0) (0,0.9,0) (0,0,2.5)\nkinds: domain domain domain\nendian: little\n"
-            f'encoding: {encoding}\nspace origin: (1,2,3)\nspace units: "mm" "mm" "mm"\nModality:=CT\n'
-        )
-        head += "data file: d%02d.raw 1 3 1\n" if pack is None else "\n"
-        (folder / name).write_bytes(head.encode() + (pack(raw) if pack else b""))
-        seeds.append(_single(folder / name, len(head), name in {"b.nrrd", "c.nrrd"}))
-    for number, part in enumerate(_voxels(), 1):
-        (folder / f"d{number:02}.raw").write_bytes(part.tobytes())
-    return seeds
-
-
-def tiff(folder):
-    import tifffile
-
-    stack, seeds = _voxels().astype(np.uint16), []
-    for name, options in (
-        (
-            "a.tif",
-            {"imagej": True, "resolution": (1.4, 1.1), "metadata": {"spacing": 2.5, "unit": "mm", "axes": "ZYX"}},
-        ),
-        ("b.tif", {"compression": "zlib", "predictor": True}),
-        ("c.tif", {"compression": "lzw", "tile": (16, 16), "bigtiff": True}),
-        ("d.ome.tif", {"metadata": {"axes": "ZYX", "PhysicalSizeX": 700, "PhysicalSizeY": 900, "PhysicalSizeZ": 2500}}),
-        ("e.tif", {"compression": "packbits", "byteorder": ">", "rowsperstrip": 3}),
-    ):
-        tifffile.imwrite(folder / name, stack, photometric="minisblack", **options)
-        seeds.append(_single(folder / name, (folder / name).stat().st_size))
-    return seeds
-
-
-def dicom(folder):
-    sys.path.insert(0, str(Path(__file__).parent.parent / "scans"))
-    from dicoms import write_series
-
-    slices = _voxels().astype(np.uint16) % 3000
-    series = write_series(folder / "series", slices, names="cba")
-    names = sorted(series.iterdir())
-    return [Seed(series, names[:1], {names[0]: 1200})]
-
-
-def hdf5(folder):
-    import SimpleITK as sitk
-
-    seeds = []
-    for name, packed in (("a.h5", False), ("b.h5", True)):
-        image = sitk.GetImageFromArray(_voxels())
-        image.SetSpacing([0.7, 0.9, 2.5])
-        sitk.WriteImage(image, str(folder / name), useCompression=packed)
-        seeds.append(_single(folder / name, 12_000))
-    return seeds
-
-
-def zarr(folder):
-    import zarr as library
-    from numcodecs import Blosc, GZip
-    from zarr.codecs import BloscCodec, ZstdCodec
-
-    from napari_restore_rwkv.scans.scan import Scan
-    from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
-
-    voxels, seeds = _voxels(), []
-    ours = folder / "ours.zarr"
-    layout = choose_layout(SHAPE, voxels.dtype, 0)
-    create_image(ours, Scan(voxels, (2.5, 0.7, 0.9)), layout)
-    write_slab(ours, layout, 0, voxels)
-    old = {"chunks": (1, 8, 10), "zarr_format": 2}
-    library.create_array(folder / "blosc2.zarr", data=voxels, compressors=Blosc(), **old)
-    library.create_array(folder / "gzip2.zarr", data=voxels, compressors=GZip(), **old)
-    library.create_array(
-        folder / "blosc3.zarr", data=voxels, chunks=(1, 8, 10), compressors=BloscCodec(shuffle="shuffle")
-    )
-    library.create_array(folder / "zstd3.zarr", data=voxels, chunks=(1, 8, 10), compressors=ZstdCodec(checksum=True))
-    for path in (ours, *(folder / f"{name}.zarr" for name in ("blosc2", "gzip2", "blosc3", "zstd3"))):
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        texts = [file for file in files if file.name.startswith((".z", "zarr.json"))]
-        chunks = [file for file in files if file not in texts]
-        seeds.append(Seed(path, [*texts, chunks[0]], dict.fromkeys(texts, 2000) | {chunks[0]: 64}))
-    return seeds
 
 
 def _small_network():
@@ -199,7 +41,7 @@ def weights(folder):
     save_checkpoint(network, card, folder / "a.safetensors")
     torch.save(network.state_dict(), folder / "b.pth")
     return [
-        _single(folder / "a.safetensors", 6000),
+        single(folder / "a.safetensors", 6000),
         Seed(folder / "b.pth", [folder / "b.pth"], {folder / "b.pth": 9000}),
     ]
 
@@ -216,7 +58,7 @@ def bundles(folder):
     parts.mkdir()
     for name, content in contents.items():
         (parts / name).write_bytes(content)
-    return [_single(made, 300), Seed(parts, sorted(parts.iterdir()))]
+    return [single(made, 300), Seed(parts, sorted(parts.iterdir()))]
 
 
 def ledger(folder):
@@ -249,7 +91,7 @@ def toml(folder):
     text = EXAMPLE.split("\n\n", 1)[1].replace("\n  # ", "\n  ")
     path = folder / "a.toml"
     path.write_text(text, "utf-8")
-    return [_single(path, len(text))]
+    return [single(path, len(text))]
 
 
 def _read_scan(path, thorough):
@@ -358,7 +200,7 @@ def pretended(what):
 
     def make(folder):
         (folder / "a").write_bytes(bytes(100))
-        return [_single(folder / "a", 1, what == "silent")]
+        return [single(folder / "a", 1, what == "silent")]
 
     def read(path, thorough):
         seen.append(path)

@@ -9,7 +9,7 @@ from scans.dicoms import CORNER, GAP, NORMAL, write_series, write_slice
 from scans.zarrs import ome
 
 from napari_restore_rwkv.gui import contributions
-from napari_restore_rwkv.gui.layers import RECORD, frame_name, layer_to_scan
+from napari_restore_rwkv.gui.layers import RECORD, choice_of, frame_name, layer_to_scan, source_of
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.scan import same_geometry, to_canonical
@@ -135,3 +135,18 @@ def test_a_grey_tiff_opens_and_a_picture_in_colour_is_left_to_others(tmp_path, f
     assert contributions.get_reader(str(path)) is None
     path.write_bytes(b"II*\0")
     assert contributions.get_reader(str(path)) is None
+
+
+def test_a_layer_knows_what_of_its_file_it_shows(tmp_path, frames):
+    """So that a job that was begun from it finds the same again; nothing of the file is in that."""
+    for series, echo, z in np.ndindex(2, 2, 3):
+        tags = {"SeriesInstanceUID": f"1.2.{series}", "EchoTime": 10.0 * (1 + echo), "Modality": "MR"}
+        write_slice(tmp_path / f"{series}{echo}{z}.dcm", frames[echo, z] + series, CORNER + z * GAP * NORMAL, **tags)
+    layers = opened(tmp_path)
+    choices = [choice_of(layer, frame) for layer in layers for frame in (0, 1)]
+    assert [sorted(choice) for choice in choices] == [["series", "time_index"]] * 4
+    for layer, frame, choice in zip((layers[0], layers[0], layers[1], layers[1]), (0, 1, 0, 1), choices, strict=True):
+        assert "1.2" not in choice["series"]
+        assert source_of(layer) == tmp_path
+        again = to_canonical(open_scan(tmp_path, **choice))
+        np.testing.assert_array_equal(again.voxels, layer_to_scan(layer, frame).voxels)

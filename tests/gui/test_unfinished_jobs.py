@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from file_jobs import EVERYTHING, chest, chest_layer, shards, undisturbed
+from file_jobs import EVERYTHING, SLICES, chest, chest_layer, shards, undisturbed
 from napari.layers import Layer
+from scans.dicoms import CORNER, GAP, NORMAL, write_slice
 
 from napari_restore_rwkv.gui import contributions
 from napari_restore_rwkv.jobs.audit import verify
@@ -16,7 +17,8 @@ from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.lock import coordinating
 from napari_restore_rwkv.network.checkpoint import save_checkpoint
 from napari_restore_rwkv.progress import Phase, Progress, finish
-from napari_restore_rwkv.scans.files import write_scan
+from napari_restore_rwkv.scans.files import read_scan, write_scan
+from napari_restore_rwkv.scans.scan import to_canonical
 
 pytestmark = pytest.mark.slow
 
@@ -254,3 +256,39 @@ def test_the_opening_of_a_scan_can_be_cancelled(viewer, panel, cancelled, qtbot,
     qtbot.waitUntil(lambda: panel.message.text() == "The scan was not opened; Resume tries again.", timeout=5000)
     assert (panel.restore_button.isEnabled(), panel.cancel_button.isEnabled()) == (True, False)
     assert len(viewer.layers) == 0
+
+
+def test_a_job_of_one_of_several_series_finds_it_again(
+    viewer, make_file_panel, weights_file, output, tmp_path, qtbot, gate
+):
+    """Two series of two echoes lie in one folder; the second echo of the second series was restored."""
+    voxels = np.random.default_rng(4).integers(800, 1300, (2, 2, SLICES, 16, 18), dtype=np.uint16)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for series, echo, z in np.ndindex(2, 2, SLICES):
+        tags = {"SeriesInstanceUID": f"1.2.{series}", "EchoTime": 10.0 * (1 + echo), "Modality": "CT"}
+        write_slice(folder / f"{series}{echo}{z}.dcm", voxels[series, echo, z], CORNER + z * GAP * NORMAL, **tags)
+
+    def layers():
+        return [Layer.create(*one) for one in contributions.read(str(folder))]
+
+    viewer.add_layer(layers()[1])
+    first = make_file_panel(viewer)
+    first.form.use_file(weights_file)
+    first.form.whole_volume.setChecked(True)
+    first.form.frame.setValue(1)
+    first.form.save.use(output)
+    gate.allowed = 19
+    first.restore()
+    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
+    first.cancel()
+    qtbot.waitUntil(lambda: not first.job.running, timeout=20_000)
+    first.shut_down()
+    viewer.layers.clear()
+    gate.allowed = EVERYTHING
+    panel = make_file_panel(viewer)
+    offered(panel, qtbot).resume.click()
+    qtbot.waitUntil(lambda: panel.job.running, timeout=10_000)
+    wait_until_over(qtbot, panel)
+    assert panel.message.text().endswith(f"checked and saved in {output.name}.")
+    assert np.array_equal(viewer.layers[0].data, to_canonical(read_scan(folder, series="2", time_index=1)).voxels)

@@ -32,10 +32,11 @@ def stopped(path):
 
 def test_a_stopped_job_is_told_with_everything_it_takes_to_go_on(path):
     stop_after(begin(path), 1)
-    job = BegunJob(path, Path("/w/own.safetensors"), Path("/in/chest.nii.gz"), 3, "cpu", True)
+    job = BegunJob(path, Path("/w/own.safetensors"), Path("/in/chest"), 3, "cpu", True, 1, "sha256:12")
     remember(job)
     [found] = unfinished_jobs()
     assert found.job == job
+    assert found.job.choice == {"time_index": 3, "channel": 1, "series": "sha256:12"}
     assert (found.done, found.total) == (PER_SLAB, SLICES)
 
 
@@ -83,6 +84,15 @@ def test_a_job_that_somebody_is_at_work_on_is_not_told(stopped, part):
     assert len(unfinished_jobs()) == 1
 
 
+def test_an_entry_of_an_older_version_is_read(stopped, folder):
+    [entry] = folder.iterdir()
+    content = json.loads(entry.read_text())
+    del content["channel"], content["series"]
+    entry.write_text(json.dumps(content))
+    [found] = unfinished_jobs()
+    assert found.job.choice == {}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 99}', b'{"schema": 1, "output": 5}'])
 def test_a_damaged_entry_hides_no_other(stopped, folder, content):
     (folder / "damaged.json").write_bytes(content)
@@ -114,6 +124,8 @@ def test_nothing_from_inside_the_scan_is_written(path, folder):
         "weights_are_a_file",
         "input",
         "time_index",
+        "channel",
+        "series",
         "device",
         "any_modality",
     }

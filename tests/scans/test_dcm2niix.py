@@ -6,7 +6,6 @@ import subprocess
 import nibabel
 import numpy as np
 import pytest
-import scipy.ndimage
 from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
 from mosaics import write_mosaic
 from test_dicom_enhanced import frame, group, write_enhanced
@@ -98,32 +97,21 @@ def test_an_enhanced_file(tmp_path, pixels, modality):
     assert_same(scan, theirs)
 
 
-@pytest.mark.parametrize("degrees", [20, -20])
-def test_a_tilted_gantry(tmp_path, rng, degrees):
-    """It keeps the tilted slices with a sheared matrix; SciPy finds in them what lies at the places of our voxels."""
+def test_a_tilted_gantry(tmp_path, rng):
+    """Its correction keeps the first slice where it is, as ours, if the gantry is tilted this way."""
     pixels = rng.integers(0, 3000, (5, 40, 12), dtype=np.uint16)
-    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    sine, cosine = np.sin(np.radians(-20)), np.cos(np.radians(-20))
     folder = tmp_path / "tilted"
     folder.mkdir()
+    # It corrects signed numbers only.
+    known = {"PixelRepresentation": 1, "Manufacturer": "SIEMENS", "GantryDetectorTilt": -20, "SliceThickness": 2.5}
     for index, slice_ in enumerate(pixels):
-        tags = {"ImageOrientationPatient": [1, 0, 0, 0, cosine, sine], "InstanceNumber": index + 1}
+        tags = {"ImageOrientationPatient": [1, 0, 0, 0, cosine, sine], "InstanceNumber": index + 1, **known}
         write_slice(folder / f"{index}.dcm", slice_, np.array([-5.0, -10.0, 100.0 + 2.5 * index]), **tags)
-    theirs = converted(folder, tmp_path / "nifti")["it"]
-    ours = as_nifti(read_scan(folder, correct_tilt=True))
-    assert ours.shape[1] > theirs.shape[1]
-    places = (
-        np.linalg.inv(theirs.affine)
-        @ ours.affine
-        @ np.vstack([np.indices(ours.shape).reshape(3, -1), np.ones(np.prod(ours.shape))])
-    )
-    found = scipy.ndimage.map_coordinates(theirs.get_fdata(), places[:3].round(4), order=1, cval=np.nan).reshape(ours.shape)
-    # At the very edge of a slice rounding decides whether a voxel is in it.
-    inside = scipy.ndimage.binary_erosion(np.isfinite(found), np.ones((1, 3, 1)), border_value=True)
-    assert inside.sum() > 0.8 * pixels.size
-    np.testing.assert_allclose(ours.get_fdata()[inside], found[inside], atol=1)
-    beside = ~scipy.ndimage.binary_dilation(np.isfinite(found), np.ones((1, 3, 1)))
-    assert beside.any()
-    assert (ours.get_fdata()[beside] == pixels.min() - 1024).all()
+    found = converted(folder, tmp_path / "nifti")
+    [theirs] = [image for name, image in found.items() if "Tilt" in name]
+    # Both round to whole numbers.
+    assert_same(read_scan(folder, correct_tilt=True), theirs, atol=1)
 
 
 def test_slices_that_lie_straight_are_left_alone(tmp_path, pixels):

@@ -179,6 +179,19 @@ def test_slices_shifted_by_whole_pixels_are_shifted_back_without_loss(tmp_path, 
     )
 
 
+@pytest.mark.parametrize("shift_mm", [0.5, -0.5, 1.9])
+def test_other_shifts_are_interpolated_between_rows(tmp_path, pixels, shift_mm):
+    scan = read_scan(write_tilted(tmp_path / "series", pixels, shift_mm * COLUMN), correct_tilt=True)
+    rows = (np.array([position_mm(scan, (0, y, 0)) for y in range(scan.shape[1])]) - CORNER) @ COLUMN
+    for index, slice_ in enumerate(pixels.astype(float) - 1024):
+        own = index * shift_mm + 0.7 * np.arange(len(slice_))
+        for x in range(slice_.shape[1]):
+            expected = np.interp(
+                rows.round(4), own.round(4), slice_[:, x], pixels.min() - 1024.0, pixels.min() - 1024.0
+            )
+            np.testing.assert_allclose(scan.voxels[index, :, x], expected, atol=0.6)
+
+
 def test_a_tilted_gantry_is_refused(tmp_path, pixels):
     folder = write_tilted(tmp_path / "series", pixels, 0.5 * COLUMN)
     with pytest.raises(

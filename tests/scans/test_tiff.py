@@ -129,6 +129,13 @@ def test_times_and_channels_are_frames(file, rng, axes, how):
         np.testing.assert_array_equal(both(name, time_index=number).voxels, frame)
 
 
+def test_the_only_axis_of_a_stack_is_that_of_its_slices(file, stack):
+    """Programs that write three axes without names call the first one time."""
+    tifffile.imwrite(file, stack, imagej=True)
+    assert "frames=5" in tifffile.tiffcomment(file)
+    np.testing.assert_array_equal(both(file).voxels, stack)
+
+
 def test_voxel_sizes_of_ome_are_used(tmp_path, stack):
     path = tmp_path / "a.ome.tif"
     sizes = {"PhysicalSizeX": 700, "PhysicalSizeY": 0.9, "PhysicalSizeYUnit": "mm", "PhysicalSizeZ": 2500.0}

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from ...errors import ScanError
 from ...scans.scan import AXES, to_canonical
 from ..file_names import stem
-from ..layers import RECORD, frame_of, scan_to_layer, source_of
+from ..layers import RECORD, choice_of, scan_to_layer, source_of
 from ..options import RestoreOptions
 from ..wording import words_of
 from ..worker import StepsWorker
@@ -95,7 +95,7 @@ class JobOpener(QObject):
             return
         assert job.input is not None
         data, attributes, kind = scan_to_layer(scan, stem(job.input))
-        attributes["metadata"][RECORD].update(path=str(job.input), frame=job.time_index)
+        attributes["metadata"][RECORD].update(path=str(job.input), choices=[job.choice])
         layer = self._viewer.add_layer(Layer.create(data, attributes, kind))
         self.opened.emit(_options(job, layer))
 
@@ -108,23 +108,29 @@ def _reading(job: BegunJob) -> Generator[Progress, None, Scan]:
     from ...scans.opening import opening
 
     assert job.input is not None
-    return to_canonical((yield from opening(job.input, time_index=job.time_index)))
+    return to_canonical((yield from opening(job.input, **job.choice)))
 
 
 def _layer_of(viewer: ViewerModel, job: BegunJob) -> Image | None:
     for layer in viewer.layers:
         if not isinstance(layer, Image) or is_result(layer) or job.input is None or source_of(layer) != job.input:
             continue
-        if layer.ndim == 4 or frame_of(layer) == job.time_index:
+        if _frame_of(job, layer) is not None:
             return layer
     return None
+
+
+def _frame_of(job: BegunJob, layer: Image) -> int | None:
+    """Return which frame of a layer a job was begun with, 0 of a layer with three axes; None where it has another."""
+    frames = range(layer.data.shape[0]) if layer.ndim == 4 else [None]
+    return next((frame or 0 for frame in frames if choice_of(layer, frame) == job.choice), None)
 
 
 def _options(job: BegunJob, layer: Image) -> RestoreOptions:
     return RestoreOptions(
         layer=layer,
         weights=job.weights,
-        time_index=job.time_index if layer.ndim == 4 else None,
+        time_index=_frame_of(job, layer) if layer.ndim == 4 else None,
         region="volume",
         device=job.device,
         any_modality=job.any_modality,

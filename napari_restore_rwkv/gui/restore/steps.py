@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import CheckpointError
 from ...progress import Phase, Progress
 from ...tasks import TASKS
-from ..layers import frame_of, source_of
+from ..layers import choice_of, source_of
 from ..options import no_weights
 from ..wording import CHECKS
 from .stored_result import StoredResult
@@ -140,7 +140,7 @@ def _begun(options: RestoreOptions, output: Path) -> Any:
         output=output,
         weights=options.weights if isinstance(options.weights, str) else options.weights.absolute(),
         input=source_of(options.layer),
-        time_index=options.time_index if options.time_index is not None else frame_of(options.layer),
+        **choice_of(options.layer, options.time_index),
         device=options.device,
         any_modality=options.any_modality,
     )
