@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "front_door": {"network", "restoration", "scans", "device", "gui"},
     "metrics": set(),
     "network": set(),
-    "scans": set(),
+    "scans": {"isolation"},
     "simulate": {"scans"},
     "restoration": {"network", "scans", "device"},
     "jobs": {"restoration", "network", "scans", "device"},

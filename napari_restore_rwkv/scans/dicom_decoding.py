@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,9 +27,10 @@ from ..isolation import python_command, python_environment
 from .dicom_files import header_of
 
 # Far longer than any slice takes, beside other work, too.
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 # Beyond what the process has once it has started.
 _MOST_MEMORY = 2 << 30
+_LONGEST_ANSWER = 4096
 
 
 class UndecodableError(ValueError):
@@ -80,14 +82,16 @@ class _DecoderProcess:
         """Return what `_decoded` returns there."""
         with self._lock:
             process = self._running()
-            timer = threading.Timer(_PATIENCE_S, process.kill)
+            timer = threading.Timer(PATIENCE_S, process.kill)
             timer.daemon = True
             timer.start()
             try:
                 return _asked(process, {"path": str(path.absolute()), "frame": frame})
-            except (OSError, ValueError) as error:
-                if not isinstance(error, UndecodableError):
-                    self.close()
+            except UndecodableError:
+                raise
+            # What comes from a process that has gone wrong may be anything.
+            except (OSError, TypeError, ValueError, LookupError) as error:
+                self.close()
                 raise UndecodableError(str(error)) from error
             finally:
                 timer.cancel()
@@ -122,10 +126,13 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.flush()
-    answer = json.loads(process.stdout.readline())
+    answer = json.loads(process.stdout.readline(_LONGEST_ANSWER))
     if "error" in answer:
         raise UndecodableError(answer["error"])
-    values = np.empty(answer["shape"], np.dtype(answer["dtype"]))
+    shape, dtype = answer["shape"], np.dtype(answer["dtype"])
+    if dtype.kind not in "iuf" or not 0 < math.prod(shape) * dtype.itemsize <= _MOST_MEMORY:
+        raise ValueError("the decoder answers what is no image")
+    values = np.empty(shape, dtype)
     left = memoryview(values.reshape(-1).view(np.uint8))
     while left:
         count = process.stdout.readinto(left)  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from ..errors import ScanError
+from . import bounds
 from .dicom_decoding import stored_pixels, transfer_syntax
 from .dicom_enhanced import FUNCTIONAL_GROUPS, frame_tags
 from .dicom_files import DAMAGED, header_of, is_directory
@@ -53,6 +54,8 @@ _TAGS: tuple[str | int, ...] = (
     *MOSAIC_TAGS,
     *SUV_TAGS,
 )
+# A pixel while its value is worked out, as int64 or float64.
+_WORK_BYTES = 8
 # Cosines are written with few digits at times.
 _ROUNDED_COSINES = 0.01
 
@@ -119,6 +122,8 @@ def images_of(path: Path) -> list[SeriesImage]:
         if columns == 0 or is_directory(header):
             return []
         _refuse_what_is_no_slice(path, header)
+        # Decoders make room for what the header says before they look at the pixels.
+        bounds.check_memory(path.name, int(header.get("Rows") or 0) * columns * _WORK_BYTES, path.stat().st_size)
         if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
             return [_image(path, tags, at, tile) for at, (tags, tile) in enumerate(_tiles(path, header))]
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:

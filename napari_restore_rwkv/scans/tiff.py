@@ -71,6 +71,8 @@ def tiff_volume(path: Path) -> TiffVolume:
     images = imagej_images(path, pages.description)
     if images > 1 == len(pages.pages):
         pages = in_one_block(path, pages, images)
+    page_bytes = pages.form.size[0] * pages.form.size[1] * pages.form.dtype.itemsize
+    bounds.check_memory(path.name, page_bytes, sum(pages.pages[0].lengths))
     stack = stack_of(path, pages)
     order = np.arange(len(pages.pages)).reshape(stack.sizes)
     along = stack.axes.index("Z")

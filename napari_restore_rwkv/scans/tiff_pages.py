@@ -153,7 +153,7 @@ def in_one_block(path: Path, pages: Pages, count: int) -> Pages:
             raise integrity.broken(path, f"it has one page, and {count} are promised")
         behind += length
     found = path.stat().st_size - start
-    if behind - start != size or not 1 <= count <= found // size:
+    if behind - start != size or not 1 <= count <= min(_MOST_PAGES, found // size):
         raise integrity.cut_off(path, found, count * size)
     moved = (Page(tuple(at + number * size for at in first.starts), first.lengths) for number in range(count))
     return replace(pages, pages=tuple(moved))

@@ -125,7 +125,11 @@ def test_the_panel_takes_the_frame_on_screen_and_names_it(viewer, make_panel, tm
 
 def test_a_grey_tiff_opens_and_a_picture_in_colour_is_left_to_others(tmp_path, frames):
     path = tmp_path / "stack.tif"
-    options = {"imagej": True, "resolution": (1 / 0.7, 1 / 0.9), "metadata": {"unit": "mm", "spacing": 2.5}}
+    options = {
+        "imagej": True,
+        "resolution": (1 / 0.7, 1 / 0.9),
+        "metadata": {"unit": "mm", "spacing": 2.5, "axes": "ZYX"},
+    }
     tifffile.imwrite(path, frames[0], **options)
     [layer] = opened(path)
     np.testing.assert_array_equal(layer.data, frames[0])

@@ -110,8 +110,15 @@ def test_a_tilted_gantry(tmp_path, rng):
         write_slice(folder / f"{index}.dcm", slice_, np.array([-5.0, -10.0, 100.0 + 2.5 * index]), **tags)
     found = converted(folder, tmp_path / "nifti")
     [theirs] = [image for name, image in found.items() if "Tilt" in name]
-    # Both round to whole numbers.
-    assert_same(read_scan(folder, correct_tilt=True), theirs, atol=1)
+    ours, theirs = (
+        nibabel.as_closest_canonical(one) for one in (as_nifti(read_scan(folder, correct_tilt=True)), theirs)
+    )
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
+    ours, theirs = ours.get_fdata(), theirs.get_fdata()
+    # Both round to whole numbers, and it gives values to the row at one end of a slice that is in it in part only.
+    differ = np.abs(ours - theirs) > 1
+    assert differ.any(axis=0).sum() <= 4
+    assert (ours[differ] == ours.min()).all()
 
 
 def test_slices_that_lie_straight_are_left_alone(tmp_path, pixels):

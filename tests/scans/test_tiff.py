@@ -206,7 +206,17 @@ def test_a_huge_page_in_a_small_file_is_refused(file):
     for place, kind in zip(places, kinds, strict=True):
         struct.pack_into("<H" if kind == 3 else "<I", content, place, 60_000)
     file.write_bytes(content)
-    with pytest.raises(ScanError, match=r"would unpack .* which no scan does|does not fit into memory"):
+    for read in (read_scan, open_scan):
+        with pytest.raises(ScanError, match=r"would unpack .* which no scan does|does not fit into memory"):
+            read(file)
+
+
+def test_more_pages_than_any_stack_has_are_not_made_up(file):
+    """By one number in its text a file of small pages would become millions of them."""
+    tifffile.imwrite(file, np.zeros((1, 1), np.uint8), description=described(200_000), metadata=None)
+    with file.open("ab") as stream:
+        stream.write(bytes(300_000))
+    with pytest.raises(ScanError, match="is cut off"):
         read_scan(file)
 
 
