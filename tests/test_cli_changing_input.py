@@ -6,6 +6,7 @@ import pytest
 from napari_restore_rwkv.commands import preparing
 from napari_restore_rwkv.commands.unchanged import InputWatch
 from napari_restore_rwkv.errors import OutputError, ScanError
+from napari_restore_rwkv.restoration import restore as restoration
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.opening import open_scan
 
