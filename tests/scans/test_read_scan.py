@@ -83,11 +83,11 @@ def test_a_missing_path_is_named(tmp_path):
 
 
 def test_an_unknown_suffix_lists_those_that_are_read(tmp_path):
-    (tmp_path / "scan.tif").write_bytes(b"II*\0")
+    (tmp_path / "scan.png").write_bytes(b"\x89PNG")
     with pytest.raises(
-        ScanError, match=r"scan\.tif is of no kind .* \.nii, \.nii\.gz, \.hdr, \.nrrd, \.nhdr, \.mha, \.mhd"
+        ScanError, match=r"scan\.png is of no kind .* \.nii, \.nii\.gz, \.hdr, \.nrrd, \.nhdr, \.mha, \.mhd"
     ):
-        read_scan(tmp_path / "scan.tif")
+        read_scan(tmp_path / "scan.png")
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])

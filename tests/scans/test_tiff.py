@@ -130,8 +130,11 @@ def test_times_and_channels_are_frames(file, rng, axes, how):
 
 
 def test_the_only_axis_of_a_stack_is_that_of_its_slices(file, stack):
-    """Programs that write three axes without names call the first one time."""
+    """Programs that write an array without names call its first axis channels, or time."""
     tifffile.imwrite(file, stack, imagej=True)
+    assert "channels=5" in tifffile.tiffcomment(file)
+    np.testing.assert_array_equal(both(file).voxels, stack)
+    tifffile.imwrite(file, stack, imagej=True, metadata={"axes": "TYX"})
     assert "frames=5" in tifffile.tiffcomment(file)
     np.testing.assert_array_equal(both(file).voxels, stack)
 
