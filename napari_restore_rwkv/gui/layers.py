@@ -17,6 +17,7 @@ import numpy as np
 from napari.layers import Image
 
 from ..errors import ScanError
+from ..scans.lazy import LazyVoxels
 from ..scans.scan import AXES, Scan
 from .layer_geometry import geometry_of, remembered, transforms_of, world_matrix
 
@@ -212,23 +213,10 @@ def _three_dimensional(data: Any, name: str, time_index: int | None) -> Any:
         raise ScanError(f'"{name}" has four dimensions: choose which of its {data.shape[0]} frames to restore.')
     if not 0 <= time_index < data.shape[0]:
         raise ScanError(f'"{name}" has frames 0 to {data.shape[0] - 1}, not {time_index}.')
-    return data[time_index] if isinstance(data, np.ndarray) else _LazyFrame(data, time_index)
-
-
-class _LazyFrame:
-    """One frame of a lazy array with a leading time axis, read no further than it is asked for."""
-
-    def __init__(self, data: Any, time_index: int) -> None:
-        self._data, self._time_index = data, time_index
-        self.shape = tuple(data.shape[1:])
-        self.dtype = np.dtype(data.dtype)
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._data[(self._time_index, *(index if isinstance(index, tuple) else (index,)))]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)
+    if isinstance(data, np.ndarray):
+        return data[time_index]
+    # Read no further than it is asked for.
+    return LazyVoxels(data.shape[1:], data.dtype, lambda box: np.asarray(data[(time_index, *box)]))
 
 
 def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:
