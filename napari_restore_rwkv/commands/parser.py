@@ -253,6 +253,7 @@ def _add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--background", type=path, metavar="SCAN", help="CT in which faint discs are put (the sample)")
     parser.add_argument("--seed", type=index, default=0, metavar="N", help="seed of the noise, from 0 (0)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="so many seeds, and their spread (1)")
     parser.set_defaults(run=_qualify)
 
 

@@ -33,7 +33,8 @@ def qualify_weights(arguments: argparse.Namespace) -> tuple[dict[str, Any], str,
     task = arguments.task or "ct-denoise"
     network = None if arguments.classical else load_checkpoint(arguments.checkpoint or task)
     modality = arguments.modality or (TASKS[task].modality if arguments.task or network is None else None)
-    found = watch(qualify(network, modality, quick=arguments.quick, seed=arguments.seed, background=background))
+    options = {"quick": arguments.quick, "seed": arguments.seed, "seeds": arguments.seeds, "background": background}
+    found = watch(qualify(network, modality, **options))
     values, text = found.as_dict(), found.table()
     if arguments.report is not None:
         from ..image_quality.figures import draw_page

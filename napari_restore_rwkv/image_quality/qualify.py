@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +14,18 @@ from ..tasks import TASKS
 from .ct import qualify_ct
 from .mr import qualify_mr
 from .pet import qualify_pet
+from .verdict import mean_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from torch import nn
 
     from ..progress import Progress
     from ..scans.scan import Scan
     from .verdict import Qualification
+
+    Judge = Callable[..., Generator[Progress, None, Qualification]]
 
 LEAST_SIDE = 64
 _MODALITIES = ("CT", "MR", "PET")
@@ -32,6 +37,7 @@ def qualify(
     *,
     quick: bool = False,
     seed: int = 0,
+    seeds: int = 1,
     background: Scan | None = None,
 ) -> Generator[Progress, None, Qualification]:
     """Measure what a network does to noise, sharpness, faint things and values, beside the classical filter.
@@ -44,8 +50,8 @@ def qualify(
         "CT", "MR" or "PET"; None takes that of the network's card.
     quick
         The most telling conditions only: about a minute on two cores, and ten for all.
-    seed
-        Of all noise.
+    seed, seeds
+        Of all noise; with several, from `seed` on, values and limits are means over them, and `Line.spread` is theirs.
     background
         CT only: a scan in HU into whose middle slice faint discs are put; None takes the sample that is shipped.
 
@@ -57,7 +63,8 @@ def qualify(
     Raises
     ------
     ScanError
-        There is no phantom for the modality, or the background is smaller than 64 x 64 pixels or not a CT.
+        There is no phantom for the modality, the background is smaller than 64 x 64 pixels or not a CT, or there is no
+        seed to use.
     CheckpointError
         The network returns values that are not numbers.
     """
@@ -72,11 +79,30 @@ def qualify(
         raise CheckpointError(f"These weights were made for {card.modality}, so they are not judged for {chosen}.")
     if background is not None and chosen != "CT":
         raise ScanError(f"A background is for CT, and {chosen} is judged; leave it out.")
+    if seeds < 1:
+        raise ScanError(f"Noise needs at least one seed; got {seeds}.")
     title = card.title or "classical"
+    judge: Judge
     if chosen == "CT":
-        return qualify_ct(network, title, quick=quick, seed=seed, background=_background(background))
-    judge = qualify_mr if chosen == "MR" else qualify_pet
-    return judge(network, title, quick=quick, seed=seed)
+        judge = partial(qualify_ct, network, title, quick=quick, background=_background(background))
+    else:
+        judge = partial(qualify_mr if chosen == "MR" else qualify_pet, network, title, quick=quick)
+    return _over_seeds(judge, range(seed, seed + seeds))
+
+
+def _over_seeds(judge: Judge, seeds: range) -> Generator[Progress, None, Qualification]:
+    """Judge with one seed after the other; the value of StopIteration has the means."""
+    found: list[Qualification] = []
+    for seed in seeds:
+        steps = judge(seed=seed)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                found.append(end.value)
+                break
+            yield replace(step, done=len(found) * step.total + step.done, total=len(seeds) * step.total)
+    return mean_of(found)
 
 
 def modality_of(task: str) -> str | None:

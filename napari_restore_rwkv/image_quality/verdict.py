@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from .methods import DEFAULT, INPUT, JUDGED, TUNED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 _ORDER = (INPUT, DEFAULT, TUNED, JUDGED)
@@ -28,6 +31,8 @@ class Line:
         Limits of the method that is judged, inclusive; None for none.
     unit
         Of the values; "" for ratios.
+    spread
+        By name of the method, the standard deviation of the values of several seeds; empty for one.
     """
 
     measure: str
@@ -36,6 +41,7 @@ class Line:
     least: float | None = None
     most: float | None = None
     unit: str = ""
+    spread: dict[str, float] = field(default_factory=dict)
 
     def passed(self, name: str) -> bool | None:
         """Whether a method keeps the limits; None where there are none."""
@@ -112,6 +118,7 @@ class Qualification:
                     "measure": line.measure,
                     "condition": line.condition,
                     "values": {name: _number(value) for name, value in line.values.items()},
+                    **({"spread": {n: _number(v) for n, v in line.spread.items()}} if line.spread else {}),
                     "unit": line.unit,
                     "limit": line.limit,
                     "passed": line.passed(self.judged),
@@ -131,15 +138,45 @@ class Qualification:
                 condition = line.condition
                 rows += ["", f"{condition:<{width}}" + "".join(f"{name:>18}" for name in names) + "  limit"]
             verdict = {True: "pass", False: "MISS", None: ""}[line.passed(self.judged)]
-            cells = "".join(f"{_cell(line.values.get(name), line.unit):>18}" for name in names)
+            cells = "".join(f"{_cell(line, name):>18}" for name in names)
             rows.append(f"{line.measure:<{width}}{cells}  {line.limit:<16}{verdict}".rstrip())
         limited = [line for line in self.lines if line.passed(self.judged) is not None]
         rows += ["", f"{len(limited) - len(self.misses)} of {len(limited)} limits are kept."]
         return "\n".join(rows)
 
 
-def _cell(value: float | None, unit: str) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f} {unit}".rstrip()
+def mean_of(found: Sequence[Qualification]) -> Qualification:
+    """One qualification of several that differ in their seed: the means of values and limits, and the spread of values.
+
+    Curves and pictures are those of the first.
+    """
+    if len(found) == 1:
+        return found[0]
+    lines = tuple(_mean_line(same) for same in zip(*(one.lines for one in found), strict=True))
+    return replace(found[0], lines=lines)
+
+
+def _mean_line(same: Sequence[Line]) -> Line:
+    def mean(limits: list[float | None]) -> float | None:
+        known = [limit for limit in limits if limit is not None]
+        return fmean(known) if known else None
+
+    by_name = {name: [line.values[name] for line in same] for name in same[0].values}
+    return replace(
+        same[0],
+        values={name: fmean(values) for name, values in by_name.items()},
+        least=mean([line.least for line in same]),
+        most=mean([line.most for line in same]),
+        spread={name: stdev(values) for name, values in by_name.items()},
+    )
+
+
+def _cell(line: Line, name: str) -> str:
+    value = line.values.get(name, math.nan)
+    if math.isnan(value):
+        return "-"
+    spread = f" ± {line.spread[name]:.2g}" if name in line.spread else ""
+    return f"{value:.3f}{spread} {line.unit}".rstrip()
 
 
 def _number(value: float) -> float | None:

@@ -49,6 +49,16 @@ def few_slices(monkeypatch):
     monkeypatch.setattr(methods, "_TRIED", (1.0,))
 
 
+def noting(steps, said):
+    """The same generator; what it yields is kept."""
+    while True:
+        try:
+            said.append(next(steps))
+        except StopIteration as end:
+            return end.value
+        yield said[-1]
+
+
 def values_of(found, measure):
     [line] = [line for line in found.lines if line.measure == measure]
     return line
@@ -135,6 +145,25 @@ def test_the_table_is_plain_json_and_says_what_passes():
     text = found.table()
     assert "MISS" in text
     assert f"of {sum(line.passed(JUDGED) is not None for line in found.lines)} limits are kept." in text
+
+
+def test_several_seeds_give_means_and_their_spread():
+    one, other = (finish(qualify(Blur("PET"), quick=True, seed=seed)) for seed in (3, 4))
+    steps = qualify(Blur("PET"), quick=True, seed=3, seeds=2)
+    said = []
+    both = finish(noting(steps, said))
+    assert [step.done for step in said] == list(range(1, said[-1].total + 1))
+    for line, first, second in zip(both.lines, one.lines, other.lines, strict=True):
+        for name, value in line.values.items():
+            assert value == pytest.approx((first.values[name] + second.values[name]) / 2, nan_ok=True)
+            assert line.spread[name] == pytest.approx(
+                abs(first.values[name] - second.values[name]) / 2**0.5, nan_ok=True
+            )
+    assert " ± " in both.table()
+    assert "spread" in both.as_dict()["lines"][0]
+    assert "spread" not in one.as_dict()["lines"][0]
+    with pytest.raises(ScanError, match="at least one seed; got 0"):
+        qualify(Blur("PET"), seeds=0)
 
 
 def test_progress_counts_up_to_its_total():
