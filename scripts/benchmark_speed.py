@@ -10,7 +10,8 @@ plain form to 1e-5 on the image that is timed, else nothing is kept.
 
 --before FOLDER has an earlier version of the package, with its kernel, as `pip install --target` leaves it. "share" is
 what the network reaches of the rate of a large matrix product with as many threads. BM3D and ONNX Runtime take part
-where they are installed. --json adds to what the file has, and writes the table beside it as .md.
+where they are installed; torch.compile does not, because what it makes of the network's generator returns nothing.
+--json adds to what the file has, and writes the table beside it as .md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 FLOP_PER_PIXEL = {"light": 2 * 1.33e9 / 128**2, "full": 2 * 37.3e9 / 128**2}
 PRODUCT_SIDE = 1536
 NETWORK, PLAIN, BEFORE, PRODUCT = "network", "plain network", "v0.1.0", "matrix product"
-COMPILED, ONNX = "torch.compile", "ONNX Runtime"
+ONNX = "ONNX Runtime"
 AVX2 = {
     "BI_WKV_INSTRUCTION_SET": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -43,10 +44,10 @@ AVX2 = {
 }
 ENVIRONMENT = {f"{NETWORK}, AVX2": AVX2, f"{BEFORE}, AVX2": AVX2, PLAIN: {"RESTORE_RWKV_FUSED": "0"}}
 # Ways that compute the same numbers.
-SAME = (NETWORK, PLAIN, BEFORE, COMPILED, ONNX)
+SAME = (NETWORK, PLAIN, BEFORE, ONNX)
 TOLERANCE = 1e-5
 # What takes seconds, or is prepared for each size anew, is measured on the smallest slice only.
-ON_THE_SMALLEST = ("BM3D", COMPILED, ONNX)
+ON_THE_SMALLEST = ("BM3D", ONNX)
 # A way that costs this many times the network takes part in every third turn.
 SLOW = 10.0
 
@@ -88,7 +89,7 @@ def work_of(way: str, size: str, threads: int) -> Callable[[np.ndarray], np.ndar
     network = network_of(size)
     if way == ONNX:
         return _in_onnx_runtime(network, threads)
-    return _through(torch.compile(_unfused(network)) if way == COMPILED else network)
+    return _through(network)
 
 
 def _through(network: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -191,7 +192,7 @@ def measure(ways: list[str], size: str, sides: list[int], threads: int, repeats:
             for way in ways
         }
         places = [(way, side) for way in ways for side in sides if way not in ON_THE_SMALLEST or side == min(sides)]
-        # The first time weights are packed, and the network is compiled or exported.
+        # The first time weights are packed, and the network is exported.
         for way, side in places:
             served[way].work(str(side))
         errors = _differences(places, Path(folder))
@@ -320,7 +321,7 @@ def _ways(full: bool, before: bool, has_avx512: bool) -> list[str]:
         ways += [f"{NETWORK}, AVX2", *([f"{BEFORE}, AVX2"] if before else [])]
     if full:
         return ways
-    ways += ["U-Net", *(name for name in FILTERS if name != "BM3D" or find_spec("bm3d")), COMPILED]
+    ways += ["U-Net", *(name for name in FILTERS if name != "BM3D" or find_spec("bm3d"))]
     return ways + ([ONNX] if find_spec("onnxruntime") else [])
 
 
