@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from napari_restore_rwkv.errors import CheckpointError, ScanError
 from napari_restore_rwkv.image_quality import ct, ct_phantoms, methods, mr, pet
@@ -85,6 +86,33 @@ def test_a_blur_of_ct_fails_where_it_must():
         assert values_of(found, measure).passed(JUDGED) is False
     assert found.judged == JUDGED
     assert any("14 HU, 4 px" in line.measure for line in found.misses)
+
+
+class Faulty(Blur):
+    """Adds a tenth, or shades the image from left to right, or enhances its finest detail."""
+
+    def __init__(self, fault):
+        super().__init__("CT")
+        self.fault = fault
+
+    def forward(self, image):
+        if self.fault == "offset":
+            return image + 0.1
+        if self.fault == "shading":
+            return image + torch.linspace(-0.1, 0.1, image.shape[3])
+        return image + 4 * (image - gaussian(image[:, 0], 1.2)[:, None])
+
+
+def test_every_limit_of_ct_is_missed_by_the_network_that_does_what_it_forbids():
+    networks = [Blur("CT"), Blur("CT", 40.0), *map(Faulty, ("offset", "shading", "detail"))]
+    found = [finish(qualify(network, quick=True)) for network in networks]
+    limited = {line.measure for line in found[0].lines if line.passed(JUDGED) is not None}
+    missed = [{line.measure for line in one.misses} for one in found]
+    assert limited == set.union(*missed)
+    # Each by the one that it was made for, not by all of them.
+    assert "bias in water" in missed[2] - missed[0]
+    assert "uniformity of water" in missed[3] - missed[0] - missed[2]
+    assert "noise share above 0.38/px, to input's" in missed[4] - missed[0]
 
 
 def test_conditions_that_the_fast_noise_did_not_make_are_measured_as_well(monkeypatch):
