@@ -271,6 +271,7 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/measuring.md",
         "docs/scale_out.md",
         "src_kernels/README.md",
         "sample_data/README.md",
