@@ -33,7 +33,12 @@ def qualify_weights(arguments: argparse.Namespace) -> tuple[dict[str, Any], str,
     task = arguments.task or "ct-denoise"
     network = None if arguments.classical else load_checkpoint(arguments.checkpoint or task)
     modality = arguments.modality or (TASKS[task].modality if arguments.task or network is None else None)
-    options = {"quick": arguments.quick, "seed": arguments.seed, "seeds": arguments.seeds, "background": background}
+    options: dict[str, Any] = {
+        "quick": arguments.quick,
+        "seed": arguments.seed,
+        "seeds": arguments.seeds,
+        "background": background,
+    }
     found = watch(qualify(network, modality, **options))
     values, text = found.as_dict(), found.table()
     if arguments.report is not None:

@@ -89,7 +89,7 @@ def test_a_blur_of_ct_fails_where_it_must():
 
 
 class Faulty(Blur):
-    """Adds a tenth, or shades the image from left to right, or enhances its finest detail."""
+    """Adds a tenth, or shades the image from left to right, or keeps only its coarsest and finest detail."""
 
     def __init__(self, fault):
         super().__init__("CT")
@@ -100,10 +100,16 @@ class Faulty(Blur):
             return image + 0.1
         if self.fault == "shading":
             return image + torch.linspace(-0.1, 0.1, image.shape[3])
-        return image + 4 * (image - gaussian(image[:, 0], 1.2)[:, None])
+        fine = image[:, 0]
+        for _ in range(4):
+            fine = fine - gaussian(fine, 1.2)
+        return (gaussian(image[:, 0], 6.0) + 4 * fine)[:, None]
 
 
-def test_every_limit_of_ct_is_missed_by_the_network_that_does_what_it_forbids():
+def test_every_limit_of_ct_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+    # The classical filter takes most of the time, and is not what is judged: the input takes its place.
+    monkeypatch.setattr(ct, "tuned", lambda *_: None)
+    monkeypatch.setattr(ct, "methods_for", lambda task, network, _: {INPUT: None, TUNED: None, JUDGED: network})
     networks = [Blur("CT"), Blur("CT", 40.0), *map(Faulty, ("offset", "shading", "detail"))]
     found = [finish(qualify(network, quick=True)) for network in networks]
     limited = {line.measure for line in found[0].lines if line.passed(JUDGED) is not None}
