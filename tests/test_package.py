@@ -54,7 +54,7 @@ MAY_IMPORT = {
         "reliability",
         "training",
     },
-    "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "training"},
+    "gui": {"network", "scans", "simulate", "metrics", "device", "restoration", "jobs", "reliability", "training"},
     "__main__": {"commands"},
     # The menu of public names: it imports a room only when a name is used.
     "__init__": {"network", "scans", "metrics", "restoration", "jobs", "training", "front_door"},
