@@ -79,7 +79,7 @@ def refuse_to_work(monkeypatch):
     def restore(*_, **__):
         raise AssertionError("the work was started")
 
-    monkeypatch.setattr("napari_restore_rwkv.restoration.restore.restore", restore)
+    monkeypatch.setattr("napari_restore_rwkv.restoration.restore.iter_restore", restore)
 
 
 def test_a_json_file_where_the_record_would_go_is_kept(run, scan_file, weights_file, tmp_path):

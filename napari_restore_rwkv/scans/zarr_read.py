@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +16,14 @@ import numpy as np
 from ..errors import ScanError
 from ..tasks import MODALITIES
 from . import bounds
-from .geometry import check_geometry, check_position, check_spacing
+from .geometry import check_geometry
+from .integrity import broken
 from .lazy import LazyVoxels, fingerprint
 from .scan import Scan
-from .units_of_length import MILLIMETERS, millimeters
 from .volume_files import SeveralFramesError
 from .zarr_chunks import DamagedChunk
 from .zarr_digests import written_digests
+from .zarr_place import SPACE, Place, ome_place, plain_place, spacing_and_origin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 # The name of our attributes in the group.
 OURS = "restore_rwkv"
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
-_SPACE = ("z", "y", "x")
 # What bioformats2raw writes at the top of its folders of images, which are named by numbers.
 _COLLECTION = "bioformats2raw.layout"
 _NAMED = 10
@@ -43,20 +42,6 @@ _MOST_KEYS = 200_000
 # Where there should be more files than the first, the second times as many as there are is too many.
 _FEW_FILES, _LARGEST_SHARE = 2_000, 20
 _MOST_VOXELS = 1 << 40
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an array is in a group, and what its axes are.
-
-    `scale` and `translation` are in the unit of each axis, in the order of the array.
-    """
-
-    path: str
-    axes: tuple[str, ...]
-    units: tuple[str, ...]
-    scale: tuple[float, ...]
-    translation: tuple[float, ...]
 
 
 def is_zarr(path: Path) -> bool:
@@ -130,7 +115,7 @@ def read_zarr(
     except ScanError:
         raise
     except Exception as error:
-        raise _broken(path, "its metadata are missing or damaged") from error
+        raise broken(path, "its metadata are missing or damaged") from error
     if _is_collection(attributes):
         only = _only_image(path)
         return read_zarr(only, time_index=time_index, channel=channel, allow_outside=allow_outside)
@@ -139,17 +124,17 @@ def read_zarr(
         raise ScanError(
             f"{path.name} is an unfinished restoration; finish it first by the same restore command with --resume."
         )
-    place = _ome_place(path, attributes) if isinstance(node, zarr.Group) else None
+    place = ome_place(path, attributes) if isinstance(node, zarr.Group) else None
     array = node if isinstance(node, zarr.Array) else _array_of(path, node, place)
     if place is None:
-        place = _plain_place(path, array)
+        place = plain_place(path, array)
     if len(set(place.axes)) != len(place.axes):
-        raise _broken(path, f"it names an axis twice ({', '.join(place.axes)[:60]})")
+        raise broken(path, f"it names an axis twice ({', '.join(place.axes)[:60]})")
     if len(place.axes) != array.ndim:
-        raise _broken(path, f"it names {len(place.axes)} axes, but its array has {array.ndim} dimensions")
+        raise broken(path, f"it names {len(place.axes)} axes, but its array has {array.ndim} dimensions")
     voxels = _lazy(path, array, place, time_index, channel)
     guard(path, array)
-    steps, origin = _geometry(path, place)
+    steps, origin = spacing_and_origin(path, place)
     notes = _look_for_chunks(path, array, store, bool(ours))
     metadata = {"notes": list(notes)} if notes else {}
     scan = Scan(voxels, spacing_mm=steps, origin_mm=(origin[2], origin[1], origin[0]), metadata=metadata)
@@ -170,7 +155,7 @@ def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) ->
         store.known.digests = written_digests(path)
     most = files_of(array)
     if most > _FEW_FILES and most > _LARGEST_SHARE * fingerprint(path)["files"]:
-        raise _broken(path, f"its metadata tell of {most} files of voxels, and next to none are there")
+        raise broken(path, f"its metadata tell of {most} files of voxels, and next to none are there")
     if most > _MOST_KEYS:
         return ()
     keys = keys_of(array)
@@ -191,51 +176,16 @@ def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) ->
     )
 
 
-def _ome_place(path: Path, attributes: Mapping[str, Any]) -> _Place | None:
-    """Return where the full-size image is, or None if this is no OME-Zarr image."""
-    ome = attributes.get("ome", attributes)
-    try:
-        images = ome.get("multiscales")
-        if images is None:
-            if "plate" in ome or "well" in ome:
-                raise ScanError(f"{path.name} holds several images (a plate or a collection); give one of them.")
-            return None
-        if len(images) != 1:
-            raise ScanError(f"{path.name} holds {len(images)} images; save the one to be read in a folder of its own.")
-        [image] = images
-        axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image["axes"]]
-        dataset = image["datasets"][0]
-        scale, translation = np.ones(len(axes)), np.zeros(len(axes))
-        for step in [*dataset.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]:
-            if step["type"] == "scale":
-                scale, translation = scale * step["scale"], translation * step["scale"]
-            elif step["type"] == "translation":
-                translation = translation + step["translation"]
-            elif step["type"] != "identity":
-                raise ScanError(f"{path.name} has a transformation of kind {step['type']}, which is not known here.")
-        if scale.shape != (len(axes),) or translation.shape != (len(axes),):
-            raise ValueError("one number an axis")
-        return _Place(
-            str(dataset["path"]),
-            tuple(str(axis["name"]) for axis in axes),
-            tuple(str(axis.get("unit", "")) for axis in axes),
-            tuple(float(value) for value in scale),
-            tuple(float(value) for value in translation),
-        )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise _broken(path, "its OME-Zarr metadata are incomplete") from error
-
-
-def _array_of(path: Path, group: Any, place: _Place | None) -> Any:
+def _array_of(path: Path, group: Any, place: Place | None) -> Any:
     import zarr
 
     if place is not None:
         try:
             array = group[place.path]
         except Exception as error:
-            raise _broken(path, f"its array {place.path} is missing or damaged") from error
+            raise broken(path, f"its array {place.path} is missing or damaged") from error
         if not isinstance(array, zarr.Array):
-            raise _broken(path, f"{place.path} is no array")
+            raise broken(path, f"{place.path} is no array")
         return array
     arrays = [name for name, _ in group.arrays()]
     if len(arrays) != 1:
@@ -244,35 +194,24 @@ def _array_of(path: Path, group: Any, place: _Place | None) -> Any:
     return group[arrays[0]]
 
 
-def _plain_place(path: Path, array: Any) -> _Place:
-    """Take the last three axes for z, y, x unless the array names them."""
-    count = array.ndim
-    if not 2 <= count <= 5:
-        raise ScanError(f"{path.name} has {count} dimensions; give an array with two to five (t, c, z, y, x).")
-    names = tuple(getattr(array.metadata, "dimension_names", None) or ())
-    if sorted(set(names) & set(_SPACE)) != sorted(_SPACE[-min(count, 3) :]) or len(set(names)) != count:
-        names = ("t", "c", *_SPACE)[-count:] if count != 4 else ("t", *_SPACE)
-    return _Place("", names, ("",) * count, (1.0,) * count, (0.0,) * count)
-
-
-def _lazy(path: Path, array: Any, place: _Place, time_index: int | None, channel: int | None) -> LazyVoxels:
+def _lazy(path: Path, array: Any, place: Place, time_index: int | None, channel: int | None) -> LazyVoxels:
     """Return (Z, Y, X) voxels in front of an array with its axes in any order, time and channels chosen."""
     if array.dtype.kind not in "biuf":
         raise ScanError(f"{path.name} holds {array.dtype} values; give an array of real numbers.")
     if 0 in array.shape:
         raise ScanError(f"{path.name} is empty: its shape is {tuple(array.shape)}.")
     if math.prod(array.shape) > _MOST_VOXELS:
-        raise _broken(path, f"its shape is {tuple(array.shape)}, more than any scan has")
+        raise broken(path, f"its shape is {tuple(array.shape)}, more than any scan has")
     # An axis that is neither is taken like a channel, whatever its name.
     fixed = {
         at: _chosen(path, name, size, time_index if name == "t" else channel)
         for at, (name, size) in enumerate(zip(place.axes, array.shape, strict=True))
-        if name not in _SPACE
+        if name not in SPACE
     }
     if not {"y", "x"} <= set(place.axes):
         raise ScanError(f"{path.name} has the axes {', '.join(place.axes)}; an image needs y and x at least.")
     # For each of z, y, x its place in the array, None where it is not there.
-    where = [place.axes.index(name) if name in place.axes else None for name in _SPACE]
+    where = [place.axes.index(name) if name in place.axes else None for name in SPACE]
     present = [at for at in where if at is not None]
     order = [sorted(present).index(at) for at in present]
 
@@ -288,9 +227,9 @@ def _lazy(path: Path, array: Any, place: _Place, time_index: int | None, channel
         except ScanError as error:
             if not isinstance(error, DamagedChunk):
                 raise
-            raise _broken(path, f"voxels of {_words(box)} are damaged or missing ({error})") from error
+            raise broken(path, f"voxels of {_words(box)} are damaged or missing ({error})") from error
         except Exception as error:
-            raise _broken(path, f"voxels of {_words(box)} are damaged or missing ({_first_line(error)})") from error
+            raise broken(path, f"voxels of {_words(box)} are damaged or missing ({_first_line(error)})") from error
         block = block.transpose(order)
         return block if len(present) == 3 else block[np.newaxis]
 
@@ -315,28 +254,6 @@ def _chosen(path: Path, axis: str, size: int, index: int | None) -> int:
     return index
 
 
-def _geometry(path: Path, place: _Place) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return spacing and origin in mm, both in the order z, y, x."""
-    steps, starts = [], []
-    for name in _SPACE:
-        if name not in place.axes:
-            steps.append(1.0)
-            starts.append(0.0)
-            continue
-        at = place.axes.index(name)
-        factor = millimeters(place.units[at] or "millimeter")
-        if factor is None:
-            raise ScanError(
-                f"{path.name} measures {name} in {place.units[at]}, which is no length known here; "
-                f"give it in one of {', '.join(MILLIMETERS)}."
-            )
-        steps.append(place.scale[at] * factor)
-        starts.append(place.translation[at] * factor)
-    check_spacing(path, steps)
-    check_position(path, starts[::-1])
-    return (steps[0], steps[1], steps[2]), (starts[0], starts[1], starts[2])
-
-
 def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
     """Take from our attributes what OME-Zarr has no place for."""
     try:
@@ -356,17 +273,13 @@ def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
             metadata={**scan.metadata, **({"restoration": record} if record else {})},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _broken(path, f"its attributes {OURS} are damaged") from error
+        raise broken(path, f"its attributes {OURS} are damaged") from error
     check_geometry(path, placed)
     return placed
 
 
-def _broken(path: Path, why: str) -> ScanError:
-    return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
-
-
 def _words(box: Box) -> str:
-    return ", ".join(f"{name} {part.start} to {part.stop - 1}" for name, part in zip(_SPACE, box, strict=True))
+    return ", ".join(f"{name} {part.start} to {part.stop - 1}" for name, part in zip(SPACE, box, strict=True))
 
 
 def _first_line(error: Exception) -> str:
