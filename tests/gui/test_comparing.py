@@ -76,7 +76,7 @@ def test_the_curtain_covers_the_right_with_the_restored_slice(viewer, panel):
     assert [layer.name.split(" · ")[0] for layer in viewer.layers] == [CT, RESTORED, DIFFERENCE]
 
 
-def test_a_strength_that_is_being_dragged_is_shown_at_once_and_named_when_it_is_let_go(viewer, panel):
+def test_a_strength_that_is_dragged_is_shown_at_once_and_named_when_let_go(viewer, panel):
     strength = panel.compare.strength
     strength.setValue(80)
     panel.compare._mix()

@@ -178,7 +178,9 @@ class LossMap(QWidget):
 
     def _on_mapped(self, comparison: Comparison, shown: ShownSlice, probe: Probe, found: ContrastMap) -> None:
         name = f"{probe.contrast:g} {shown.unit}".rstrip() + f", {probe.diameter_mm:g} mm"
-        self.about.setText(f"Slice {shown.index}: of a disc of {name}, {found.median:.0%} of the contrast is left.")
+        self.about.setText(
+            f"Slice {shown.index}: of a disc of {name}, {found.median:.0%} of the contrast is left (median)."
+        )
         self._found = found.worst
         for row, column, share in found.worst:
             self.places.addItem(f"{share:.0%} at row {row}, column {column}")
