@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
 from ..errors import ScanError
 from ..progress import finish
-from .files import read_scan
 from .lazy import LARGE_BYTES
 from .modality import Kind, check_modality, given, kind_of_volume
 from .staging import stage
 from .streaming import is_hdf5, is_volume_file, look_at, stream
+from .whole import read_whole
 from .zarr_read import is_zarr, read_zarr
 
 if TYPE_CHECKING:
@@ -27,7 +27,20 @@ if TYPE_CHECKING:
 _SAMPLED_SLICES = 5
 
 
-def open_scan(path: str | Path, **options: Any) -> Scan:
+class OpenOptions(TypedDict, total=False):
+    """How a scan is opened; each keyword is that of `opening`."""
+
+    modality: str | None
+    time_index: int | None
+    channel: int | None
+    allow_outside_files: bool
+    series: str | None
+    correct_tilt: bool
+    large: int
+    folder: Path | None
+
+
+def open_scan(path: str | Path, **options: Unpack[OpenOptions]) -> Scan:
     """Open a scan of any size, waiting where a compressed one is unpacked; options as for `opening`."""
     return finish(opening(path, **options))
 
@@ -92,7 +105,7 @@ def opening(
         elif path.is_file() and is_volume_file(path):
             layout = look_at(path, time_index, allow_outside=allow_outside_files)
             if layout.nbytes <= large and not is_hdf5(path):
-                return read_scan(path, **options)
+                return read_whole(path, **options)
             volume = (yield from stage(path, layout, folder)) if layout.packed else stream(path, layout)
             scan = volume.scan
             kind = kind_of_volume(volume.header, np.empty(0))
@@ -101,7 +114,7 @@ def opening(
                 kind = kind_of_volume(volume.header, sample)
                 kind = replace(kind, reason=f"{kind.reason} ({len(sample)} of {scan.shape[0]} slices looked at)")
         else:
-            return read_scan(path, **options)
+            return read_whole(path, **options)
     except PermissionError as error:
         raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
     except OSError as error:

@@ -226,7 +226,7 @@ def test_a_file_without_read_permission_is_named(tmp_path, voxels, monkeypatch):
     def forbidden(*_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("napari_restore_rwkv.scans.files.is_dicom", forbidden)
+    monkeypatch.setattr("napari_restore_rwkv.scans.whole.is_dicom", forbidden)
     with pytest.raises(ScanError, match=r"scan\.mha may not be read; ask for read permission"):
         read_scan(path)
 
