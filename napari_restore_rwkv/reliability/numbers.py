@@ -13,7 +13,7 @@ from ..metrics import rmse, score_slice
 from ..scans.noise import slice_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +40,12 @@ class Figure:
     before: float
     after: float
     unit: str = ""
+
+    @classmethod
+    def of(cls, name: str, values: Iterable[float], unit: str = "") -> Figure:
+        """Make a figure of two values, before and after."""
+        before, after = values
+        return cls(name, before, after, unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,15 +106,15 @@ def in_regions(
         ]
         if unit == "SUV":
             found += [
-                Figure(f"SUVmax of region {number}", *(suv_max(image, region) for image in images), unit),
-                Figure(f"SUVpeak of region {number}", *(suv_peak(image, region, pixel_mm) for image in images), unit),
+                Figure.of(f"SUVmax of region {number}", (suv_max(image, region) for image in images), unit),
+                Figure.of(f"SUVpeak of region {number}", (suv_peak(image, region, pixel_mm) for image in images), unit),
             ]
         if reference is not None:
             errors = (rmse(one[np.newaxis], reference[region][np.newaxis]) for one in values)
-            found.append(Figure(f"RMSE in region {number}", *errors, unit))
+            found.append(Figure.of(f"RMSE in region {number}", errors, unit))
     if len(regions) > 1:
         found.append(
-            Figure("contrast to noise, 1 and 2", *(contrast_to_noise(image, *regions[:2]) for image in images))
+            Figure.of("contrast to noise, 1 and 2", (contrast_to_noise(image, *regions[:2]) for image in images))
         )
     return found
 

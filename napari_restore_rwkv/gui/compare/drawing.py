@@ -65,7 +65,8 @@ def line_of(drawing: Shapes, shown: ShownSlice) -> Line | None:
     for points, kind in reversed(list(zip(drawing.data, drawing.shape_type, strict=True))):
         if kind in LINES:
             ends = _plane(points, shown)[[0, -1]]
-            return Line(tuple(map(float, ends[0])), tuple(map(float, ends[1])))
+            start, stop = ((float(row), float(column)) for row, column in ends)
+            return Line(start, stop)
     return None
 
 

@@ -82,7 +82,7 @@ def _figures(
     figures += in_regions(*pair, regions, shown.unit, _pixel_mm(shown), reference)
     if line is not None:
         widths = (edge_width(image, line, shown.spacing_mm) for image in pair)
-        figures.append(Figure("width of the edge along the line", *widths, "mm"))
+        figures.append(Figure.of("width of the edge along the line", widths, "mm"))
     return figures
 
 

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -50,12 +50,12 @@ class PairPlot(QWidget):
         self,
         x_label: str,
         y_label: str,
-        curves: dict[str, tuple[Sequence[float] | np.ndarray, Any]],
+        curves: Mapping[str, tuple[Sequence[float] | np.ndarray, Any]],
         dots: bool = False,
     ) -> None:
         """Show curves by their names, each with its places and values."""
         self._colour()
-        self.curves = curves
+        self.curves = dict(curves)
         self._plot.clear()
         for name, (x, y) in curves.items():
             colour = COLOURS.get(name, COLOURS[""])
