@@ -72,7 +72,8 @@ def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
     if not is_tilted(stack):
         return scan_of_series(stack, voxels), kind
     voxels, corner = straightened(stack, voxels)
-    return replace(scan_of_series(stack, voxels), origin_mm=tuple(float(value) for value in corner)), kind
+    x, y, z = (float(value) for value in corner)
+    return replace(scan_of_series(stack, voxels), origin_mm=(x, y, z)), kind
 
 
 def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:

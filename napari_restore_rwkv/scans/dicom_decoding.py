@@ -133,7 +133,7 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
     if dtype.kind not in "iuf" or not 0 < math.prod(shape) * dtype.itemsize <= _MOST_MEMORY:
         raise ValueError("the decoder answers what is no image")
     values = np.empty(shape, dtype)
-    left = memoryview(values.reshape(-1).view(np.uint8))
+    left = values.reshape(-1).view(np.uint8).data
     while left:
         count = process.stdout.readinto(left)  # type: ignore[attr-defined]
         if not count:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import imagecodecs  # type: ignore[import-untyped]
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -125,7 +125,7 @@ def pages_of(path: Path) -> Pages:
                 found = [file.pages[index] for index in range(count)]
                 forms = [_form(path, page) for page in found]
                 pages = tuple(_page(path, page, form) for page, form in zip(found, forms, strict=True))
-                first = found[0]
+                first: Any = found[0]
                 text = first.tags.valueof("ImageDescription", "")
                 resolution = (_ratio(first, "XResolution"), _ratio(first, "YResolution"))
     except _DAMAGED as error:

@@ -69,7 +69,7 @@ def stack_of(path: Path, pages: Pages) -> Stack:
     long = [axis for axis, size in zip(stack.axes, stack.sizes, strict=True) if size > 1]
     if len(long) == 1:
         # Programs that write an array without names call its only axis time or channels.
-        stack = replace(stack, axes=stack.axes.translate(str.maketrans({"Z": long[0], long[0]: "Z"})))
+        stack = replace(stack, axes=stack.axes.translate(str.maketrans(f"Z{long[0]}", f"{long[0]}Z")))
     if min(stack.sizes) < 1 or math.prod(stack.sizes) != count:
         raise ScanError(
             f"{path.name} holds {count} pages, and its description promises "
