@@ -218,6 +218,15 @@ def test_draw_leaves_the_grid_so_that_there_is_something_to_draw_on(viewer, pane
     assert viewer.layers["CT [regions]"].visible
 
 
+def test_what_is_drawn_after_the_button_was_pressed_is_measured_at_once(viewer, bench, qtbot):
+    bench.measure.draw.click()
+    qtbot.waitUntil(lambda: bench.measure._drawing is not None)
+    corners = np.array([[1, 19.5, 29.5], [1, 19.5, 59.5], [1, 49.5, 59.5], [1, 49.5, 29.5]])
+    viewer.layers["CT [regions]"].add_rectangles(corners)
+    expected = viewer.layers[CT].data[1, 20:50, 30:60].mean()
+    assert figures(bench, qtbot, "mean of region 1").before == pytest.approx(expected, rel=1e-5)
+
+
 def test_all_slices_are_judged_and_a_click_goes_to_one(viewer, bench, qtbot):
     bench.slices.start()
     qtbot.waitUntil(lambda: bench.slices.report is not None)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MEASURE_AFTER_MS = 60
 NO_REFERENCE = "none"
+TABLE_HEIGHT, PLOT_HEIGHT = 240, 220
 COLUMNS = ("input", "restored", "classical")
 ADVICE = {
     PROFILE: "Draw a line to see both curves along it.",
@@ -109,8 +110,7 @@ class MeasureTab(QWidget):
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
         self.reference.let_go()
-        if self._drawing is not None:
-            self._drawing.events.set_data.disconnect(self._on_drawn)
+        self._listen_to(None)
 
     def _build(self) -> None:
         self.reference = LayerChoice(
@@ -136,7 +136,11 @@ class MeasureTab(QWidget):
         self.table.setAccessibleName("Figures of the displayed slice")
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.setMinimumHeight(TABLE_HEIGHT)
+        # As high as the name needs, which carries range and window.
+        self.table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.setWordWrap(True)
         self.kind = QComboBox()
         self.kind.addItems([PROFILE, HISTOGRAM, SPECTRUM])
@@ -146,6 +150,7 @@ class MeasureTab(QWidget):
         self.kind.currentTextChanged.connect(self._draw)
         self.about = hint()
         self.plot = PairPlot("Curves of input and restored")
+        self.plot.setMaximumHeight(PLOT_HEIGHT)
         rows = QFormLayout(self)
         rows.addRow("Reference", self.reference)
         rows.addRow(beside(self.draw, self.save))
@@ -172,11 +177,14 @@ class MeasureTab(QWidget):
         comparison = self._watch.comparison
         drawing = None if comparison is None else drawing_of(self._viewer, comparison)
         if drawing is not self._drawing:
-            if self._drawing is not None:
-                self._drawing.events.set_data.disconnect(self._on_drawn)
-            if drawing is not None:
-                drawing.events.set_data.connect(self._on_drawn)
-            self._drawing = drawing
+            self._listen_to(drawing)
+
+    def _listen_to(self, drawing: Any) -> None:
+        for layer, switch in ((self._drawing, "disconnect"), (drawing, "connect")):
+            if layer is not None:
+                for event in (layer.events.set_data, layer.events.data):
+                    getattr(event, switch)(self._on_drawn)
+        self._drawing = drawing
 
     def _on_drawn(self, event: Any = None) -> None:
         self.look_at(self._watch.shown)
@@ -193,7 +201,6 @@ class MeasureTab(QWidget):
             values = (one.before, one.after, *measured.classical[row : row + 1])
             for column, text in enumerate((one.name, *(_cell(value, one.unit) for value in values))):
                 self.table.setItem(row, column, QTableWidgetItem(text))
-        self.table.resizeRowsToContents()
         self._draw()
 
     def _draw(self, kind: str = "") -> None:
@@ -213,5 +220,7 @@ class MeasureTab(QWidget):
 def _cell(value: float, unit: str) -> str:
     if math.isnan(value):
         return "-"
+    if unit == "dB":
+        return f"{value:.2f} dB"
     digits = f"{value:.4f}" if not unit and abs(value) < 10 else in_words(value)
     return f"{digits} {unit}".rstrip()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..restore.comparison import Comparison
 
 NOISE, STRUCTURE, BIAS = "noise", "structure in what was removed", "mean of what was removed"
+PLOT_HEIGHT = 260
 WAIT_AT_CLOSING_S = 2.0
 
 
@@ -84,9 +85,11 @@ class SlicesTab(QWidget):
         self.kind.setToolTip("What is drawn over the slices")
         self.kind.setAccessibleName("Figure that is drawn over the slices")
         self.plot = PairPlot("Figures over the slices; a click goes to a slice")
+        self.plot.setMaximumHeight(PLOT_HEIGHT)
         self.list = QListWidget()
         self.list.setToolTip("What was removed from each slice, the most suspicious first; choose one to see it")
         self.list.setAccessibleName("Slices by suspicion")
+        self.list.setWordWrap(True)
         self.go.clicked.connect(self.start)
         self.stop.clicked.connect(self.cancel)
         self.kind.currentTextChanged.connect(self._draw)

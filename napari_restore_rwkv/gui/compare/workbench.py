@@ -145,6 +145,7 @@ class Workbench(DockedPanel):
         if self._compare is not None:
             self._compare.leave_grid()
         drawing_on(self._viewer, comparison).mode = "add_rectangle"
+        self.watch.look_again()
 
     def _go_to_slice(self, index: int) -> None:
         comparison = self.watch.comparison
