@@ -1,4 +1,4 @@
-"""Layers are taken from the canvas in the canvas's own OpenGL context."""
+"""What napari leaves open between its canvas and OpenGL: which context is current, and the first frame of a grid."""
 
 from __future__ import annotations
 
@@ -44,3 +44,14 @@ class DrawingContext:
     def _make_current(self, event: Any = None) -> None:
         for canvas in self._widget.window().findChildren(QOpenGLWidget):
             canvas.makeCurrent()
+
+
+def draw_unseen(widget: QWidget) -> None:
+    """Draw a frame that is not shown in the window of a widget.
+
+    napari sets the camera of a new grid while its panels have no size yet, and corrects it with the second frame: the
+    first one shows a few voxels, magnified.
+    """
+    for canvas in widget.window().findChildren(QOpenGLWidget):
+        if canvas.isVisible() and canvas.isValid():
+            canvas.grabFramebuffer()

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushBut
 from ...errors import OutputError
 from ..compare.keys import KEYS, LayoutKeys, key_of
 from ..compare.reading import CurtainSlider, Reading
+from ..drawing_context import draw_unseen
 from ..form_parts import beside, hint
 from ..layers import at_place_of
 from ..wording import words_of
@@ -56,7 +57,7 @@ class ComparePanel(QWidget):
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.view = CompareView(viewer)
+        self.view = CompareView(viewer, arranged=lambda: draw_unseen(self))
         self.comparison: Comparison | None = None
         self._viewer = viewer
         self._bound = False

@@ -9,6 +9,8 @@ import numpy as np
 from ..compare.curtain import Curtain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
     from napari.layers import Image
 
@@ -42,6 +44,13 @@ def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count:
 class CompareView:
     """Switches the viewer between views on a comparison, and back to what the person had.
 
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    arranged
+        Called each time when the panels and the camera have been set.
+
     Attributes
     ----------
     mode
@@ -52,8 +61,9 @@ class CompareView:
         A layer that is shown as the fourth cell; None where there is none.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, arranged: Callable[[], None] = lambda: None) -> None:
         self.mode = OWN_VIEW
+        self._arranged = arranged
         self.curtain = Curtain(viewer)
         self.beside: Image | None = None
         self._viewer = viewer
@@ -82,6 +92,7 @@ class CompareView:
         self._show_only(self._wanted())
         self._arrange(gridded=mode == SIDE_BY_SIDE)
         focus.keep(comparison)
+        self._arranged()
 
     def arrange_again(self) -> None:
         """Fit the panels to a canvas of another size, or to axes that were turned; those are seen as a whole again."""
@@ -92,6 +103,7 @@ class CompareView:
             focus = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
             self._arrange(gridded=self.mode == SIDE_BY_SIDE)
             focus.keep(comparison)
+            self._arranged()
 
     def blink(self) -> None:
         """Change between input and restored, in one panel."""

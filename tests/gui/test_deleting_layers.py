@@ -1,0 +1,29 @@
+"""Layers are deleted in real windows. In processes of their own, for what goes wrong there is a segmentation fault."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+STRESS = HERE.parents[1] / "scripts" / "stress_layers.py"
+SLOW_START = 250  # seconds; napari and torch take a while on a busy machine
+
+
+def run(*words):
+    # Traces of the threads, should it crash.
+    more = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SLOW_START, check=False, env=more)
+
+
+def test_drawing_survives_the_deletion_of_hidden_layers():
+    done = run(HERE / "hidden_layer.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("survived\n")
+
+
+def test_layers_are_deleted_renamed_and_moved_in_every_view():
+    done = run(STRESS, "--actions", 40, "--seed", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("40 deletions")
