@@ -1,4 +1,4 @@
-"""Layers are deleted in real windows. In processes of their own, for what goes wrong there is a segmentation fault."""
+"""Layers are deleted in a real window, in a process of its own: what goes wrong there is a segmentation fault."""
 
 import os
 import subprocess
@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STRESS = HERE.parents[1] / "scripts" / "stress_layers.py"
 SLOW_START = 250  # seconds; napari and torch take a while on a busy machine
 
 
@@ -21,9 +20,3 @@ def test_drawing_survives_the_deletion_of_hidden_layers():
     done = run(HERE / "hidden_layer.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("survived\n")
-
-
-def test_layers_are_deleted_renamed_and_moved_in_every_view():
-    done = run(STRESS, "--actions", 40, "--seed", 1)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("40 deletions")

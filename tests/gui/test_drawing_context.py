@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from napari.layers import Layer
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from vispy.gloo.context import GLContext
 
 from napari_restore_rwkv.gui import contributions
 from napari_restore_rwkv.gui.docking import DockedPanel
-from napari_restore_rwkv.gui.restore.compare_view import RESTORED_ONLY, SIDE_BY_SIDE
+from napari_restore_rwkv.gui.layers import layer_to_scan
+from napari_restore_rwkv.gui.restore.comparison import add_result_layers
+from napari_restore_rwkv.gui.restore.result import ResultInMemory
 
 
 @pytest.fixture
@@ -60,15 +61,14 @@ def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
     assert finished_in == [None]
 
 
-def test_the_first_frame_of_a_grid_that_is_shown_is_no_magnified_one(window, ct_layer, run_to_the_end):
+def test_the_first_frame_of_a_grid_that_is_shown_is_no_magnified_one(window):
     viewer, canvas = window
-    viewer.layers.clear()
-    viewer.add_layer(Layer.create(*ct_layer))
     (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
-    run_to_the_end(panel, "volume")
-    panel.compare.choose_mode(RESTORED_ONLY)
+    layer = viewer.layers["a"]
+    result = ResultInMemory(layer_to_scan(layer), 0)
+    result.prepare()
+    panel.compare.show_comparison(add_result_layers(viewer, layer, result, "a"))
     canvas.grabFramebuffer()
-    panel.compare.choose_mode(SIDE_BY_SIDE)
-    canvas.grabFramebuffer()
+    assert viewer.canvas.grid.enabled
     for camera in viewer.window._qt_viewer.canvas.grid_cameras:
         assert camera.zoom == pytest.approx(viewer.scene.camera.zoom)
