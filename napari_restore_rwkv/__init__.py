@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .scans.files import read_scan, write_scan
     from .scans.opening import open_scan
     from .scans.scan import Scan
+    from .training.config import TrainConfig
     from .training.fine_tune import fine_tune
+    from .training.from_scratch import train
 
     __version__: str
 
@@ -33,6 +35,7 @@ __all__ = [
     "Scan",
     "ScanError",
     "Tile",
+    "TrainConfig",
     "__version__",
     "evaluate",
     "fine_tune",
@@ -43,6 +46,7 @@ __all__ = [
     "read_scan",
     "restore",
     "restore_to_zarr",
+    "train",
     "write_scan",
 ]
 
@@ -57,6 +61,7 @@ _HOMES = {
     "Scan": ".scans.scan",
     "ScanError": ".errors",
     "Tile": ".restoration.tiles",
+    "TrainConfig": ".training.config",
     "evaluate": ".metrics",
     "fine_tune": ".training.fine_tune",
     "finish": ".progress",
@@ -66,6 +71,7 @@ _HOMES = {
     "read_scan": ".scans.files",
     "restore": ".front_door",
     "restore_to_zarr": ".jobs.job",
+    "train": ".training.from_scratch",
     "write_scan": ".scans.files",
 }
 

@@ -114,7 +114,7 @@ def training() -> Callable[[], object]:
     from napari_restore_rwkv.training.train import Trainer, TrainingOptions
 
     trainer = Trainer(
-        RestoreRWKV.light(), lambda _: (torch.rand(2, 1, 64, 64), torch.rand(2, 1, 64, 64)), TrainingOptions(10**6)
+        RestoreRWKV.light(), lambda _: [(torch.rand(2, 1, 64, 64), torch.rand(2, 1, 64, 64))], TrainingOptions(10**6)
     )
     steps = trainer.run()
     return lambda: [next(steps) for _ in range(3)]

@@ -32,7 +32,7 @@ from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.memory import reused_buffers
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
-from napari_restore_rwkv.training.train import Trainer
+from napari_restore_rwkv.training.train import Trainer, one_batch
 
 # In the details of a card: what `restore-rwkv qualify` says of the weights.
 QUALIFIED = "qualified"
@@ -58,7 +58,9 @@ def train(
     torch.manual_seed(recipe.options.seed)
     start = _start(recipe) if network is None else network
     data = data or folder
-    trainer = Trainer(start.to(device), recipe.draw(data), recipe.options, recipe.loss)
+    trainer = Trainer(
+        start.to(device), one_batch(recipe.draw(data), recipe.options.seed), recipe.options, recipe.loss
+    )
     watch, state, curve = recipe.watch(data), folder / "state.pt", folder / "curve.jsonl"
     if state.exists():
         trainer.resume(state)

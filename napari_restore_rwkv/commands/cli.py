@@ -1,5 +1,5 @@
 """The command line: ``restore-rwkv restore | verify | finalize | export | evaluate | simulate | inspect |
-qualify | finetune | doctor``.
+qualify | finetune | train | reproduce | doctor``.
 
 Exit codes: 0 done, 1 failed (one sentence on stderr says why and what to do), 2 wrong usage, 130 stopped by Ctrl-C; 143
 and 129 by SIGTERM and SIGHUP, which clean up as Ctrl-C does.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..tasks import MODALITIES, TASKS
 from .arguments import Window, index, part, path, positive, strength, tile
+from .training_words import add_reproduce, add_train
 
 PROGRAM = "restore-rwkv"
 EXAMPLE = """\
@@ -70,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands, [common])
     _add_qualify(commands, [common])
     _add_finetune(commands, [device, common])
+    add_train(commands, [common])
+    add_reproduce(commands, [device, common])
     _add_doctor(commands, [device, common])
     return parser
 

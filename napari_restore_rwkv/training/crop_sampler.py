@@ -24,7 +24,7 @@ from ..scans.kspace import Extent, measured_coefficients, measured_extent
 from ..scans.smoothing import box_mean
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
-from .crops import CROPS
+from .crops import CROPS, random_flips, turned
 from .noise import degraded
 from .slices import Slices
 
@@ -206,11 +206,9 @@ class _Source:
         if marked is not None:
             target = np.where(marked == KEEP, given, target)
         weight *= np.isfinite(given) & np.isfinite(target)
-        # A slice smaller than the crop is mirrored, so that all crops of a batch have one shape.
-        pads = [(0, rows - given.shape[0]), (0, columns - given.shape[1])]
-        flips = tuple(slice(None, None, step) for step in rng.choice((-1, 1), size=2))
+        flips = random_flips(rng)
         images = (self.rule.to_network(given), self.rule.to_network(target), weight)
-        given, target, weight = (np.ascontiguousarray(np.pad(im, pads, mode="symmetric")[flips]) for im in images)
+        given, target, weight = (turned(image, (rows, columns), flips) for image in images)
         return given, target, weight, self._measured(index, realisation, (rows, columns))
 
     def held_out(self, number: int, index: int) -> HeldOut:

@@ -31,7 +31,7 @@ from .options import STOP, FineTuneOptions, FineTuneStep, Preview
 from .outcome import FineTuned, describe, fingerprints
 from .resume import SECONDS_BETWEEN_SAVES, Record, WorkFolder
 from .slices import Slices
-from .train import Trainer, TrainingOptions
+from .train import Trainer, TrainingOptions, one_batch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def fine_tune(
     ScanError
         If the scans and labels do not fit together, or a pair is shifted by more than a pixel and not forced.
     CheckpointError
-        If the weights cannot be read or are for another modality, or the folder holds another fine-tuning.
+        If the weights cannot be read or are for another modality, or the folder holds another training.
     DeviceError
         If the device is not there or has too little memory.
     """
@@ -152,7 +152,10 @@ class _Run:
         self.start = mean_score([before[i] for i in watched])
 
         trainer = self.trainer = Trainer(
-            network, examples.draw, _training_options(self.options, self.rank, self.plain), loss_of(self.checked.mode)
+            network,
+            one_batch(examples.draw, self.options.seed),
+            _training_options(self.options, self.rank, self.plain),
+            loss_of(self.checked.mode),
         )
         if work:
             self.record = work.resume(trainer)

@@ -169,7 +169,7 @@ def describe(
         "held_out": {"what": _FIGURES[mode], "window": window, "rows": [row.as_dict() for row in rows]},
         "verdict": {"accepted": verdict.accepted, "reason": verdict.reason},
         "warnings": list(checked.warnings),
-        "versions": {name: version(name) for name in ("napari-restore-rwkv", "torch", "numpy")},
+        "versions": versions(),
     }
     title = options.title or f"{card.title}, fine-tuned {now:%Y-%m-%d %H:%M}"
     return Card(
@@ -182,6 +182,11 @@ def describe(
         + (card.limits and f"Of the old weights: {card.limits}"),
         details=details,
     )
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computed the weights."""
+    return {name: version(name) for name in ("napari-restore-rwkv", "torch", "numpy")}
 
 
 def fingerprints(checked: Checked) -> list[dict[str, Any]]:

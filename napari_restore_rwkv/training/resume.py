@@ -1,4 +1,4 @@
-"""The state of a fine-tuning on disk, from which a killed one goes on to the same result.
+"""The state of a training on disk, from which a killed one goes on to the same result.
 
     settings.json   what makes two runs the same, and the crops that were chosen for the memory of the first
     record.pt       curve, losses, and the best weights so far
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,12 +22,14 @@ from ..errors import CheckpointError, OutputError
 from ..untrusted import json_object, read_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
 
     from .acceptance import Score
     from .train import Trainer
+    from .validation import ValidationScore
 
 SECONDS_BETWEEN_SAVES = 20.0
 # What torch raises for files of other content, and for states of other networks.
@@ -57,18 +60,28 @@ class Record:
     best_state: dict[str, Tensor] | None = None
     trouble: str = ""
 
-    def add(self, step: int, score: Score, start: Score, state: dict[str, Tensor]) -> None:
-        """Note a score; the state becomes the best if PSNR is higher than ever, and SSIM no worse than at the start."""
+    def add(
+        self,
+        step: int,
+        score: Score | ValidationScore,
+        start: Score | ValidationScore,
+        state: dict[str, Tensor],
+        more: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Note a score, with more figures for the curve.
+
+        The state becomes the best if PSNR is higher than ever, and SSIM no worse than at the start.
+        """
         since = int(self.curve[-1]["step"]) if self.curve else 0
         recent = self.losses[since:step]
         loss = sum(recent) / max(1, len(recent))
-        self.curve.append({"step": step, "psnr": score.psnr, "ssim": score.ssim, "loss": loss})
+        self.curve.append({"step": step, "psnr": score.psnr, "ssim": score.ssim, "loss": loss, **more})
         if score.psnr > max(self.best_psnr, start.psnr) and not score.ssim < start.ssim:
             self.best_step, self.best_psnr, self.best_state = step, score.psnr, state
 
 
 class WorkFolder:
-    """A folder for the state of one fine-tuning.
+    """A folder for the state of one training.
 
     Parameters
     ----------
@@ -80,7 +93,7 @@ class WorkFolder:
     Raises
     ------
     CheckpointError
-        If the folder holds the state of another fine-tuning.
+        If the folder holds the state of another training.
     OutputError
         If it cannot be written into.
     """
@@ -102,7 +115,7 @@ class WorkFolder:
             raise OutputError(f"{folder} cannot be used: {error.strerror or error}; give another folder.") from error
         if different := sorted(key for key in self.identity if self.identity[key] != known.get(key)):
             raise CheckpointError(
-                f"{folder} holds another fine-tuning, which differs in {', '.join(different)}; give another folder, or "
+                f"{folder} holds another training, which differs in {', '.join(different)}; give another folder, or "
                 "repeat that one."
             )
         self.crops = crops
@@ -126,13 +139,11 @@ class WorkFolder:
         """Bring a new trainer to where the state is, if there is one, and return its record."""
         if not (self.folder / _STATE).is_file():
             return Record()
-        device = next(trainer.network.parameters()).device
         try:
             trainer.resume(self.folder / _STATE)
             record = Record(**torch.load(self.folder / _RECORD, map_location="cpu", weights_only=True))
         except _DAMAGED as error:
             raise CheckpointError(f"The state in {self.folder} is damaged; give another folder.") from error
-        trainer.average = {name: value.to(device) for name, value in trainer.average.items()}
         record.losses = record.losses[: trainer.step]
         record.curve = [entry for entry in record.curve if entry["step"] <= trainer.step]
         if record.best_step > trainer.step:

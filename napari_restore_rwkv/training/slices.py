@@ -17,8 +17,8 @@ _KEPT_BYTES = 256 << 20
 class Slices:
     """The slices of a scan along one axis, read when they are asked for; those of lazy voxels are kept for a while."""
 
-    def __init__(self, scan: Scan, axis: int) -> None:
-        self.scan, self.axis = scan, axis
+    def __init__(self, scan: Scan, axis: int, kept_bytes: int = _KEPT_BYTES) -> None:
+        self.scan, self.axis, self._kept_bytes = scan, axis, kept_bytes
         rows, columns = (i for i in range(3) if i != axis)
         self.plane = (scan.shape[rows], scan.shape[columns])
         self.spacing_mm = (scan.spacing_mm[axis], scan.spacing_mm[rows], scan.spacing_mm[columns])
@@ -34,7 +34,7 @@ class Slices:
             return self.scan.voxels[box].squeeze(self.axis)
         if index not in self._kept:
             image = np.asarray(self.scan.voxels[box]).squeeze(self.axis)
-            while self._kept and (len(self._kept) + 1) * image.nbytes > _KEPT_BYTES:
+            while self._kept and (len(self._kept) + 1) * image.nbytes > self._kept_bytes:
                 self._kept.popitem(last=False)
             self._kept[index] = image
         self._kept.move_to_end(index)

@@ -1,10 +1,13 @@
-"""The training loop, resumable to the bit: everything random follows from the seed and the number of the step."""
+"""The training loop of recipes, of `train` and of `fine_tune`, in one process or several.
+
+Everything random follows from the seed and the number of the step, so that it is resumable to the bit.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..threads import let_idle_threads_sleep
+from .processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 
 # Degraded and clean images, (B, 1, Y, X) each, and whatever else the loss wants to know of them.
 Batch = tuple[Tensor, ...]
+# The batches of a step, by its number from 0; their gradients are averaged.
+Batches = Callable[[int], Sequence[Batch]]
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+# What the passes compute in; weights, gradients and optimiser stay float32.
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loss = Callable[..., Tensor]
 
 
@@ -34,15 +43,21 @@ class TrainingOptions:
     steps
         Length of the whole schedule.
     learning_rate, final_learning_rate
-        AdamW's rate after the warm-up, and where its cosine ends.
+        The optimiser's rate after the warm-up, and where its cosine ends.
     warm_up_steps
         Steps over which the rate rises linearly from zero.
     average_decay
-        Decay a step of the exponential moving average of the weights, which is what gets shipped.
+        Decay a step of the exponential moving average of the weights, which is what gets shipped; 0 for no average.
     gradient_norm
-        Longer gradients are scaled down to this norm.
+        Longer gradients are scaled down to this norm; infinity leaves them alone.
     seed
         Seed of every random choice.
+    optimiser
+        One of `OPTIMISERS`.
+    weight_decay
+        Of the optimiser.
+    precision
+        One of `PRECISIONS`.
     """
 
     steps: int
@@ -52,6 +67,9 @@ class TrainingOptions:
     average_decay: float = 0.998
     gradient_norm: float = 1.0
     seed: int = 0
+    optimiser: str = "adamw"
+    weight_decay: float = 1e-4
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +88,32 @@ class Trainer:
     ----------
     network
         The network to train, changed in place.
-    draw
-        Called with a random generator; returns a `Batch`, in network units.
+    batches
+        See `Batches`; in network units. `one_batch` makes them of what draws with a random generator.
     options
         See `TrainingOptions`.
     loss
         Called with restored, clean and degraded images and the rest of the batch; None takes the mean absolute error.
+    processes
+        Those that train together, each with batches of its own; None for this one alone.
     """
 
     def __init__(
         self,
         network: RestoreRWKV,
-        draw: Callable[[np.random.Generator], Batch],
+        batches: Batches,
         options: TrainingOptions,
         loss: Loss | None = None,
+        processes: Processes | None = None,
     ) -> None:
         let_idle_threads_sleep()
-        self.network, self.draw, self.options = network, draw, options
+        self.network, self.batches, self.options = network, batches, options
         self.loss = loss or _absolute_error
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
+        self.processes = processes or Processes()
+        self._forward = self.processes.together(network)
+        self.optimiser = OPTIMISERS[options.optimiser](
+            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
 
@@ -118,14 +143,18 @@ class Trainer:
         ValueError
             If the state was saved with other options: the schedule would not be the one that was asked for.
         """
-        state = torch.load(path, weights_only=True)
-        if state["options"] != asdict(self.options):
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        # States of earlier versions know fewer options, which then were as they are by default.
+        saved = {option.name: option.default for option in fields(TrainingOptions)} | state["options"]
+        if saved != asdict(self.options):
             raise ValueError(
-                f"{path.name} was saved with {state['options']}, not {asdict(self.options)}; use those or start over."
+                f"{path.name} was saved with {saved}, not {asdict(self.options)}; use those or start over."
             )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.step = state["average"], state["step"]
+        device = next(self.network.parameters()).device
+        self.average = {name: value.to(device) for name, value in state["average"].items()}
+        self.step = state["step"]
 
     def averaged_network(self) -> RestoreRWKV:
         """Return a fused copy of the network with the averaged weights."""
@@ -140,12 +169,8 @@ class Trainer:
         rate = _learning_rate(options, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        device = next(self.network.parameters()).device
-        batch = self.draw(np.random.default_rng((options.seed, self.step)))
-        degraded, clean, *rest = (images.to(device) for images in batch)
-        loss = self.loss(self.network(degraded), clean, degraded, *rest)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss = self._gradients()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
         self.optimiser.step()
         # A young average forgets faster, or it would remember the start for too long.
@@ -153,7 +178,28 @@ class Trainer:
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
         self.step += 1
-        return TrainingStep(self.step, loss.item(), rate)
+        return TrainingStep(self.step, loss, rate)
+
+    def _gradients(self) -> float:
+        """Add up the gradients of a step's batches, those of all processes; return the mean loss."""
+        device = next(self.network.parameters()).device
+        batches = self.batches(self.step)
+        short = PRECISIONS[self.options.precision]
+        losses = []
+        for number, batch in enumerate(batches, 1):
+            degraded, clean, *rest = (images.to(device) for images in batch)
+            with self.processes.exchanging(self._forward, last=number == len(batches)):
+                with torch.autocast(device.type, short, enabled=short != torch.float32):
+                    restored = self._forward(degraded)
+                loss = self.loss(restored.float(), clean, degraded, *rest) / len(batches)
+                loss.backward()
+            losses.append(loss.item())
+        return self.processes.mean(sum(losses))
+
+
+def one_batch(draw: Callable[[np.random.Generator], Batch], seed: int) -> Batches:
+    """One batch a step, drawn with a random generator that follows from the seed and the number of the step."""
+    return lambda step: [draw(np.random.default_rng((seed, step)))]
 
 
 def _absolute_error(restored: Tensor, clean: Tensor, *_: Tensor) -> Tensor:

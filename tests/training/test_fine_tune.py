@@ -190,7 +190,7 @@ def test_a_folder_of_another_fine_tuning_is_refused(weights_file, pair, tmp_path
     while next(run).step < 1:
         pass
     run.close()
-    with pytest.raises(CheckpointError, match="holds another fine-tuning, which differs in options, scans"):
+    with pytest.raises(CheckpointError, match="holds another training, which differs in options, scans"):
         finish(fine_tune(weights_file, replace(pair, strength=2.0), replace(QUICK, seed=1), folder=tmp_path))
 
 

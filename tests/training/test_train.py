@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_restore_rwkv.network.model import RestoreRWKV
-from napari_restore_rwkv.training.train import Trainer, TrainingOptions
+from napari_restore_rwkv.training.train import Trainer, TrainingOptions, one_batch
 
 OPTIONS = TrainingOptions(steps=12, warm_up_steps=3, learning_rate=5e-3)
 
@@ -18,7 +18,7 @@ def draw(rng):
 
 def trainer(options=OPTIONS):
     torch.manual_seed(1)
-    return Trainer(RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1), draw, options)
+    return Trainer(RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1), one_batch(draw, options.seed), options)
 
 
 def test_training_lowers_the_loss():

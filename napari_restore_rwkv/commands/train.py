@@ -1,0 +1,77 @@
+"""The work behind ``restore-rwkv train CONFIG.toml``, in one process or in several that torchrun started."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ..errors import OutputError
+from ..training.config import read_config
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..training.config import TrainConfig
+    from ..training.trained import Trained
+
+
+def train_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Train as a TOML file says; return values for ``--json``, text, and the exit code."""
+    config = read_config(arguments.config)
+    trained = run(config)
+    if not speaks():
+        return {"rank": _rank()}, f"process {_rank()} of the training has done its part", 0
+    bundle = trained.save(config.output) if config.output else None
+    score = trained.score
+    values = {
+        "bundle": None if bundle is None else str(bundle),
+        "best_step": trained.card.details["best_step"],
+        "validation": {name: _number(getattr(score, name)) for name in ("psnr", "ssim", "rmse")},
+        "card": trained.card.as_dict(),
+    }
+    words = f"Step {values['best_step']}: PSNR {score.psnr:.2f} dB, SSIM {score.ssim:.4f}, RMSE {score.rmse:.4g}"
+    return values, "\n".join([words, *([f"Written to {bundle}"] if bundle else [])]), 0
+
+
+def run(config: TrainConfig) -> Trained:
+    """Train to the end, showing how far it is."""
+    if config.output and config.output.exists():
+        raise OutputError(f"{config.output.name} exists, and weights are never overwritten; give another output.")
+
+    # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
+    from ..training.from_scratch import train
+
+    steps = train(config)
+    with tqdm(unit="step", file=sys.stderr, disable=not (speaks() and sys.stderr.isatty())) as bar:
+        try:
+            while True:
+                step = next(steps)
+                bar.total = step.total
+                bar.set_description(step.what, refresh=False)
+                if step.score:
+                    bar.set_postfix_str(f"{step.score.psnr:.2f} dB, best at step {step.best_step}")
+                bar.update(step.step - bar.n)
+        except StopIteration as end:
+            return end.value
+        except KeyboardInterrupt as stop:
+            kept = "the same command goes on from the last saved step" if config.folder else "nothing was kept"
+            raise KeyboardInterrupt(kept) from stop
+        finally:
+            steps.close()
+
+
+def speaks() -> bool:
+    """Whether this process writes the results: the first of those that torchrun started."""
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

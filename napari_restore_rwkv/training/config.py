@@ -1,0 +1,299 @@
+"""What a training from scratch is told: the settings of `train`, and the TOML file that holds them.
+
+Every wrong name and value is answered in one sentence, before anything is loaded. Names of files are relative to the
+file that they stand in; docs/training.md has an example of each.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ScanError
+from ..tasks import MODALITIES, TASKS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROTOCOLS = ("ours", "paper")
+SIZES = ("light", "full")
+LOSSES = ("absolute", "root")
+_KINDS = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text"),
+    "Path": ((str,), "the name of a file or folder"),
+    "tuple": ((list,), "a list"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network to train.
+
+    Attributes
+    ----------
+    weights
+        Weights to start from, as `load_checkpoint` takes them; None for a new network, which starts as the identity.
+    size
+        Of a new network: "light" or "full".
+    channels, blocks, refinement
+        Of a new network of another size, see `RestoreRWKV`; all three or none.
+    """
+
+    weights: str | None = None
+    size: str = "light"
+    channels: int | None = None
+    blocks: tuple[int, ...] | None = None
+    refinement: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Scans to learn from, or to validate on.
+
+    Attributes
+    ----------
+    degraded, target
+        A scan each, or a folder of them with the same names. Both: pairs. Only `target`: references, whose
+        degradation is simulated.
+    task
+        One of `TASKS`; what is simulated, and which modality the scans have where their files do not say.
+    modality
+        Of the scans, where neither files nor task say.
+    strength
+        Least and largest strength of the simulated degradation, see `simulate.whole_scan.STRENGTHS`; None for the
+        usual one.
+    share
+        How often this source is drawn from, beside the others; None for the number of its scans.
+    """
+
+    degraded: Path | None = None
+    target: Path | None = None
+    task: str = ""
+    modality: str | None = None
+    strength: tuple[float, ...] | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long, how fast, and in which pieces.
+
+    Attributes
+    ----------
+    steps, learning_rate, final_learning_rate, warm_up_steps, optimiser, weight_decay, gradient_norm, average_decay,
+    precision, seed
+        See `TrainingOptions`.
+    batch
+        Crops at once in each process.
+    accumulate
+        Batches whose gradients are added up for one step.
+    crop
+        Side of a crop in pixels.
+    flips, rotations
+        Whether crops are flipped along both axes, and turned by quarter turns, at random.
+    loss
+        "absolute" for the mean absolute error, "root" for the mean over crops of the root mean square error.
+    score_every, score_slices
+        Steps between two scores, and the validation slices of each.
+    save_every
+        Steps between two saves of the state.
+    readers
+        Threads that read crops ahead; 0 reads them when they are needed.
+    """
+
+    steps: int = 20_000
+    batch: int = 8
+    accumulate: int = 1
+    crop: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-6
+    warm_up_steps: int = 100
+    optimiser: str = "adamw"
+    weight_decay: float = 1e-4
+    gradient_norm: float = 1.0
+    average_decay: float = 0.998
+    precision: str = "float32"
+    flips: bool = True
+    rotations: bool = False
+    loss: str = "absolute"
+    seed: int = 0
+    score_every: int = 500
+    score_slices: int = 32
+    save_every: int = 100
+    readers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that `train` is told.
+
+    Attributes
+    ----------
+    data
+        What is learned from.
+    validation
+        What the best weights are chosen by; empty takes every tenth scan of each source out of `data`, at least one.
+    network, schedule
+        See there.
+    protocol
+        "ours", or "paper": the fixed windows of intensity and the metrics of arXiv 2407.11087.
+    folder
+        Keeps state and curves, so that the same training goes on after an interruption; None keeps nothing.
+    output
+        The bundle to write; None for none.
+    device
+        As for `choose_device`.
+    tensorboard
+        Whether the curves are written for TensorBoard, too.
+    title
+        Of the weights; None makes one.
+    """
+
+    data: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    network: Network = field(default_factory=Network)
+    schedule: Schedule = field(default_factory=Schedule)
+    protocol: str = "ours"
+    folder: Path | None = None
+    output: Path | None = None
+    device: str = "auto"
+    tensorboard: bool = False
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_sources(self)
+        _check_network(self.network)
+        _check_schedule(self.schedule)
+        _one_of("protocol", self.protocol, PROTOCOLS)
+        if self.tensorboard and self.folder is None:
+            raise ScanError("tensorboard needs a folder to write its curves into; give folder as well.")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the TOML file of a training.
+
+    Raises
+    ------
+    ScanError
+        It cannot be read, or holds what means nothing: the sentence says what, and what there is instead.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
+    except ValueError as error:
+        raise ScanError(f"{path.name} is no TOML file: {error}; docs/training.md has examples.") from error
+    here = path.parent
+    parts: dict[str, Any] = {
+        "data": _sources(table.pop("data", []), "data", here),
+        "validation": _sources(table.pop("validation", []), "validation", here),
+        "network": _values(Network, table.pop("network", {}), "[network]", here),
+        "schedule": _values(Schedule, table.pop("schedule", {}), "[schedule]", here),
+    }
+    parts["network"] = Network(**_relative_weights(parts["network"], here))
+    parts["schedule"] = Schedule(**parts["schedule"])
+    return TrainConfig(**parts, **_values(TrainConfig, table, path.name, here, without=tuple(parts)))
+
+
+def _sources(tables: Any, name: str, here: Path) -> tuple[Source, ...]:
+    if not isinstance(tables, list):
+        raise ScanError(f"{name} must be a list of tables: write [[{name}]] above the names of each.")
+    return tuple(Source(**_values(Source, table, f"[[{name}]]", here)) for table in tables)
+
+
+def _values(kind: type, table: Any, where: str, here: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a table, each of the kind that the dataclass says."""
+    if not isinstance(table, dict):
+        raise ScanError(f"{where} must hold names with values, not {table!r}.")
+    known = {one.name: str(one.type) for one in fields(kind) if one.name not in without}
+    if unknown := sorted(table.keys() - known.keys()):
+        raise ScanError(f'{where} has "{unknown[0]}", which means nothing; there are {", ".join(sorted(known))}.')
+    return {name: _value(value, known[name], f"{name} in {where}", here) for name, value in table.items()}
+
+
+def _value(value: Any, kind: str, what: str, here: Path) -> Any:
+    name = kind.split(" | ")[0].split("[")[0]
+    types, words = _KINDS[name]
+    # In Python, true is a whole number as well.
+    if not isinstance(value, types) or (isinstance(value, bool) and name != "bool"):
+        raise ScanError(f"{what} must be {words}; got {value!r}.")
+    if name == "tuple":
+        inner = kind[len("tuple[") :].split(",")[0]
+        return tuple(_value(one, inner, f"every entry of {what}", here) for one in value)
+    return here / value if name == "Path" else value
+
+
+def _relative_weights(network: dict[str, Any], here: Path) -> dict[str, Any]:
+    weights = network.get("weights")
+    if weights is None or weights.split("@")[0] in TASKS:
+        return network
+    return network | {"weights": str(here / weights)}
+
+
+def _one_of(name: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise ScanError(f"{name} is one of {', '.join(allowed)}; got {value!r}.")
+
+
+def _check_sources(config: TrainConfig) -> None:
+    if not config.data:
+        raise ScanError("There is nothing to learn from: name a target folder, and a degraded one, in [[data]].")
+    for source in (*config.data, *config.validation):
+        if source.target is None:
+            raise ScanError("Every source needs a target, which the degraded scans should become; add its folder.")
+        if source.task:
+            _one_of("task", source.task, tuple(TASKS))
+        if source.modality:
+            _one_of("modality", source.modality, MODALITIES)
+        if source.degraded is None and source.task in ("", "all-in-one"):
+            raise ScanError(
+                f"{source.target.name} has references only, whose degradation is simulated: say which by a task "
+                f"({', '.join(task for task in TASKS if task != 'all-in-one')}), or name a degraded folder."
+            )
+        if source.strength is not None and (
+            len(source.strength) != 2 or not 0 < source.strength[0] <= source.strength[1]
+        ):
+            raise ScanError(f"strength is the least and the largest, such as [0.5, 2.0]; got {list(source.strength)}.")
+        if source.share is not None and not 0 < source.share < math.inf:
+            raise ScanError(f"share is a number above 0; got {source.share:g}.")
+
+
+def _check_network(network: Network) -> None:
+    _one_of("size", network.size, SIZES)
+    own = (network.channels, network.blocks, network.refinement)
+    if any(value is not None for value in own):
+        if network.weights is not None:
+            raise ScanError(
+                "The size of the network follows from its weights; leave channels, blocks and refinement out."
+            )
+        if any(value is None for value in own) or len(network.blocks or ()) != 4 or min(*network.blocks, *own[::2]) < 1:  # type: ignore[misc, type-var]
+            raise ScanError("A network of your own size needs channels, four blocks, and refinement, each 1 or more.")
+
+
+def _check_schedule(schedule: Schedule) -> None:
+    # The choices of the trainer, which needs torch.
+    _one_of("optimiser", schedule.optimiser, ("adam", "adamw"))
+    _one_of("precision", schedule.precision, ("float32", "bfloat16"))
+    _one_of("loss", schedule.loss, LOSSES)
+    for name in ("steps", "batch", "accumulate", "score_every", "score_slices", "save_every"):
+        if getattr(schedule, name) < 1:
+            raise ScanError(f"{name} is 1 or more; got {getattr(schedule, name)}.")
+    for name in ("warm_up_steps", "readers", "seed", "weight_decay"):
+        if getattr(schedule, name) < 0:
+            raise ScanError(f"{name} is 0 or more; got {getattr(schedule, name)}.")
+    if schedule.crop < 8:
+        raise ScanError(f"crop is 8 pixels or more; got {schedule.crop}.")
+    if not 0 <= schedule.final_learning_rate <= schedule.learning_rate <= 0.1 or schedule.learning_rate == 0:
+        raise ScanError(
+            "The learning rate lies above 0 and up to 0.1, the final one at or below it; got "
+            f"{schedule.learning_rate:g} and {schedule.final_learning_rate:g}."
+        )
+    if not 0 <= schedule.average_decay < 1:
+        raise ScanError(f"average_decay lies from 0 to just below 1; got {schedule.average_decay:g}.")
+    if not schedule.gradient_norm > 0:
+        raise ScanError(f"gradient_norm is above 0, or inf; got {schedule.gradient_norm:g}.")

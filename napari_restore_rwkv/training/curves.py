@@ -1,0 +1,74 @@
+"""The curves of a training on disk: a CSV file, and TensorBoard where it was asked for (the extra ``tensorboard``)."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+CURVE, TENSORBOARD = "curve.csv", "tensorboard"
+COLUMNS = ("step", "loss", "learning_rate", "psnr", "ssim", "rmse")
+
+
+class Curves:
+    """Where the figures of a training go.
+
+    Parameters
+    ----------
+    folder
+        Where the files are; None writes none.
+    tensorboard
+        Whether TensorBoard's are among them.
+    step
+        Where the training goes on: later figures of an interrupted run are taken back.
+
+    Raises
+    ------
+    DeviceError
+        TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path | None, *, tensorboard: bool, step: int) -> None:
+        self._folder = folder
+        self._board = _board(folder / TENSORBOARD, step) if folder and tensorboard else None
+
+    def step(self, number: int, loss: float, learning_rate: float) -> None:
+        """Note a step for TensorBoard."""
+        if self._board is not None:
+            self._board.add_scalar("training/loss", loss, number)
+            self._board.add_scalar("training/learning_rate", learning_rate, number)
+
+    def scored(self, curve: Sequence[Mapping[str, float]]) -> None:
+        """Write the whole curve, whose last entry is new."""
+        if self._folder is None:
+            return
+        partial = self._folder / f"{CURVE}.partial"
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            rows.writeheader()
+            rows.writerows(curve)
+        partial.replace(self._folder / CURVE)
+        if self._board is not None:
+            for name in ("psnr", "ssim", "rmse"):
+                self._board.add_scalar(f"validation/{name}", curve[-1][name], int(curve[-1]["step"]))
+            self._board.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DeviceError(
+            "tensorboard is not installed: pip install 'napari-restore-rwkv[tensorboard]', or leave it out."
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,125 @@
+"""Slices as the authors of arXiv 2407.11087 hand out their training data: one array, pickled, in a file ending in .bin.
+
+A pickle may run any code. None of its own is run here: every name in it stands for a function of ours that builds an
+array of plain numbers, and any other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..errors import ScanError
+from ..scans.scan import Scan
+from ..untrusted import read_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLICE_SUFFIX = ".bin"
+# A slice has less than a megabyte.
+_MOST_BYTES = 256 << 20
+_PLAIN = "biuf"
+
+
+class ForbiddenError(Exception):
+    """What is in the file is no array of plain numbers."""
+
+
+class _Array:
+    """What NumPy's pickles are built up in: first empty, then given shape, kind of number and bytes."""
+
+    values: np.ndarray
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, content = state
+        if not isinstance(kind, _Kind) or not isinstance(content, bytes):
+            raise ForbiddenError
+        flat = np.frombuffer(content, kind.dtype)
+        self.values = flat.reshape(tuple(int(side) for side in shape), order="F" if by_columns else "C")
+
+
+class _Kind:
+    """NumPy's kind of number."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in _PLAIN or not self.dtype.isbuiltin:
+            raise ForbiddenError
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _empty_array(*_: Any) -> _Array:
+    return _Array()
+
+
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+    """A tensor whose numbers follow each other, as an array."""
+    flat = torch.tensor([], dtype=storage.dtype, device="cpu").set_(storage.untyped()).numpy()
+    count = math.prod(size)
+    steps = [math.prod(size[n + 1 :]) for n in range(len(size))]
+    whole = all(side == 1 or step == wanted for side, step, wanted in zip(size, stride, steps, strict=True))
+    if not whole or not 0 <= offset <= offset + count <= flat.size:
+        raise ForbiddenError
+    return flat[offset : offset + count].reshape(tuple(size))
+
+
+def _storage(content: bytes) -> Any:
+    # Torch's own reader of weights, which runs no code either.
+    return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+
+
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Kind,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+
+
+class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+    """Python's own unpickler in Python: a forged index into its memory cannot make it allocate, unlike the one in C."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise ForbiddenError
+        return _ALLOWED[module, name]
+
+
+def read_slice(path: Path, modality: str | None = None) -> Scan:
+    """Read a pickled slice, shape (Y, X) or (1, Y, X), as a scan of one slice with pixels of 1 mm.
+
+    Raises
+    ------
+    ScanError
+        It cannot be read, or holds anything but one such array of plain numbers.
+    """
+    try:
+        content = read_regular(path, _MOST_BYTES)
+        found = _Unpickler(io.BytesIO(content)).load()
+        values = np.asarray(found.values if isinstance(found, _Array) else found)
+    except OSError as error:
+        raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    # A forged pickle can make the unpickler stumble in any way.
+    except Exception as error:
+        raise ScanError(
+            f"{path.name} is no pickled array of plain numbers, and nothing else is read from such a file; give NIfTI."
+        ) from error
+    if values.ndim == 2:
+        values = values[np.newaxis]
+    if values.ndim != 3 or values.shape[0] != 1 or values.dtype.kind not in _PLAIN or 0 in values.shape:
+        raise ScanError(f"{path.name} holds an array of {values.shape}, not one slice; give (Y, X) or (1, Y, X).")
+    unit = {"CT": "HU", "PET": "SUV"}.get(modality or "", "")
+    return Scan(np.array(values), modality=modality, unit=unit)

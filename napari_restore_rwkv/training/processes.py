@@ -1,0 +1,137 @@
+"""Several processes that train one network, on one machine or many: torchrun starts them, torch.distributed connects.
+
+Each computes the gradients of batches of its own, and all take the step that their mean asks for, so that n processes
+do what one does with n times the batch. Processors talk through gloo, NVIDIA GPUs through nccl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from ..device import choose_device
+from ..errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import nn
+
+# A process that scores a large slice, or reads a slow disk, is not a dead one.
+_PATIENCE = timedelta(minutes=30)
+# What gloo, nccl and torch's store say where the other end is gone.
+_SIGNS_OF_LOSS = ("peer", "connection", "gloo", "nccl", "timed out", "timeout", "socket")
+
+
+class Processes:
+    """The processes that train together; by default this one alone.
+
+    Attributes
+    ----------
+    rank, size
+        Number of this process from 0, and how many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
+        self.rank, self.size, self._device = rank, size, device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that saves and speaks."""
+        return self.rank == 0
+
+    def together(self, network: nn.Module) -> nn.Module:
+        """Return what to call in place of the network: its gradients become the mean of all processes."""
+        if self.size == 1:
+            return network
+        with self.losses_told():
+            return DistributedDataParallel(network)
+
+    @contextlib.contextmanager
+    def exchanging(self, together: nn.Module, *, last: bool) -> Iterator[None]:
+        """Exchange gradients in a backward pass if it is the last of its step; before, they only add up."""
+        waiting: AbstractContextManager[Any] = contextlib.nullcontext()
+        if isinstance(together, DistributedDataParallel) and not last:
+            waiting = together.no_sync()
+        with self.losses_told(), waiting:
+            yield
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over all processes; all of them must ask."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self._device)
+        with self.losses_told():
+            distributed.all_reduce(total)
+        return total.item() / self.size
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process holds, in order of their ranks; all of them must ask."""
+        if self.size == 1:
+            return [value]
+        everything: list[Any] = [None] * self.size
+        with self.losses_told():
+            distributed.all_gather_object(everything, value)
+        return everything
+
+    @contextlib.contextmanager
+    def losses_told(self) -> Iterator[None]:
+        """Turn what torch says when another process is gone into a DeviceError in words."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self.size == 1 or not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
+                raise
+            raise DeviceError(
+                "Another process of this training has ended, so this one ends as well; start the same command again "
+                "to go on from the last saved step."
+            ) from error
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the processes that torchrun started, if it did; give them, and the device of this one.
+
+    Parameters
+    ----------
+    device
+        As for `choose_device`; of several GPUs each process of a machine takes its own.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device, fewer GPUs than processes on this machine, or the others cannot be reached.
+    """
+    size, rank, local = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
+    chosen = choose_device(device)
+    if size == 1:
+        yield Processes(), chosen
+        return
+    if chosen.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise DeviceError(
+                f"torchrun started {local + 1} or more processes on this machine, which has "
+                f"{torch.cuda.device_count()} GPUs; start one process for each GPU."
+            )
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    processes = Processes(rank, size, chosen)
+    with processes.losses_told():
+        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield processes, chosen
+    finally:
+        distributed.destroy_process_group()
+
+
+# What torchrun tells its processes, and what holds without it.
+_VARIABLES = (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))

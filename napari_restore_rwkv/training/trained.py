@@ -1,0 +1,129 @@
+"""How a training from scratch ended: the best weights, their card and their bundle."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, for_inference
+from ..tasks import TASKS
+from .bundle import save_bundle
+from .outcome import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ..network.model import RestoreRWKV
+    from .config import TrainConfig
+    from .pairs import Pairs
+    from .resume import Record
+    from .validation import ValidationScore
+
+_PROTOCOLS = {
+    "ours": "PSNR, SSIM and RMSE of whole slices; CT in its soft tissue window",
+    "paper": "PSNR, SSIM and RMSE as in arXiv 2407.11087",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """The end of a training.
+
+    Attributes
+    ----------
+    card
+        Of the best weights: data, schedule, curve, and what they score.
+    weights
+        The best weights by name, on the processor.
+    score
+        Theirs, on the validation slices.
+    curve
+        A record for each time that these were scored.
+    plain
+        A network of the same size, not fused.
+    """
+
+    card: Card
+    weights: Mapping[str, Tensor]
+    score: ValidationScore
+    curve: tuple[Mapping[str, float], ...]
+    plain: RestoreRWKV
+
+    def network(self) -> RestoreRWKV:
+        """Return a fused network for `restore`."""
+        network = deepcopy(self.plain).cpu()
+        network.load_state_dict(self.weights)
+        return for_inference(network, self.card)
+
+    def save(self, path: Path) -> Path:
+        """Write a bundle, as fine-tuning does; OutputError if there is such a file already."""
+        return save_bundle(path, self.card, weights=self.weights)
+
+
+def task_of(config: TrainConfig) -> str:
+    """The one task of all sources; all-in-one for several, "" for none."""
+    tasks = {source.task for source in config.data} - {""}
+    return next(iter(tasks)) if len(tasks) == 1 else "all-in-one" if tasks else ""
+
+
+def described(
+    config: TrainConfig,
+    training: Pairs,
+    validation: Pairs,
+    *,
+    record: Record,
+    rows: list[dict[str, Any]],
+    start: Card | None,
+    processes: int,
+) -> Card:
+    """Write the card of new weights, without the names of folders."""
+    now, task = datetime.now(UTC), task_of(config)
+    modality = TASKS[task].modality if task else None
+    inherited = {name: start.details[name] for name in (KEEPS_MEASURED, TURNS) if start and name in start.details}
+    details = {
+        "created": now.isoformat(timespec="seconds"),
+        **inherited,
+        **(
+            {"base": {"title": start.title, "task": start.task, "weights_sha256": start.weights_sha256}}
+            if start
+            else {}
+        ),
+        "trained": "all weights",
+        "mode": "trained from weights" if start else "trained from scratch",
+        "data": {"training_scans": _counts(training), "validation_scans": _counts(validation)},
+        "schedule": asdict(config.schedule),
+        "processes": processes,
+        "protocol": config.protocol,
+        "curve": record.curve,
+        "best_step": record.best_step,
+        # Names of files may tell who was scanned.
+        "validation": {"what": _PROTOCOLS[config.protocol], "rows": [_without_name(row) for row in rows]},
+        "versions": versions(),
+    }
+    return Card(
+        title=config.title or f"{task or 'restoration'}, trained {now:%Y-%m-%d %H:%M}",
+        task=task,
+        modality=modality,
+        created=f"{now:%Y-%m-%d}",
+        intended_use="Scans made like those that were trained on. Research only.",
+        limits="Measured on the validation scans that also chose the best step, not on others.",
+        details=details,
+    )
+
+
+def _counts(pairs: Pairs) -> dict[str, int]:
+    """How many scans there are, by what they are."""
+    counts: dict[str, int] = {}
+    for pair in pairs.pairs:
+        kind = f"{pair.task or 'no task'}, {'simulated' if pair.degraded is None else 'paired'}"
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _without_name(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "name"}

@@ -1,0 +1,111 @@
+"""Scores of whole slices that are not learned from, shared out among the processes that train."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..metrics import score_slice
+from .acceptance import restored, window_of
+from .paper import paper_restored, paper_score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..network.model import RestoreRWKV
+    from .pairs import Pairs
+    from .processes import Processes
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationScore:
+    """Means over validation slices: PSNR in dB, SSIM, and RMSE in the unit of the scans; nan where undefined."""
+
+    psnr: float
+    ssim: float
+    rmse: float
+
+
+class Validation:
+    """Slices, spread evenly over all that there are.
+
+    Parameters
+    ----------
+    pairs
+        Where they come from.
+    slices
+        How many, at most; None for all.
+    protocol
+        See `TrainConfig`.
+    processes
+        Each scores its part of the slices.
+    """
+
+    def __init__(self, pairs: Pairs, slices: int | None, protocol: str, processes: Processes) -> None:
+        self._pairs, self._protocol, self._processes = pairs, protocol, processes
+        self.places = _spread(pairs, slices)
+
+    def scores(self, network: RestoreRWKV) -> Iterator[dict[str, Any] | None]:
+        """Score a fused network; yield None after each slice of this process, and all rows in the end, once each."""
+        own = []
+        for number, index in self.places[self._processes.rank :: self._processes.size]:
+            own.append(self._row(network, number, index))
+            yield None
+        rows = [row for rows in self._processes.gathered(own) for row in rows]
+        yield from sorted(rows, key=lambda row: (row["pair"], row["slice"]))
+
+    def _row(self, network: RestoreRWKV, number: int, index: int) -> dict[str, Any]:
+        image, target = self._pairs.both(number, index)
+        pair = self._pairs.opened(number)
+        figures = (
+            _as_in_the_paper(network, image, target, pair)
+            if self._protocol == "paper"
+            else _as_ours(network, image, target, pair)
+        )
+        name = self._pairs.pairs[number].target.name
+        return {
+            "pair": number,
+            "name": name,
+            "slice": index,
+            **dict(zip(("psnr", "ssim", "rmse"), figures, strict=True)),
+        }
+
+
+def mean_of(rows: list[dict[str, Any]]) -> ValidationScore:
+    """The mean of each figure over the rows where it is finite."""
+    means = []
+    for name in ("psnr", "ssim", "rmse"):
+        finite = [row[name] for row in rows if math.isfinite(row[name])]
+        means.append(math.fsum(finite) / len(finite) if finite else math.nan)
+    return ValidationScore(*means)
+
+
+def _as_ours(network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any) -> tuple[float, float, float]:
+    score = score_slice(restored(network, image, pair.rule), target, window_of(pair.modality))
+    return score.psnr, score.ssim, score.rmse
+
+
+def _as_in_the_paper(
+    network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any
+) -> tuple[float, float, float]:
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        values = network(torch.from_numpy(pair.rule.to_network(image))[None, None].to(device))
+    return paper_score(paper_restored(values[0, 0].float().cpu().numpy(), pair.modality), target, pair.modality)
+
+
+def _spread(pairs: Pairs, most: int | None) -> list[tuple[int, int]]:
+    """Scans first, then slices within them: with few slices wanted, most scans are not even opened."""
+    count = len(pairs) if most is None else min(most, len(pairs))
+    chosen = [int(n) for n in np.linspace(0, len(pairs) - 1, count).round()]
+    places = []
+    for place, number in enumerate(chosen):
+        there = len(pairs.opened(number).target)
+        wanted = there if most is None else min(there, most // count + (place < most % count))
+        # The middle of as many equal parts.
+        places += [(number, int((part + 0.5) * there / wanted)) for part in range(wanted)]
+    return places
