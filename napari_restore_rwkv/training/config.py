@@ -166,10 +166,10 @@ class TrainConfig:
     title: str | None = None
 
     def __post_init__(self) -> None:
-        _check_sources(self)
+        _one_of("protocol", self.protocol, PROTOCOLS)
         _check_network(self.network)
         _check_schedule(self.schedule)
-        _one_of("protocol", self.protocol, PROTOCOLS)
+        _check_sources(self)
         if self.tensorboard and self.folder is None:
             raise ScanError("tensorboard needs a folder to write its curves into; give folder as well.")
 

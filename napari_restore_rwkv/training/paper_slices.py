@@ -58,19 +58,33 @@ class _Kind:
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
+def _from_buffer(content: bytes | bytearray, kind: _Kind, shape: Any, order: str) -> np.ndarray:
+    """An array as the fifth protocol of pickles holds it."""
+    if not isinstance(kind, _Kind) or order not in ("C", "F"):
+        raise ForbiddenError
+    return np.frombuffer(content, kind.dtype).reshape(tuple(int(side) for side in shape), order=order)
+
+
 def _empty_array(*_: Any) -> _Array:
     return _Array()
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
     """A tensor whose numbers follow each other, as an array."""
-    flat = torch.tensor([], dtype=storage.dtype, device="cpu").set_(storage.untyped()).numpy()
+    flat = torch.tensor([], dtype=storage.dtype, device="cpu").set_(storage._untyped_storage).numpy()
     count = math.prod(size)
     steps = [math.prod(size[n + 1 :]) for n in range(len(size))]
     whole = all(side == 1 or step == wanted for side, step, wanted in zip(size, stride, steps, strict=True))
     if not whole or not 0 <= offset <= offset + count <= flat.size:
         raise ForbiddenError
     return flat[offset : offset + count].reshape(tuple(size))
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """Bytes as old protocols of pickles hold them."""
+    if encoding != "latin1":
+        raise ForbiddenError
+    return text.encode(encoding)
 
 
 def _storage(content: bytes) -> Any:
@@ -81,11 +95,14 @@ def _storage(content: bytes) -> Any:
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _bytes,
 }
 
 

@@ -42,12 +42,12 @@ def write_pairs(folder, scans=3, side=24):
         write_scan(noisy_scan(clean, seed=n), folder / "low" / f"{n}.nii")
 
 
-def write_config(folder, text=CONFIG, **changes):
+def write_config(where, text=CONFIG, **changes):
     """Write the configuration, lines replaced by name; one whose value is None is left out."""
     lines = text.splitlines()
     for name, value in changes.items():
         at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} ="))
         lines[at] = "" if value is None else f"{name} = {value}"
-    path = folder / "config.toml"
+    path = where / "config.toml"
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -1,0 +1,100 @@
+"""Every wrong configuration of a training is answered in one clear sentence."""
+
+import shutil
+
+import pytest
+from small_training import write_config, write_pairs
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.training.config import read_config
+from napari_restore_rwkv.training.folders import training_and_validation
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": '"many"'}, r"steps in \[schedule\] must be a whole number; got 'many'"),
+        ({"steps": "true"}, r"steps in \[schedule\] must be a whole number; got True"),
+        ({"steps": "0"}, r"steps is 1 or more; got 0"),
+        ({"learning_rate": "3.0"}, r"The learning rate lies above 0 and up to 0.1"),
+        ({"crop": "4"}, r"crop is 8 pixels or more; got 4"),
+        ({"blocks": '"four"'}, r"blocks in \[network\] must be a list; got 'four'"),
+        ({"blocks": '[1, 1, 1, "two"]'}, r"every entry of blocks in \[network\] must be a whole number; got 'two'"),
+        ({"blocks": "[1, 1]"}, r"A network of your own size needs channels, four blocks, and refinement"),
+        ({"channels": None}, r"A network of your own size needs channels, four blocks, and refinement"),
+        ({"task": '"ct-sharpen"'}, r"task is one of ct-denoise, .*; got 'ct-sharpen'"),
+        ({"degraded": None, "task": None}, r"full has references only, whose degradation is simulated: say which"),
+        ({"target": None}, r"Every source needs a target"),
+        ({"folder": "3"}, r"folder in config.toml must be the name of a file or folder; got 3"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
+    with pytest.raises(ScanError, match=words):
+        read_config(write_config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("colour = 1", r'config.toml has "colour", which means nothing; there are device, folder, output, protocol'),
+        ('protocol = "mine"', r"protocol is one of ours, paper; got 'mine'"),
+        ("data = 1", r"data must be a list of tables: write \[\[data\]\]"),
+        ("network = 1", r"\[network\] must hold names with values, not 1"),
+        ("nonsense", r"config.toml is no TOML file"),
+    ],
+)
+def test_a_wrong_name_is_named_with_what_there_is(tmp_path, line, words):
+    path = tmp_path / "config.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(ScanError, match=words):
+        read_config(path)
+
+
+def test_a_missing_file_and_nothing_to_learn_from_are_told(tmp_path):
+    with pytest.raises(ScanError, match=r"none.toml cannot be read: No such file"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "empty.toml").write_text("")
+    with pytest.raises(ScanError, match=r"There is nothing to learn from"):
+        read_config(tmp_path / "empty.toml")
+
+
+def test_names_are_relative_to_the_file_and_shipped_weights_are_not(tmp_path):
+    text = '[[data]]\ntarget = "full"\ntask = "mri-sr"\n[network]\nweights = "{}"\n'
+    path = tmp_path / "config.toml"
+    path.write_text(text.format("mri-sr"))
+    config = read_config(path)
+    assert config.data[0].target == tmp_path / "full"
+    assert config.network.weights == "mri-sr"
+    path.write_text(text.format("mine.restorerwkv"))
+    assert read_config(path).network.weights == str(tmp_path / "mine.restorerwkv")
+
+
+def found(folder):
+    return training_and_validation(read_config(write_config(folder)))
+
+
+def test_pairs_are_found_by_name_and_every_tenth_is_kept_for_validation(tmp_path):
+    write_pairs(tmp_path, scans=1)
+    for name in ("low", "full"):
+        for n in range(1, 11):
+            shutil.copy(tmp_path / name / "0.nii", tmp_path / name / f"scan{n:02d}.nii")
+    (tmp_path / "low" / "notes.txt").write_text("not a scan")
+    training, validation = found(tmp_path)
+    assert (len(training), [pair.target.name for pair in validation]) == (10, ["scan09.nii"])
+    assert all(pair.degraded.name == pair.target.name for pair in training)
+    assert {pair.modality for pair in training} == {"CT"}
+
+
+def test_folders_that_do_not_fit_are_told(tmp_path):
+    with pytest.raises(ScanError, match=r"There is no .*full; correct its name"):
+        found(tmp_path)
+    write_pairs(tmp_path, scans=1)
+    with pytest.raises(ScanError, match=r"full holds one scan, which cannot be learned from and validated on"):
+        found(tmp_path)
+    shutil.copy(tmp_path / "full" / "0.nii", tmp_path / "full" / "1.nii")
+    with pytest.raises(ScanError, match=r'"1" is in .*full only; give the degraded scans and their targets the same'):
+        found(tmp_path)
+    for file in (tmp_path / "full").iterdir():
+        file.rename(file.with_suffix(".txt"))
+    with pytest.raises(ScanError, match=r"full holds no scans"):
+        found(tmp_path)

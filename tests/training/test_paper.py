@@ -1,0 +1,110 @@
+"""The paper's protocol: ready configurations, layout, pickled slices, metrics."""
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.training.config import read_config
+from napari_restore_rwkv.training.paper import PAPER_SCHEDULE, paper_score, paper_source
+from napari_restore_rwkv.training.paper_slices import read_slice
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SLICE = np.random.default_rng(0).normal(0, 100, (1, 6, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["ct", "mri", "pet", "all_in_one"])
+def test_the_ready_configurations_are_the_papers_protocol(name):
+    config = read_config(CONFIGS / f"paper_{name}.toml")
+    assert config.schedule == PAPER_SCHEDULE
+    assert (config.network.size, config.protocol) == ("full", "paper")
+    assert len(config.data) == len(config.validation) == (3 if name == "all_in_one" else 1)
+    schedule = config.schedule
+    assert (schedule.optimiser, schedule.learning_rate, schedule.final_learning_rate) == ("adam", 2e-4, 1e-6)
+    assert (schedule.batch, schedule.crop, schedule.steps, schedule.loss) == (4, 128, 300_000, "absolute")
+    assert not (schedule.flips or schedule.rotations)
+    assert schedule.gradient_norm == math.inf
+
+
+def test_our_own_configuration_can_be_read():
+    config = read_config(CONFIGS / "ours_ct.toml")
+    assert (config.network.size, config.protocol, config.schedule.optimiser) == ("light", "ours", "adamw")
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("kind", ["tensor", "array", "columns", "double"])
+def test_pickled_slices_are_read(tmp_path, protocol, kind):
+    stored = {
+        "tensor": torch.from_numpy(SLICE),
+        "array": SLICE[0],
+        "columns": np.asfortranarray(SLICE[0]),
+        "double": SLICE.astype(">f8"),
+    }[kind]
+    path = tmp_path / "1.bin"
+    path.write_bytes(pickle.dumps(stored, protocol=protocol))
+    scan = read_slice(path, "CT")
+    np.testing.assert_array_equal(scan.voxels, SLICE)
+    assert (scan.modality, scan.unit) == ("CT", "HU")
+
+
+class Hostile:
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/must-not-exist"),))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pickle.dumps(Hostile()),
+        pickle.dumps({"a": 1}),
+        pickle.dumps(np.array([object()], dtype=object)),
+        pickle.dumps(torch.from_numpy(SLICE).transpose(1, 2)),
+        pickle.dumps(torch.from_numpy(SLICE))[:-40],
+        b"",
+        b"\x80\x04r\xff\xff\xff\x7f.",
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused_and_never_run(tmp_path, stored):
+    path = tmp_path / "1.bin"
+    path.write_bytes(stored)
+    with pytest.raises(ScanError, match=r"1.bin is no pickled array of plain numbers|1.bin holds an array of"):
+        read_slice(path)
+    assert not Path("/tmp/must-not-exist").exists()
+
+
+def test_a_pickled_volume_is_refused(tmp_path):
+    (tmp_path / "1.bin").write_bytes(pickle.dumps(np.zeros((2, 3, 4), np.float32)))
+    with pytest.raises(ScanError, match=r"1.bin holds an array of \(2, 3, 4\), not one slice"):
+        read_slice(tmp_path / "1.bin")
+
+
+def test_the_papers_metrics_truncate_and_count_windows_beyond_the_edge():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(0, 150, (24, 20))
+    image = truth + rng.normal(0, 20, truth.shape)
+    psnr, ssim, rmse = paper_score(image, truth, "CT")
+    shown, clipped = np.clip(image, -160, 240), np.clip(truth, -160, 240)
+    error = np.mean((shown - clipped) ** 2)
+    assert rmse == pytest.approx(error**0.5)
+    assert psnr == pytest.approx(10 * np.log10(np.ptp(clipped) ** 2 / error))
+    padded = [np.pad(one, 10) for one in (shown, clipped)]
+    _, everywhere = structural_similarity(
+        *padded,
+        data_range=np.ptp(clipped),
+        gaussian_weights=True,
+        sigma=1.5,
+        truncate=3.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    assert ssim == pytest.approx(everywhere[10:-10, 10:-10].mean(), rel=1e-9)
+
+
+def test_a_folder_of_another_layout_is_told(tmp_path):
+    with pytest.raises(ScanError, match=r"no folder .*MRI/train/LQ; the data are expected as MRI/train, validation"):
+        paper_source(tmp_path, "mri-sr", "train")
