@@ -58,9 +58,7 @@ def train(
     torch.manual_seed(recipe.options.seed)
     start = _start(recipe) if network is None else network
     data = data or folder
-    trainer = Trainer(
-        start.to(device), one_batch(recipe.draw(data), recipe.options.seed), recipe.options, recipe.loss
-    )
+    trainer = Trainer(start.to(device), one_batch(recipe.draw(data), recipe.options.seed), recipe.options, recipe.loss)
     watch, state, curve = recipe.watch(data), folder / "state.pt", folder / "curve.jsonl"
     if state.exists():
         trainer.resume(state)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from ..errors import OutputError
+from ..progress import Run
 from ..training.config import read_config
 
 if TYPE_CHECKING:
@@ -45,23 +47,19 @@ def run(config: TrainConfig) -> Trained:
     # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
     from ..training.from_scratch import train
 
-    steps = train(config)
-    with tqdm(unit="step", file=sys.stderr, disable=not (speaks() and sys.stderr.isatty())) as bar:
+    hidden = not (speaks() and sys.stderr.isatty())
+    with tqdm(unit="step", file=sys.stderr, disable=hidden) as bar, closing(Run(train(config))) as steps:
         try:
-            while True:
-                step = next(steps)
+            for step in steps:
                 bar.total = step.total
                 bar.set_description(step.what, refresh=False)
                 if step.score:
                     bar.set_postfix_str(f"{step.score.psnr:.2f} dB, best at step {step.best_step}")
                 bar.update(step.step - bar.n)
-        except StopIteration as end:
-            return end.value
         except KeyboardInterrupt as stop:
             kept = "the same command goes on from the last saved step" if config.folder else "nothing was kept"
             raise KeyboardInterrupt(kept) from stop
-        finally:
-            steps.close()
+    return steps.result
 
 
 def speaks() -> bool:

@@ -151,12 +151,9 @@ class _Run:
             return self._outcome(verdict, [], None, None)
         self.start = mean_score([before[i] for i in watched])
 
-        trainer = self.trainer = Trainer(
-            network,
-            one_batch(examples.draw, self.options.seed),
-            _training_options(self.options, self.rank, self.plain),
-            loss_of(self.checked.mode),
-        )
+        batches = one_batch(examples.draw, self.options.seed)
+        options = _training_options(self.options, self.rank, self.plain)
+        trainer = self.trainer = Trainer(network, batches, options, loss_of(self.checked.mode))
         if work:
             self.record = work.resume(trainer)
         yield from self._train(trainer, [held[i] for i in watched], work)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import DeviceError, ScanError
-from ..network.checkpoint import Card, for_inference, load_checkpoint
+from ..network.checkpoint import for_inference, load_checkpoint
 from ..network.model import RestoreRWKV
+from ..network.restorer import Card
 from .ahead import ReadAhead
 from .curves import Curves
 from .folders import training_and_validation

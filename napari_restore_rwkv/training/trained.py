@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..network.checkpoint import KEEPS_MEASURED, TURNS, Card, for_inference
+from ..network.checkpoint import KEEPS_MEASURED, TURNS, for_inference
+from ..network.restorer import Card
 from ..tasks import TASKS
 from .bundle import save_bundle
 from .outcome import versions

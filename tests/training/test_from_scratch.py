@@ -42,7 +42,10 @@ def test_a_new_network_learns_to_restore_scans_it_never_saw_and_becomes_a_bundle
     network = load_checkpoint(trained.save(tmp_path / "ours"))
     assert (network.card.task, network.card.modality) == ("ct-denoise", "CT")
     details = network.card.details
-    assert details["data"] == {"training_scans": {"ct-denoise, paired": 2}, "validation_scans": {"ct-denoise, paired": 1}}
+    assert details["data"] == {
+        "training_scans": {"ct-denoise, paired": 2},
+        "validation_scans": {"ct-denoise, paired": 1},
+    }
     assert details["schedule"]["steps"] == 24
     assert [entry["step"] for entry in details["curve"]] == [8, 16, 24]
     assert "name" not in details["validation"]["rows"][0]
@@ -77,7 +80,7 @@ def test_accumulated_batches_are_one_larger_batch(config):
     whole = finish(train(longer(config, steps=2, batch=4)))
     added_up = finish(train(longer(config, steps=2, batch=2, accumulate=2)))
     for name, value in whole.weights.items():
-        torch.testing.assert_close(added_up.weights[name], value, rtol=1e-6, atol=1e-7)
+        assert torch.linalg.vector_norm(added_up.weights[name] - value) <= 1e-6 * torch.linalg.vector_norm(value), name
 
 
 def test_reading_ahead_changes_nothing(config):
@@ -93,11 +96,8 @@ def test_bfloat16_trains_float32_weights(config):
 def test_stop_keeps_the_best_so_far(config):
     steps = train(longer(config, steps=1000, score_every=1000))
     next(steps)
-    with pytest.raises(StopIteration) as end:
-        steps.send(STOP)
-        while True:
-            next(steps)
-    assert end.value.value.card.details["best_step"] == 2
+    steps.send(STOP)
+    assert finish(steps).card.details["best_step"] == 2
 
 
 def test_training_goes_on_from_weights(config, tmp_path):
@@ -138,5 +138,7 @@ def test_a_strength_out_of_range_is_told_before_the_first_step(config):
 
 def test_scans_of_another_shape_than_their_target_are_named(config, tmp_path):
     write_scan(clean_scan(slices=4, side=16), tmp_path / "low" / "0.nii")
-    with pytest.raises(ScanError, match=r"0.nii: The degraded scan has 4 x 16 x 16 voxels and its reference 4 x 24 x 24"):
+    with pytest.raises(
+        ScanError, match=r"0.nii: The degraded scan has 4 x 16 x 16 voxels and its reference 4 x 24 x 24"
+    ):
         finish(train(longer(config)))

@@ -27,7 +27,7 @@ def test_the_ready_configurations_are_the_papers_protocol(name):
     schedule = config.schedule
     assert (schedule.optimiser, schedule.learning_rate, schedule.final_learning_rate) == ("adam", 2e-4, 1e-6)
     assert (schedule.batch, schedule.crop, schedule.steps, schedule.loss) == (4, 128, 300_000, "absolute")
-    assert not (schedule.flips or schedule.rotations)
+    assert (schedule.flips, schedule.rotations) == (False, False)
     assert schedule.gradient_norm == math.inf
 
 

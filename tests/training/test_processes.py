@@ -1,0 +1,89 @@
+"""Several processes, started by torchrun, train one network."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+from command_line import hears_signals
+from small_training import write_config, write_pairs
+
+from napari_restore_rwkv.network.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are ended by signals")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a training with so many processes; those that are left in the end are killed."""
+    write_pairs(tmp_path)
+    started = []
+
+    def begin(config, processes):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = torchrun if processes > 1 else [sys.executable]
+        started.append(
+            subprocess.Popen(
+                [*command, "-m", "napari_restore_rwkv", "train", str(config)],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=hears_signals,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+            process.wait()
+
+
+def run(process):
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+
+
+def weights_of(folder):
+    return load_checkpoint(folder / "ours.restorerwkv", fused=False).state_dict()
+
+
+def test_two_processes_do_what_one_does_with_twice_the_batch(start, tmp_path):
+    run(start(write_config(tmp_path, batch=2), 2))
+    two = weights_of(tmp_path)
+    (tmp_path / "ours.restorerwkv").unlink()
+    run(start(write_config(tmp_path, batch=4, folder='"other"'), 1))
+    one = weights_of(tmp_path)
+    for name, value in one.items():
+        assert torch.linalg.vector_norm(two[name] - value) <= 1e-6 * torch.linalg.vector_norm(value), name
+
+
+def test_a_killed_process_ends_the_job_in_words_and_it_goes_on(start, tmp_path):
+    config = write_config(tmp_path, steps=10_000, score_every=10_000)
+    job = start(config, 2)
+    while not (tmp_path / "state" / "state.pt").exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    ranks = [
+        one for one in psutil.Process(job.pid).children() if one.environ().get("RANK") and "train" in one.cmdline()
+    ]
+    assert len(ranks) == 2
+    next(one for one in ranks if one.environ()["RANK"] == "1").send_signal(signal.SIGKILL)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode != 0
+    assert "Another process of this training has ended" in errors or "goes on from the last saved step" in errors
+    assert not (tmp_path / "ours.restorerwkv").exists()
+    done = torch.load(tmp_path / "state" / "state.pt", weights_only=True)["step"]
+    assert done >= 1
+    # The schedule belongs to the training, and a few more steps are enough: it is stopped again at a later one.
+    again = start(config, 2)
+    while torch.load(tmp_path / "state" / "state.pt", weights_only=True)["step"] <= done:
+        assert again.poll() is None, again.communicate()
+        time.sleep(0.1)
