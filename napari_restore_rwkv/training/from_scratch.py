@@ -24,9 +24,8 @@ from .folders import training_and_validation
 from .options import STOP
 from .pairs import Crops, Pairs
 from .processes import Processes, joined
-from .recipes.losses import root_error
 from .resume import Record, WorkFolder
-from .train import Trainer, TrainingOptions
+from .train import Trainer, TrainingOptions, root_error
 from .trained import Trained, described
 from .validation import Validation, ValidationScore, mean_of
 

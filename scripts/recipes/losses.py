@@ -4,19 +4,11 @@ import torch
 from torch import Tensor
 
 from napari_restore_rwkv.training.crop_sampler import ALL_FREQUENCIES
+from napari_restore_rwkv.training.train import mean_root, root_error
 
 _LESIONS = 0.03
 # Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
 _HOT = 0.02
-
-
-def root_error(restored: Tensor, clean: Tensor, *_: Tensor) -> Tensor:
-    """Mean over the batch of each image's root mean square error.
-
-    Its gradient is as long for an image that is almost right as for one that is far off: closer to PSNR than the
-    absolute error, and unlike the logarithm of the error not ruled by crops with next to nothing in them.
-    """
-    return _root((restored - clean).square().mean(dim=(1, 2, 3)))
 
 
 def unmeasured_error(
@@ -33,8 +25,8 @@ def unmeasured_error(
     if measured is None:
         return root_error(restored, clean)
     power = torch.fft.fft2(restored - clean, norm="ortho").abs().square()
-    unmeasured = _root((power * ~measured).mean(dim=(1, 2, 3)))
-    return (unmeasured + ALL_FREQUENCIES * _root(power.mean(dim=(1, 2, 3)))) / (1 + ALL_FREQUENCIES)
+    unmeasured = mean_root((power * ~measured).mean(dim=(1, 2, 3)))
+    return (unmeasured + ALL_FREQUENCIES * mean_root(power.mean(dim=(1, 2, 3)))) / (1 + ALL_FREQUENCIES)
 
 
 def lesion_error(
@@ -107,8 +99,3 @@ def transfer_error(
         total = total + (counted * (transfer - 1).square()).sum()
         count += len(transfer)
     return error + weight * total / max(count, 1)
-
-
-def _root(squares: Tensor) -> Tensor:
-    """Mean of roots; the small constant keeps the gradient of an image that is right already finite."""
-    return (squares + 1e-6).sqrt().mean()
