@@ -18,7 +18,6 @@ from napari_restore_rwkv.network import cuda_compiler
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
-README = ROOT / "README.md"
 
 EVERYBODY = {"errors", "isolation", "progress", "tasks", "threads", "untrusted", "user_folder"}
 
@@ -213,14 +212,6 @@ def test_the_installed_manifest_is_that_of_the_repository():
 
 
 @pytest.mark.slow
-def test_the_blocks_of_python_in_the_readme_run(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert blocks, "README.md has no block of Python"
-    # One after the other in one interpreter, as a reader would type them.
-    run_python("\n".join(blocks), cwd=tmp_path)
-
-
-@pytest.mark.slow
 def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     # The scripts of cmake and ninja lie beside the interpreter, which need not be on the path.
@@ -262,24 +253,6 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
     assert (name, task) == ("napari-restore-rwkv", "ct-denoise")
     assert kernel.startswith("compiled CPU kernel")
     assert int(length) == len(cuda_compiler.source())
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/architecture.md",
-        "docs/measuring.md",
-        "docs/scale_out.md",
-        "src_kernels/README.md",
-        "sample_data/README.md",
-    ],
-)
-def test_what_the_documents_link_to_is_there(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
 
 
 def test_the_names_of_tests_stay_below_80_characters():

@@ -32,6 +32,10 @@ SAMPLES = {
     "ct_abdomen_quarter_dose": ("ct_abdomen_quarter_dose.nii.gz", "CT abdomen, quarter dose", "CT"),
     "ct_abdomen": ("ct_abdomen_dicom", "CT abdomen", "CT"),
     "mr_t1_mni152": ("mr_t1_mni152.nii.gz", "MR T1 average head", "MR"),
+    "mr_t1_half_resolution": ("mr_t1_half_resolution.nii.gz", "MR T1, half resolution", "MR"),
+    "mr_t1_full_resolution": ("mr_t1_full_resolution.nii.gz", "MR T1, full resolution", "MR"),
+    "pet_low_count": ("pet_low_count.nii.gz", "PET phantom, a twelfth of the counts", "PET"),
+    "pet_full_count": ("pet_full_count.nii.gz", "PET phantom, all counts", "PET"),
 }
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -113,6 +117,26 @@ def open_ct_abdomen() -> list[LayerData]:
 def open_mr_t1_mni152() -> list[LayerData]:
     """Open the sample MR scan."""
     return _open_sample("mr_t1_mni152")
+
+
+def open_mr_t1_half_resolution() -> list[LayerData]:
+    """Open slices of the sample MR scan as an acquisition of half of its resolution shows them."""
+    return _open_sample("mr_t1_half_resolution")
+
+
+def open_mr_t1_full_resolution() -> list[LayerData]:
+    """Open the same slices of the sample MR scan as they are."""
+    return _open_sample("mr_t1_full_resolution")
+
+
+def open_pet_low_count() -> list[LayerData]:
+    """Open the sample PET phantom from a twelfth of its counts."""
+    return _open_sample("pet_low_count")
+
+
+def open_pet_full_count() -> list[LayerData]:
+    """Open the sample PET phantom from all of its counts."""
+    return _open_sample("pet_full_count")
 
 
 def restore_selected_layer() -> None:

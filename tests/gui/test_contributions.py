@@ -12,7 +12,9 @@ from npe2 import PluginManager, PluginManifest
 import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.compare.keys import KEYS, key_of
 from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, scan_to_layer
+from napari_restore_rwkv.gui.restore.compare_panel import BLINK_KEY
 from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.lazy import LazyVoxels
@@ -126,6 +128,11 @@ def test_sample_scans_open(plugin, key):
     assert layer.ndim == 3
     assert layer.metadata[RECORD]["modality"] == contributions.SAMPLES[key][2]
     assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+
+
+def test_every_key_is_in_the_documentation():
+    told = (MANIFEST.parent / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [key for key in (BLINK_KEY, *map(key_of, KEYS)) if f"| {key} |" not in told] == []
 
 
 def test_menu_entries_need_a_window():

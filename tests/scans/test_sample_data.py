@@ -11,6 +11,7 @@ import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.samples import sample_path
+from napari_restore_rwkv.scans.scan import position_mm, same_geometry
 
 IDENTIFYING = (
     "AccessionNumber AcquisitionDate ContentDate DeviceSerialNumber InstitutionAddress InstitutionName "
@@ -19,17 +20,40 @@ IDENTIFYING = (
     "StudyDate StudyID"
 )
 
+PAIRS = [
+    ("ct_abdomen_quarter_dose.nii.gz", "ct_abdomen_dicom"),
+    ("mr_t1_half_resolution.nii.gz", "mr_t1_full_resolution.nii.gz"),
+    ("pet_low_count.nii.gz", "pet_full_count.nii.gz"),
+]
+SAMPLES = ["mr_t1_mni152.nii.gz", *(name for pair in PAIRS for name in pair)]
+LARGEST_BYTES = 6_000_000
+
 
 def sha256_of(path):
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["ct_abdomen_dicom", "mr_t1_mni152.nii.gz", "ct_abdomen_quarter_dose.nii.gz"])
+@pytest.mark.parametrize("name", SAMPLES)
 def test_sample_has_the_digest_in_its_readme(name):
     readme = sample_path("README.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{re.escape(name)}/?` .*$", readme, re.MULTILINE)
     assert sha256_of(sample_path(name)) in row
+
+
+@pytest.mark.parametrize(("worse", "good"), PAIRS)
+def test_what_can_be_restored_has_a_good_twin_on_the_same_grid(worse, good):
+    one, other = read_scan(sample_path(worse)), read_scan(sample_path(good))
+    assert one.shape == other.shape
+    assert same_geometry(one, other)
+    assert not np.array_equal(one.voxels, other.voxels)
+    assert sample_path(worse).stat().st_size < LARGEST_BYTES
+
+
+def test_the_slices_of_the_template_lie_where_it_has_them():
+    part, whole = (read_scan(sample_path(f"mr_t1_{name}.nii.gz")) for name in ("full_resolution", "mni152"))
+    np.testing.assert_allclose(position_mm(part, (0, 0, 0)), position_mm(whole, (78, 0, 0)), atol=1e-3)
+    assert np.array_equal(part.voxels, whole.voxels[78:102])
 
 
 def test_sample_ct_is_a_scan_in_hu():

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from ...errors import CheckpointError, ScanError
 from ...scans.slice_axis import choose_slice_axis
 from ...tasks import TASKS, Task
+from .. import preferences
 from ..form_parts import beside, choice, hint, small_button
 from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
@@ -156,11 +157,10 @@ class RestoreForm(QWidget):
     def tell_surroundings(self, surroundings: Surroundings) -> None:
         """List the devices and the shipped weights, now that they are known."""
         self._surroundings = surroundings
-        chosen = self.devices.currentIndex()
         self.devices.clear()
         for device in surroundings.devices:
             self.devices.addItem(device.title, device.name)
-        self.devices.setCurrentIndex(max(chosen, 0))
+        self.devices.setCurrentIndex(max(self.devices.findData(preferences.chosen_device()), 0))
         self._fill_tasks()
         self.models.tell_models(surroundings.models)
         self._explain_device()

@@ -113,6 +113,15 @@ class RestoreJob(QObject):
         return run is not None and run.options.region == "slice" and 0 < len(run.result.finished) < run.result.slices
 
     @property
+    def completed(self) -> tuple[RestoreOptions, int, int | None, float] | None:
+        """What `as_python` needs to tell of the last run; None if that did not do all that was asked for."""
+        run = self._run
+        if run is None or run.error is not None or run.deleted or run.worker.abort_requested:
+            return None
+        mixed = self.comparison.strength if self.comparison is not None else 1.0
+        return run.options, run.result.axis, run.index, mixed * run.result.applied
+
+    @property
     def modality_differs(self) -> bool:
         """Whether the network that was loaded last is made for another modality than the scan's."""
         result = self._run.result if self._run is not None else None
@@ -138,7 +147,8 @@ class RestoreJob(QObject):
         worker.paused.connect(self.paused)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
-        run = Run(options, result, worker, options.layer.data, spatial_transforms(options.layer))
+        index = looked_at if options.region == "slice" else None
+        run = Run(options, result, worker, options.layer.data, spatial_transforms(options.layer), index=index)
         if not goes_on:
             if before is not None and before[0].result.output is None:
                 run.replaces = before

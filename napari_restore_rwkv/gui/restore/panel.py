@@ -14,8 +14,10 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
 
 from ...errors import CheckpointError, RestoreError
+from .. import preferences
 from ..docking import DockedPanel, open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
+from ..macro_view import MacroView
 from ..options import look_around
 from .compare_panel import ComparePanel
 from .form import RestoreForm
@@ -35,6 +37,10 @@ COMPARE = "Compare"
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
 PAUSE, RESUME = "Pause", "Resume"
 WIDE_ENOUGH = 350
+FIRST_STEPS = (
+    "First steps: open a scan, or one of File > Open Sample > Restore-RWKV; press Restore; then B blinks between input "
+    "and result. All that can be chosen has been chosen already, with its reason."
+)
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
 
@@ -47,6 +53,7 @@ class RestorePanel(DockedPanel):
         self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
+        self.macro = MacroView()
         # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
         self.opener = JobOpener(napari_viewer)
@@ -151,11 +158,14 @@ class RestorePanel(DockedPanel):
         self.message = hint()
         self.setMinimumWidth(WIDE_ENOUGH)
         rows = QVBoxLayout(self)
-        rows.addWidget(self.unfinished)
-        rows.addWidget(self.form)
+        self.first_steps = hint()
+        self.first_steps.setText(FIRST_STEPS)
+        self.first_steps.setVisible(preferences.wants_hint())
+        for widget in (self.unfinished, self.first_steps, self.form):
+            rows.addWidget(widget)
         rows.addLayout(beside(self.restore_button, self.pause_button, self.cancel_button, stretch=(2, 1, 1)))
         rows.addLayout(beside(self.bar, self.progress, stretch=(1, 0)))
-        for widget in (self.message, dividing_line(), self.compare):
+        for widget in (self.message, dividing_line(), self.compare, self.macro):
             rows.addWidget(widget)
         research = hint()
         research.setText(RESEARCH_USE)
@@ -175,6 +185,7 @@ class RestorePanel(DockedPanel):
         self.form.asked.connect(self.say)
         self.compare.reading.judge_wanted.connect(self._open_workbench)
         self.compare.said.connect(self.say)
+        self.macro.said.connect(self.say)
         self.compare.failed.connect(self.fail)
         self.unfinished.resumed.connect(self._resume)
         self.opener.opened.connect(self._on_opened)
@@ -290,6 +301,10 @@ class RestorePanel(DockedPanel):
         self._let_run(False)
         self._look_for_unfinished()
         self.say(sentence)
+        if (completed := self.job.completed) is not None:
+            self.macro.add(*completed)
+            self.first_steps.hide()
+            preferences.hint_served()
         self._told_of = self._chosen()
         if self.job.is_saved and self.form.layer is not None:
             self.form.save.renew(self.form.layer)

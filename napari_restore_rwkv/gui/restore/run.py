@@ -38,6 +38,8 @@ class Run:
         The layer's data, and where it lay, at the start.
     replaces
         What was shown before, where its layers are to show this result.
+    index
+        The slice that was asked for; None for the whole volume.
     already
         Slices that were done before.
     started, pace
@@ -56,6 +58,7 @@ class Run:
     voxels: Any
     placed: dict[str, Any]
     replaces: tuple[Run, Comparison] | None = None
+    index: int | None = None
     already: int = 0
     started: float = field(default_factory=time.monotonic)
     pace: Pace = field(default_factory=Pace)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ..form_parts import choice, hint, plain_tip
 from ..layers import source_of
+from ..preferences import results_folder
 from .room import why_a_file
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ class SaveChoice(QWidget):
 
 
 def proposed_path(layer: Image) -> Path:
-    """Return a free name beside the file that a layer was read from, or in the user's folder."""
+    """Return a free name in the folder that is set for results, beside the layer's file, or in the user's folder."""
     source = source_of(layer)
-    folder = source.parent if source is not None else Path.home()
+    folder = results_folder() or (source.parent if source is not None else Path.home())
     name = re.sub(r"[^\w .-]+", "_", layer.name).strip(" ._") or "scan"
     stem = f"{name} restored"
     number, path = 1, folder / f"{stem}{SUFFIX}"

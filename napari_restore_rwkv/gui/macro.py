@@ -1,0 +1,82 @@
+"""What the Restore panel did, as lines of Python and of the command line that do the same again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from ..scans.scan import AXES
+from ..tasks import TASKS
+from .layers import frame_of, source_of
+
+if TYPE_CHECKING:
+    from .options import RestoreOptions
+
+# The napari console knows the viewer by this name.
+VIEWER = "viewer"
+
+
+def as_python(options: RestoreOptions, axis: int, index: int | None, strength: float) -> str:
+    """Return lines of Python for napari's console, where `viewer` is the window, that restore the same again.
+
+    Parameters
+    ----------
+    options
+        What was filled in.
+    axis, index
+        The axis across the slices, 0 to 2 for z, y, x, and the slice that was restored; None for all.
+    strength
+        How strongly the restoration was mixed in, 0 to 1.
+    """
+    layer = f"{VIEWER}.layers[{options.layer.name!r}]"
+    choices = [f"axis={AXES[axis]!r}", *([] if index is None else [f"indices=[{index}]"])]
+    choices += [f"strength={strength:g}"] if strength != 1 else []
+    choices += ["any_modality=True"] if options.any_modality else []
+    weights = repr(str(options.weights))
+    device = f"device={options.device!r}"
+    if options.output is not None:
+        scan = _scan(layer, options.time_index)
+        return (
+            "from napari_restore_rwkv import finish, restore_to_zarr\n"
+            "from napari_restore_rwkv.device import choose_device\n"
+            "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
+            "from napari_restore_rwkv.network.classical import load_restorer\n"
+            f"finish(restore_to_zarr({scan}, load_restorer({weights}), {str(options.output)!r}, "
+            f"{', '.join([*choices, f'device=choose_device({options.device!r})'])}))"
+        )
+    if options.time_index is not None:
+        return (
+            "from napari_restore_rwkv import restore\n"
+            "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
+            f"restored = restore({_scan(layer, options.time_index)}, {weights}, {', '.join([*choices, device])})"
+        )
+    return (
+        "from napari_restore_rwkv import restore\n"
+        f"{VIEWER}.add_layer(restore({layer}, {weights}, {', '.join([*choices, device])}))"
+    )
+
+
+def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
+    """Return the command that restores the file of the layer; "" where the file is not known."""
+    source = source_of(options.layer)
+    if source is None:
+        return ""
+    output = options.output or source.with_name("restored.nii.gz")
+    words = ["restore-rwkv", "restore", str(source), str(output), *_weights(str(options.weights))]
+    words += ["--axis", AXES[axis], "--device", options.device]
+    words += ["--strength", f"{strength:g}"] if strength != 1 else []
+    frame = options.time_index if options.time_index is not None else frame_of(options.layer)
+    words += ["--time-index", str(frame)] if frame is not None else []
+    words += ["--any-modality"] if options.any_modality else []
+    return shlex.join(words)
+
+
+def _scan(layer: str, time_index: int | None) -> str:
+    return f"layer_to_scan({layer})" if time_index is None else f"layer_to_scan({layer}, {time_index})"
+
+
+def _weights(weights: str) -> list[str]:
+    if weights in TASKS:
+        return ["--task", weights]
+    kind, _, task = weights.partition(":")
+    return ["--task", task, "--classical"] if kind == "classical" and task in TASKS else ["--checkpoint", weights]

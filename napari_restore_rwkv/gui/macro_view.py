@@ -1,0 +1,86 @@
+"""The lines that do again what the panel did: shown when they are asked for, and copied with a click."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+
+from .form_parts import beside
+from .macro import as_command, as_python
+
+if TYPE_CHECKING:
+    from .options import RestoreOptions
+
+COPY_PYTHON, COPY_COMMAND, SHOW = "Copy as Python", "Copy as command", "Show"
+LINES_SHOWN = 6
+
+
+class MacroView(QWidget):
+    """Two buttons that copy the last line, and a third one that shows all lines of this panel.
+
+    Signals
+    -------
+    said(text)
+        Something was copied.
+    """
+
+    said = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.lines: list[str] = []
+        self._command = ""
+        self.python, self.command, self.show_all = (
+            QPushButton(COPY_PYTHON),
+            QPushButton(COPY_COMMAND),
+            QPushButton(SHOW),
+        )
+        self.python.setToolTip("Copy the lines that do the same again in napari's console")
+        self.show_all.setToolTip("Show the lines of everything that was restored here")
+        self.show_all.setCheckable(True)
+        self.text = QPlainTextEdit()
+        self.text.setReadOnly(True)
+        self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.text.setFixedHeight(self.fontMetrics().lineSpacing() * (LINES_SHOWN + 2))
+        self.text.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
+        )
+        self.text.hide()
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addLayout(beside(self.python, self.command, self.show_all))
+        rows.addWidget(self.text)
+        self.python.clicked.connect(self._copy_python)
+        self.command.clicked.connect(self._copy_command)
+        self.show_all.toggled.connect(self.text.setVisible)
+        self._offer()
+
+    def add(self, options: RestoreOptions, axis: int, index: int | None, strength: float) -> None:
+        """Note what was restored; see `as_python`."""
+        self.lines.append(as_python(options, axis, index, strength))
+        # One slice alone cannot be asked for there.
+        self._command = as_command(options, axis, strength) if index is None else ""
+        self.text.setPlainText("\n\n".join(self.lines))
+        self._offer()
+
+    def _offer(self) -> None:
+        self.setVisible(bool(self.lines))
+        self.command.setEnabled(bool(self._command))
+        self.command.setToolTip(
+            "Copy the command that does the same in a terminal"
+            if self._command
+            else "There is a command for whole volumes whose file is known"
+        )
+
+    def _copy_python(self) -> None:
+        self._copy(self.lines[-1], "Copied: paste it into napari's console.")
+
+    def _copy_command(self) -> None:
+        self._copy(self._command, "Copied: paste it into a terminal.")
+
+    def _copy(self, text: str, words: str) -> None:
+        QGuiApplication.clipboard().setText(text)
+        self.said.emit(words)

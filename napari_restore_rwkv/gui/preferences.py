@@ -1,0 +1,44 @@
+"""What is set in napari's *Preferences > Plugins* for this plugin, and kept from session to session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.settings import get_plugin_settings
+
+PLUGIN = "napari-restore-rwkv"
+FASTEST = "fastest"
+
+
+def chosen_device() -> str:
+    """Return the device to choose first: "auto", "cpu" or "cuda"."""
+    device = str(getattr(_restoring(), "device", FASTEST))
+    return "auto" if device == FASTEST else device
+
+
+def results_folder() -> Path | None:
+    """Return the folder for results; None where none is set, or where what is set is no folder any more."""
+    named = str(getattr(_restoring(), "folder", "")).strip()
+    folder = Path(named).expanduser()
+    return folder if named and folder.is_dir() else None
+
+
+def wants_hint() -> bool:
+    """Whether to show how to begin."""
+    return bool(getattr(_restoring(), "hint", False))
+
+
+def hint_served() -> None:
+    """Remember that a scan was restored, so that the hint is not shown any more."""
+    settings = _restoring()
+    if settings is not None and settings.hint:
+        settings.hint = False
+
+
+def _restoring() -> Any:
+    """The settings; None where the panel is used without the plugin being registered, as in a script."""
+    try:
+        return get_plugin_settings(PLUGIN).restoring
+    except (KeyError, AttributeError):
+        return None

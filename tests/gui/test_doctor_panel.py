@@ -1,0 +1,55 @@
+"""The doctor as a panel."""
+
+import pytest
+from qtpy.QtGui import QGuiApplication
+
+from napari_restore_rwkv.gui import doctor_panel
+
+
+@pytest.fixture
+def make_doctor(viewer, qtbot):
+    panels = []
+
+    def make():
+        panels.append(doctor_panel.DoctorPanel(viewer))
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.shut_down()
+        panel.deleteLater()
+    qtbot.wait(20)
+
+
+def test_the_doctor_looks_at_once_and_its_report_is_copied(make_doctor, qtbot):
+    panel = make_doctor()
+    assert panel.message.text() == doctor_panel.LOOKING
+    assert not panel.again.isEnabled()
+    qtbot.waitUntil(panel.again.isEnabled)
+    assert panel.message.text() == "Everything needed works."
+    assert "kernel and equation" in panel.report.toPlainText()
+    panel.copy_button.click()
+    assert QGuiApplication.clipboard().text() == panel.report.toPlainText()
+
+
+def test_a_doctor_that_dies_says_so(make_doctor, qtbot, monkeypatch):
+    def die():
+        raise OSError("no such library")
+
+    monkeypatch.setattr(doctor_panel, "_examined", die)
+    panel = make_doctor()
+    qtbot.waitUntil(panel.again.isEnabled)
+    assert panel.message.text() == "The doctor stopped with an unexpected OSError: no such library"
+
+
+def test_a_panel_that_is_closed_while_it_looks_is_left_alone(make_doctor, qtbot):
+    panel = make_doctor()
+    panel.shut_down()
+    qtbot.wait(200)
+    assert panel.report.toPlainText() == ""
+
+
+def test_a_doctor_that_crashes_takes_no_window_with_it(monkeypatch):
+    monkeypatch.setattr(doctor_panel.sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the check ended with 1"):
+        doctor_panel._examined()

@@ -1,0 +1,111 @@
+"""The lines of Python and of the command line that do again what the panel did."""
+
+import shlex
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Layer
+from qtpy.QtGui import QGuiApplication
+
+from napari_restore_rwkv import restore
+from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
+from napari_restore_rwkv.gui.macro import as_command, as_python
+from napari_restore_rwkv.gui.options import RestoreOptions
+from napari_restore_rwkv.scans.files import read_scan
+
+CT = "CT abdomen"
+
+
+@pytest.fixture
+def layer(viewer, ct_layer):
+    return viewer.add_layer(Layer.create(*ct_layer))
+
+
+@pytest.fixture
+def options(layer, weights_file):
+    return RestoreOptions(layer, weights_file, device="cpu", axis="z", any_modality=True)
+
+
+def replay(lines, viewer):
+    names = {"viewer": viewer}
+    exec(lines, names)
+    return names
+
+
+def test_every_choice_of_the_form_is_in_the_lines():
+    told = {"layer", "weights", "device", "any_modality", "axis", "output", "time_index", "region", "strength"}
+    assert {field.name for field in fields(RestoreOptions)} == told
+
+
+def test_a_slice_is_restored_again_by_its_line(viewer, options):
+    lines = as_python(options, 0, 2, 1.0)
+    assert "indices=[2]" in lines
+    replay(lines, viewer)
+    again = viewer.layers[-1]
+    expected = restore(layer_to_scan(options.layer), options.weights, axis="z", indices=[2], any_modality=True)
+    assert again is not options.layer
+    assert np.array_equal(again.data, expected.voxels)
+    assert not np.array_equal(again.data[2], options.layer.data[2])
+    assert np.array_equal(again.data[1], options.layer.data[1])
+
+
+def test_strength_and_axis_are_those_that_were_used(viewer, options):
+    lines = as_python(options, 1, None, 0.4)
+    assert "axis='y', strength=0.4" in lines
+    replay(lines, viewer)
+    half = viewer.layers[-1].data
+    replay(as_python(options, 1, None, 1.0), viewer)
+    assert not np.array_equal(half, viewer.layers[-1].data)
+
+
+def test_a_job_into_a_file_is_done_again_by_its_lines(viewer, options, tmp_path):
+    output = tmp_path / "again.ome.zarr"
+    replay(as_python(replace(options, output=output, region="volume"), 0, None, 1.0), viewer)
+    replay(as_python(options, 0, None, 1.0), viewer)
+    assert np.array_equal(np.asarray(read_scan(output).voxels), viewer.layers[-1].data)
+
+
+def test_a_frame_is_chosen_in_the_lines(viewer, options):
+    stack = viewer.add_image(np.stack([options.layer.data, options.layer.data + 1]), name='four "D"')
+    names = replay(as_python(replace(options, layer=stack, time_index=1), 0, 0, 1.0), viewer)
+    assert names["restored"].shape == options.layer.data.shape
+
+
+def test_the_command_names_the_file_and_the_choices(options, tmp_path):
+    assert as_command(options, 0, 1.0) == "", "nobody knows the file"
+    file = tmp_path / "a scan.nii"
+    file.touch()
+    known = replace(options, weights="classical:ct-denoise")
+    options.layer.metadata[RECORD]["path"] = str(file)
+    words = shlex.split(as_command(known, 0, 0.5))
+    assert words[:4] == ["restore-rwkv", "restore", str(file), str(file.with_name("restored.nii.gz"))]
+    assert " ".join(words[4:]) == "--task ct-denoise --classical --axis z --device cpu --strength 0.5 --any-modality"
+    assert "--checkpoint /w.pth" in as_command(replace(options, weights=Path("/w.pth")), 0, 1.0)
+
+
+def test_the_panel_copies_the_line_of_what_it_did(ct_panel, run_to_the_end):
+    assert ct_panel.macro.isHidden()
+    run_to_the_end(ct_panel)
+    assert not ct_panel.macro.isHidden()
+    ct_panel.macro.python.click()
+    line = QGuiApplication.clipboard().text()
+    assert f"viewer.layers['{CT}'], 'ct-denoise', axis='z', indices=[2], device='cpu'" in line
+    assert ct_panel.message.text() == "Copied: paste it into napari's console."
+    assert not ct_panel.macro.command.isEnabled()
+    run_to_the_end(ct_panel, "volume")
+    assert len(ct_panel.macro.lines) == 2
+    assert "indices" not in ct_panel.macro.lines[-1]
+    ct_panel.macro.show_all.click()
+    assert ct_panel.macro.text.toPlainText() == "\n\n".join(ct_panel.macro.lines)
+
+
+def test_what_was_cancelled_leaves_no_line(ct_panel, restoration, qtbot):
+    ct_panel.form.whole_volume.setChecked(True)
+    restoration.hold.clear()
+    ct_panel.restore()
+    qtbot.waitUntil(lambda: bool(restoration.order))
+    ct_panel.cancel()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert ct_panel.macro.lines == []

@@ -1,0 +1,114 @@
+"""The documents: their Python runs, their links lead somewhere, what they list is complete, and the metadata agree."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import napari_restore_rwkv
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("*/README.md")])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+README_LINES = 120
+
+SCRIPT = importlib.util.spec_from_file_location("list_messages", ROOT / "scripts" / "list_messages.py")
+list_messages = importlib.util.module_from_spec(SCRIPT)
+# Its dataclass looks its module up.
+sys.modules["list_messages"] = list_messages
+SCRIPT.loader.exec_module(list_messages)
+
+
+def named(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def python_in(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "index.md", *(DOCS / "examples").glob("*.md")], ids=named)
+def test_the_python_of_a_page_runs(page, tmp_path):
+    """One block after the other in one interpreter, as a reader would type them."""
+    code = "\n".join(python_in(page))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_front_page_and_each_worked_example_have_python():
+    shown = {named(page) for page in PAGES if python_in(page)}
+    assert {"README.md", "docs/index.md", *(f"docs/examples/{name}.md" for name in ("ct", "mr", "pet"))} <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_what_a_page_links_to_is_there(page):
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_page_of_the_documentation_is_in_its_table_of_contents():
+    # The theme's own tags are none of YAML's; what counts is the nav.
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r":\s(\S+\.md)$", text, flags=re.MULTILINE))
+    assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+def test_every_public_name_is_in_the_python_interface():
+    told = {line.rpartition(".")[2] for line in re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)}
+    assert set(napari_restore_rwkv.__all__) - {"__version__"} <= told
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < README_LINES
+
+
+def test_messages_are_found_in_the_sources_with_what_differs_left_open():
+    found = list_messages.messages(ROOT)
+    texts = [message.text for message in found]
+    assert any(text.startswith('There is no sample scan "…"; ') for text in texts)
+    assert "Open a scan first: File > Open, or File > Open Sample > Restore-RWKV." in texts
+    assert len(found) > 250
+    assert {"scans", "network", "restoration", "jobs", "gui", "commands"} <= {message.room for message in found}
+
+
+def test_a_message_is_shown_in_a_table_as_it_is():
+    shown = list_messages.table(
+        [one for one in list_messages.messages(ROOT) if one.text.startswith("Open a scan first")]
+    )
+    assert r"| Open a scan first: File \> Open, or File \> Open Sample \> Restore-RWKV. | ScanError |" in shown
+
+
+def test_the_versions_agree():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert cited["version"] == PROJECT["version"]
+    assert PROJECT["version"].partition(".dev")[0] == newest
+
+
+def test_the_tests_run_on_every_python_that_is_promised():
+    label = "Programming Language :: Python :: 3."
+    promised = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if name.startswith(label)}
+    job = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]["suite"]
+    matrix = job["strategy"]["matrix"]
+    assert {*matrix["python"], *(one["python"] for one in matrix["include"])} == promised
+    assert matrix["qt"] == ["pyqt6", "pyside6"]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=named)
+def test_what_a_workflow_runs_is_there(workflow):
+    text = workflow.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    scripts = re.findall(r"(?:source/)?(scripts/[\w./]+)", text)
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+    extras = {extra for group in re.findall(r"\.\[([\w,-]+)\]", text) for extra in group.split(",")}
+    assert extras <= set(PROJECT["optional-dependencies"])
