@@ -160,9 +160,10 @@ class RestorePanel(DockedPanel):
         rows = QVBoxLayout(self)
         self.first_steps = hint()
         self.first_steps.setText(FIRST_STEPS)
-        self.first_steps.setVisible(preferences.wants_hint())
         for widget in (self.unfinished, self.first_steps, self.form):
             rows.addWidget(widget)
+        # Not before it has a parent: a label without one is a window of its own.
+        self.first_steps.setVisible(preferences.wants_hint())
         rows.addLayout(beside(self.restore_button, self.pause_button, self.cancel_button, stretch=(2, 1, 1)))
         rows.addLayout(beside(self.bar, self.progress, stretch=(1, 0)))
         for widget in (self.message, dividing_line(), self.compare, self.macro):
