@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..scans.scan import AXES
 from ..tasks import TASKS
-from .layers import frame_of, source_of
+from .layers import choice_of, source_of
 
 if TYPE_CHECKING:
     from .options import RestoreOptions
@@ -65,7 +65,8 @@ def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
     words = ["restore-rwkv", "restore", str(source), str(output), *_weights(str(options.weights))]
     words += ["--axis", AXES[axis], "--device", options.device]
     words += ["--strength", f"{strength:g}"] if strength != 1 else []
-    frame = options.time_index if options.time_index is not None else frame_of(options.layer)
+    chosen = choice_of(options.layer)
+    frame = options.time_index if options.time_index is not None else chosen.get("time_index")
     words += ["--time-index", str(frame)] if frame is not None else []
     words += ["--any-modality"] if options.any_modality else []
     return shlex.join(words)
