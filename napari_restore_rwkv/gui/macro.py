@@ -65,9 +65,8 @@ def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
     words = ["restore-rwkv", "restore", str(source), str(output), *_weights(str(options.weights))]
     words += ["--axis", AXES[axis], "--device", options.device]
     words += ["--strength", f"{strength:g}"] if strength != 1 else []
-    chosen = choice_of(options.layer)
-    frame = options.time_index if options.time_index is not None else chosen.get("time_index")
-    words += ["--time-index", str(frame)] if frame is not None else []
+    for name, value in choice_of(options.layer, options.time_index).items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
     words += ["--any-modality"] if options.any_modality else []
     return shlex.join(words)
 
