@@ -15,6 +15,7 @@ from ..errors import ScanError
 from ..tasks import MODALITIES, TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 PROTOCOLS = ("ours", "paper")
@@ -224,8 +225,9 @@ def _value(value: Any, kind: str, what: str, here: Path) -> Any:
         raise ScanError(f"{what} must be {words}; got {value!r}.")
     if name == "tuple":
         inner = kind[len("tuple[") :].split(",")[0]
-        return tuple(_value(one, inner, f"every entry of {what}", here) for one in value)
-    return here / value if name == "Path" else value
+        entries: Iterable[Any] = value
+        return tuple(_value(one, inner, f"every entry of {what}", here) for one in entries)
+    return here / str(value) if name == "Path" else value
 
 
 def _relative_weights(network: dict[str, Any], here: Path) -> dict[str, Any]:
@@ -271,7 +273,7 @@ def _check_network(network: Network) -> None:
             raise ScanError(
                 "The size of the network follows from its weights; leave channels, blocks and refinement out."
             )
-        if any(value is None for value in own) or len(network.blocks or ()) != 4 or min(*network.blocks, *own[::2]) < 1:  # type: ignore[misc, type-var]
+        if any(value is None for value in own) or len(network.blocks or ()) != 4 or min(*network.blocks, *own[::2]) < 1:  # type: ignore[misc]
             raise ScanError("A network of your own size needs channels, four blocks, and refinement, each 1 or more.")
 
 

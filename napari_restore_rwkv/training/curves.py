@@ -71,4 +71,4 @@ def _board(folder: Path, step: int) -> Any:
         raise DeviceError(
             "tensorboard is not installed: pip install 'napari-restore-rwkv[tensorboard]', or leave it out."
         ) from error
-    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=step + 1)

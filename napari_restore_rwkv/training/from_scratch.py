@@ -259,7 +259,7 @@ def new_network(network: Network, seed: int) -> tuple[RestoreRWKV, Card | None]:
     """Make the network that a training starts from, and the card of its weights if there are any."""
     if network.weights is not None:
         plain = load_checkpoint(network.weights, fused=False)
-        return plain, plain.card  # type: ignore[return-value]
+        return plain, plain.card
     torch.manual_seed(seed)
     if network.channels is not None:
         assert network.blocks is not None

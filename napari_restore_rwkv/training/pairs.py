@@ -17,6 +17,7 @@ import torch
 
 from ..errors import ScanError
 from ..scans.intensity import IntensityRule, choose_intensity
+from ..scans.lazy import LARGE_BYTES
 from ..scans.opening import open_scan
 from ..scans.slice_axis import choose_slice_axis
 from ..simulate.whole_scan import STRENGTHS
@@ -205,7 +206,7 @@ class Crops:
 def _scan(path: Path, modality: str | None, room: int) -> Scan:
     if path.suffix.lower() == SLICE_SUFFIX:
         return read_slice(path, modality)
-    return open_scan(path, modality=modality, **({} if room > 0 else {"large": 0}))
+    return open_scan(path, modality=modality, large=LARGE_BYTES if room > 0 else 0)
 
 
 def _check_strength(pair: Pair) -> None:

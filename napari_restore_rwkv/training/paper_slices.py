@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class _Kind:
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _from_buffer(content: bytes | bytearray, kind: _Kind, shape: Any, order: str) -> np.ndarray:
+def _from_buffer(content: bytes | bytearray, kind: _Kind, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
     """An array as the fifth protocol of pickles holds it."""
     if not isinstance(kind, _Kind) or order not in ("C", "F"):
         raise ForbiddenError
@@ -106,7 +106,7 @@ _ALLOWED = {
 }
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+class _Unpickler(pickle._Unpickler):
     """Python's own unpickler in Python: a forged index into its memory cannot make it allocate, unlike the one in C."""
 
     def find_class(self, module: str, name: str) -> Any:

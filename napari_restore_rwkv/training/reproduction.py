@@ -72,7 +72,7 @@ def measure(network: RestoreRWKV, data: Path, task: str) -> Generator[str, None,
     CheckpointError
         The weights were made for another task.
     """
-    made_for = network.card.task  # type: ignore[union-attr]
+    made_for = network.card.task
     if made_for not in ("", task, "all-in-one"):
         raise CheckpointError(f"These weights were made for {made_for}, not {task}; give --task {made_for}.")
     measured = []
