@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ScanError
 from ..tasks import MODALITIES, TASKS
@@ -225,7 +225,7 @@ def _value(value: Any, kind: str, what: str, here: Path) -> Any:
         raise ScanError(f"{what} must be {words}; got {value!r}.")
     if name == "tuple":
         inner = kind[len("tuple[") :].split(",")[0]
-        entries: Iterable[Any] = value
+        entries = cast("Iterable[Any]", value)
         return tuple(_value(one, inner, f"every entry of {what}", here) for one in entries)
     return here / str(value) if name == "Path" else value
 

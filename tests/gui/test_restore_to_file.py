@@ -253,7 +253,7 @@ def test_a_damaged_file_is_shown_as_not_done_and_restored_again(viewer, panel, o
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("foreign", "foreign.ome.zarr exists already and is no restoration of ours: give another name."),
+        ("foreign", "foreign.ome.zarr exists already and was not written by this program: give another name."),
         ("file", "file.ome.zarr is a file: give the name of a folder that is not there yet."),
         ("missing", "does not exist: make it first, or choose another."),
         ("other", "other.ome.zarr was begun as another job ("),
