@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from torch import nn
 
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.network.checkpoint import OWN_ERROR, Card
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
+from napari_restore_rwkv.network.restorer import Restorer
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.noise import known_noise, limited_removal, share_to_remove
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
@@ -18,7 +18,7 @@ from napari_restore_rwkv.scans.scan import Scan
 CARD = Card("t", details={TRAINED_FOR: {"noise": [6, 130], "mean_frequency": [0.08, 0.42]}})
 
 
-class Smoothing(nn.Module):
+class Smoothing(Restorer):
     """Takes most of what a slice holds away."""
 
     def forward(self, x):

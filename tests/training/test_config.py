@@ -40,7 +40,7 @@ def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
         ('protocol = "mine"', r"protocol is one of ours, paper; got 'mine'"),
         ("data = 1", r"data must be a list of tables: write \[\[data\]\]"),
         ("network = 1", r"\[network\] must hold names with values, not 1"),
-        ("nonsense", r"config.toml is no TOML file"),
+        ("nonsense", r"config.toml is not a TOML file"),
     ],
 )
 def test_a_wrong_name_is_named_with_what_there_is(tmp_path, line, words):
