@@ -188,7 +188,7 @@ def read_config(path: Path) -> TrainConfig:
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:
-        raise ScanError(f"{path.name} is no TOML file: {error}; docs/training.md has examples.") from error
+        raise ScanError(f"{path.name} is not a TOML file: {error}; docs/training.md has examples.") from error
     here = path.parent
     parts: dict[str, Any] = {
         "data": _sources(table.pop("data", []), "data", here),
