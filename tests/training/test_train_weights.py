@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +43,20 @@ def recipe():
         intended_use="none",
         limits="all",
     )
+
+
+@pytest.fixture(autouse=True)
+def qualified(monkeypatch):
+    """What stands in for the minutes that `qualify` takes; it is tested by itself."""
+    found = SimpleNamespace(table=lambda: "a table", as_dict=lambda: {"lines": ["one"]})
+
+    def qualify(network, *, quick):
+        assert quick
+        yield from ()
+        return found
+
+    monkeypatch.setattr(script, "qualify", qualify)
+    return found.as_dict()
 
 
 def curve(folder):
@@ -89,7 +104,7 @@ def test_a_finished_training_is_left_alone(recipe, tmp_path):
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
-def test_what_is_exported_can_be_loaded_and_says_what_it_is(recipe, tmp_path, monkeypatch):
+def test_what_is_exported_can_be_loaded_and_says_what_it_is(recipe, tmp_path, monkeypatch, qualified):
     monkeypatch.setattr(script, "WEIGHTS", tmp_path)
     (tmp_path / "scan.nii").write_bytes(b"a scan")
     script.train(recipe, tmp_path, minutes=1e9, device=CPU)
@@ -103,6 +118,7 @@ def test_what_is_exported_can_be_loaded_and_says_what_it_is(recipe, tmp_path, mo
     assert card.details["recipe"]["seed"] == 0
     assert card.details["measured"] == {"what": "nothing", "rows": [{"psnr_before": 1.0, "psnr_after": 2.0}]}
     assert card.details["falls_short"] == ""
+    assert card.details[script.QUALIFIED] == qualified
     assert card.title == "light"
 
 
