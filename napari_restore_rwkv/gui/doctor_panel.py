@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout
 
+from ..isolation import python_command, python_environment
 from .docking import DockedPanel
 from .form_parts import beside, hint
 
@@ -84,8 +84,14 @@ class DoctorPanel(DockedPanel):
 
 def _examined() -> str:
     """The report, from a process of its own: a library that is broken enough to crash takes no window with it."""
-    program = [sys.executable, "-m", "napari_restore_rwkv", "doctor"]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
+    done = subprocess.run(
+        python_command("napari_restore_rwkv", "doctor"),
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
+        check=False,
+    )
     # It ends with 1 where something needed does not work, and says so.
     if done.returncode not in (0, 1) or not done.stdout:
         raise OSError(f"the check ended with {done.returncode}. {done.stderr.strip()}")
