@@ -1,5 +1,7 @@
 """The doctor as a panel."""
 
+import sys
+
 import pytest
 from qtpy.QtGui import QGuiApplication
 
@@ -50,6 +52,6 @@ def test_a_panel_that_is_closed_while_it_looks_is_left_alone(make_doctor, qtbot)
 
 
 def test_a_doctor_that_crashes_takes_no_window_with_it(monkeypatch):
-    monkeypatch.setattr(doctor_panel.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="the check ended with 1"):
         doctor_panel._examined()
