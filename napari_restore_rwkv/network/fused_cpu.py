@@ -22,7 +22,8 @@ from .bi_wkv import re_wkv
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .model import Block, RestoreRWKV
+    from .blocks import Block
+    from .model import RestoreRWKV
 
 SWITCH = "RESTORE_RWKV_FUSED"
 # Channels that the kernel carries side by side.

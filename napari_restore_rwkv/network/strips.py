@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .model import Block
+    from .blocks import Block
 
 # Values of a strip's widest layer, the hidden one of the channel mix: 16 MiB in float32.
 HIDDEN_VALUES_OF_A_STRIP = 1 << 22

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from napari_restore_rwkv.network import bi_wkv_cpu, fused_cpu
 from napari_restore_rwkv.network.bi_wkv_portable import re_wkv_portable
-from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, Block, Downsample, RestoreRWKV, Upsample
+from napari_restore_rwkv.network.blocks import Block, Downsample, Upsample
+from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.network.strips import block_in_strips
 
 SIZES = [(1, 1), (1, 40), (33, 1), (3, 5), (16, 64), (17, 65), (50, 37), (70, 130)]

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from napari_restore_rwkv.network.bi_wkv_portable import re_wkv_portable
-from napari_restore_rwkv.network.model import ChannelMix, OmniShift, RestoreRWKV
+from napari_restore_rwkv.network.blocks import ChannelMix, OmniShift
+from napari_restore_rwkv.network.model import RestoreRWKV
 
 
 def parameters(network):

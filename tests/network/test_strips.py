@@ -5,7 +5,8 @@ import torch
 
 from napari_restore_rwkv.network import strips
 from napari_restore_rwkv.network.bi_wkv import re_wkv
-from napari_restore_rwkv.network.model import Block, RestoreRWKV
+from napari_restore_rwkv.network.blocks import Block
+from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.network.strips import block_in_strips
 
 
