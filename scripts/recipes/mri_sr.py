@@ -229,7 +229,7 @@ RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
     start_from="mri-sr",
-    options=TrainingOptions(steps=3000, learning_rate=5e-4),
+    options=TrainingOptions(steps=6000, learning_rate=5e-4),
     training_scans={
         **{limb_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
         COLIN: "Debian mricron-data, templates/ch2.nii.gz, BSD-3-Clause",
