@@ -55,7 +55,8 @@ FULL = tuple(
     [Setting(reduction) for reduction in (1, 4, 12, 24)]
     + [Setting(reduction, 2.75, filter_mm) for reduction in (4, 12) for filter_mm in (2.0, 7.0)]
 )
-_QUICK_SLICES, _FULL_SLICES = 3, 8
+# With fewer, the mean of a 17 mm sphere in the input itself is off by 5 % at 1/24.
+_QUICK_SLICES, _FULL_SLICES = 12, 24
 
 
 def qualify_pet(

@@ -89,15 +89,19 @@ def test_a_blur_of_ct_fails_where_it_must():
 
 
 class Faulty(Blur):
-    """Adds a tenth, or shades the image from left to right, or keeps only its coarsest and finest detail."""
+    """Adds a tenth, doubles, goes below zero, shades from left to right, or keeps the coarsest and finest detail only."""
 
-    def __init__(self, fault):
-        super().__init__("CT")
+    def __init__(self, fault, modality="CT"):
+        super().__init__(modality)
         self.fault = fault
 
     def forward(self, image):
         if self.fault == "offset":
             return image + 0.1
+        if self.fault == "doubled":
+            return 2 * image
+        if self.fault == "below zero":
+            return image - 1e-3
         if self.fault == "shading":
             return image + torch.linspace(-0.1, 0.1, image.shape[3])
         fine = image[:, 0]
@@ -111,14 +115,63 @@ def test_every_limit_of_ct_is_missed_by_the_network_that_does_what_it_forbids(mo
     monkeypatch.setattr(ct, "tuned", lambda *_: None)
     monkeypatch.setattr(ct, "methods_for", lambda task, network, _: {INPUT: None, TUNED: None, JUDGED: network})
     networks = [Blur("CT"), Blur("CT", 40.0), *map(Faulty, ("offset", "shading", "detail"))]
-    found = [finish(qualify(network, quick=True)) for network in networks]
-    limited = {line.measure for line in found[0].lines if line.passed(JUDGED) is not None}
-    missed = [{line.measure for line in one.misses} for one in found]
+    limited, missed = limits_and_misses(networks)
     assert limited == set.union(*missed)
     # Each by the one that it was made for, not by all of them.
     assert "bias in water" in missed[2] - missed[0]
     assert "uniformity of water" in missed[3] - missed[0] - missed[2]
     assert "noise share above 0.38/px, to input's" in missed[4] - missed[0]
+
+
+def limits_and_misses(networks):
+    """Names of the measures that have limits, and of those that each network misses."""
+    found = [finish(qualify(network, quick=True)) for network in networks]
+    limited = {line.measure for line in found[0].lines if line.passed(JUDGED) is not None}
+    return limited, [{line.measure for line in one.misses} for one in found]
+
+
+def test_every_limit_of_mr_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+    monkeypatch.setattr(mr, "tuned", lambda *_: None)
+    monkeypatch.setattr(mr, "methods_for", lambda task, network, _: {INPUT: None, TUNED: None, JUDGED: network})
+    networks = [Blur("MR"), Blur("MR", 3.0), Faulty("offset", "MR"), Faulty("doubled", "MR")]
+    limited, (identity, blurred, offset, doubled) = limits_and_misses(networks)
+    assert limited == {
+        "PSNR",
+        "lowest gain of a slice",
+        "contrast kept, 3 % and 6 % discs",
+        "TTF 50 %, to input's",
+        "bias in flat tissue, of brightness",
+    }
+    assert identity == {"PSNR"}
+    assert {"lowest gain of a slice", "TTF 50 %, to input's"} <= blurred
+    assert "bias in flat tissue, of brightness" in offset - blurred
+    assert "contrast kept, 3 % and 6 % discs" in doubled - blurred - offset
+
+
+def test_every_limit_of_pet_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+    monkeypatch.setattr(pet, "tuned", lambda *_: None)
+    monkeypatch.setattr(pet, "methods_for", lambda task, network, _: {INPUT: None, TUNED: None, JUDGED: network})
+    # Counts enough that the means of the input are right.
+    monkeypatch.setattr(pet, "QUICK", (pet.Setting(4),))
+    monkeypatch.setattr(pet, "_QUICK_SLICES", 3)
+    # The product lets nothing below zero; what would happen without that is for this test alone.
+    monkeypatch.setattr(methods, "restored", lambda images, network: bare(images, network))
+    networks = [Blur("PET"), Blur("PET", 8.0), Faulty("below zero", "PET")]
+    limited, (identity, blurred, below_zero) = limits_and_misses(networks)
+    assert limited == {
+        "PSNR, to all counts",
+        "share of pixels below zero",
+        *(f"hot mean, {diameter} mm, to all counts" for diameter in (17, 22, 28, 37)),
+    }
+    assert identity == {"PSNR, to all counts"}
+    assert {f"hot mean, {diameter} mm, to all counts" for diameter in (17, 22, 28, 37)} <= blurred
+    assert below_zero - identity - blurred == {"share of pixels below zero"}
+
+
+def bare(images, network):
+    """Put slices through a network without anything that the product does around it."""
+    for values in np.asarray(images.values, np.float32):
+        yield network(torch.from_numpy(values[None, None]))[0, 0].numpy()
 
 
 def test_conditions_that_the_fast_noise_did_not_make_are_measured_as_well(monkeypatch):
