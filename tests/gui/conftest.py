@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import napari.settings
 import numpy as np
 import pytest
 from file_jobs import Gate
@@ -116,6 +117,18 @@ def own_data_folder(monkeypatch, tmp_path):
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "user"))
     (tmp_path / "user").mkdir()
+
+
+@pytest.fixture(autouse=True)
+def own_settings(own_data_folder, monkeypatch, tmp_path):
+    """Napari's settings and the plugin's: fresh ones in the test's own folder, here and in processes that a test starts."""
+    path = tmp_path / "user" / "napari" / "settings.yaml"
+    monkeypatch.setenv("NAPARI_CONFIG", str(path))
+    # Both remember what they read when they were imported or first asked.
+    monkeypatch.setattr(napari.settings, "_CFG_PATH", str(path))
+    monkeypatch.setattr(napari.settings, "_SETTINGS", None)
+    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
+    return napari.settings.get_settings(path)
 
 
 @pytest.fixture(autouse=True)

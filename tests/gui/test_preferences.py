@@ -1,9 +1,10 @@
 """What is set in napari's preferences for the plugin, and what the panel makes of it."""
 
+import os
 from pathlib import Path
 
 import pytest
-from napari.settings import get_plugin_settings
+from napari.settings import get_plugin_settings, get_settings
 
 import napari_restore_rwkv
 from napari_restore_rwkv.gui import preferences
@@ -13,13 +14,13 @@ MANIFEST = Path(napari_restore_rwkv.__file__).parent.parent / "napari.yaml"
 
 
 @pytest.fixture
-def settings(plugin_settings, npe2pm):
+def settings(npe2pm):
     """The plugin's settings, fresh, in the test's own folder."""
     with npe2pm.tmp_plugin(manifest=str(MANIFEST)):
         yield get_plugin_settings(preferences.PLUGIN).restoring
 
 
-def test_without_the_plugin_registered_nothing_is_preferred(plugin_settings):
+def test_without_the_plugin_registered_nothing_is_preferred(npe2pm):
     assert preferences.chosen_device() == "auto"
     assert preferences.results_folder() is None
     assert not preferences.wants_hint()
@@ -53,3 +54,16 @@ def test_first_steps_are_shown_until_the_first_scan_is_restored(settings, viewer
     assert settings.hint is False
     assert "hint: false" in get_plugin_settings(preferences.PLUGIN).config_path.read_text()
     assert make_panel(viewer).first_steps.isHidden()
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_a_test_neither_reads_nor_writes_the_users_own_settings(settings, tmp_path, turn):
+    """Twice: the second time must not see what the first one set."""
+    assert get_settings().application.playback_fps == 10
+    assert settings.hint
+    get_settings().application.playback_fps = 17
+    settings.hint = False
+    kept = [get_settings().config_path, get_plugin_settings(preferences.PLUGIN).config_path]
+    assert all(path.is_relative_to(tmp_path) and path.is_file() for path in kept)
+    # What a process sees that a test starts.
+    assert os.environ["NAPARI_CONFIG"] == str(kept[0])
