@@ -26,7 +26,7 @@ def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Resul
     """Run a job to its end with a progress bar on a terminal, and return its result."""
     with tqdm(unit=unit, file=sys.stderr, disable=not sys.stderr.isatty()) as bar, closing(Run(steps)) as run:
         for progress in run:
-            if progress.phase is Phase.CONNECTED:
+            if progress.phase in (Phase.CONNECTED, Phase.WORKERS_LOST):
                 note(f"{progress.detail}.")
             bar.total = progress.total
             bar.set_description(words_of(progress), refresh=False)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..device import choose_device
-from ..errors import DeviceError, OutputError
+from ..errors import OutputError
 from ..network.classical import load_restorer
 from ..progress import Phase, Progress, finish
 from ..restoration.context import uses_context
@@ -28,18 +28,19 @@ from .identity import computation_identity, differences
 from .job import JobOptions, ZarrJob
 from .ledger import Ledger
 from .restore_slabs import restore_slabs
+from .scheduler import connected, ended, refuse_hidden_files, wind_down, workers_of
 from .slabs import SlabQueue, nearest_slab
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from torch import nn
 
     from ..scans.scan import Scan
 
 # Enough for each worker to have its next slab at hand, and few enough to follow a display.
-_UNITS_PER_WORKER = 2
-_PATIENCE = "30s"
+_SLABS_PER_WORKER = 2
+_LOOKS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +103,39 @@ class ClusterJob(ZarrJob):
         waiting, done = set(todo), self._slices(set(slabs) - set(todo))
         total = self._slices(slabs)
         output = str(self.path.resolve())
-        with _connected(self._address) as client:
-            from distributed import as_completed
-
-            workers = max(1, len(client.scheduler_info()["workers"]))
-            about = f"{workers} workers, dashboard at {client.dashboard_link}"
+        weights = self._source.weights
+        files = [self._source.path, output, *([weights] if Path(weights).is_file() else [])]
+        with connected(self._address) as client:
+            workers = workers_of(client, self._address)
+            about = f"{len(workers)} workers, dashboard at {client.dashboard_link}"
             yield Progress(Phase.CONNECTED, done, total, detail=about)
-            flying = as_completed()
-
-            def hand_out() -> None:
-                slab = nearest_slab(self.layout, waiting, self._displayed)
-                waiting.remove(slab)
-                # Not pure: a slab that has to be done again is not the one in the scheduler's memory.
-                flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
-
-            for _ in range(min(len(waiting), _UNITS_PER_WORKER * workers)):
-                hand_out()
-            for future in flying:
-                slab = self._result(future)
-                future.release()
-                done += len(self.layout.slices(slab))
-                sent = yield Progress(Phase.SAVED, done, total, self.layout.region(slab))
-                self._displayed = self._displayed if sent is None else sent
-                if waiting:
-                    hand_out()
+            refuse_hidden_files(client, files)
+            flying: set[Any] = set()
+            try:
+                while waiting or flying:
+                    while waiting and len(flying) < _SLABS_PER_WORKER * max(1, len(workers)):
+                        slab = nearest_slab(self.layout, waiting, self._displayed)
+                        waiting.remove(slab)
+                        # Not pure: a slab that has to be done again is not the one in the scheduler's memory.
+                        flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
+                    for future in _finished(client, flying):
+                        flying.remove(future)
+                        slab = self._result(future)
+                        future.release()
+                        done += len(self.layout.slices(slab))
+                        yield from self._told(Progress(Phase.SAVED, done, total, self.layout.region(slab)))
+                    before, workers = workers, workers_of(client, self._address)
+                    yield from self._told(_state(before, workers, done, total))
+            finally:
+                if flying:
+                    wind_down(client, flying, output, slabs_under_way)
         how = {"device": ledger.record["device"], "kernel": ledger.record["kernel"]}
-        ledger.writer().add_run({**how, "execution": {"workers": workers}})
+        ledger.writer().add_run({**how, "execution": {"workers": len(workers)}})
+
+    def _told(self, progress: Progress) -> Generator[Progress, int | None, None]:
+        """Yield a step, and hear which slice is on screen."""
+        sent = yield progress
+        self._displayed = self._displayed if sent is None else sent
 
     def _result(self, future: Any) -> int:
         """Return the number of a finished slab; DeviceError where the scheduler or the workers are gone."""
@@ -138,16 +146,45 @@ class ClusterJob(ZarrJob):
             return int(future.result())
         # What the scheduler forgets is cancelled; an error of our own function comes through as it is.
         except (CommClosedError, KilledWorker, CancelledError, TimeoutError) as error:
-            raise DeviceError(
-                f"The scheduler at {self._address} or its workers have ended ({type(error).__name__}). What is "
-                "finished is kept",
-                "start them again",
-                resumable=True,
-            ) from error
+            raise ended(self._address, error) from error
+
+
+def _finished(client: Any, flying: set[Any]) -> list[Any]:
+    """Wait a moment for slabs to end, and return those that have; short, so that the job can be stopped meanwhile."""
+    from distributed import wait
+
+    with contextlib.suppress(TimeoutError, CancelledError), client.as_current():
+        wait(list(flying), timeout=_LOOKS_EVERY_S, return_when="FIRST_COMPLETED")
+    return [future for future in flying if future.done()]
+
+
+def _state(before: set[str], now: set[str], done: int, total: int) -> Progress:
+    """Say which workers were lost since the last look, if any were."""
+    if lost := before - now:
+        detail = f"{len(lost)} of {len(before)} workers lost; the others take over what they had"
+        return Progress(Phase.WORKERS_LOST, done, total, detail=detail)
+    return Progress(Phase.RESTORING, done, total)
+
+
+# Outputs that this process writes a slab of at the moment, one entry for each slab.
+_under_way: list[str] = []
+
+
+def slabs_under_way(output: str) -> int:
+    """Return how many slabs of an output this process restores at the moment."""
+    return _under_way.count(output)
 
 
 def restore_slab(source: Source, output: str, slab: int) -> int:
     """Restore one slab in this process, unless it has its line already; return its number once the line is durable."""
+    _under_way.append(output)
+    try:
+        return _restore_slab(source, output, slab)
+    finally:
+        _under_way.remove(output)
+
+
+def _restore_slab(source: Source, output: str, slab: int) -> int:
     ledger = Ledger(Path(output))
     # Without its files a slab has no line, and reading the ledger for each slab would add up.
     there = all((ledger.path / name).exists() for name in ledger.layout.files(slab))
@@ -187,19 +224,3 @@ def _refuse_another_machine(ledger: Ledger, network: nn.Module) -> None:
             f"A worker on {socket.gethostname()} differs from the coordinator ({'; '.join(found)}): use workers with "
             "the same program, weights and kind of device."
         )
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise DeviceError(
-            "A scheduler needs dask.distributed, which is not installed: pip install 'napari-restore-rwkv[cluster]'."
-        ) from error
-    try:
-        client = Client(address, timeout=_PATIENCE)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise DeviceError(f"There is no dask scheduler at {address}; start one, or correct the address.") from error
-    with client:
-        yield client

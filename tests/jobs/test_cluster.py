@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 from distributed import LocalCluster
@@ -10,7 +11,7 @@ from small_jobs import lines, shards, small_ct, small_network
 
 from napari_restore_rwkv.errors import DeviceError, OutputError
 from napari_restore_rwkv.jobs import cluster as cluster_module
-from napari_restore_rwkv.jobs import lock
+from napari_restore_rwkv.jobs import lock, scheduler
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_slab
 from napari_restore_rwkv.jobs.job import restore_to_zarr
@@ -55,7 +56,7 @@ def job(workers, source, tmp_path):
 def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers, source, job, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
     running = job()
-    steps, saved = running.run(), 0
+    steps, saved, lost = running.run(), 0, False
     first = next(steps)
     assert first.phase is Phase.CONNECTED
     assert first.detail.startswith("2 workers, dashboard at http")
@@ -66,11 +67,13 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers
             result = end.value
             break
         saved += step.phase is Phase.SAVED
+        lost |= step.phase is Phase.WORKERS_LOST
         if saved == 5 and step.phase is Phase.SAVED:
             with pytest.raises(OutputError, match="is being written by another process right now"):
                 finish(job(resume=True).run())
             [victim, _] = [worker.pid for worker in workers.workers.values()]
             os.kill(victim, signal.SIGKILL)
+    assert lost
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     alone = tmp_path / "alone.ome.zarr"
     finish(restore_to_zarr(scan, network, alone, slices_per_slab=2))
@@ -79,6 +82,35 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers
     assert result.metadata["restoration"]["slices"] == 2 * SLABS
     assert sum('"unit"' in line for line in lines(running.path)) == SLABS
     assert sorted(Ledger(running.path).done()) == list(range(SLABS))
+
+
+def test_a_job_that_is_stopped_leaves_no_worker_writing(workers, job):
+    running = job()
+    steps = running.run()
+    while next(steps).phase is not Phase.SAVED:
+        pass
+    steps.close()
+    before = shards(running.path)
+    with scheduler.connected(workers.scheduler_address) as client:
+        assert not any(client.run(cluster_module.slabs_under_way, str(running.path)).values())
+    result = finish(job(resume=True).run())
+    assert result.metadata["restoration"]["slices"] == 2 * SLABS
+    assert before.items() <= shards(running.path).items()
+
+
+def test_a_file_that_workers_do_not_see_is_named(workers, source, tmp_path):
+    scan, network = open_scan(source.path), load_checkpoint(source.weights)
+    hidden = replace(source, path="/nowhere/scan.mha")
+    job = ClusterJob(workers.scheduler_address, hidden, scan, network, tmp_path / "r.ome.zarr", slices_per_slab=2)
+    with pytest.raises(OutputError, match=r"The worker at tcp://.* does not see /nowhere/scan\.mha: choose places"):
+        finish(job.run())
+
+
+def test_a_scheduler_is_looked_at_before_it_is_used(workers, monkeypatch):
+    assert scheduler.described(workers.scheduler_address) == "2 workers with 2 threads"
+    monkeypatch.setattr("napari_restore_rwkv.__version__", "0.0.1")
+    with pytest.raises(DeviceError, match=r"have version \S+ of napari-restore-rwkv, and this is 0\.0\.1"):
+        scheduler.described(workers.scheduler_address)
 
 
 def test_a_unit_with_a_line_is_not_done_again(source, tmp_path):
@@ -104,7 +136,7 @@ def test_a_worker_with_other_weights_is_refused(source, tmp_path, monkeypatch):
 
 
 def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "_PATIENCE", "0.3s")
+    monkeypatch.setattr(scheduler, "_PATIENCE", "0.3s")
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
     job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, path, slices_per_slab=2)

@@ -1,0 +1,127 @@
+"""A dask scheduler as a job needs it: connected in words, its workers counted, and asked what they see.
+
+An address that begins with "tls://" takes its certificates from dask's configuration (``distributed.comm.tls``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DeviceError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+_PATIENCE = "30s"
+# How long slabs that were begun may take to end after the job was stopped.
+_LAST_SLABS_S, _ASKED_EVERY_S = 120.0, 0.1
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Yield a `distributed.Client` of a scheduler; DeviceError where there is none."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DeviceError(
+            "A scheduler needs dask.distributed, which is not installed: pip install 'napari-restore-rwkv[cluster]'."
+        ) from error
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+    # Without certificates a TLS address ends in a TypeError.
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        certificates = ", and check the certificates in dask's configuration" if address.startswith("tls://") else ""
+        raise DeviceError(
+            f"There is no dask scheduler at {address}; start one, or correct the address{certificates}."
+        ) from error
+    with client:
+        yield client
+
+
+def workers_of(client: Any, address: str) -> set[str]:
+    """Addresses of the workers that a scheduler has at this moment; DeviceError where it has ended."""
+    try:
+        return set(client.nthreads())
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ended(address, error) from error
+
+
+def ended(address: str, error: BaseException) -> DeviceError:
+    """Return the error of a job whose scheduler or workers are gone."""
+    return DeviceError(
+        f"The scheduler at {address} or its workers have ended ({type(error).__name__}). What is finished is kept",
+        "start them again",
+        resumable=True,
+    )
+
+
+def described(address: str) -> str:
+    """Connect, and say how many workers there are, such as "2 workers with 4 threads"; DeviceError where that fails."""
+    with connected(address) as client:
+        threads = client.nthreads()
+        versions = _answers(client, _version)
+        from .. import __version__
+
+        others = sorted({found for found in versions.values() if found != __version__})
+        if others:
+            raise DeviceError(
+                f"Workers of {address} have version {' and '.join(others)} of napari-restore-rwkv, and this is "
+                f"{__version__}: install the same version everywhere."
+            )
+    if not threads:
+        return f"A scheduler without workers: start some with  dask worker {address}"
+    return f"{_count(len(threads), 'worker')} with {_count(sum(threads.values()), 'thread')}"
+
+
+def refuse_hidden_files(client: Any, paths: Sequence[str]) -> None:
+    """Raise OutputError with the first file or folder that a worker does not see under the name that it has here."""
+    for worker, unseen in sorted(_answers(client, _unseen, list(paths)).items()):
+        if unseen:
+            raise OutputError(
+                f"The worker at {worker} does not see {unseen[0]}: choose places that all workers see under the same "
+                "name, such as those of a shared folder."
+            )
+
+
+def wind_down(client: Any, flying: Collection[Any], output: str, under_way: Callable[[str], int]) -> None:
+    """Take back what workers have not begun, and return once none writes into the output, or after two minutes.
+
+    Whoever goes on with the job would else write the same files. `under_way` is asked on each worker.
+    """
+    end = time.monotonic() + _LAST_SLABS_S
+    # Whether it ends by itself or because the scheduler did, nothing more can be done about it here.
+    with contextlib.suppress(OSError, TimeoutError, ValueError, CancelledError, DeviceError):
+        client.cancel(list(flying))
+        while time.monotonic() < end and any(_answers(client, under_way, output).values()):
+            time.sleep(_ASKED_EVERY_S)
+
+
+def _answers(client: Any, question: Any, *arguments: Any) -> dict[str, Any]:
+    """Ask every worker; DeviceError where one of them cannot run this program."""
+    found: dict[str, Any] = client.run(question, *arguments, on_error="return")
+    for worker, answer in found.items():
+        if isinstance(answer, ImportError | AttributeError):
+            raise DeviceError(
+                f"The worker at {worker} cannot run this program ({answer}): install the same version of "
+                "napari-restore-rwkv there."
+            )
+    # A worker that was lost meanwhile has nothing to say.
+    return {worker: answer for worker, answer in found.items() if not isinstance(answer, BaseException)}
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def _unseen(paths: list[str]) -> list[str]:
+    return [path for path in paths if not Path(path).exists()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
