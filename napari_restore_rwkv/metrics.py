@@ -181,13 +181,15 @@ def ssim(
     data_range: float | None = None,
     *,
     window: tuple[float, float] | None = None,
+    inside: NDArray[np.bool_] | None = None,
 ) -> float:
     """Mean structural similarity of two slices of shape (Y, X), of Wang et al. 2004 (IEEE TIP 13, 600-612).
 
         SSIM = (2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))
 
     with c1 = (0.01 L)^2, c2 = (0.03 L)^2, L the data range, and means m and (co)variances s under an 11x11 Gaussian
-    window of sigma 1.5 that sums to 1. Only windows that lie wholly inside the slice count.
+    window of sigma 1.5 that sums to 1. Only windows that lie wholly inside the slice count, and of those, where
+    ``inside`` is given (shape (Y, X)), the ones whose middle is there; without any it is nan.
 
     ``data_range`` defaults to max - min of the reference, after truncation to ``window``. Identical slices give 1. A
     constant reference has no data range, and a slice with a side under 11 pixels no window: both give nan.
@@ -207,7 +209,11 @@ def ssim(
         covariance = _smooth(shown * truth) - mean_x * mean_y
         above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
         below = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-        return float(np.mean(above / below))
+        similarity = above / below
+    if inside is not None:
+        margin = WINDOW_WIDTH // 2
+        similarity = similarity[inside[margin:-margin, margin:-margin]]
+    return float(np.mean(similarity)) if similarity.size else math.nan
 
 
 def _smooth(image: NDArray[np.float64]) -> NDArray[np.float64]:

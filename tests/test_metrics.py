@@ -176,3 +176,20 @@ def test_what_is_not_a_stack_of_slices_is_refused(shape):
 def test_a_window_that_is_empty_or_endless_is_refused(window):
     with pytest.raises(ValueError, match=f"The window {window[0]:g} to {window[1]:g} is empty or has no finite ends"):
         evaluate(np.zeros((16, 16)), np.zeros((16, 16)), window)
+
+
+def test_ssim_inside_is_the_mean_of_the_windows_there(pair):
+    image, reference = pair
+    _, everywhere = structural_similarity(
+        image,
+        reference,
+        data_range=np.ptp(reference),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    inside = np.zeros(reference.shape, bool)
+    inside[20:30, 10:25] = True
+    assert ssim(image, reference, inside=inside) == pytest.approx(everywhere[inside].mean(), abs=1e-6)
+    assert math.isnan(ssim(image, reference, inside=np.zeros_like(inside)))

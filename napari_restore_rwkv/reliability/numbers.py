@@ -9,8 +9,8 @@ import numpy as np
 
 from ..image_quality.noise_spectrum import NoiseSpectrum
 from ..image_quality.uptake import suv_max, suv_peak
-from ..metrics import rmse, score_slice
 from ..scans.noise import slice_noise
+from .scores import data_range, scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,18 +34,21 @@ class Figure:
         Of the input and of the restored slice.
     unit
         "" where it has none.
+    place
+        Row and column of the middle of the region that it is about; None where it is about the slice.
     """
 
     name: str
     before: float
     after: float
     unit: str = ""
+    place: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, name: str, values: Iterable[float], unit: str = "") -> Figure:
+    def of(cls, name: str, values: Iterable[float], unit: str = "", place: tuple[float, float] | None = None) -> Figure:
         """Make a figure of two values, before and after."""
         before, after = values
-        return cls(name, before, after, unit)
+        return cls(name, before, after, unit, place)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,17 +60,33 @@ class Line:
 
 
 def against_reference(
-    before: np.ndarray, after: np.ndarray, reference: np.ndarray, unit: str, window: tuple[float, float] | None
+    before: np.ndarray,
+    after: np.ndarray,
+    reference: np.ndarray,
+    unit: str,
+    window: tuple[float, float] | None,
+    inside: NDArray[np.bool_] | None = None,
+    where: str = "",
 ) -> list[Figure]:
-    """PSNR, SSIM, RMSE and NRMSE of two slices (Y, X) against a third, after truncation to the window."""
-    one, other = (score_slice(image, reference, window) for image in (before, after))
+    """PSNR, SSIM, RMSE, NRMSE, HaarPSI of two slices (Y, X) against a third, after truncation to the window.
+
+    Parameters
+    ----------
+    inside
+        The pixels that count, shape (Y, X), not empty; None for all.
+    where
+        What those are called, such as " in region 1".
+    """
+    one, other = (scores(image, reference, window, inside) for image in (before, after))
     cut = "" if window is None else f", window {window[0]:g} to {window[1]:g}"
-    told = f"range {one.data_range:.4g} {unit}".rstrip() + cut
+    told = f"range {data_range(reference, window):.4g} {unit}".rstrip() + cut
+    place = None if inside is None else _middle(inside)
     return [
-        Figure(f"PSNR, {told}", one.psnr, other.psnr, "dB"),
-        Figure(f"SSIM, {told}", one.ssim, other.ssim),
-        Figure(f"RMSE{cut}", one.rmse, other.rmse, unit),
-        Figure(f"NRMSE, {told}", one.nrmse, other.nrmse),
+        Figure(f"PSNR{where}, {told}", one.psnr, other.psnr, "dB", place),
+        Figure(f"SSIM{where}, {told}", one.ssim, other.ssim, "", place),
+        Figure(f"RMSE{where}{cut}", one.rmse, other.rmse, unit, place),
+        Figure(f"NRMSE{where}, {told}", one.nrmse, other.nrmse, "", place),
+        Figure(f"HaarPSI{where}, {told}", one.haarpsi, other.haarpsi, "", place),
     ]
 
 
@@ -87,8 +106,9 @@ def in_regions(
     unit: str,
     pixel_mm: float,
     reference: np.ndarray | None = None,
+    window: tuple[float, float] | None = None,
 ) -> list[Figure]:
-    """Mean and deviation of each region, SUVmax and SUVpeak of PET, RMSE with a reference, and the contrast of two.
+    """Mean and deviation of each region, SUVmax and SUVpeak of PET, figures against a reference, and contrast of two.
 
     Parameters
     ----------
@@ -96,27 +116,34 @@ def in_regions(
         Masks (Y, X), none of them empty; the contrast-to-noise ratio is that of the first two.
     pixel_mm
         Side of a pixel.
+    reference, window
+        What both are compared with, (Y, X), and after truncation to what.
     """
     images, found = (before, after), []
     for number, region in enumerate(regions, start=1):
-        values = [image[region] for image in images]
+        values, place = [image[region] for image in images], _middle(region)
         found += [
-            Figure(f"mean of region {number}", float(values[0].mean()), float(values[1].mean()), unit),
-            Figure(f"deviation in region {number}", float(values[0].std()), float(values[1].std()), unit),
+            Figure.of(f"mean of region {number}", (float(one.mean()) for one in values), unit, place),
+            Figure.of(f"deviation in region {number}", (float(one.std()) for one in values), unit, place),
         ]
         if unit == "SUV":
+            most, peak = (suv_max(image, region) for image in images), (suv_peak(i, region, pixel_mm) for i in images)
             found += [
-                Figure.of(f"SUVmax of region {number}", (suv_max(image, region) for image in images), unit),
-                Figure.of(f"SUVpeak of region {number}", (suv_peak(image, region, pixel_mm) for image in images), unit),
+                Figure.of(f"SUVmax of region {number}", most, unit, place),
+                Figure.of(f"SUVpeak of region {number}", peak, unit, place),
             ]
         if reference is not None:
-            errors = (rmse(one[np.newaxis], reference[region][np.newaxis]) for one in values)
-            found.append(Figure.of(f"RMSE in region {number}", errors, unit))
+            found += against_reference(*images, reference, unit, window, region, f" in region {number}")
     if len(regions) > 1:
         found.append(
             Figure.of("contrast to noise, 1 and 2", (contrast_to_noise(image, *regions[:2]) for image in images))
         )
     return found
+
+
+def _middle(region: NDArray[np.bool_]) -> tuple[float, float]:
+    rows, columns = np.nonzero(region)
+    return float(rows.mean()), float(columns.mean())
 
 
 def contrast_to_noise(image: np.ndarray, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -182,6 +182,49 @@ def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     assert rows["noise in flat regions"]["slice"] == "1"
 
 
+def test_the_whole_volume_is_measured_drawn_and_its_worst_slice_gone_to(viewer, bench, qtbot, tmp_path):
+    viewer.layers[RESTORED].data[2] += 100
+    scan = viewer.layers[CT]
+    bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
+    figures(bench, qtbot, "PSNR")
+    bench.measure.volume.click()
+    qtbot.waitUntil(lambda: bench.measure.volume.found is not None)
+    table = bench.measure.table
+    row = next(row for row in range(table.rowCount()) if table.item(row, 0).text().startswith("volume, 3 slices: RMSE"))
+    table.setCurrentCell(row, 1)
+    assert viewer.dims.current_step[0] == 2
+    slices, errors = bench.measure.plot.curves["restored"]
+    assert list(slices) == [0, 1, 2]
+    assert errors[2] > errors[0] == pytest.approx(0, abs=1e-3)
+    bench.measure.plot.clicked.emit(0.2)
+    assert viewer.dims.current_step[0] == 0
+    bench.measure.save_table(tmp_path / "figures.csv")
+    text = (tmp_path / "figures.csv").read_text()
+    assert text.count('"RMSE, window -160 to 240"') == 4, "that of the slice, and of each of three"
+    bench.watch.comparison.mix_in(0.5)
+    bench.watch.look_again()
+    qtbot.waitUntil(lambda: bench.measure.volume.found is None)
+
+
+def test_measuring_the_volume_can_be_cancelled(bench, qtbot):
+    bench.measure.volume.click()
+    bench.measure.volume.click()
+    qtbot.waitUntil(lambda: bench.measure.volume._worker is None)
+    assert bench.measure.volume.found is None
+    assert bench.measure.volume.text() == "Whole volume"
+
+
+def test_a_row_of_a_region_goes_there(viewer, bench, qtbot):
+    drawing = drawing_on(viewer, bench.watch.comparison)
+    drawing.add_rectangles(np.array([[1, 19.5, 29.5], [1, 19.5, 59.5], [1, 49.5, 59.5], [1, 49.5, 29.5]]))
+    bench.watch.look_again()
+    figures(bench, qtbot, "mean of region 1")
+    table = bench.measure.table
+    row = next(row for row in range(table.rowCount()) if table.item(row, 0).text() == "mean of region 1")
+    table.setCurrentCell(row, 0)
+    assert tuple(viewer.scene.camera.center)[1:] == pytest.approx((34, 44), abs=1)
+
+
 def test_a_drawn_region_and_line_are_measured_on_every_slice(viewer, bench, qtbot):
     drawing = drawing_on(viewer, bench.watch.comparison)
     drawing.add_rectangles(np.array([[1, 19.5, 29.5], [1, 19.5, 59.5], [1, 49.5, 59.5], [1, 49.5, 29.5]]))

@@ -29,6 +29,7 @@ def test_figures_against_a_reference_name_range_and_window(rng):
     assert (found[0].before, found[0].after) == pytest.approx((20, 40))
     assert found[2].before == pytest.approx(10)
     assert found[3].after == pytest.approx(0.01)
+    assert 0 < found[4].before <= found[4].after <= 1
     windowed = against_reference(reference + 10, reference + 1, reference, "HU", (-160, 240))
     assert windowed[0].name == "PSNR, range 100 HU, window -160 to 240"
 
@@ -53,6 +54,8 @@ def test_regions_have_mean_deviation_and_contrast():
     assert found["mean of region 2"][:2] == pytest.approx((6.0, 3.0))
     assert found["deviation in region 1"][:2] == pytest.approx((1.0, 0.5))
     assert found["RMSE in region 1"][0] == 0
+    assert found["NRMSE in region 2, range 7 HU"][1] == pytest.approx(np.sqrt((2.5**2 + 3.5**2) / 2) / 7)
+    assert found["SSIM in region 1, range 7 HU"][0] == found["HaarPSI in region 1, range 7 HU"][0] == 1
     assert found["contrast to noise, 1 and 2"][:2] == pytest.approx((5.0, 5.0))
 
 

@@ -18,10 +18,12 @@ from ...reliability.numbers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ...reliability.numbers import Line
     from .shown_slice import ShownSlice
 
-PROFILE, HISTOGRAM, SPECTRUM = "line profile", "histogram", "noise spectrum"
+PROFILE, HISTOGRAM, SPECTRUM, OVER_SLICES = "line profile", "histogram", "noise spectrum", "over the slices"
 REFERENCE, CLASSICAL = "reference", "classical"
 BINS = 128
 MIDDLE_PERCENT = (0.5, 99.5)
@@ -34,7 +36,7 @@ class Curves:
 
     x_label: str
     y_label: str
-    curves: dict[str, tuple[np.ndarray, np.ndarray]]
+    curves: Mapping[str, tuple[Sequence[float] | np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +81,7 @@ def _figures(
     figures = [] if reference is None else against_reference(*pair, reference, shown.unit, window)
     if min(shown.input.shape) >= LEAST_SIDE:
         figures += without_reference(*pair, shown.unit, shown.modality)
-    figures += in_regions(*pair, regions, shown.unit, _pixel_mm(shown), reference)
+    figures += in_regions(*pair, regions, shown.unit, _pixel_mm(shown), reference, window)
     if line is not None:
         widths = (edge_width(image, line, shown.spacing_mm) for image in pair)
         figures.append(Figure.of("width of the edge along the line", widths, "mm"))

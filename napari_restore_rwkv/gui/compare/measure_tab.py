@@ -29,13 +29,15 @@ from ..layer_choice import LayerChoice
 from ..restore.comparison import is_result
 from .cursor_values import in_words
 from .drawing import drawing_of, line_of, regions_of
-from .figures import HISTOGRAM, PROFILE, REFERENCE, SPECTRUM, Measured, measure
+from .figures import HISTOGRAM, OVER_SLICES, PROFILE, REFERENCE, SPECTRUM, Curves, Measured, measure
 from .plot import PairPlot
+from .volume_rows import VolumeButton
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from ...reliability.numbers import Figure
     from .shown_slice import ShownSlice, SliceWatch
 
 MEASURE_AFTER_MS = 60
@@ -46,6 +48,7 @@ ADVICE = {
     PROFILE: "Draw a line to see both curves along it.",
     SPECTRUM: "Draw a region of 8 x 8 pixels or more in flat tissue.",
     HISTOGRAM: "",
+    OVER_SLICES: "Press Whole volume, then choose one of its rows.",
 }
 
 
@@ -56,17 +59,22 @@ class MeasureTab(QWidget):
     -------
     drawing_wanted()
         The person wants to draw regions or a line.
+    slice_chosen(index), place_chosen(row, column)
+        The person wants to see a slice, or a place of the displayed one.
     failed(error)
         A table could not be written.
     """
 
     drawing_wanted = Signal()
+    slice_chosen = Signal(int)
+    place_chosen = Signal(int, int)
     failed = Signal(object)
 
     def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.measured: Measured | None = None
         self._viewer, self._watch = viewer, watch
+        self.about = hint()
         self._drawing: Any = None
         self._asked: object = None
         self._build()
@@ -79,10 +87,10 @@ class MeasureTab(QWidget):
         """Measure a slice; None measures nothing."""
         self._background.forget()
         self._asked = shown
+        self.volume.look_at(self._watch.comparison, self._watch.others.get(REFERENCE))
         if shown is None or self._watch.comparison is None:
             self.measured = None
-            self.table.setRowCount(0)
-            self.plot.clear()
+            self._fill()
             return
         self._follow_drawing()
         drawing = self._drawing
@@ -96,20 +104,23 @@ class MeasureTab(QWidget):
         shown, measured = self._watch.shown, self.measured
         if shown is None or measured is None:
             return
+        classical = self._classical()
         try:
             with path.open("w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file)
                 rows.writerow(["slice", "figure", "unit", *COLUMNS[: 3 if measured.classical else 2]])
                 rows.writerows(
-                    [shown.index, one.name, one.unit, one.before, one.after, *measured.classical[row : row + 1]]
+                    [shown.index, one.name, one.unit, one.before, one.after, *classical[row : row + 1]]
                     for row, one in enumerate(measured.figures)
                 )
+                self._write_volume(rows)
         except OSError as error:
             self.failed.emit(OutputError(f"{path} cannot be written ({error.strerror}); choose another place."))
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, and what runs. Touches nothing of Qt, which may be gone already."""
         self.reference.let_go()
+        self.volume.let_go()
         self._listen_to(None)
 
     def _build(self) -> None:
@@ -132,10 +143,15 @@ class MeasureTab(QWidget):
         self.save.setToolTip("Write this table into a file")
         self.save.setAccessibleName("Save the table")
         self.save.clicked.connect(self._ask_where)
+        self.volume = VolumeButton()
+        self.volume.measured.connect(self._fill)
+        self.volume.failed.connect(lambda error: self.about.setText(f"The volume could not be measured: {error}"))
         self.table = QTableWidget(0, 3)
+        self.table.setToolTip("A row of a region goes there, one of the volume to its worst slice; range in the name")
         self.table.setAccessibleName("Figures of the displayed slice")
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
+        self.table.currentCellChanged.connect(self._on_row)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.setMinimumHeight(TABLE_HEIGHT)
@@ -143,17 +159,17 @@ class MeasureTab(QWidget):
         self.table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.setWordWrap(True)
         self.kind = QComboBox()
-        self.kind.addItems([PROFILE, HISTOGRAM, SPECTRUM])
+        self.kind.addItems([PROFILE, HISTOGRAM, SPECTRUM, OVER_SLICES])
         self.kind.setCurrentText(HISTOGRAM)
         self.kind.setToolTip("What is drawn below")
         self.kind.setAccessibleName("Kind of plot")
         self.kind.currentTextChanged.connect(self._draw)
-        self.about = hint()
         self.plot = PairPlot("Curves of input and restored")
         self.plot.setMaximumHeight(PLOT_HEIGHT)
+        self.plot.clicked.connect(self._on_clicked)
         rows = QFormLayout(self)
         rows.addRow("Reference", self.reference)
-        rows.addRow(beside(self.draw, self.save))
+        rows.addRow(beside(self.draw, self.volume, self.save))
         rows.addRow(self.table)
         rows.addRow("Plot", self.kind)
         rows.addRow(self.about)
@@ -194,22 +210,81 @@ class MeasureTab(QWidget):
         if shown is not self._asked:
             return
         self.measured = measured
-        self.table.setRowCount(len(measured.figures))
-        self.table.setColumnCount(4 if measured.classical else 3)
-        self.table.setHorizontalHeaderLabels(["", *COLUMNS])
-        for row, one in enumerate(measured.figures):
-            values = (one.before, one.after, *measured.classical[row : row + 1])
-            for column, text in enumerate((one.name, *(_cell(value, one.unit) for value in values))):
+        self._fill()
+
+    def _fill(self) -> None:
+        """Show the figures of the slice and those of the volume."""
+        figures, classical, columns = self._figures(), self._classical(), 4 if self._classical() else 3
+        chosen = self.table.currentRow()
+        self.table.blockSignals(True)
+        self.table.setRowCount(len(figures))
+        self.table.setColumnCount(columns)
+        self.table.setHorizontalHeaderLabels(["", *COLUMNS[: columns - 1]])
+        for row, one in enumerate(figures):
+            values = (one.before, one.after, *classical[row : row + 1])
+            texts = [one.name, *(_cell(value, one.unit) for value in values)]
+            for column, text in enumerate(texts + [""] * (columns - len(texts))):
                 self.table.setItem(row, column, QTableWidgetItem(text))
+        if chosen < len(figures):
+            self.table.setCurrentCell(chosen, 0)
+        self.table.blockSignals(False)
         self._draw()
 
+    def _figures(self) -> list[Figure]:
+        slice_, volume = self.measured, self.volume.found
+        return [*([] if slice_ is None else slice_.figures), *([] if volume is None else volume.figures())]
+
+    def _classical(self) -> list[float]:
+        return [] if self.measured is None else self.measured.classical
+
+    def _volume_row(self, row: int) -> int | None:
+        """Return which figure of the volume stands in a row; None for one of the slice."""
+        number = row - (0 if self.measured is None else len(self.measured.figures))
+        return number if self.volume.found is not None and number >= 0 else None
+
+    def _on_row(self, row: int, *_: int) -> None:
+        if row < 0:
+            return
+        number, place = self._volume_row(row), self._figures()[row].place
+        if number is not None and self.volume.found is not None:
+            self.kind.setCurrentText(OVER_SLICES)
+            self._draw()
+            self.slice_chosen.emit(self.volume.found.worst(number))
+        elif place is not None:
+            self.place_chosen.emit(round(place[0]), round(place[1]))
+
+    def _on_clicked(self, x: float) -> None:
+        if self.volume.found is not None and self.kind.currentText() == OVER_SLICES:
+            self.slice_chosen.emit(min(self.volume.found.indices, key=lambda index: abs(index - x)))
+
     def _draw(self, kind: str = "") -> None:
-        curves = None if self.measured is None else self.measured.plots.get(self.kind.currentText())
-        self.about.setText("" if curves is not None else ADVICE[self.kind.currentText()])
+        chosen = self.kind.currentText()
+        curves = self._over_slices() if chosen == OVER_SLICES else None
+        if self.measured is not None:
+            curves = curves or self.measured.plots.get(chosen)
+        self.about.setText("" if curves is not None else ADVICE[chosen])
         if curves is None:
             self.plot.clear()
         else:
-            self.plot.show_curves(curves.x_label, curves.y_label, curves.curves)
+            self.plot.show_curves(curves.x_label, curves.y_label, curves.curves, dots=chosen == OVER_SLICES)
+
+    def _over_slices(self) -> Curves | None:
+        volume = self.volume.found
+        if volume is None:
+            return None
+        one = volume.series[self._volume_row(self.table.currentRow()) or 0]
+        label = f"{one.name.split(',')[0]} {one.unit}".rstrip()
+        return Curves("slice", label, {"input": (volume.indices, one.before), "restored": (volume.indices, one.after)})
+
+    def _write_volume(self, rows: Any) -> None:
+        volume = self.volume.found
+        if volume is None:
+            return
+        for one in volume.series:
+            rows.writerows(
+                [index, one.name, one.unit, before, after]
+                for index, before, after in zip(volume.indices, one.before, one.after, strict=True)
+            )
 
     def _ask_where(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the table", "figures.csv", "Table (*.csv)")

@@ -108,7 +108,12 @@ def judging(comparison: Comparison) -> tuple[Generator[Progress, None, Report], 
     """Return the steps that judge all restored slices, and the scan that they judge: as strongly mixed in as shown."""
     from ...reliability.report import report_on
 
+    result, after = comparison.result, mixed_scan(comparison)
+    return report_on(result.scan, after, indices=sorted(result.finished), axis=result.axis), after
+
+
+def mixed_scan(comparison: Comparison) -> Scan:
+    """Return the restored scan as strongly mixed in as it is shown, NaN where it is not restored yet."""
     result, strength = comparison.result, comparison.strength
     mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
-    after = result.scan.with_voxels(mixed, metadata=result.metadata(strength))
-    return report_on(result.scan, after, indices=sorted(result.finished), axis=result.axis), after
+    return result.scan.with_voxels(mixed, metadata=result.metadata(strength))

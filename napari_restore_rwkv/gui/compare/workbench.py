@@ -107,6 +107,8 @@ class Workbench(DockedPanel):
         self.lost.place_chosen.connect(self._go_to_place)
         self.slices.slice_chosen.connect(self._go_to_slice)
         self.measure.drawing_wanted.connect(self._draw)
+        self.measure.slice_chosen.connect(self._go_to_slice)
+        self.measure.place_chosen.connect(self._go_to_place)
         self.beside_button.toggled.connect(self._show_classical)
 
     def _show_classical(self, wanted: bool) -> None:

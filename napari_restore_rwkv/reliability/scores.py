@@ -1,0 +1,75 @@
+"""How close a slice, or a region of it, is to a reference: all figures at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..image_quality.haarpsi import haarpsi
+from ..metrics import rmse, ssim
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The figures of one slice or region; nan where one is not defined.
+
+    Attributes
+    ----------
+    psnr
+        In dB, of the range of the whole reference slice; inf where nothing differs.
+    ssim, haarpsi
+        At most 1.
+    rmse
+        In the unit of the slices.
+    nrmse
+        RMSE over the range.
+    """
+
+    psnr: float
+    ssim: float
+    rmse: float
+    nrmse: float
+    haarpsi: float
+
+
+def data_range(reference: np.ndarray, window: Window | None) -> float:
+    """Max - min of a reference slice after truncation to the window."""
+    return float(np.ptp(reference if window is None else np.clip(reference, *window)))
+
+
+def scores(
+    image: np.ndarray, reference: np.ndarray, window: Window | None = None, inside: NDArray[np.bool_] | None = None
+) -> Scores:
+    """Compare a slice with its reference, both of shape (Y, X), after truncation to the window.
+
+    Parameters
+    ----------
+    inside
+        Which pixels count, shape (Y, X), not empty; None for all. SSIM and HaarPSI count what surrounds them, too. The
+        range stays that of the whole slice, so that a region is comparable with it.
+    """
+    shown, truth = (one if window is None else np.clip(one, *window) for one in (image, reference))
+    spread = data_range(truth, None)
+    chosen = (shown, truth) if inside is None else (shown[inside][np.newaxis], truth[inside][np.newaxis])
+    error = rmse(*chosen)
+    if error == 0:
+        ratio, relative = math.inf, 0.0
+    elif spread > 0 and math.isfinite(error):
+        ratio, relative = 20 * math.log10(spread / error), error / spread
+    else:
+        ratio, relative = math.nan, math.nan
+    return Scores(
+        ratio,
+        ssim(shown, truth, spread, inside=inside),
+        error,
+        relative,
+        haarpsi(shown, truth, spread, inside),
+    )

@@ -1,0 +1,122 @@
+"""Figures of all slices of a result, and of the volume: the mean over those slices where a figure is finite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..progress import Phase, Progress
+from ..restoration.plan import region_of
+from ..scans.noise import LEAST_SIDE
+from .numbers import Figure, against_reference, without_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ..scans.scan import Scan
+
+# Of these a low value is a bad one; of all others a high one is.
+_HIGH_IS_GOOD = ("PSNR", "SSIM", "HaarPSI")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One figure over the slices.
+
+    Attributes
+    ----------
+    name, unit
+        What it is; "" for a figure without a unit.
+    before, after
+        One value for each slice, nan or infinite where it is not defined.
+    """
+
+    name: str
+    unit: str
+    before: np.ndarray
+    after: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeFigures:
+    """All figures over the slices that were measured.
+
+    Attributes
+    ----------
+    indices
+        The slices along their axis, from 0.
+    series
+        A `Series` for each figure.
+    """
+
+    indices: tuple[int, ...]
+    series: tuple[Series, ...]
+
+    def figures(self) -> list[Figure]:
+        """Return the mean of each figure over the slices where it is finite."""
+        count = len(self.indices)
+        return [
+            Figure(f"volume, {count} slices: {one.name}", _mean(one.before), _mean(one.after), one.unit)
+            for one in self.series
+        ]
+
+    def worst(self, number: int) -> int:
+        """Return the slice in which a figure, by its number in `series`, is worst after the restoration."""
+        one = self.series[number]
+        good = one.name.startswith(_HIGH_IS_GOOD)
+        badness = np.where(np.isnan(one.after), -np.inf, -one.after if good else one.after)
+        return self.indices[int(np.argmax(badness))]
+
+
+def volume_figures(
+    before: Scan,
+    after: Scan,
+    reference: Any = None,
+    *,
+    indices: Sequence[int],
+    axis: int,
+    window: tuple[float, float] | None = None,
+) -> Generator[Progress, None, VolumeFigures]:
+    """Measure slice after slice; three of them are in memory at a time. Close the generator to cancel.
+
+    Parameters
+    ----------
+    before, after
+        On one grid, lazy or not.
+    reference
+        Voxels on that grid, (Z, Y, X), in the same unit; None for noise and mean alone.
+    indices, axis
+        Which slices along which array axis; at least one.
+    window
+        Values are truncated to it before they are compared with the reference.
+    """
+    found: list[list[Figure]] = []
+    for index in indices:
+        region = region_of(before, axis, index)
+        one, other = (np.asarray(scan.voxels[region], np.float32).squeeze(axis) for scan in (before, after))
+        figures: list[Figure] = []
+        if reference is not None:
+            ideal = np.asarray(reference[region], np.float32).squeeze(axis)
+            figures += against_reference(one, other, ideal, before.unit, window)
+        if min(one.shape) >= LEAST_SIDE:
+            figures += without_reference(one, other, before.unit, before.modality)
+        found.append(figures)
+        yield Progress(Phase.MEASURING, len(found), len(indices))
+    series = [_series(same, window) for same in zip(*found, strict=True)]
+    return VolumeFigures(tuple(indices), tuple(series))
+
+
+def _series(same: tuple[Figure, ...], window: tuple[float, float] | None) -> Series:
+    # The range is that of each slice, and in the name of none.
+    name = same[0].name.split(", ")[0]
+    if window is not None and same[0].name.startswith((*_HIGH_IS_GOOD, "RMSE", "NRMSE")):
+        name += f", window {window[0]:g} to {window[1]:g}"
+    before, after = (np.array([getattr(one, when) for one in same]) for when in ("before", "after"))
+    return Series(name, same[0].unit, before, after)
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float(values[0])
