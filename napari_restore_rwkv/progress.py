@@ -22,6 +22,8 @@ class Phase(Enum):
     """A slab of slices, the region, is on the disk."""
     CONNECTED = "connected"
     """The workers of a cluster are known; the detail says how many, and where they can be watched."""
+    STAGING = "staging"
+    """The input is compared with, or copied to, what the workers of a cluster see."""
     WORKERS_LOST = "workers lost"
     """Workers of a cluster have gone, and others take over; the detail says how many."""
     CHECKING = "checking"

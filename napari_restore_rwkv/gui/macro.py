@@ -64,6 +64,7 @@ def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
     output = options.output or source.with_name("restored.nii.gz")
     words = ["restore-rwkv", "restore", str(source), str(output), *_weights(str(options.weights))]
     words += ["--axis", AXES[axis], "--device", options.device]
+    words += ["--scheduler", options.scheduler] if options.scheduler else []
     words += ["--strength", f"{strength:g}"] if strength != 1 else []
     for name, value in choice_of(options.layer, options.time_index).items():
         words += [f"--{name.replace('_', '-')}", str(value)]

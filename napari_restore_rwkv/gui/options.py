@@ -50,6 +50,8 @@ class RestoreOptions:
         The strength that is proposed for this scan, 0 to 1; None where it is still to be measured.
     output
         The OME-Zarr folder that a whole volume is saved to while it is restored; None keeps it in memory.
+    scheduler
+        Address of the dask scheduler whose workers restore a whole volume into `output`; None for this computer.
     """
 
     layer: Image
@@ -61,12 +63,13 @@ class RestoreOptions:
     axis: str = "auto"
     output: Path | None = None
     strength: float | None = None
+    scheduler: str | None = None
 
     def continues(self, other: RestoreOptions | None) -> bool:
         """Whether slices restored with the other options are part of what these ask for, wherever they are kept."""
 
         def choices(options: RestoreOptions) -> RestoreOptions:
-            return replace(options, region="volume", output=None, strength=None)
+            return replace(options, region="volume", output=None, strength=None, scheduler=None)
 
         return other is not None and choices(self) == choices(other)
 

@@ -24,6 +24,18 @@ def results_folder() -> Path | None:
     return folder if named and folder.is_dir() else None
 
 
+def scheduler() -> str | None:
+    """Return the address of the dask scheduler that was used last; None where there was none."""
+    return str(getattr(_restoring(), "scheduler", "")).strip() or None
+
+
+def remember_scheduler(address: str) -> None:
+    """Keep the address of a dask scheduler for the next session."""
+    settings = _restoring()
+    if settings is not None:
+        settings.scheduler = address
+
+
 def wants_hint() -> bool:
     """Whether to show how to begin."""
     return bool(getattr(_restoring(), "hint", False))

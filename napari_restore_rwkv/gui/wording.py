@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..progress import Phase, Progress
 
 # Steps that restore nothing; their detail counts what is checked.
-CHECKS = (Phase.CHECKING, Phase.COMPARING_INPUT)
+CHECKS = (Phase.CHECKING, Phase.COMPARING_INPUT, Phase.STAGING)
 
 
 def words_of(progress: Progress) -> str:
@@ -15,6 +15,10 @@ def words_of(progress: Progress) -> str:
             return f"checking what is saved: {progress.detail}"
         case Phase.COMPARING_INPUT:
             return f"comparing the scan with what is saved: {progress.detail}"
+        case Phase.STAGING:
+            return f"preparing the scan for the workers: {progress.detail}"
+        case Phase.WORKERS_LOST | Phase.CONNECTED:
+            return progress.detail
         case Phase.UNPACKING:
             return f"unpacking {progress.detail}: slice {progress.done} of {progress.total}"
         case Phase.WRITING | Phase.READING_BACK:

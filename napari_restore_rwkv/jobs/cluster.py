@@ -28,7 +28,7 @@ from .identity import computation_identity, differences
 from .job import JobOptions, ZarrJob
 from .ledger import Ledger
 from .restore_slabs import restore_slabs
-from .scheduler import connected, ended, refuse_hidden_files, wind_down, workers_of
+from .scheduler import connected, counted, ended, refuse_hidden_files, wind_down, workers_of
 from .slabs import SlabQueue, nearest_slab
 
 if TYPE_CHECKING:
@@ -70,6 +70,20 @@ class Source:
     device: str = "auto"
     batch: int | None = None
 
+    @property
+    def opening(self) -> dict[str, Any]:
+        """Keywords of `open_scan` that open the input, unread."""
+        return {
+            "path": self.path,
+            "modality": self.modality,
+            "time_index": self.time_index,
+            "channel": self.channel,
+            "series": self.series,
+            "correct_tilt": self.correct_tilt,
+            "allow_outside_files": self.allow_outside_files,
+            "large": 0,
+        }
+
 
 class ClusterJob(ZarrJob):
     """A `ZarrJob` whose slabs are restored by the workers of a scheduler.
@@ -107,7 +121,7 @@ class ClusterJob(ZarrJob):
         files = [self._source.path, output, *([weights] if Path(weights).is_file() else [])]
         with connected(self._address) as client:
             workers = workers_of(client, self._address)
-            about = f"{len(workers)} workers, dashboard at {client.dashboard_link}"
+            about = f"{counted(len(workers), 'worker')}, dashboard at {client.dashboard_link}"
             yield Progress(Phase.CONNECTED, done, total, detail=about)
             refuse_hidden_files(client, files)
             flying: set[Any] = set()
@@ -202,16 +216,7 @@ def _restore_slab(source: Source, output: str, slab: int) -> int:
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[Scan, nn.Module]:
     """Open input and weights once for all slabs that this process gets."""
-    scan = open_scan(
-        source.path,
-        modality=source.modality,
-        time_index=source.time_index,
-        channel=source.channel,
-        series=source.series,
-        correct_tilt=source.correct_tilt,
-        allow_outside_files=source.allow_outside_files,
-        large=0,
-    )
+    scan = open_scan(**source.opening)
     return scan, load_restorer(source.weights).to(choose_device(source.device))
 
 

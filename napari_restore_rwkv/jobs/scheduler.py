@@ -42,6 +42,11 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as "1 worker"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def workers_of(client: Any, address: str) -> set[str]:
     """Addresses of the workers that a scheduler has at this moment; DeviceError where it has ended."""
     try:
@@ -74,7 +79,7 @@ def described(address: str) -> str:
             )
     if not threads:
         return f"A scheduler without workers: start some with  dask worker {address}"
-    return f"{_count(len(threads), 'worker')} with {_count(sum(threads.values()), 'thread')}"
+    return f"{counted(len(threads), 'worker')} with {counted(sum(threads.values()), 'thread')}"
 
 
 def refuse_hidden_files(client: Any, paths: Sequence[str]) -> None:
@@ -121,7 +126,3 @@ def _version() -> str:
 
 def _unseen(paths: list[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

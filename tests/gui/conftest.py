@@ -121,7 +121,7 @@ def own_data_folder(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def own_settings(own_data_folder, monkeypatch, tmp_path):
-    """Napari's settings and the plugin's: fresh ones in the test's own folder, here and in processes that a test starts."""
+    """Napari's settings and the plugin's: fresh ones in the test's own folder, in processes of a test as well."""
     path = tmp_path / "user" / "napari" / "settings.yaml"
     monkeypatch.setenv("NAPARI_CONFIG", str(path))
     # Both remember what they read when they were imported or first asked.
@@ -193,7 +193,7 @@ def open_panel(qtbot):
     def make(viewer):
         panel = restore_panel.RestorePanel(viewer)
         panels.append(panel)
-        qtbot.waitUntil(lambda: panel.form.devices.count() == 1 and panel.form.devices.currentData() == "cpu")
+        qtbot.waitUntil(lambda: panel.form.run_on.device == "cpu")
         return panel
 
     yield make
@@ -282,7 +282,7 @@ def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
         panel = fine_tune_panel.FineTunePanel(viewer)
         panels.append(panel)
         panel.recipe = QUICK
-        qtbot.waitUntil(lambda: panel.form.devices.currentData() == "cpu", timeout=20_000)
+        qtbot.waitUntil(lambda: panel.form.run_on.devices.currentData() == "cpu", timeout=20_000)
         panel.form.models.use_file(weights_file)
         panel.form.steps.setValue(QUICK.steps)
         qtbot.waitUntil(lambda: not panel._checks.busy, timeout=20_000)

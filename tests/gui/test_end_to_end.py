@@ -39,7 +39,7 @@ def panel(viewer, ct_layer, qtbot):
     viewer.add_layer(Layer.create(*ct_layer))
     viewer.dims.set_current_step(0, 3)
     panel = restore_panel.RestorePanel(viewer)
-    qtbot.waitUntil(lambda: panel.form.devices.currentData() != "auto", timeout=20_000)
+    qtbot.waitUntil(lambda: panel.form.run_on.devices.currentData() != "auto", timeout=20_000)
     yield panel
     panel.shut_down()
     panel.deleteLater()
@@ -105,7 +105,7 @@ def test_devices_are_named_briefly(hardware, kernel, title):
 def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
     words = " ".join(device.advice for device in options.look_around().devices)
     assert "'" not in words
-    assert panel.form.devices.toolTip().startswith(("CPU", "GPU"))
+    assert panel.form.run_on.devices.toolTip().startswith(("CPU", "GPU"))
 
 
 def test_a_damaged_weights_file_is_refused_in_words(panel, tmp_path, run_to_the_end):

@@ -23,9 +23,9 @@ def test_with_one_scan_open_everything_is_chosen(ct_panel):
     assert form.tasks.currentText() == "CT denoising"
     assert form.models.combo.currentText() == "light, shipped 2026-12"
     assert form.this_slice.isChecked()
-    assert form.devices.currentText() == "CPU, compiled kernel"
-    assert form.devices.toolTip() == "CPU, 2 threads, compiled CPU kernel (AVX2)"
-    assert form.why.toolTip() == "There is no GPU."
+    assert form.run_on.devices.currentText() == "CPU, compiled kernel"
+    assert form.run_on.devices.toolTip() == "CPU, 2 threads, compiled CPU kernel (AVX2)"
+    assert form.run_on.why.toolTip() == "There is no GPU."
     assert ct_panel.restore_button.isEnabled()
     assert ct_panel.restore_button.isDefault()
     assert not ct_panel.cancel_button.isEnabled()

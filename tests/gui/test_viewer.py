@@ -91,9 +91,9 @@ def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restorati
     monkeypatch.setattr(restore_panel, "look_around", slow_look_around)
     panel = RestorePanel(viewer)
     assert not found.is_set()
-    assert panel.form.devices.currentText() == "the fastest there is"
+    assert panel.form.run_on.devices.currentText() == "the fastest there is"
     found.set()
-    qtbot.waitUntil(lambda: panel.form.devices.currentText() == "CPU, compiled kernel")
+    qtbot.waitUntil(lambda: panel.form.run_on.devices.currentText() == "CPU, compiled kernel")
     panel.shut_down()
     panel.deleteLater()
 

@@ -89,7 +89,7 @@ def test_a_blur_of_ct_fails_where_it_must():
 
 
 class Faulty(Blur):
-    """Adds a tenth, doubles, goes below zero, shades from left to right, or keeps the coarsest and finest detail only."""
+    """Adds a tenth, doubles, goes below zero, shades across, or keeps the coarsest and the finest detail only."""
 
     def __init__(self, fault, modality="CT"):
         super().__init__(modality)

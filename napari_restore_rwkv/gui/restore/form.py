@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
 from ...errors import CheckpointError, ScanError
 from ...scans.slice_axis import choose_slice_axis
 from ...tasks import TASKS, Task
-from .. import preferences
-from ..form_parts import beside, choice, hint, small_button
+from ..form_parts import beside, choice, hint
 from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
 from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .advice import AdviceLine
 from .comparison import is_result
+from .run_on import RunOn
 from .save_choice import SaveChoice
 from .slice_axis_choice import slice_axis_choice, tell_slice_axis
 
@@ -104,16 +104,21 @@ class RestoreForm(QWidget):
             raise CheckpointError(no_weights(self.task))
         if refusal and not self.anyway.isChecked():
             raise CheckpointError(refusal)
+        volume = self.whole_volume.isChecked()
+        output = self.save.path if volume else None
+        if volume and output is None and self.run_on.scheduler is not None:
+            raise ScanError("A cluster restores into a file that its workers see: choose one at Save to.")
         return RestoreOptions(
             layer=self.layer,
             weights=model.weights,
             time_index=self.time_index,
-            region="slice" if self.this_slice.isChecked() else "volume",
-            device=self.devices.currentData(),
+            region="volume" if volume else "slice",
+            device=self.run_on.device,
             any_modality=self.anyway.isChecked(),
             axis=self.axes.currentData(),
-            output=self.save.path if self.whole_volume.isChecked() else None,
+            output=output,
             strength=self.advice.advice.strength if self.advice.advice is not None else None,
+            scheduler=self.run_on.scheduler if volume else None,
         )
 
     def fill_in(self, options: RestoreOptions) -> None:
@@ -129,7 +134,7 @@ class RestoreForm(QWidget):
             self.use_file(options.weights)
         self.anyway.setVisible(self.anyway.isVisibleTo(self) or options.any_modality)
         self.anyway.setChecked(options.any_modality)
-        self.devices.setCurrentIndex(max(self.devices.findData(options.device), 0))
+        self.run_on.use(options.scheduler or options.device)
         (self.this_slice if options.region == "slice" else self.whole_volume).setChecked(True)
         self.axes.setCurrentIndex(max(self.axes.findData(options.axis), 0))
         if options.output is not None:
@@ -157,13 +162,9 @@ class RestoreForm(QWidget):
     def tell_surroundings(self, surroundings: Surroundings) -> None:
         """List the devices and the shipped weights, now that they are known."""
         self._surroundings = surroundings
-        self.devices.clear()
-        for device in surroundings.devices:
-            self.devices.addItem(device.title, device.name)
-        self.devices.setCurrentIndex(max(self.devices.findData(preferences.chosen_device()), 0))
+        self.run_on.tell_devices(surroundings.devices)
         self._fill_tasks()
         self.models.tell_models(surroundings.models)
-        self._explain_device()
 
     def let_go(self) -> None:
         """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
@@ -189,8 +190,7 @@ class RestoreForm(QWidget):
         self.axes = slice_axis_choice()
         self.save = SaveChoice()
         self.save.setEnabled(False)
-        self.devices, self.why = choice("Where to compute"), small_button("?", "Why not the GPU?")
-        self.devices.addItem("the fastest there is", "auto")
+        self.run_on = RunOn()
         rows.addRow("Scan", self.scans)
         rows.addRow(self.about_scan)
         rows.addRow(self.frame_label, self.frame)
@@ -202,7 +202,7 @@ class RestoreForm(QWidget):
         rows.addRow("Region", beside(self.this_slice, self.whole_volume))
         rows.addRow("Slices", self.axes)
         rows.addRow("Save to", self.save)
-        rows.addRow("Run on", beside(self.devices, self.why))
+        rows.addRow("Run on", self.run_on)
 
     def _connect(self) -> None:
         self.scans.currentIndexChanged.connect(self._on_scan)
@@ -217,8 +217,8 @@ class RestoreForm(QWidget):
         # One slice is kept in memory.
         self.whole_volume.toggled.connect(self.save.setEnabled)
         self.save.changed.connect(self.changed)
-        self.devices.currentIndexChanged.connect(self._explain_device)
-        self.why.clicked.connect(lambda: self.asked.emit(self.why.toolTip()))
+        self.run_on.changed.connect(self._on_place)
+        self.run_on.asked.connect(self.asked)
 
     def _follow_layers(self, event: Any = None) -> None:
         chosen = self.layer
@@ -332,9 +332,8 @@ class RestoreForm(QWidget):
         """Choose a weights file or a bundle."""
         self.models.use_file(path)
 
-    def _explain_device(self) -> None:
-        devices = self._surroundings.devices if self._surroundings else ()
-        index = self.devices.currentIndex()
-        if 0 <= index < len(devices):
-            self.devices.setToolTip(devices[index].details)
-            self.why.setToolTip(devices[index].advice or "This is the fastest there is for this device.")
+    def _on_place(self) -> None:
+        """Workers of a cluster put a volume into a file."""
+        if self.run_on.scheduler is not None and self.save.path is None:
+            self.save.use_proposed()
+        self.changed.emit()

@@ -76,6 +76,12 @@ class SaveChoice(QWidget):
         self._fill(named)
         self.changed.emit()
 
+    def use_proposed(self) -> None:
+        """Choose the proposed file, if there is a scan to propose one for."""
+        if self._proposed is not None:
+            self._fill(self._proposed)
+            self.changed.emit()
+
     def use_memory(self) -> None:
         """Choose memory."""
         self._fill(None)

@@ -22,7 +22,8 @@ from .stored_result import StoredResult
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from ...jobs.job import ZarrJob
+    from ...jobs.cluster import Source
+    from ...jobs.job import JobOptions, ZarrJob
     from ...scans.scan import Scan
     from ..options import RestoreOptions
     from .result import RestorationResult
@@ -98,7 +99,7 @@ class _IntoFile:
     def take(self, progress: Progress) -> Progress:
         """Account for a step, and count from what was there before."""
         # Until the input is known to be the same, nothing may be shown of what is in the file.
-        if self._before is None and progress.phase is not Phase.COMPARING_INPUT:
+        if self._before is None and progress.phase not in (Phase.COMPARING_INPUT, Phase.STAGING):
             self._open()
         before = self._before or 0
         shown = self._result.take_from(self._job, progress)
@@ -187,7 +188,7 @@ def run_restore(
 
 
 def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, first: int | None) -> ZarrJob:
-    """Make the job for a file: a new one, or one that goes on where something of ours is; else `OutputError`."""
+    """Make the job for a file, here or on a cluster: a new one, or one that goes on with a file of ours."""
     from ...device import choose_device
     from ...jobs.audit import check_place
     from ...jobs.job import ZarrJob
@@ -200,17 +201,34 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
     if ours:
         # One strength for all of a file, whatever would be proposed by now.
         result.propose(Ledger(path).identity.get("strength", 1.0))
-    return ZarrJob(
-        result.scan,
-        network,
-        path,
-        resume=ours,
-        axis=options.axis,
-        first=first,
-        device=choose_device(options.device),
-        any_modality=options.any_modality,
-        strength=result.applied,
-        slices_per_slab=SLICES_PER_SLAB,
+    how: JobOptions = {
+        "resume": ours,
+        "axis": options.axis,
+        "first": first,
+        "device": choose_device(options.device),
+        "any_modality": options.any_modality,
+        "strength": result.applied,
+        "slices_per_slab": SLICES_PER_SLAB,
+    }
+    if options.scheduler is None:
+        return ZarrJob(result.scan, network, path, **how)
+    from ...jobs.staged_cluster_job import StagedClusterJob
+
+    return StagedClusterJob(options.scheduler, _source(options, result), result.scan, network, path, **how)
+
+
+def _source(options: RestoreOptions, result: RestorationResult) -> Source:
+    """Where the workers of a cluster find the scan, if they do, and the weights."""
+    from ...jobs.cluster import Source
+
+    file = source_of(options.layer)
+    weights = options.weights if isinstance(options.weights, str) else str(options.weights.absolute())
+    return Source(
+        "" if file is None else str(file),
+        weights,
+        modality=result.scan.modality,
+        device=options.device,
+        **choice_of(options.layer, options.time_index),
     )
 
 

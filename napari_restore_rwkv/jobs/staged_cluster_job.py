@@ -1,0 +1,85 @@
+"""A job on a cluster for a scan that lies anywhere: what no file holds is copied to where the workers see it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from ..errors import RestoreError
+from ..progress import Phase, Progress
+from ..scans.export import export_scan
+from ..scans.lazy import LazyVoxels
+from ..scans.opening import open_scan
+from .cluster import ClusterJob, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import nn
+
+    from ..scans.scan import Scan
+    from .job import JobOptions
+
+_COMPARED_AT_ONCE = 16
+
+
+class StagedClusterJob(ClusterJob):
+    """A `ClusterJob` whose workers get the voxels of the scan, whatever its file holds by now.
+
+    Parameters
+    ----------
+    address, scan, network, path, options
+        As for `ClusterJob`.
+    source
+        As for `ClusterJob`; its path is "" where the scan comes from no file. Where the file does not hold the very
+        voxels of the scan, these are written beside the output, and removed when the job ends.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        source: Source,
+        scan: Scan,
+        network: nn.Module,
+        path: str | Path,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        super().__init__(address, source, scan, network, path, **options)
+        self._copy = self.path.with_name(f"{self.path.name}.input.mha")
+
+    def run(self) -> Generator[Progress, int | None, Scan]:
+        """Do what is left to be done; see `ZarrJob.run`."""
+        if (yield from self._is_held_by_its_file()):
+            return (yield from super().run())
+        try:
+            for step in export_scan(self._scan, self._copy):
+                yield replace(step, phase=Phase.STAGING)
+            # The intensities were chosen here, and the layer's choices are of the file that is not read.
+            self._source = Source(str(self._copy), self._source.weights, device=self._source.device)
+            return (yield from super().run())
+        finally:
+            for made in (self._copy, Path(f"{self._copy}.json")):
+                made.unlink(missing_ok=True)
+
+    def _is_held_by_its_file(self) -> Generator[Progress, Any, bool]:
+        """Compare the scan with what workers would open."""
+        if not self._source.path:
+            return False
+        voxels, total = self._scan.voxels, self._scan.shape[0]
+        if isinstance(voxels, LazyVoxels) and voxels.source is not None and str(voxels.source) == self._source.path:
+            return True
+        try:
+            found = open_scan(**self._source.opening).voxels
+        except RestoreError:
+            return False
+        if found.shape != voxels.shape or found.dtype != voxels.dtype:
+            return False
+        for start in range(0, total, _COMPARED_AT_ONCE):
+            yield Progress(Phase.STAGING, start, total)
+            here, there = (np.asarray(some[start : start + _COMPARED_AT_ONCE]) for some in (voxels, found))
+            if not np.array_equal(here, there, equal_nan=here.dtype.kind == "f"):
+                return False
+        return True
