@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from .restoration.intensity import IntensityRule
     from .restoration.tiles import Tile
-    from .scans.intensity import IntensityRule
 
 Image = TypeVar("Image")
 

@@ -25,9 +25,9 @@ import torch
 
 from napari_restore_rwkv import load_checkpoint, read_scan
 from napari_restore_rwkv.metrics import score_slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
+from napari_restore_rwkv.restoration.intensity import choose_intensity
+from napari_restore_rwkv.scans.noise.smoothing import box_mean
 from napari_restore_rwkv.scans.samples import sample_path
-from napari_restore_rwkv.scans.smoothing import box_mean
 from napari_restore_rwkv.simulate.ct import added_noise
 from napari_restore_rwkv.training.acceptance import CT_WINDOW_HU, restored
 from napari_restore_rwkv.training.fine_tune import FineTuneOptions, fine_tune

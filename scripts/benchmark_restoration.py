@@ -34,8 +34,8 @@ from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.network.checkpoint import load_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import iter_restore
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 OUTPUT = ROOT / "benchmarks"

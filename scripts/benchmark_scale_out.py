@@ -266,7 +266,7 @@ def storage(folder: Path) -> dict[str, Any]:
     from napari_restore_rwkv.progress import finish
     from napari_restore_rwkv.scans.files import read_scan
     from napari_restore_rwkv.scans.samples import sample_path
-    from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
+    from napari_restore_rwkv.scans.zarr.writing import choose_layout, create_image, write_slab
 
     file = sample_path("ct_abdomen_quarter_dose.nii.gz")
     scan = read_scan(file)

@@ -132,8 +132,8 @@ def opening(folder: Path) -> dict[str, Any]:
     """Time from opening a zarr of 100 GiB until its middle slice has come back, beyond the network's own time."""
     from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
+    from napari_restore_rwkv.restoration.intensity import IntensityRule
     from napari_restore_rwkv.restoration.restore import restore_slice
-    from napari_restore_rwkv.scans.intensity import IntensityRule
     from napari_restore_rwkv.scans.opening import open_scan
 
     slices = 100 * GIB // (SIDE * SIDE * 2)
@@ -169,8 +169,8 @@ def opening(folder: Path) -> dict[str, Any]:
 def network_alone(folder: Path) -> dict[str, Any]:
     """Peak memory of a process that restores one slice of noise and nothing else."""
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
+    from napari_restore_rwkv.restoration.intensity import IntensityRule
     from napari_restore_rwkv.restoration.restore import restore_slice
-    from napari_restore_rwkv.scans.intensity import IntensityRule
 
     network = load_checkpoint("ct-denoise")
     image = np.random.default_rng(0).integers(-1000, 1500, (SIDE, SIDE), dtype=np.int16)

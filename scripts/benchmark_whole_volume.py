@@ -126,8 +126,8 @@ def checked(source: Path, output: Path) -> dict[str, Any]:
     from napari_restore_rwkv.jobs.audit import verify
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
+    from napari_restore_rwkv.restoration.intensity import choose_intensity
     from napari_restore_rwkv.restoration.restore import restore_slice
-    from napari_restore_rwkv.scans.intensity import choose_intensity
     from napari_restore_rwkv.scans.opening import open_scan
 
     if not finish(verify(output)).sound:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from napari_restore_rwkv.jobs.slabs import nearest_slab
-from napari_restore_rwkv.scans.zarr_write import ZarrLayout
+from napari_restore_rwkv.scans.zarr.writing import ZarrLayout
 
 SLABS, SLICES, WORKERS = 10_000, 16, (50, 200, 1000, 4000)
 # Measured: 1.04 s a slice. Assumed: how much it varies, and what dask takes for a task (1 ms, its documentation says).

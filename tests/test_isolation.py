@@ -83,7 +83,7 @@ def test_absolute_entries_stay(monkeypatch, tmp_path):
 
 def test_every_process_that_the_package_starts_is_started_apart():
     assert "-P" in python_command("x")
-    known = {"process.py": {"Popen"}, "dicom_decoding.py": {"Popen"}, "doctor_panel.py": {"run"}}
+    known = {"process.py": {"Popen"}, "decoding.py": {"Popen"}, "doctor_panel.py": {"run"}}
     starters = {"Popen", "run", "call", "check_output", "check_call", "system", "execv", "spawnv", "Process"}
     for file in sorted(PACKAGE.rglob("*.py")):
         names = set(dotted_names(file))

@@ -19,13 +19,14 @@ from napari_restore_rwkv.network import cuda_compiler
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 
-EVERYBODY = {"errors", "isolation", "progress", "tasks", "threads", "untrusted", "user_folder"}
+EVERYBODY = {"errors", "isolation", "progress", "storage", "tasks", "threads", "untrusted", "user_folder"}
 
 # Room -> the rooms of ours that it may import, beside its own and those for everybody.
 MAY_IMPORT = {
     "errors": set(),
     "isolation": set(),
     "progress": set(),
+    "storage": set(),
     "tasks": set(),
     "threads": set(),
     "untrusted": set(),
@@ -60,7 +61,7 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {"errors", "isolation", "progress", "tasks", "untrusted", "user_folder", "metrics", "scans"}
+WITHOUT_TORCH = {"errors", "isolation", "progress", "storage", "tasks", "untrusted", "user_folder", "metrics", "scans"}
 
 
 def room_of(path):

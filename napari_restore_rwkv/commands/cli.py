@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import RestoreError
 from ..isolation import forget_working_folder
-from ..scans.temporary import UNPACKED, remove_abandoned
+from ..storage.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
 from .signals import ending_by_signals
 from .wording import RESUME

@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import NAMES, Evaluation, evaluate
 from ..scans.files import read_scan
 from ..scans.scan import same_geometry, to_canonical
-from ..scans.volume_files import SeveralFramesError
+from ..scans.volume.files import SeveralFramesError
 from .terminal import note
 
 if TYPE_CHECKING:

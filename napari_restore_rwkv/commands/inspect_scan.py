@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RestoreError, ScanError
+from ..restoration.intensity import choose_intensity
 from ..restoration.suitability import suitability, texture
-from ..scans.intensity import choose_intensity
-from ..scans.noise import HIGH_FREQUENCY, estimate_noise
+from ..scans.noise.estimate import HIGH_FREQUENCY, estimate_noise
 from ..scans.scan import AXES
 from ..scans.slice_axis import choose_slice_axis
 from ..tasks import TASKS
@@ -18,7 +18,7 @@ from .preparing import open_input
 if TYPE_CHECKING:
     import argparse
 
-    from ..scans.noise import Noise
+    from ..scans.noise.estimate import Noise
     from ..scans.scan import Scan
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import OutputError
 from ..scans.files import write_scan
 from ..scans.scan import Scan
-from ..scans.temporary import TemporaryFolder
+from ..storage.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from ..jobs.audit import check_place
 from ..jobs.ledger import Ledger
 from ..scans.export import check_large, export_scan
 from ..scans.files import write_scan
-from ..scans.temporary import TemporaryFolder
-from ..scans.volume_files import volume_suffix
-from ..scans.zarr_read import is_zarr
+from ..scans.volume.files import volume_suffix
+from ..scans.zarr.reading import is_zarr
+from ..storage.temporary import TemporaryFolder
 from .outputs import check_output, check_space
 from .preparing import check_weights, fits_in_memory, input_options, open_input, prepare, result_type
 from .restore_folder import ZARR_SUFFIX, restore_folder

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RestoreError
 from ..jobs.ledger import Ledger
-from ..scans.streaming import HDF5_SUFFIXES
-from ..scans.tiff import TIFF_SUFFIXES
-from ..scans.volume_files import volume_suffix
+from ..scans.tiff.stack import TIFF_SUFFIXES
+from ..scans.volume.files import volume_suffix
+from ..scans.volume.streaming import HDF5_SUFFIXES
 from .terminal import note
 from .wording import RESUME
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError
 from ..jobs.audit import finalize, numbers, verify
 from ..jobs.digests import combined_digest, slice_digest
-from ..scans.dicom_write import check_new_folder, write_derived_series
+from ..scans.dicom.writing import check_new_folder, write_derived_series
 from ..scans.export import export_scan
 from ..scans.files import read_scan
 from ..scans.opening import opening

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ScanError
-from ..scans.dicom_files import is_dicom
-from ..scans.dicom_series import find_series
-from ..scans.streaming import is_volume_file
-from ..scans.zarr_read import is_zarr
+from ..scans.dicom.files import is_dicom
+from ..scans.dicom.series import find_series
+from ..scans.volume.streaming import is_volume_file
+from ..scans.zarr.reading import is_zarr
 
 # Files that belong to a scan beside them.
 _COMPANIONS = (".json", ".raw", ".zraw", ".img")

@@ -15,7 +15,7 @@ from napari.utils.notifications import show_info
 from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
-from ..scans.zarr_read import is_zarr
+from ..scans.zarr.reading import is_zarr
 from .docking import open_panel
 from .file_names import SUFFIXES, TIFF_SUFFIXES, stem
 from .layers import RECORD, frames_to_layer, image_to_scan, scan_to_layer
@@ -185,7 +185,7 @@ def _looks_like_dicom_folder(folder: Path) -> bool:
 
 def _is_stack(file: Path) -> bool:
     """Whether a TIFF holds grey slices; pictures in colour are for other readers."""
-    from ..scans.tiff import tiff_volume
+    from ..scans.tiff.stack import tiff_volume
 
     try:
         tiff_volume(file)
@@ -196,7 +196,7 @@ def _is_stack(file: Path) -> bool:
 
 def _is_dicom(file: Path) -> bool:
     # It brings pydicom, which not every file is worth.
-    from ..scans.dicom_files import is_dicom
+    from ..scans.dicom.files import is_dicom
 
     try:
         return file.is_file() and is_dicom(file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
 from ..progress import Phase, Progress
-from ..scans.durable import sha256_of, worded_errors
+from ..storage.durable import sha256_of, worded_errors
 from .digests import combined_digest
 from .ledger import Ledger
 from .lock import coordinating

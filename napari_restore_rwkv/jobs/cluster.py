@@ -23,7 +23,7 @@ from ..network.classical import load_restorer
 from ..progress import Phase, Progress, finish
 from ..restoration.context import uses_context
 from ..scans.opening import open_scan
-from ..scans.zarr_write import remove_leftovers
+from ..scans.zarr.writing import remove_leftovers
 from .identity import computation_identity, differences
 from .job import JobOptions, ZarrJob
 from .ledger import Ledger

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ..scans.intensity import IntensityRule
+    from ..restoration.intensity import IntensityRule
     from ..scans.scan import Scan
-    from ..scans.zarr_write import ZarrLayout
+    from ..scans.zarr.writing import ZarrLayout
 
 # Longer words, digests above all, are cut in a message.
 _SHOWN = 16

@@ -18,6 +18,7 @@ from ..network.checkpoint import KEEPS_MEASURED
 from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
 from ..restoration.context import uses_context
 from ..restoration.data_consistency import keeps_measured
+from ..restoration.intensity import choose_intensity
 from ..restoration.noise import known_noise
 from ..restoration.output import new_output
 from ..restoration.plan import slice_shape
@@ -25,11 +26,10 @@ from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
 from ..restoration.slices import Plan
 from ..restoration.tiles import told_mode
-from ..scans.durable import worded_errors
-from ..scans.intensity import choose_intensity
 from ..scans.lazy import LazyVoxels
 from ..scans.slice_axis import choose_slice_axis
-from ..scans.zarr_write import choose_layout, remove_leftovers
+from ..scans.zarr.writing import choose_layout, remove_leftovers
+from ..storage.durable import worded_errors
 from .audit import check_place, check_slabs, complete, numbers
 from .identity import changed_slabs, differences, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger, slices_per_slab_of
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..progress import Progress
+    from ..restoration.intensity import IntensityRule
     from ..restoration.tiles import Tile
-    from ..scans.intensity import IntensityRule
     from ..scans.scan import Scan
 
 # A disk that changes what is written twice in a row will do so again.

@@ -2,7 +2,7 @@
 
 Inside the output, in the folder `job`: `job.json`, written before the first slab, and `done*.jsonl`, one line a slab,
 appended once the slab's files are on the disk. Each process that restores has a file of lines to itself. A slab is a
-slab of the output (see `scans.zarr_write`), and it is done when, and only when, it has a line.
+slab of the output (see `scans.zarr.writing`), and it is done when, and only when, it has a line.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from ..scans.durable import PARTIAL, sha256_of, sync_folder, sync_written, write_durably
-from ..scans.zarr_read import OURS
-from ..scans.zarr_write import create_image, plain_json
+from ..scans.zarr.reading import OURS
+from ..scans.zarr.writing import create_image, plain_json
+from ..storage.durable import PARTIAL, sha256_of, sync_folder, sync_written, write_durably
 from ..untrusted import UnsafeNameError, is_number, is_sha256, json_object, path_inside, read_regular
 from .record import FOLDER, GROUP, JOB, SCHEMA, checked, damaged, is_checked, metadata_names, read_record
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..scans.scan import Scan
-    from ..scans.zarr_write import ZarrLayout
+    from ..scans.zarr.writing import ZarrLayout
 
 _COMPLETE = "complete.json"
 _LINES = "done*.jsonl"

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from ..scans.file_lock import try_lock
+from ..storage.file_lock import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from ..scans.zarr_read import OURS
-from ..scans.zarr_write import ZarrLayout
+from ..scans.zarr.reading import OURS
+from ..scans.zarr.writing import ZarrLayout
 from ..untrusted import UnsafeNameError, is_number, json_object, path_inside, read_regular
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from ..scans.durable import write_durably
+from ..storage.durable import write_durably
 from ..untrusted import json_object, read_regular
 from ..user_folder import user_data_folder
 from .ledger import Ledger

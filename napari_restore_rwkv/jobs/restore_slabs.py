@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..network.restorer import device_of, kernel_of
 from ..progress import Phase, Progress, Run
+from ..restoration.intensity import IntensityRule
 from ..restoration.slices import Plan, Working, restore_slices
 from ..restoration.tiles import Tile
-from ..scans.durable import worded_errors
-from ..scans.intensity import IntensityRule
-from ..scans.zarr_write import write_slab
+from ..scans.zarr.writing import write_slab
+from ..storage.durable import worded_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..restoration.slices import Restored
     from ..scans.scan import Scan
-    from ..scans.zarr_write import ZarrLayout
+    from ..scans.zarr.writing import ZarrLayout
 
 # Who scrolls back and forth leaves slabs half done; each of them takes memory.
 _MOST_OPEN = 3

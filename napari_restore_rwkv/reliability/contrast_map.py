@@ -21,7 +21,7 @@ from ..image_quality.contrast import contrast_kept, disc
 from ..progress import Phase, Progress
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
-from ..scans.smoothing import box_mean
+from ..scans.noise.smoothing import box_mean
 
 if TYPE_CHECKING:
     from collections.abc import Generator

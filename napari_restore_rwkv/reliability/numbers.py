@@ -9,7 +9,7 @@ import numpy as np
 
 from ..image_quality.noise_spectrum import NoiseSpectrum
 from ..image_quality.uptake import suv_max, suv_peak
-from ..scans.noise import slice_noise
+from ..scans.noise.estimate import slice_noise
 from .scores import data_range, scores
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..image_quality.contrast import disc
-from ..scans.smoothing import box_mean
+from ..scans.noise.smoothing import box_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from ..errors import ScanError
 from ..metrics import score_slice
 from ..progress import Phase, Progress
 from ..restoration.plan import region_of
-from ..scans.noise import slice_noise
+from ..scans.noise.estimate import slice_noise
 from ..scans.scan import AXES, same_geometry
 from ..scans.slice_axis import choose_slice_axis
 from .removed import LEAST_SIDE, Removed, Verdict, judge_removed

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..progress import Phase, Progress
 from ..restoration.plan import region_of
-from ..scans.noise import LEAST_SIDE
+from ..scans.noise.estimate import LEAST_SIDE
 from .numbers import Figure, against_reference, without_reference
 
 if TYPE_CHECKING:

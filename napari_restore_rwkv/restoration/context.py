@@ -12,7 +12,7 @@ from ..network.restorer import Restorer
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..scans.intensity import IntensityRule
+    from .intensity import IntensityRule
     from .source import Slice
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network.checkpoint import KEEPS_MEASURED
 from ..network.restorer import card_of
-from ..scans.kspace import measured_extent, with_measured
+from .kspace import measured_extent, with_measured
 from .non_negative import non_negative
 
 # Activity and magnitude cannot be.
@@ -17,7 +17,7 @@ _NEVER_NEGATIVE = ("PET", "MR")
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..scans.intensity import IntensityRule
+    from .intensity import IntensityRule
 
 
 def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, network: nn.Module) -> np.ndarray:

@@ -9,13 +9,13 @@ import numpy as np
 from ..errors import ScanError
 from ..network.checkpoint import OWN_ERROR
 from ..network.restorer import card_of
-from ..scans.noise import estimate_noise, slice_noise
+from ..scans.noise.estimate import estimate_noise, slice_noise
 from .context import uses_context
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..scans.noise import Noise
+    from ..scans.noise.estimate import Noise
     from ..scans.scan import Scan
 
 # Noise is up to so many times stronger somewhere in a slice than in its flat regions, and estimates are off by a fifth.

@@ -15,8 +15,8 @@ from ..network.restorer import card_of, device_of, kernel_of
 from ..scans.scan import AXES
 
 if TYPE_CHECKING:
-    from ..scans.intensity import IntensityRule
     from ..scans.slice_axis import SliceAxis
+    from .intensity import IntensityRule
 
 NOTICE = "Research use only. Not for diagnosis."
 

@@ -15,11 +15,11 @@ import numpy as np
 from ..errors import ScanError
 from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Phase, Progress, Run, finish
-from ..scans.intensity import choose_intensity
 from ..scans.slice_axis import choose_slice_axis
 from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
 from .context import network_input, uses_context
 from .data_consistency import keeps_measured
+from .intensity import choose_intensity
 from .noise import known_noise
 from .output import as_dtype, new_output
 from .plan import region_of, slice_shape
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from ..scans.intensity import IntensityRule
     from ..scans.scan import Scan
+    from .intensity import IntensityRule
     from .tiles import Tile
 
 

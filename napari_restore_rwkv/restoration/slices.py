@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ..scans.intensity import IntensityRule
+    from .intensity import IntensityRule
     from .source import Slice, SliceSource
     from .tiles import Tile
 

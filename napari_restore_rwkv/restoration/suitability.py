@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..network.restorer import Card
-    from ..scans.noise import Noise
+    from ..scans.noise.estimate import Noise
 
-# In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of `scans.noise.Noise`
-# that the weights were trained on; noise in the unit of the scan.
+# In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of
+# `scans.noise.estimate.Noise` that the weights were trained on; noise in the unit of the scan.
 TRAINED_FOR = "trained_for"
 # Mean frequency in cycles per pixel up to which noise is called so.
 _TEXTURES = (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..scans.intensity import choose_intensity
 from .executor import Executor
+from .intensity import choose_intensity
 from .machine import machine_for
 from .memory import reused_buffers
 from .precision import EXACT, PRECISIONS, converted, deviation

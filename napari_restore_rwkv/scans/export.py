@@ -15,12 +15,12 @@ import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..progress import Phase, Progress
-from .durable import put_in_place, sync_file
+from ..storage.durable import put_in_place, sync_file
+from ..storage.temporary import TemporaryFolder
 from .lazy import LARGE_BYTES
-from .nifti import nifti_header
+from .nifti.header import nifti_header
 from .opening import opening
-from .temporary import TemporaryFolder
-from .volume_files import volume_suffix
+from .volume.files import volume_suffix
 from .writing import our_record, write_scan
 
 if TYPE_CHECKING:

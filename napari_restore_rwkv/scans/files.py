@@ -10,10 +10,10 @@ from . import bounds
 from .lazy import fingerprint
 from .modality import check_modality
 from .opening import open_scan
-from .streaming import is_hdf5
+from .volume.streaming import is_hdf5
 from .whole import check_kind, named, read_whole, reading_errors
 from .writing import write_scan
-from .zarr_read import is_zarr
+from .zarr.reading import is_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path

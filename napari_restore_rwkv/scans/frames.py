@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dicom import scan_of_stack
-from .dicom_files import is_dicom
-from .dicom_series import SeveralSeriesError, read_series, series_key
+from .dicom.files import is_dicom
+from .dicom.reading import scan_of_stack
+from .dicom.series import SeveralSeriesError, read_series, series_key
 from .opening import opening
-from .volume_files import SeveralFramesError
-from .zarr_read import images_in, is_zarr
+from .volume.files import SeveralFramesError
+from .zarr.reading import images_in, is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Generator

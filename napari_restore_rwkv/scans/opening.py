@@ -13,10 +13,10 @@ from ..errors import ScanError
 from ..progress import finish
 from .lazy import LARGE_BYTES
 from .modality import Kind, check_modality, given, kind_of_volume
-from .staging import stage
-from .streaming import is_hdf5, is_volume_file, look_at, stream
+from .volume.staging import stage
+from .volume.streaming import is_hdf5, is_volume_file, look_at, stream
 from .whole import read_whole
-from .zarr_read import is_zarr, read_zarr
+from .zarr.reading import is_zarr, read_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
-from .dicom import read_dicom
-from .dicom_files import is_dicom
+from .dicom.files import is_dicom
+from .dicom.reading import read_dicom
 from .modality import check_modality, given, kind_of_volume
-from .streaming import HDF5_SUFFIXES, is_volume_file
-from .tiff import TIFF_SUFFIXES
-from .volume_files import READERS, read_volume
-from .zarr_read import is_zarr
+from .tiff.stack import TIFF_SUFFIXES
+from .volume.files import READERS, read_volume
+from .volume.streaming import HDF5_SUFFIXES, is_volume_file
+from .zarr.reading import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,13 +16,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
+from ..storage.durable import put_in_place
+from ..storage.temporary import TemporaryFolder
 from ..untrusted import json_object, read_regular
-from .durable import put_in_place
 from .geometry import is_orthonormal
-from .nifti import DESCRIPTION, HEADER_BYTES
-from .nifti_place import kept_place
-from .temporary import TemporaryFolder
-from .volume_files import READERS, quiet_itk, read_volume, volume_suffix
+from .nifti.header import DESCRIPTION, HEADER_BYTES
+from .nifti.place import kept_place
+from .volume.files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
     from .scan import Scan

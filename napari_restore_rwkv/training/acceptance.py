@@ -23,7 +23,7 @@ import torch
 
 from ..metrics import score_slice, ssim
 from ..restoration.data_consistency import in_units
-from ..scans.smoothing import box_mean
+from ..scans.noise.smoothing import box_mean
 from .png import grey_png
 
 if TYPE_CHECKING:

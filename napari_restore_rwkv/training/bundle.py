@@ -29,7 +29,7 @@ from ..network.bundles import (
 )
 from ..network.checkpoint import card_from
 from ..network.restorer import Card
-from ..scans.durable import PARTIAL, put_in_place, sync_file
+from ..storage.durable import PARTIAL, put_in_place, sync_file
 from ..untrusted import json_object
 from ..user_folder import user_data_folder
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..scans.intensity import IntensityRule, choose_intensity
-from ..scans.kspace import Extent, measured_coefficients, measured_extent
-from ..scans.smoothing import box_mean
+from ..restoration.intensity import IntensityRule, choose_intensity
+from ..restoration.kspace import Extent, measured_coefficients, measured_extent
+from ..scans.noise.smoothing import box_mean
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .crops import CROPS, random_flips, turned

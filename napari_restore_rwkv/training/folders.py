@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
-from ..scans.dicom_files import is_dicom
-from ..scans.streaming import is_hdf5
-from ..scans.volume_files import volume_suffix
-from ..scans.zarr_read import is_zarr
+from ..scans.dicom.files import is_dicom
+from ..scans.volume.files import volume_suffix
+from ..scans.volume.streaming import is_hdf5
+from ..scans.zarr.reading import is_zarr
 from ..tasks import TASKS
 from .paper_slices import SLICE_SUFFIX
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import CheckpointError, ScanError
-from ..scans.noise import neighbour_correlation
+from ..scans.noise.estimate import neighbour_correlation
 from ..scans.slice_axis import choose_slice_axis
 from .annotations import GAP, Coverage, Split, coverage, leakage, plan_splits
 from .noise import LARGEST_CORRELATION, NOTICEABLE_CORRELATION

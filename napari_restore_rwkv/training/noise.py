@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..progress import finish
-from ..scans.noise import estimate_noise, middle, slice_noise
+from ..scans.noise.estimate import estimate_noise, middle, slice_noise
 from ..scans.slice_axis import choose_slice_axis
 from ..simulate.whole_scan import STRENGTHS, simulate
 from .slices import Slices

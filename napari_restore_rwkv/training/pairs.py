@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import ScanError
-from ..scans.intensity import IntensityRule, choose_intensity
+from ..restoration.intensity import IntensityRule, choose_intensity
 from ..scans.lazy import LARGE_BYTES
 from ..scans.opening import open_scan
 from ..scans.slice_axis import choose_slice_axis

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..metrics import WINDOW_WIDTH, psnr, rmse, ssim
-from ..scans.intensity import IntensityRule
+from ..restoration.intensity import IntensityRule
 from .acceptance import CT_WINDOW_HU
 from .config import Network, Schedule, Source, TrainConfig
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..scans.durable import write_durably
+from ..storage.durable import write_durably
 from ..untrusted import json_object, read_regular
 from ..user_folder import user_data_folder
 

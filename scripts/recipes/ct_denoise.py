@@ -12,9 +12,9 @@ import torch
 from napari_restore_rwkv.metrics import psnr
 from napari_restore_rwkv.network.checkpoint import OWN_ERROR
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
+from napari_restore_rwkv.restoration.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.ct import added_noise
 from napari_restore_rwkv.simulate.ct_kernels import KERNELS

@@ -14,9 +14,9 @@ import torch
 
 from napari_restore_rwkv.metrics import psnr, ssim
 from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, TURNS
+from napari_restore_rwkv.restoration.intensity import choose_intensity
+from napari_restore_rwkv.restoration.kspace import measured_extent, with_measured
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
-from napari_restore_rwkv.scans.kspace import measured_extent, with_measured
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.train import Batch, TrainingOptions

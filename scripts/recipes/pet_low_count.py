@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from napari_restore_rwkv.metrics import psnr, rmse, ssim
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.activity import (
     WATER_PER_MM,

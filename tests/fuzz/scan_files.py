@@ -177,7 +177,7 @@ def zarr(folder):
     from zarr.codecs import BloscCodec, ZstdCodec
 
     from napari_restore_rwkv.scans.scan import Scan
-    from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
+    from napari_restore_rwkv.scans.zarr.writing import choose_layout, create_image, write_slab
 
     voxels, seeds = small_voxels(), []
     ours = folder / "ours.zarr"

@@ -18,7 +18,7 @@ from napari_restore_rwkv.gui.restore.compare_panel import BLINK_KEY
 from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.lazy import LazyVoxels
-from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
+from napari_restore_rwkv.scans.zarr.writing import choose_layout, create_image, write_slab
 
 MANIFEST = Path(napari_restore_rwkv.__file__).parent.parent / "napari.yaml"
 PLUGIN = "napari-restore-rwkv"

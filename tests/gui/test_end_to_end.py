@@ -12,9 +12,9 @@ from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import restore_slice
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 pytestmark = pytest.mark.slow

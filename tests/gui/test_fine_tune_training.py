@@ -12,8 +12,8 @@ from napari_restore_rwkv.gui import contributions
 from napari_restore_rwkv.gui.fine_tune.job import interrupted
 from napari_restore_rwkv.gui.layers import layer_to_scan
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import restore_slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.training.bundle import available_bundles
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore_rwkv.image_quality.haarpsi import haarpsi
-from napari_restore_rwkv.scans.smoothing import box_mean
+from napari_restore_rwkv.scans.noise.smoothing import box_mean
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.metrics import psnr
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint, shipped_checkpoints
 from napari_restore_rwkv.network.model import RestoreRWKV
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import restore_slice
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.tasks import TASKS
 

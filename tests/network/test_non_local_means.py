@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.network.non_local_means import NonLocalMeans, fine_noise
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 

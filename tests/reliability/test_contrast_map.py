@@ -9,9 +9,9 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.image_quality.contrast import contrast_kept, disc
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.reliability.contrast_map import Probe, contrast_map, passes_needed
+from napari_restore_rwkv.restoration.intensity import IntensityRule
 from napari_restore_rwkv.restoration.slices import Plan
 from napari_restore_rwkv.restoration.source import Slice
-from napari_restore_rwkv.scans.intensity import IntensityRule
 
 pytestmark = pytest.mark.slow
 

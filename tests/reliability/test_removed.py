@@ -7,8 +7,8 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.image_quality.contrast import disc
 from napari_restore_rwkv.reliability.removed import Verdict, judge_removed
 from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.noise.smoothing import box_mean
 from napari_restore_rwkv.scans.samples import sample_path
-from napari_restore_rwkv.scans.smoothing import box_mean
 from napari_restore_rwkv.simulate.ct_kernels import random_kernel
 from napari_restore_rwkv.simulate.ct_noise import noise_realisation, noise_shape
 

@@ -9,9 +9,9 @@ from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, RestoreRWKV
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.source import ScanSource
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
+from napari_restore_rwkv.restoration.kspace import measured_extent
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
-from napari_restore_rwkv.scans.kspace import measured_extent
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 

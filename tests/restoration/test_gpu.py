@@ -9,11 +9,11 @@ from napari_restore_rwkv.network.bi_wkv import kernel_in_use
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.memory_estimate import bytes_per_slice
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.verification import check_inference, run_images
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import Scan
 

@@ -12,10 +12,10 @@ from napari_restore_rwkv.errors import CheckpointError, DeviceError
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import Phase, finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.precision import converted, deviation, exact_float32
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.samples import sample_path
 
 SHORT = ["bfloat16", "float16"]

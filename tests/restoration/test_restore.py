@@ -9,8 +9,8 @@ from torch import nn
 
 from napari_restore_rwkv.errors import CheckpointError, DeviceError, ScanError
 from napari_restore_rwkv.progress import Phase
+from napari_restore_rwkv.restoration.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
-from napari_restore_rwkv.scans.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 

@@ -8,11 +8,11 @@ from napari_restore_rwkv.network.checkpoint import OWN_ERROR, Card
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.network.restorer import Restorer
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.noise import known_noise, limited_removal, share_to_remove
 from napari_restore_rwkv.restoration.restore import iter_restore, restore_slice
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR, suitability
-from napari_restore_rwkv.scans.intensity import choose_intensity
-from napari_restore_rwkv.scans.noise import Noise
+from napari_restore_rwkv.scans.noise.estimate import Noise
 from napari_restore_rwkv.scans.scan import Scan
 
 CARD = Card("t", details={TRAINED_FOR: {"noise": [6, 130], "mean_frequency": [0.08, 0.42]}})

@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans import dicom_decoding
+from napari_restore_rwkv.scans.dicom import decoding as dicom_decoding
 from napari_restore_rwkv.scans.files import read_scan
 
 

@@ -18,10 +18,10 @@ from pydicom.uid import (
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.scans.dicom_write import write_derived_series
+from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
-from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dicoms import CORNER, GAP, NORMAL, write_slice
 
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
-from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
 SLICES = 4
 NAMES = ["dwi", "q", "a7", "0", "zz", "m", "k", "b", "9", "x1", "x0", "e"]

@@ -9,10 +9,10 @@ from mosaics import csa_header, write_mosaic
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.scans.dicom_write import write_derived_series
+from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry, to_canonical
-from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
 UNKNOWN = r"mosaic\.dcm is a Siemens mosaic, .* and cannot be cut into them: .*{}.*; export the series again"
 

@@ -12,9 +12,9 @@ from pydicom.uid import HTJ2K, PYDICOM_ROOT_UID, HTJ2KLossless, ImplicitVRLittle
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.scans import dicom_write
-from napari_restore_rwkv.scans.dicom_values import stored_as
-from napari_restore_rwkv.scans.dicom_write import write_derived_series
+from napari_restore_rwkv.scans.dicom import writing as dicom_write
+from napari_restore_rwkv.scans.dicom.values import stored_as
+from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import same_geometry

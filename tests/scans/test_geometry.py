@@ -15,7 +15,7 @@ from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.geometry import check_geometry, check_scale
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, write_slab
+from napari_restore_rwkv.scans.zarr.writing import choose_layout, create_image, write_slab
 
 NOTHING = [np.nan, np.inf, -np.inf]
 SHEARED = [[1, 0.1, 0], [0, 1, 0], [0, 0, 1]]

@@ -3,8 +3,8 @@ import pytest
 from noisy_phantoms import KERNELS, body, distance, noise_of, spectrum_of
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans.block_spectra import block_spectra, radial, rings
-from napari_restore_rwkv.scans.noise import estimate_noise, neighbour_correlation, slice_noise
+from napari_restore_rwkv.scans.noise.block_spectra import block_spectra, radial, rings
+from napari_restore_rwkv.scans.noise.estimate import estimate_noise, neighbour_correlation, slice_noise
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.ct import added_noise
 from napari_restore_rwkv.simulate.mri import low_resolution

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_restore_rwkv.scans.smoothing import box_mean
+from napari_restore_rwkv.scans.noise.smoothing import box_mean
 
 
 def test_box_means_are_means_of_squares(rng):

@@ -211,7 +211,7 @@ def test_a_damaged_stream_is_refused_even_in_its_checksum(tmp_path, suffix):
 def test_no_room_to_unpack_is_said_before_the_work(tmp_path, monkeypatch):
     path = save(tmp_path / "scan.nii.gz", noise((8, 30, 30)))
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("napari_restore_rwkv.scans.staging.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("napari_restore_rwkv.scans.volume.staging.shutil.disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match=r"cannot be unpacked in .* 0 MB are free; free some space, or set TMPDIR"):
         open_scan(path, large=0)
 

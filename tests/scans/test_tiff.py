@@ -13,7 +13,7 @@ from PIL import Image
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
-from napari_restore_rwkv.scans.volume_files import SeveralFramesError
+from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
 IMAGEJ = {"imagej": True, "resolution": (1 / 0.7, 1 / 0.9)}
 

@@ -16,7 +16,7 @@ from zarrs import noise, ome
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
-from napari_restore_rwkv.scans.zarr_chunks import METHODS, DamagedChunk, check_chunk
+from napari_restore_rwkv.scans.zarr.chunks import METHODS, DamagedChunk, check_chunk
 
 VOXELS = np.cumsum(np.ones((4, 32, 40), np.int16), axis=1, dtype=np.int16)
 OLD = {"blosc": Blosc(), "zstd": Zstd(), "gzip": GZip(), "zlib": Zlib(), "bz2": BZ2(), "lzma": LZMA(), "lz4": LZ4()}

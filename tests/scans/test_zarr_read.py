@@ -12,8 +12,8 @@ from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.frames import opening_all
 from napari_restore_rwkv.scans.opening import open_scan
-from napari_restore_rwkv.scans.volume_files import SeveralFramesError
-from napari_restore_rwkv.scans.zarr_read import read_zarr
+from napari_restore_rwkv.scans.volume.files import SeveralFramesError
+from napari_restore_rwkv.scans.zarr.reading import read_zarr
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -9,7 +9,7 @@ from zarrs import noise
 
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.scans.zarr_write import choose_layout, create_image, remove_leftovers, write_slab
+from napari_restore_rwkv.scans.zarr.writing import choose_layout, create_image, remove_leftovers, write_slab
 
 
 def write(path, scan, layout, order=None):

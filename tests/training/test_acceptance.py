@@ -9,8 +9,8 @@ from phantom import clean_scan, noisy_scan, scan_of
 
 from napari_restore_rwkv.metrics import psnr
 from napari_restore_rwkv.network.checkpoint import for_inference
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.restore import restore_slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import (

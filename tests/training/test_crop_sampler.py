@@ -6,7 +6,7 @@ import torch
 from phantom import clean_scan, noisy_scan, scan_of
 from scipy.ndimage import gaussian_filter
 
-from napari_restore_rwkv.scans.kspace import measured_coefficients
+from napari_restore_rwkv.restoration.kspace import measured_coefficients
 from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution

@@ -13,7 +13,7 @@ from napari_restore_rwkv.errors import CheckpointError, DeviceError, OutputError
 from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, Card, load_checkpoint, save_checkpoint
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.scans.intensity import IntensityRule
+from napari_restore_rwkv.restoration.intensity import IntensityRule
 from napari_restore_rwkv.scans.scan import Scan
 from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.acceptance import restored

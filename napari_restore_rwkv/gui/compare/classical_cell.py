@@ -119,8 +119,8 @@ class ClassicalCell(QObject):
 
 def _filtered(comparison: Comparison, shown: ShownSlice) -> np.ndarray:
     from ...network.classical import classical_name, load_restorer
+    from ...restoration.intensity import choose_intensity
     from ...restoration.restore import restore_slice
-    from ...scans.intensity import choose_intensity
 
     scan = comparison.result.scan
     network = load_restorer(classical_name(TASK_OF[str(scan.modality)]))

@@ -38,10 +38,10 @@ def loss_steps(
     from ...reliability.contrast_map import contrast_map
     from ...restoration.checks import card_modality
     from ...restoration.context import uses_context
+    from ...restoration.intensity import choose_intensity
     from ...restoration.noise import known_noise
     from ...restoration.slices import Plan
     from ...restoration.source import ScanSource
-    from ...scans.intensity import choose_intensity
 
     scan, axis = result.scan, result.axis
     # Its own copy: the other one may be restoring at this moment.

@@ -132,8 +132,8 @@ class BlendTools(QWidget):
         scan, amount = layer_to_scan(layer, frame), self.amount
 
         def blended(index: int) -> np.ndarray:
+            from ...restoration.intensity import choose_intensity
             from ...restoration.restore import restore_slice
-            from ...scans.intensity import choose_intensity
             from ...training.outcome import blended_network
             from ...training.slices import Slices
 

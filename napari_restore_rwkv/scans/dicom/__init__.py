@@ -1,0 +1,1 @@
+"""DICOM: files, series, images and their pixels, read and written."""

@@ -1,0 +1,179 @@
+"""The stored numbers of DICOM images; packed ones are unpacked in a process of their own.
+
+Decoders of JPEG and its kin are native code, which ends its process on some damaged files, or never comes back. It may
+do so there: the image is refused, and the next one gets a new process. Plain and RLE images are read here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.pixels import pixel_array
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+
+from ...isolation import python_command, python_environment
+from .files import header_of
+
+# Far longer than any slice takes, beside other work, too.
+PATIENCE_S = 60.0
+# Beyond what the process has once it has started.
+_MOST_MEMORY = 2 << 30
+_LONGEST_ANSWER = 4096
+
+
+class UndecodableError(ValueError):
+    """The decoder refused an image, ended, or did not come back."""
+
+
+def transfer_syntax(path: Path) -> UID:
+    """Return how the pixels of a file are packed; "" where it does not say."""
+    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
+    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
+
+
+def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
+    """Return the stored numbers of an image, or of a frame of a file with several.
+
+    Raises
+    ------
+    UndecodableError
+        It is packed, and could not be unpacked.
+    """
+    packed = syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless
+    return _process.unpacked(path, frame) if packed else _decoded(path, frame, syntax)
+
+
+def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
+    # The other decoders return a part of an image that is cut off.
+    plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if frame is not None:
+            return np.asarray(pixel_array(path, index=frame, decoding_plugin=plugin))
+        data = pydicom.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in data.file_meta:
+            # Without a preamble there may be no word of it, and then nothing is packed.
+            implicit = data.original_encoding[0]
+            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return np.asarray(pixel_array(data, decoding_plugin=plugin))
+
+
+class _DecoderProcess:
+    """A process that unpacks one image after the other, started when the first one is asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def unpacked(self, path: Path, frame: int | None) -> np.ndarray:
+        """Return what `_decoded` returns there."""
+        with self._lock:
+            process = self._running()
+            timer = threading.Timer(PATIENCE_S, process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                return _asked(process, {"path": str(path.absolute()), "frame": frame})
+            except UndecodableError:
+                raise
+            # What comes from a process that has gone wrong may be anything.
+            except (OSError, TypeError, ValueError, LookupError) as error:
+                self.close()
+                raise UndecodableError(str(error)) from error
+            finally:
+                timer.cancel()
+
+    def close(self) -> None:
+        """End the process, if this program started it."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+            process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None or self._owner != os.getpid():
+            self.close()
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                python_command(__name__),
+                env=python_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+
+def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndarray:
+    """Send a request and return the answer; ValueError where there is none."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline(_LONGEST_ANSWER))
+    if "error" in answer:
+        raise UndecodableError(answer["error"])
+    shape, dtype = answer["shape"], np.dtype(answer["dtype"])
+    if dtype.kind not in "iuf" or not 0 < math.prod(shape) * dtype.itemsize <= _MOST_MEMORY:
+        raise ValueError("the decoder answers what is no image")
+    values = np.empty(shape, dtype)
+    left = values.reshape(-1).view(np.uint8).data
+    while left:
+        count = process.stdout.readinto(left)  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError("the decoder ended")
+        left = left[count:]
+    return values
+
+
+def _serve() -> None:
+    """Answer requests until there are no more."""
+    answers = os.fdopen(os.dup(1), "wb")
+    # What native code says must not come between the answers.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    _limit_memory()
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        try:
+            path = Path(request["path"])
+            values = np.ascontiguousarray(_decoded(path, request["frame"], transfer_syntax(path)))
+        # Decoders raise errors of any kind.
+        except Exception as error:
+            answers.write(json.dumps({"error": str(error)[:500] or type(error).__name__}).encode() + b"\n")
+        else:
+            answers.write(json.dumps({"shape": values.shape, "dtype": values.dtype.str}).encode() + b"\n")
+            answers.write(values.tobytes())
+        answers.flush()
+
+
+def _limit_memory() -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        with open("/proc/self/statm") as file:
+            own = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (own + _MOST_MEMORY,) * 2)
+
+
+_process = _DecoderProcess()
+atexit.register(_process.close)
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,187 @@
+"""One slice of a derived DICOM series: all that the original says of patient and place, with other pixels.
+
+What cannot hold for other pixels is replaced or left out (DICOM PS3.3 C.7.6.1.1.2 and C.12.4). Private attributes are
+left out because nobody knows which of them speak of the stored numbers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+from ..integrity import broken
+from .files import DAMAGED
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from .values import StoredAs
+
+# They describe the original's stored numbers or how they were packed, or sign them.
+_OF_OLD_PIXELS = (
+    "DigitalSignaturesSequence",
+    "EncapsulatedPixelDataValueTotalLength",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "HistogramSequence",
+    "IconImageSequence",
+    "LargestImagePixelValue",
+    "LargestPixelValueInSeries",
+    "MACParametersSequence",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
+    "RealWorldValueMappingSequence",
+    "SmallestImagePixelValue",
+    "SmallestPixelValueInSeries",
+)
+_LONG_STRING, _SHORT_TEXT = 64, 1024
+_RESTORED = " restored"
+# JPEG, JPEG-LS, JPEG 2000, JPEG XL and two of high-throughput JPEG 2000, each in the form that loses nothing.
+_JPEG = "1.2.840.10008.1.2.4."
+_LOSSLESS = {_JPEG + end for end in ("57", "70", "80", "90", "110", "201", "202")}
+# A series of the same study with a number of its own, far from those that a scanner gives.
+_NUMBERS_LATER = 1000
+_OVERLAYS = range(0x6000, 0x6020, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What all slices of a derived series share.
+
+    Attributes
+    ----------
+    description
+        How they came to be, for people.
+    software, version
+        That made them.
+    series_uid
+        Of the new series.
+    made
+        When.
+    """
+
+    description: str
+    software: str
+    version: str
+    series_uid: str
+    made: datetime
+
+
+def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: Derivation) -> Dataset:
+    """Return a slice with other values, ready to be saved.
+
+    Parameters
+    ----------
+    source
+        File of the original slice.
+    values
+        Shape (Y, X) of the original, finite, in its unit.
+    how
+        How they are stored.
+
+    Raises
+    ------
+    ScanError
+        The original is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tags = pydicom.dcmread(source, stop_before_pixels=True)
+            tags.remove_private_tags()
+            _describe(tags, derivation)
+            _keep_padding(tags, how)
+            _refer_to_source(tags)
+            _set_lossy(tags)
+            _set_pixels(tags, values, how)
+            _set_identity(tags, derivation)
+    except DAMAGED as error:
+        raise broken(source, "its attributes are damaged") from error
+    return tags
+
+
+def _describe(tags: Dataset, derivation: Derivation) -> None:
+    tags.ImageType = ["DERIVED", "SECONDARY", *list(tags.get("ImageType") or [])[2:]]
+    before = str(tags.get("SeriesDescription") or "")
+    tags.SeriesDescription = (before[: _LONG_STRING - len(_RESTORED)].rstrip() + _RESTORED).strip()
+    tags.SeriesNumber = int(tags.get("SeriesNumber") or 0) + _NUMBERS_LATER
+    earlier = str(tags.get("DerivationDescription") or "")
+    text = derivation.description + (f" Before: {earlier}" if earlier else "")
+    tags.DerivationDescription = text[:_SHORT_TEXT]
+    tags.InstanceCreationDate = tags.ContentDate = derivation.made.strftime("%Y%m%d")
+    tags.InstanceCreationTime = tags.ContentTime = derivation.made.strftime("%H%M%S")
+    machine = Dataset()
+    machine.PurposeOfReferenceCodeSequence = _code("109102", "Processing Equipment")
+    machine.Manufacturer = machine.ManufacturerModelName = derivation.software
+    machine.SoftwareVersions = derivation.version
+    tags.ContributingEquipmentSequence = Sequence([*(tags.get("ContributingEquipmentSequence") or []), machine])
+
+
+def _keep_padding(tags: Dataset, how: StoredAs) -> None:
+    """Let the value that stands for "outside of the field of view" stand for it in the new stored numbers, too."""
+    padding = tags.get("PixelPaddingValue")
+    for name in _OF_OLD_PIXELS:
+        if name in tags:
+            delattr(tags, name)
+    if padding is None:
+        return
+    value = int(padding) * float(tags.get("RescaleSlope") or 1) + float(tags.get("RescaleIntercept") or 0)
+    if how.holds(value):
+        tags.add_new("PixelPaddingValue", "SS" if how.signed else "US", int(how.stored(np.array(value))))
+
+
+def _refer_to_source(tags: Dataset) -> None:
+    source = Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = tags.SOPClassUID, tags.SOPInstanceUID
+    source.PurposeOfReferenceCodeSequence = _code("121322", "Source image for image processing operation")
+    tags.SourceImageSequence = Sequence([source])
+
+
+def _set_lossy(tags: Dataset) -> None:
+    """What was compressed with a loss once stays marked so, whatever is done with it later."""
+    syntax = UID(tags.file_meta.TransferSyntaxUID)
+    if syntax.startswith(_JPEG) and syntax not in _LOSSLESS:
+        tags.LossyImageCompression = "01"
+
+
+def _set_pixels(tags: Dataset, values: np.ndarray, how: StoredAs) -> None:
+    stored = how.stored(values)
+    for group in _OVERLAYS:
+        # Such an overlay lies in bits of the original's pixels.
+        if (group, 0x0010) in tags and (group, 0x3000) not in tags:
+            for element in list(tags.group_dataset(group)):
+                del tags[element.tag]
+    tags.Rows, tags.Columns = stored.shape
+    tags.SamplesPerPixel = 1
+    tags.BitsAllocated = tags.BitsStored = 8 * stored.itemsize
+    tags.HighBit = tags.BitsStored - 1
+    tags.PixelRepresentation = int(how.signed)
+    tags.RescaleSlope, tags.RescaleIntercept = how.slope, how.intercept
+    if tags.get("Modality") not in ("CT", "PT") and not tags.get("RescaleType"):
+        # Unspecified; those two say elsewhere what their rescaled values are.
+        tags.RescaleType = "US"
+    tags.add_new("PixelData", "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+
+
+def _set_identity(tags: Dataset, derivation: Derivation) -> None:
+    tags.SeriesInstanceUID = derivation.series_uid
+    tags.SOPInstanceUID = generate_uid()
+    tags.file_meta = FileMetaDataset()
+    tags.file_meta.MediaStorageSOPClassUID = tags.SOPClassUID
+    tags.file_meta.MediaStorageSOPInstanceUID = tags.SOPInstanceUID
+    tags.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
+def _code(value: str, meaning: str) -> Sequence:
+    """Return a code of DICOM's own list (PS3.16) as a sequence of one."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return Sequence([code])

@@ -1,0 +1,250 @@
+"""One DICOM image: a file with one, or a frame of an enhanced multi-frame file, with its place and its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom.multival import MultiValue
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from ...errors import ScanError
+from .. import bounds
+from ..geometry import bad_geometry, check_scale
+from ..integrity import broken, colour
+from .decoding import stored_pixels, transfer_syntax
+from .enhanced import FUNCTIONAL_GROUPS, frame_tags
+from .files import DAMAGED, header_of, is_directory
+from .frames import FRAME_TAGS
+from .mosaic import MOSAIC_TAGS, tiles_of
+from .suv import SUV_TAGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+    from .mosaic import Tile
+
+_TAGS: tuple[str | int, ...] = (
+    "Columns",
+    "GantryDetectorTilt",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "ImageType",
+    "InstanceNumber",
+    "Modality",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "Rows",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SliceThickness",
+    "SOPInstanceUID",
+    "SpacingBetweenSlices",
+    *FRAME_TAGS,
+    *FUNCTIONAL_GROUPS,
+    *MOSAIC_TAGS,
+    *SUV_TAGS,
+)
+# A pixel while its value is worked out, as int64 or float64.
+_WORK_BYTES = 8
+# Cosines are written with few digits at times.
+_ROUNDED_COSINES = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesImage:
+    """One DICOM image.
+
+    Attributes
+    ----------
+    path
+        Its file.
+    tags
+        Those that were asked for; of an enhanced file, with those of the frame among them.
+    corner_mm
+        Centre of its first pixel in the patient frame, x, y, z.
+    orientation
+        Unit vectors along its rows and columns, shape (2, 3).
+    pixel_mm
+        Distance between rows, and between columns.
+    frame
+        Its frame in an enhanced multi-frame file, or its slice in a mosaic, from 0; None in a file with one image.
+    tile
+        The rows and columns of a mosaic that are its own; None where the picture is the image.
+    """
+
+    path: Path
+    tags: Dataset
+    corner_mm: np.ndarray
+    orientation: np.ndarray
+    pixel_mm: tuple[float, float]
+    frame: int | None = None
+    tile: Tile | None = None
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector across the image plane."""
+        return np.cross(self.orientation[0], self.orientation[1])
+
+    @property
+    def height_mm(self) -> float:
+        """Where the image lies along its normal."""
+        return float(self.normal @ self.corner_mm)
+
+    @property
+    def name(self) -> str:
+        """Name of its file, and its frame, counted from 0."""
+        return self.path.name if self.frame is None else f"frame {self.frame} of {self.path.name}"
+
+
+def images_of(path: Path) -> list[SeriesImage]:
+    """Return the images of a DICOM file; none where it holds something else, such as a report.
+
+    Raises
+    ------
+    NoScanError
+        It holds an image that is no slice of a scan.
+    ScanError
+        It is damaged or cut off.
+    """
+    header = header_of(path, _TAGS)
+    try:
+        columns, frames = int(header.get("Columns") or 0), int(header.get("NumberOfFrames") or 1)
+        if columns == 0 or is_directory(header):
+            return []
+        _refuse_what_is_no_slice(path, header)
+        # Decoders make room for what the header says before they look at the pixels.
+        bounds.check_memory(path.name, int(header.get("Rows") or 0) * columns * _WORK_BYTES, path.stat().st_size)
+        if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
+            return [_image(path, tags, at, tile) for at, (tags, tile) in enumerate(_tiles(path, header))]
+        if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
+            return [_image(path, header, None)]
+        return [_image(path, frame_tags(path, header, frame), frame) for frame in range(frames)]
+    except DAMAGED as error:
+        raise broken(path, "its attributes are damaged") from error
+
+
+def pixels_of(image: SeriesImage) -> np.ndarray:
+    """Return the values of one image, shape (Y, X), in the unit that the rescale tags lead to.
+
+    Whole values come as int16 or int32, others as float32.
+
+    Raises
+    ------
+    ScanError
+        The pixels are damaged, cut off, or packed in a way for which no decoder is installed.
+    """
+    stored = _stored_pixels(image)
+    stored = stored if image.tile is None else stored[image.tile]
+    if stored.shape != (image.tags.Rows, image.tags.Columns):
+        raise broken(image.path, f"its pixels have the shape {stored.shape}")
+    slope, intercept = scale_of(image)
+    if stored.dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
+        return (stored * slope + intercept).astype(np.float32)
+    values = stored.astype(np.int64) * int(slope) + int(intercept)
+    for dtype in (np.int16, np.int32):
+        if np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float32)
+
+
+def scale_of(image: SeriesImage) -> tuple[float, float]:
+    """Return slope and intercept of an image; ScanError where they are no numbers."""
+    try:
+        slope = float(image.tags.get("RescaleSlope", 1) or 1)
+        intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
+    except DAMAGED as error:
+        raise broken(image.path, "its rescale slope or intercept is no number") from error
+    check_scale(image.path, slope, intercept)
+    return slope, intercept
+
+
+class NoScanError(ScanError):
+    """An image that is no slice of a scan, such as a screenshot."""
+
+
+def _stored_pixels(image: SeriesImage) -> np.ndarray:
+    syntax = UID("")
+    try:
+        syntax = transfer_syntax(image.path)
+        return stored_pixels(image.path, image.frame if image.tile is None else None, syntax)
+    except MemoryError:
+        raise
+    except DAMAGED as error:
+        missing = _missing_decoder(syntax)
+        raise (ScanError(f"{image.path.name} {missing}") if missing else _bad_pixels(image.path)) from error
+
+
+def _missing_decoder(syntax: UID) -> str:
+    """Return why pixels of a transfer syntax cannot be unpacked here, as the end of a sentence; "" if they can be."""
+    if not syntax.is_transfer_syntax or not syntax.is_encapsulated:
+        return ""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return f"is compressed as {syntax.name}, which is not read here; convert it, for example with dcm2niix."
+    if decoder.is_available:
+        return ""
+    return (
+        f"is compressed as {syntax.name}, and no decoder for that is installed; install python-gdcm (JPEG lossless, "
+        "JPEG-LS) or pylibjpeg-openjpeg (JPEG 2000, HTJ2K), or convert it, for example with dcm2niix."
+    )
+
+
+def _bad_pixels(path: Path) -> ScanError:
+    return broken(path, "its pixels are damaged, cut off or compressed in an unknown way")
+
+
+def _refuse_what_is_no_slice(path: Path, header: Dataset) -> None:
+    if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME"):
+        raise NoScanError(str(colour(path)))
+    if header.get("ModalityLUTSequence"):
+        raise NoScanError(f"{path.name} maps its values by a table; convert the series to NIfTI first.")
+
+
+def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
+    _refuse_no_place(path, header)
+    return tiles_of(path, header)
+
+
+def _refuse_no_place(path: Path, tags: Dataset) -> None:
+    if not all(tags.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
+        raise NoScanError(
+            f"{path.name} does not say where it lies in the patient (no image position, orientation or pixel spacing); "
+            "leave such images (screenshots, scanned forms) out of the folder."
+        )
+
+
+def _image(path: Path, tags: Dataset, frame: int | None, tile: Tile | None = None) -> SeriesImage:
+    _refuse_no_place(path, tags)
+    corner, orientation = tags.ImagePositionPatient, tags.ImageOrientationPatient
+    spacing = tags.PixelSpacing
+    place = np.array([float(value) for value in corner])
+    rows = np.array([float(value) for value in orientation]).reshape(2, 3)
+    height, width = (float(value) for value in spacing)
+    if place.shape != (3,) or not np.isfinite([*place, *rows.ravel()]).all():
+        raise bad_geometry(path, "its position or direction holds values that are not numbers")
+    return SeriesImage(path, tags, place, _orthonormal(path, rows), (height, width), frame, tile)
+
+
+def _orthonormal(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Take away what rounding in the file left between the two in-plane axes."""
+    lengths = np.linalg.norm(rows, axis=1)
+    if not np.allclose(lengths, 1, atol=_ROUNDED_COSINES) or abs(rows[0] @ rows[1]) > _ROUNDED_COSINES:
+        raise bad_geometry(path, "its rows and columns are no unit vectors at right angles")
+    x = rows[0] / lengths[0]
+    y = rows[1] - (rows[1] @ x) * x
+    return np.stack([x, y / np.linalg.norm(y)])
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, MultiValue | list) else [str(value or "")]

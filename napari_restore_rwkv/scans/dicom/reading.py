@@ -1,0 +1,111 @@
+"""DICOM slices: one series, sorted by where its slices lie in the patient, never by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..geometry import check_geometry
+from ..integrity import broken
+from ..modality import Kind, kind_of_dicom
+from ..scan import Scan
+from ..volume.files import chosen_frame
+from .files import DAMAGED
+from .image import pixels_of
+from .series import read_series
+from .suv import suv_factor
+from .tilt import is_tilted, straightened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .image import SeriesImage
+
+
+def read_dicom(
+    path: Path, time_index: int | None = None, series: str | None = None, correct_tilt: bool = False
+) -> tuple[Scan, Kind]:
+    """Read the DICOM series below a folder, or one DICOM file: one slice, or all frames of an enhanced file.
+
+    Parameters
+    ----------
+    path
+        Folder of series, at any depth; or one file; or the DICOMDIR of a disk.
+    time_index
+        Which frame to read, from 0, where every position was imaged several times.
+    series
+        Which of several series: its number, from 1 in the order of the UIDs, or the end of its UID.
+    correct_tilt
+        Shift slices back that a tilted gantry has shifted against each other.
+
+    Returns
+    -------
+    Scan
+        Rescaled voxels: int16 where they fit, else int32, or float32 if the rescale is not whole. Slices run along the
+        normal of the image plane. ``metadata["notes"]`` has sentences about what was left out or taken as it is not
+        quite, where there was any.
+    Kind
+        Modality and unit. PET in Bq/ml is converted to SUV (body weight) where the file tells the dose.
+
+    Raises
+    ------
+    ScanError
+        No DICOM image, several series and none chosen, a missing slice, a tilted gantry, colour, or damaged data.
+    """
+    stacks = read_series(path, series, correct_tilt)
+    frame = chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)
+    scan, kind = scan_of_stack(stacks.frames[frame])
+    return replace(scan, metadata={"notes": list(stacks.notes)} if stacks.notes else {}), kind
+
+
+def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
+    """Read the pixels of sorted slices, shifted back where they are shifted against each other."""
+    slices = [pixels_of(image) for image in stack]
+    whole = all(pixels.dtype.kind == "i" for pixels in slices)
+    voxels = np.stack(slices) if whole else np.stack([pixels.astype(np.float32, copy=False) for pixels in slices])
+    kind, factor = kind_and_factor(stack)
+    if factor is not None:
+        voxels = (voxels * factor).astype(np.float32)
+    if not is_tilted(stack):
+        return scan_of_series(stack, voxels), kind
+    voxels, corner = straightened(stack, voxels)
+    x, y, z = (float(value) for value in corner)
+    return replace(scan_of_series(stack, voxels), origin_mm=(x, y, z)), kind
+
+
+def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
+    """Return what the values of a series mean, and what they are multiplied by for that; None for nothing."""
+    kind = kind_of_dicom(str(stack[0].tags.get("Modality") or ""))
+    if kind.modality != "PET":
+        return kind, None
+    factor, unit, reason = suv_factor([image.tags for image in stack])
+    return Kind(kind.modality, unit, f"{kind.reason}; {reason}"), factor
+
+
+def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
+    """Return voxels (Z, Y, X) as a scan that lies where the slices of a series lie."""
+    first = stack[0]
+    step_y, step_x = first.pixel_mm
+    length = stack[-1].height_mm - first.height_mm
+    step_z = length / (len(stack) - 1) if len(stack) > 1 else _thickness_mm(first)
+    x, y, z = (float(value) for value in first.corner_mm)
+    scan = Scan(
+        voxels=voxels,
+        spacing_mm=(step_z, step_y, step_x),
+        origin_mm=(x, y, z),
+        direction=np.stack([*first.orientation, first.normal], axis=1),
+        acquired_along=0,
+    )
+    check_geometry(first.path, scan)
+    return scan
+
+
+def _thickness_mm(image: SeriesImage) -> float:
+    """Return how thick a single slice is; 1 mm where the file does not say."""
+    try:
+        return abs(float(image.tags.get("SpacingBetweenSlices") or image.tags.get("SliceThickness") or 1.0))
+    except DAMAGED as error:
+        raise broken(image.path, "its slice thickness is no number") from error

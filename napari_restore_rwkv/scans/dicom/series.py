@@ -1,0 +1,215 @@
+"""DICOM series: which images below a folder are the slices of one scan; nothing is left out without a word."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+
+from ...errors import ScanError
+from ..integrity import broken
+from ..volume.files import chosen_frame
+from .files import DAMAGED, files_below, is_dicom, is_dicomdir
+from .image import NoScanError, images_of
+from .stack import Stacks, stacks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .image import SeriesImage
+
+_NAMED = 5
+
+
+class SeveralSeriesError(ScanError):
+    """There are several series and none was chosen.
+
+    Attributes
+    ----------
+    series
+        All of them.
+    """
+
+    def __init__(self, text: str, series: Sequence[Series]) -> None:
+        super().__init__(text)
+        self.series = tuple(series)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series as it was found.
+
+    Attributes
+    ----------
+    uid
+        Its UID, or its number where that is blank.
+    description
+        What the scanner calls it.
+    images
+        In the order of their files.
+    notes
+        What has to be said about how it was found, in sentences.
+    """
+
+    uid: str
+    description: str
+    images: tuple[SeriesImage, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        count = len(self.images)
+        return f'"{self.description or "no description"}" ({_short(self.uid)}, {count} image{"s" * (count != 1)})'
+
+
+def series_key(uid: str) -> str:
+    """Return a name for a series that tells nothing of it, and chooses it as the end of its UID does."""
+    return f"sha256:{hashlib.sha256(uid.encode()).hexdigest()[:32]}"
+
+
+def series_of(path: Path, time_index: int | None = None, series: str | None = None) -> list[SeriesImage]:
+    """Return the slices of a DICOM series in the order of their positions.
+
+    No pixels are read; arguments and errors are those of `read_dicom`.
+    """
+    stacks = read_series(path, series)
+    return list(stacks.frames[chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)])
+
+
+def read_series(path: Path, series: str | None = None, correct_tilt: bool = False) -> Stacks:
+    """Return the stacks of the series below a folder, of the disk of a DICOMDIR, or of one file."""
+    chosen = _chosen(path, find_series(path), series)
+    _refuse_different(chosen.images)
+    stacks = stacks_of(path, chosen.images, correct_tilt)
+    return Stacks(stacks.frames, stacks.names, (*chosen.notes, *stacks.notes))
+
+
+def find_series(path: Path) -> list[Series]:
+    """Return all series below a folder, of the disk of a DICOMDIR, or of one file, by their UID.
+
+    Raises
+    ------
+    ScanError
+        There is none, or a DICOM file is damaged.
+    """
+    path = path.absolute().parent if is_dicomdir(path) else path
+    files = files_below(path) if path.is_dir() else [path]
+    images: list[SeriesImage] = []
+    left_out: list[str] = []
+    strangers: dict[str, NoScanError] = {}
+    for file in files:
+        if not is_dicom(file):
+            left_out.append(file.name)
+            continue
+        try:
+            found = images_of(file)
+        except NoScanError as error:
+            strangers[file.name] = error
+            continue
+        images += found
+        left_out += [] if found or is_dicomdir(file) else [file.name]
+    if not images:
+        if strangers:
+            raise next(iter(strangers.values()))
+        raise ScanError(
+            f"{path.name} holds no DICOM images; give the folder with the slices of one series, "
+            "or a .nii, .nii.gz, .nrrd, .mha or .mhd file."
+        )
+    notes = [_left_out([*left_out, *strangers])] if left_out or strangers else []
+    grouped: dict[str, list[SeriesImage]] = defaultdict(list)
+    try:
+        for image in images:
+            grouped[_uid(image)].append(image)
+        return [_one(uid, members, notes) for uid, members in sorted(grouped.items())]
+    # Pydicom makes sense of a value when it is asked for.
+    except DAMAGED as error:
+        raise broken(path, "what names its images or series is damaged") from error
+
+
+def _one(uid: str, images: list[SeriesImage], notes: list[str]) -> Series:
+    description = str(images[0].tags.get("SeriesDescription") or "")
+    once = _without_copies(images)
+    copies = len(images) - len(once)
+    told = f"{copies} of its images {'is' if copies == 1 else 'are'} there twice or more often, and counted once."
+    return Series(uid, description, tuple(once), (*notes, *([told] if copies else [])))
+
+
+def _without_copies(images: list[SeriesImage]) -> list[SeriesImage]:
+    """Keep the first of images with one UID whose place and pixels are the same, too."""
+    same: dict[tuple[str, int | None], list[SeriesImage]] = defaultdict(list)
+    for image in images:
+        same[str(image.tags.get("SOPInstanceUID") or image.path), image.frame].append(image)
+    dropped: set[int] = set()
+    for group in same.values():
+        digests: set[tuple[bytes, str]] = set()
+        for image in group if len(group) > 1 else ():
+            known = _pixel_digest(image.path), str([*image.corner_mm, *image.orientation.ravel()])
+            if known in digests:
+                dropped.add(id(image))
+            digests.add(known)
+    return [image for image in images if id(image) not in dropped]
+
+
+def _pixel_digest(path: Path) -> bytes:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return hashlib.sha256(pydicom.dcmread(path, force=True).get("PixelData") or b"").digest()
+    except DAMAGED as error:
+        raise broken(path, "it is damaged or cut off") from error
+
+
+def _left_out(names: list[str]) -> str:
+    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"Left out, because {'it is' if len(names) == 1 else 'they are'} no slice of a scan: {listed}."
+
+
+def _uid(image: SeriesImage) -> str:
+    """Return how the series is told apart: its UID, or its number where the UID is blank."""
+    uid = str(image.tags.get("SeriesInstanceUID") or "")
+    return uid or f"series number {image.tags.get('SeriesNumber') or 'blank'}"
+
+
+def _short(uid: str) -> str:
+    return uid if uid.startswith("series number") else f"UID ...{uid[-12:]}"
+
+
+def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
+    listed = ", ".join(f"{number}: {one}" for number, one in enumerate(found, 1))
+    if asked is None:
+        if len(found) == 1:
+            return found[0]
+        raise SeveralSeriesError(
+            f"{path.name} holds {len(found)} series: {listed}; choose one by its number or the end of its UID "
+            "(--series), or put each into a folder of its own.",
+            found,
+        )
+    keyed = [one for one in found if series_key(one.uid) == asked]
+    if keyed:
+        return keyed[0]
+    if asked.isdigit() and 1 <= int(asked) <= len(found):
+        return found[int(asked) - 1]
+    matching = [one for one in found if one.uid.endswith(asked)]
+    if len(matching) == 1:
+        return matching[0]
+    raise ScanError(f"{path.name} has no series {asked}; it holds {listed}.")
+
+
+def _refuse_different(images: Sequence[SeriesImage]) -> None:
+    first = images[0]
+    for image in images:
+        try:
+            same_size = (image.tags.Rows, image.tags.Columns) == (first.tags.Rows, first.tags.Columns)
+        except DAMAGED as error:
+            raise broken(image.path, "its number of rows or columns is damaged or missing") from error
+        same_spacing = np.allclose(image.pixel_mm, first.pixel_mm)
+        if not (same_size and same_spacing and np.allclose(image.orientation, first.orientation, atol=1e-3)):
+            raise ScanError(
+                f"{image.name} has another size, pixel spacing or orientation than {first.name}; "
+                "leave out images that are no slices of the scan, such as localizers."
+            )

@@ -1,0 +1,139 @@
+"""The images of one DICOM series as stacks of evenly spaced slices, one for each frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import ScanError
+from .frames import split_frames
+from .tilt import is_tilted, tilt_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .image import SeriesImage
+
+# A missing slice makes a gap at least twice as wide as the others.
+_GAP_TOLERANCE = 0.05
+# Where positions are rounded, gaps may differ by more than that, and yet no slice can be missing.
+_LARGEST_ROUNDING = 0.3
+_SAME_POSITION_MM = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """A series in the order of its positions.
+
+    Attributes
+    ----------
+    frames
+        For every frame its slices, from the first along the normal to the last.
+    names
+        What tells the frames apart, such as "b 500"; blank where there is one.
+    notes
+        What has to be said about how they were read, in sentences.
+    """
+
+    frames: tuple[tuple[SeriesImage, ...], ...]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = False) -> Stacks:
+    """Sort the images of one series, all of one size and direction, into stacks.
+
+    Parameters
+    ----------
+    path
+        Where they are from, for errors.
+    correct_tilt
+        Whether slices that are shifted against each other are taken, to be shifted back.
+
+    Raises
+    ------
+    ScanError
+        A slice is missing, the slices are uneven or shifted sideways, or nothing tells which of several images at one
+        position belong together.
+    """
+    levels: list[list[int]] = []
+    ordered = sorted(images, key=lambda image: image.height_mm)
+    for index, image in enumerate(ordered):
+        if levels and image.height_mm - ordered[levels[-1][0]].height_mm < _SAME_POSITION_MM:
+            levels[-1].append(index)
+        else:
+            levels.append([index])
+    if len({len(level) for level in levels}) > 1:
+        raise ScanError(
+            f"{path.name} has several images at some positions but not at all of them; "
+            "leave out the extra images, so that each slice is there once."
+        )
+    if len(levels[0]) == 1:
+        frames = [("", [index for [index] in levels])]
+    else:
+        found = split_frames([image.tags for image in ordered], levels)
+        if found is None:
+            raise ScanError(
+                f"{path.name} has {len(levels[0])} images at each position, and nothing in them tells which belong "
+                "together; put each stack into a folder of its own."
+            )
+        frames = found
+    stacks = [tuple(ordered[index] for index in members) for _, members in frames]
+    notes = {note for stack in stacks for note in _checked(path, stack, correct_tilt)}
+    return Stacks(tuple(stacks), tuple(name for name, _ in frames), tuple(sorted(notes)))
+
+
+def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> list[str]:
+    notes = _check_gaps(path, stack)
+    if not is_tilted(stack):
+        return notes
+    if not correct_tilt:
+        raise ScanError(
+            f"{path.name}: the slices are shifted against each other {tilt_words(stack)}; correct the tilt with "
+            "--correct-tilt (correct_tilt=True in Python), which interpolates between pixels; restore-rwkv export "
+            "writes such a scan into a file for the viewer."
+        )
+    return [*notes, f"Its slices were shifted back {tilt_words(stack)}, by interpolation between pixels."]
+
+
+def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
+    """Raise ScanError where slices are missing or uneven; return what has to be said about rounded positions."""
+    heights = np.array([image.height_mm for image in stack])
+    gaps = np.diff(heights)
+    if gaps.size == 0:
+        return []
+    usual = float(np.median(gaps))
+    odd = np.flatnonzero(np.abs(gaps - usual) > _GAP_TOLERANCE * usual)
+    if odd.size == 0:
+        return []
+    step = float(heights[-1] - heights[0]) / gaps.size
+    off = float(np.abs(heights - heights[0] - step * np.arange(len(stack))).max())
+    digit = max(_last_digit_mm(image) for image in stack)
+    # Both ends of the stack and the slice itself may be off by half a digit along each axis.
+    if off <= min(digit * float(np.abs(stack[0].normal).sum()), _LARGEST_ROUNDING * step):
+        return [f"The positions of its slices are rounded to {digit:g} mm; {step:.4g} mm apart from end to end."]
+    at = int(odd[np.argmax(gaps[odd])])
+    between = f"between {stack[at].name} and {stack[at + 1].name}"
+    missing = round(gaps[at] / usual) - 1
+    if missing >= 1 and abs(gaps[at] / usual - missing - 1) < _GAP_TOLERANCE:
+        lost = "a slice is" if missing == 1 else f"{missing} slices are"
+        raise ScanError(
+            f"{path.name}: {lost} missing {between} ({gaps[at]:.2f} mm apart, elsewhere {usual:.2f} mm); "
+            "copy the whole series again."
+        )
+    raise ScanError(
+        f"{path.name}: the slices are unevenly spaced, {gaps[at]:.2f} mm {between} and {usual:.2f} mm elsewhere; "
+        "resample the series to even spacing first."
+    )
+
+
+def _last_digit_mm(image: SeriesImage) -> float:
+    """Return what one step of the last digit is worth in which the position of an image was written."""
+    decimals = []
+    for value in image.tags.ImagePositionPatient:
+        mantissa, _, exponent = str(getattr(value, "original_string", value)).strip().lower().partition("e")
+        decimals.append(len(mantissa.partition(".")[2]) - int(exponent or 0))
+    return float(10.0 ** -max(decimals))

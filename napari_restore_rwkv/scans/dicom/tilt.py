@@ -1,0 +1,81 @@
+"""Slices of a tilted gantry: each is shifted sideways against the one before, and can be shifted back.
+
+Nothing but a shift in the plane of the slice is undone, by linear interpolation between pixels, as dcm2niix does it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .image import SeriesImage
+
+# A gantry tilt of half a degree moves the slices sideways by this share of the length of the stack.
+_DRIFT_TOLERANCE = 0.01
+# Shifts by whole pixels are not taken for a little more than that.
+_ROUNDING = 1e-6
+
+
+def is_tilted(stack: Sequence[SeriesImage]) -> bool:
+    """Whether sorted slices do not lie straight above each other."""
+    length, drift = _length_and_drift(stack)
+    return drift > max(_DRIFT_TOLERANCE * length, 0.5 * min(stack[0].pixel_mm))
+
+
+def tilt_words(stack: Sequence[SeriesImage]) -> str:
+    """Say how far slices are shifted, as in "by 20.0 mm, as by a gantry tilt of 11.3 degrees"."""
+    length, drift = _length_and_drift(stack)
+    return f"by {drift:.1f} mm, as by a gantry tilt of {math.degrees(math.atan2(drift, length)):.1f} degrees"
+
+
+def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shift slices so that they lie straight above each other.
+
+    Parameters
+    ----------
+    stack
+        The slices in the order of their positions.
+    voxels
+        Of them, shape (Z, Y, X).
+
+    Returns
+    -------
+    voxels
+        As large as all shifted slices together, in the same type; the first slice is moved by whole pixels. What lies
+        beside a slice, be it in part, has the lowest value of all.
+    corner_mm
+        Centre of the first voxel in the patient, shape (3,).
+    """
+    first = stack[0]
+    axes = first.orientation[::-1] / np.array(first.pixel_mm)[:, None]
+    # Along columns and rows, in pixels, against the first slice.
+    shifts = np.array([axes @ (image.corner_mm - first.corner_mm) for image in stack])
+    before = np.ceil(np.maximum(0, -shifts.min(axis=0)) - _ROUNDING).astype(int)
+    behind = np.ceil(np.maximum(0, shifts.max(axis=0)) - _ROUNDING).astype(int)
+    height, width = voxels.shape[1:] + before + behind
+    lowest = voxels.min()
+    result = np.full((len(stack), height, width), lowest, voxels.dtype)
+    for index, (values, shift) in enumerate(zip(voxels, shifts + before, strict=True)):
+        whole = np.floor(shift + _ROUNDING).astype(int)
+        # Where NaN comes in, a voxel lies in part beside the slice.
+        canvas = np.full((height + 1, width + 1), np.nan)
+        canvas[whole[0] : whole[0] + values.shape[0], whole[1] : whole[1] + values.shape[1]] = values
+        for axis, part in enumerate(shift - whole):
+            if part > _ROUNDING:
+                canvas = (1 - part) * canvas + part * np.roll(canvas, 1, axis)
+        moved = np.nan_to_num(canvas[:height, :width], nan=lowest)
+        result[index] = np.rint(moved) if voxels.dtype.kind in "iu" else moved
+    corner = first.corner_mm - before * first.pixel_mm @ first.orientation[::-1]
+    return result, corner
+
+
+def _length_and_drift(stack: Sequence[SeriesImage]) -> tuple[float, float]:
+    """Return how far the last slice lies from the first along the normal, and sideways, in mm."""
+    moved = stack[-1].corner_mm - stack[0].corner_mm
+    length = float(stack[0].normal @ moved)
+    return abs(length), float(np.linalg.norm(moved - length * stack[0].normal))

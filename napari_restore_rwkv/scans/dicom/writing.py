@@ -1,0 +1,195 @@
+"""A restored scan as a DICOM series that is derived from the one that was restored.
+
+Patient, study and place are those of the original, image by image; pixels and identity are new.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.uid import generate_uid
+
+from ...errors import OutputError
+from ...progress import Phase, Progress
+from ...storage.durable import sync_file, sync_folder
+from ...storage.temporary import TemporaryFolder
+from ..export import slabs_of
+from ..scan import same_geometry
+from .derived import Derivation, derived_slice
+from .reading import kind_and_factor, scan_of_series
+from .series import series_of
+from .values import stored_as
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from ..scan import Scan
+    from .image import SeriesImage
+    from .values import StoredAs
+
+
+def write_derived_series(
+    scan: Scan,
+    folder: Path,
+    source: Path,
+    record: Mapping[str, Any],
+    *,
+    time_index: int | None = None,
+    series: str | None = None,
+) -> Generator[Progress, None, float]:
+    """Write a restored scan as DICOM slices, one for each slice of the series that was restored.
+
+    Iterate it for `Progress` in slices. The folder appears when all is written and checked, or not at all.
+
+    Parameters
+    ----------
+    scan
+        The result, lazy or not, in the geometry and unit in which `read_dicom` reads the series.
+    folder
+        Where to; not there yet.
+    source
+        Folder of the original series.
+    record
+        How the scan was restored, from ``metadata["restoration"]``.
+    time_index
+        Which frame of the series was restored, where it has several.
+    series
+        Which series, where the folder has several; as for `read_dicom`.
+
+    Returns
+    -------
+    float
+        The value of StopIteration: the largest step between stored values, in the unit of the scan, to half of which
+        values were rounded at most; 0 where they are exact.
+
+    Raises
+    ------
+    ScanError
+        The series cannot be read.
+    OutputError
+        The result is not one of this series, holds values that slices cannot hold, or cannot be written.
+    """
+    check_new_folder(folder)
+    stack = series_of(source, time_index, series)
+    if any(image.frame is not None for image in stack):
+        raise OutputError(
+            f"{source.name} is an enhanced (multi-frame) file or a mosaic, and derived series are of single slices: "
+            "export to .nii.gz or .mha instead."
+        )
+    factor = _checked_factor(scan, stack, source)
+    ways = yield from _ways(scan, stack, factor)
+    steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]
+    derivation = _derivation(record, max(steps), scan.unit)
+    try:
+        with TemporaryFolder(folder.parent) as place:
+            made = place / folder.name
+            made.mkdir()
+            for index, values in _slices(scan):
+                file = made / f"{index + 1:04d}.dcm"
+                tags = derived_slice(stack[index].path, values / factor, ways[index], derivation)
+                tags.save_as(file, enforce_file_format=True)
+                if pydicom.dcmread(file).PixelData != tags.PixelData:
+                    raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
+                sync_file(file)
+                yield Progress(Phase.WRITING, index + 1, len(stack))
+            if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
+                raise OutputError(f"{folder.name} cannot be written: the slices came out in another place; try again.")
+            sync_folder(made)
+            check_new_folder(folder)
+            _rename(made, folder)
+            sync_folder(folder.parent)
+    except OSError as error:
+        free = shutil.disk_usage(folder.parent).free
+        raise OutputError(
+            f"{folder.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are "
+            "free); free some space or choose another folder."
+        ) from error
+    return max(steps)
+
+
+def _rename(made: Path, folder: Path) -> None:
+    try:
+        os.rename(made, folder)
+    except OSError as error:
+        if folder.exists():
+            raise OutputError(f"{folder} was made by another program meanwhile: give another name.") from error
+        raise
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise OutputError unless a folder of this name can be made."""
+    if folder.exists():
+        raise OutputError(f"{folder} exists already: give the name of a folder that is not there yet.")
+    if not folder.parent.is_dir():
+        raise OutputError(f"The folder {folder.parent} does not exist: make it first, or choose another.")
+
+
+def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> float:
+    """Return what the values of the scan are divided by to be those of the series, once the two fit together."""
+    first = stack[0].tags
+    expected = (len(stack), int(first.Rows), int(first.Columns))
+    if scan.shape != expected:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (scan.shape, expected))
+        raise OutputError(
+            f"The result has {ours} voxels and {source.name} {theirs}: give the series that was restored."
+        )
+    if not same_geometry(scan_of_series(stack, scan.voxels), scan):
+        raise OutputError(
+            f"The result lies elsewhere in the patient than {source.name}: give the series that was restored, and a "
+            "result in its orientation."
+        )
+    kind, factor = kind_and_factor(stack)
+    if scan.modality not in (None, kind.modality):
+        raise OutputError(
+            f"The result is {scan.modality} and {source.name} {kind.modality or 'of no known modality'}: "
+            "give the series that was restored."
+        )
+    if scan.unit != kind.unit and (scan.unit or kind.modality == "PET"):
+        raise OutputError(
+            f"The result is in {scan.unit or 'no known unit'} and {source.name} would be read in "
+            f"{kind.unit or 'no known unit'}: give a result that was restored from the series itself."
+        )
+    return factor or 1.0
+
+
+def _ways(scan: Scan, stack: Sequence[SeriesImage], factor: float) -> Generator[Progress, None, list[StoredAs]]:
+    """Choose how each slice is stored: PET by its own slope, as the standard has it, all others alike."""
+    pet = str(stack[0].tags.get("Modality")) == "PT"
+    whole = np.dtype(scan.voxels.dtype).kind in "iu" and factor == 1.0
+    ranges = []
+    for index, values in _slices(scan):
+        if not np.isfinite(values).all():
+            raise OutputError(
+                f"Slice {index} holds values that are not numbers, and DICOM slices cannot: export to NIfTI or MHA."
+            )
+        ranges.append((float(values.min()) / factor, float(values.max()) / factor))
+        yield Progress(Phase.EXAMINING, 0, len(stack))
+    if not pet:
+        ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))] * len(ranges)
+    return [stored_as(low, high, whole=whole, from_zero=pet) for low, high in ranges]
+
+
+def _slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each slice with its index, (Y, X) in float64, reading a few together."""
+    for slices in slabs_of(scan):
+        yield from zip(slices, np.asarray(scan.voxels[slices.start : slices.stop], np.float64), strict=True)
+
+
+def _derivation(record: Mapping[str, Any], step: float, unit: str) -> Derivation:
+    software, _, version = str(record.get("software", "")).rpartition(" ")
+    digest = record.get("weights_sha256")
+    # What has no weights, such as a filter, has a name.
+    means = f"Restore-RWKV, weights sha256 {digest}" if digest else str(record.get("weights") or "means not known")
+    precision = f"values rounded to steps of {step:.3g} {unit}".rstrip() if step else "values exact"
+    text = (
+        f"Restored by {software} {version} ({means}), task {record.get('task') or 'not known'}, "
+        f"{record.get('mode', 'whole slices')}; {precision}. {record.get('notice', '')}"
+    )
+    return Derivation(text.strip(), software, version, generate_uid(), datetime.now())

@@ -1,0 +1,1 @@
+"""NIfTI: headers, and where the voxels lie."""

@@ -1,0 +1,1 @@
+"""The noise of a scan, measured in the scan alone."""

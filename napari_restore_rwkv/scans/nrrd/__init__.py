@@ -1,0 +1,1 @@
+"""NRRD: headers, the files of the voxels, and the space they lie in."""

@@ -1,0 +1,1 @@
+"""TIFF stacks: pages, and what programs say of them."""

@@ -1,0 +1,325 @@
+"""The pages of a TIFF file: found, checked against the size of the file, and unpacked no further than they are large.
+
+The format: TIFF 6.0 (Adobe, 1992) and BigTIFF. Tags are read by tifffile. The chain of pages is followed here before,
+because tifffile reads a file that is cut off as one with fewer pages, and follows a chain that ends nowhere; and strips
+are unpacked here, because it fills those that are too short.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+import threading
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from ...errors import ScanError
+from .. import integrity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BYTE_ORDERS = {b"II": "<", b"MM": ">"}
+# Of a page: format and size of the number of its tags, size of a tag, format of the place of the next page.
+_CLASSIC, _BIG = ("H", 2, 12, "I"), ("Q", 8, 20, "Q")
+_MOST_PAGES = 1 << 17
+_MOST_TAGS = 4096
+_NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 8, 32946, 32773
+_PACKED = {_LZW: "LZW", _DEFLATE: "deflate", _OLD_DEFLATE: "deflate", _PACKBITS: "PackBits"}
+_HORIZONTAL, _FLOATING = 2, 3
+_BILEVEL, _GREY = 0, 1
+# What tifffile raises for damaged tags, beside errors of its own.
+_DAMAGED = (
+    tifffile.TiffFileError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What all pages of a stack have in common.
+
+    Attributes
+    ----------
+    size
+        Rows and columns of a page.
+    dtype
+        Of the stored values, with their byte order.
+    compression, predictor
+        As TIFF numbers them.
+    segment
+        Rows and columns of a strip or tile, the last of which may reach beyond the page.
+    tiled
+        Whether the segments are tiles, all of which are stored as a whole.
+    """
+
+    size: tuple[int, int]
+    dtype: np.dtype
+    compression: int
+    predictor: int
+    segment: tuple[int, int]
+    tiled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where the segments of a page are in the file: first byte and number of bytes of each, row by row."""
+
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of a file.
+
+    Attributes
+    ----------
+    form
+        Of all of them.
+    pages
+        In their order.
+    description
+        Text of the first page.
+    resolution
+        Columns and rows for each unit of length, as the first page says; 0 where it does not.
+    """
+
+    form: Form
+    pages: tuple[Page, ...]
+    description: str
+    resolution: tuple[float, float]
+
+
+def pages_of(path: Path) -> Pages:
+    """Read what the pages of a file are, and none of their pixels.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged or cut off, or its pages are no slices of one size with one real value a pixel.
+    """
+    try:
+        with path.open("rb") as stream:
+            count = _count(path, stream)
+            stream.seek(0)
+            with _strict(path), tifffile.TiffFile(stream, name=path.name, _multifile=False) as file:
+                file.pages.useframes = False
+                found = [file.pages[index] for index in range(count)]
+                forms = [_form(path, page) for page in found]
+                pages = tuple(_page(path, page, form) for page, form in zip(found, forms, strict=True))
+                first: Any = found[0]
+                text = first.tags.valueof("ImageDescription", "")
+                resolution = (_ratio(first, "XResolution"), _ratio(first, "YResolution"))
+    except _DAMAGED as error:
+        raise integrity.broken(path, "its tags are damaged") from error
+    if any(form != forms[0] for form in forms):
+        raise ScanError(
+            f"{path.name} holds pages of several sizes or types; save the stack alone, without previews and thumbnails."
+        )
+    return Pages(forms[0], pages, text if isinstance(text, str) else "", resolution)
+
+
+def in_one_block(path: Path, pages: Pages, count: int) -> Pages:
+    """Return `count` pages that lie one behind the other, as ImageJ stores large stacks, of which only one is listed.
+
+    Raises
+    ------
+    ScanError
+        They are compressed, or not all there.
+    """
+    [first] = pages.pages
+    size = pages.form.size[0] * pages.form.size[1] * pages.form.dtype.itemsize
+    start, behind = first.starts[0], first.starts[0]
+    for at, length in zip(first.starts, first.lengths, strict=True):
+        if at != behind or pages.form.compression != _NONE or pages.form.tiled:
+            raise integrity.broken(path, f"it has one page, and {count} are promised")
+        behind += length
+    found = path.stat().st_size - start
+    if behind - start != size or not 1 <= count <= min(_MOST_PAGES, found // size):
+        raise integrity.cut_off(path, found, count * size)
+    moved = (Page(tuple(at + number * size for at in first.starts), first.lengths) for number in range(count))
+    return replace(pages, pages=tuple(moved))
+
+
+def read_page(path: Path, stream: BinaryIO, form: Form, page: Page) -> np.ndarray:
+    """Return the stored values of a page, shape (Y, X), in the byte order of this computer.
+
+    Raises
+    ------
+    ScanError
+        A strip or tile of it is damaged, or shorter or longer than it has to be.
+    """
+    height, width = form.size
+    rows, columns = form.segment
+    across = math.ceil(width / columns)
+    values = np.empty(form.size, form.dtype.newbyteorder("="))
+    for at, (start, length) in enumerate(zip(page.starts, page.lengths, strict=True)):
+        top, left = at // across * rows, at % across * columns
+        kept = rows if form.tiled else min(rows, height - top)
+        stream.seek(start)
+        content = _unpacked(path, stream.read(length), form, kept)
+        segment = _unpredicted(np.frombuffer(content, form.dtype).reshape(kept, columns), form)
+        values[top : top + rows, left : left + columns] = segment[: height - top, : width - left]
+    return values
+
+
+def _count(path: Path, stream: BinaryIO) -> int:
+    """Return the number of pages, whose chain ends, and lies within the file."""
+    head = stream.read(16)
+    order = _BYTE_ORDERS.get(head[:2])
+    if order is None or len(head) < 8:
+        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+    (version,) = struct.unpack_from(f"{order}H", head, 2)
+    if version not in {42, 43} or (version == 43 and len(head) < 16):
+        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+    count_format, count_size, tag_size, next_format = _BIG if version == 43 else _CLASSIC
+    (at,) = struct.unpack_from(f"{order}{next_format}", head, 8 if version == 43 else 4)
+    seen: set[int] = set()
+    size = path.stat().st_size
+    while at:
+        if at in seen or len(seen) >= _MOST_PAGES:
+            raise integrity.broken(path, "its pages follow each other without an end")
+        seen.add(at)
+        # A place beyond the end gives no bytes there; one far beyond cannot be sought.
+        stream.seek(min(at, size))
+        try:
+            (tags,) = struct.unpack(f"{order}{count_format}", stream.read(count_size))
+            if not 0 < tags <= _MOST_TAGS:
+                raise integrity.broken(path, f"its page {len(seen) - 1} has {tags} tags")
+            stream.seek(tags * tag_size, 1)
+            (at,) = struct.unpack(f"{order}{next_format}", stream.read(struct.calcsize(next_format)))
+        except struct.error as error:
+            raise integrity.broken(path, f"it is cut off (page {len(seen) - 1} is not all there)") from error
+    if not seen:
+        raise integrity.broken(path, "it has no pages")
+    return len(seen)
+
+
+@contextmanager
+def _strict(path: Path) -> Iterator[None]:
+    """Make errors of what tifffile only tells its log, and goes on after."""
+    log = logging.getLogger("tifffile")
+    watch = _Watch()
+    log.addHandler(watch)
+    passed_on, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.propagate = passed_on
+        log.removeHandler(watch)
+    if watch.seen:
+        raise integrity.broken(path, "its tags are damaged")
+
+
+class _Watch(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen = False
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen |= record.thread == self._thread
+
+
+def _form(path: Path, page: Any) -> Form:
+    """Return the form of a page; ScanError where it is no slice with one real value a pixel."""
+    photometric = int(page.photometric)
+    if page.samplesperpixel != 1:
+        colours = photometric not in {_BILEVEL, _GREY}
+        raise integrity.colour(path) if colours else integrity.vector(path, page.samplesperpixel)
+    if photometric not in {_BILEVEL, _GREY}:
+        raise integrity.colour(path)
+    dtype = page.dtype
+    if dtype is not None and dtype.kind == "c":
+        raise integrity.complex_valued(path)
+    if dtype is None or dtype.kind not in "iuf" or page.bitspersample != 8 * dtype.itemsize or page.fillorder != 1:
+        raise ScanError(f"{path.name} packs its values into {page.bitspersample} bits; save it with 8, 16 or 32 bits.")
+    if page.compression != _NONE and page.compression not in _PACKED:
+        raise ScanError(
+            f"{path.name} is compressed in a way that is not read here (TIFF number {int(page.compression)}); save it "
+            f"uncompressed, or with {', '.join(sorted(set(_PACKED.values())))}."
+        )
+    floating = dtype.kind == "f"
+    if page.predictor not in {1, _FLOATING if floating else _HORIZONTAL} or page.imagedepth != 1:
+        raise integrity.broken(path, "it stores its values in an unknown way")
+    height, width = int(page.imagelength), int(page.imagewidth)
+    if min(height, width) < 1:
+        raise ScanError(f"{path.name} is empty: its header gives {height} x {width} pixels.")
+    segment = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    if min(segment) < 1:
+        raise integrity.broken(path, "it has strips or tiles without rows")
+    stored = dtype.newbyteorder(page.parent.byteorder)
+    return Form((height, width), stored, int(page.compression), int(page.predictor), segment, bool(page.is_tiled))
+
+
+def _page(path: Path, page: Any, form: Form) -> Page:
+    """Return where the segments are; ScanError where they are too few, too short, or beyond the end of the file."""
+    starts, lengths = tuple(page.dataoffsets), tuple(page.databytecounts)
+    (height, width), (rows, columns) = form.size, form.segment
+    needed = math.ceil(height / rows) * math.ceil(width / columns)
+    if len(starts) != needed or len(lengths) != needed:
+        raise integrity.broken(path, f"page {page.index} has {len(starts)} strips or tiles, and {needed} are needed")
+    size = path.stat().st_size
+    if min(*starts, *lengths) < 1 or max(map(sum, zip(starts, lengths, strict=True))) > size:
+        raise integrity.broken(path, f"it is cut off or damaged (page {page.index} is not all there)")
+    if form.compression == _NONE:
+        pixels = (needed * rows if form.tiled else height) * columns
+        if sum(lengths) < pixels * form.dtype.itemsize:
+            raise integrity.cut_off(path, sum(lengths), pixels * form.dtype.itemsize)
+    return Page(starts, lengths)
+
+
+def _ratio(page: Any, name: str) -> float:
+    value = page.tags.valueof(name, (0, 1))
+    return value[0] / value[1] if value[1] else 0.0
+
+
+def _unpacked(path: Path, content: bytes, form: Form, rows: int) -> bytes:
+    """Return the bytes of the rows of a segment."""
+    needed = rows * form.segment[1] * form.dtype.itemsize
+    # The last strip of some writers holds rows beyond the page.
+    most = form.segment[0] * form.segment[1] * form.dtype.itemsize
+    try:
+        if form.compression == _NONE:
+            found = content
+        elif form.compression in {_DEFLATE, _OLD_DEFLATE}:
+            stream = zlib.decompressobj()
+            found = stream.decompress(content, most + 1)
+            if len(found) > most or not stream.eof:
+                raise integrity.broken(path, "its compressed pixels are damaged or cut off")
+        else:
+            decode = imagecodecs.lzw_decode if form.compression == _LZW else imagecodecs.packbits_decode
+            found = bytes(decode(content, out=bytearray(most)))
+    # Errors of imagecodecs are of this kind.
+    except (zlib.error, RuntimeError) as error:
+        raise integrity.broken(path, "its compressed pixels are damaged") from error
+    if len(found) < needed:
+        raise integrity.cut_off(path, len(found), needed)
+    return found[:needed]
+
+
+def _unpredicted(stored: np.ndarray, form: Form) -> np.ndarray:
+    """Undo the differences between neighbours that some writers store, and the byte order."""
+    native = form.dtype.newbyteorder("=")
+    if form.predictor == _FLOATING:
+        return np.asarray(imagecodecs.floatpred_decode(stored.view(native), axis=-1))
+    values = stored.astype(native)
+    return np.cumsum(values, axis=1, dtype=native) if form.predictor == _HORIZONTAL else values

@@ -1,0 +1,1 @@
+"""Volume files: read whole, streamed or staged, none trusted."""

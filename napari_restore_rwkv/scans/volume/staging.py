@@ -1,0 +1,127 @@
+"""Compressed volume files, unpacked once and front to back into a temporary zarr that can be read in any order.
+
+A compressed stream has no middle: ITK inflates it from its start for every part that is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import OutputError
+from ...progress import Phase, Progress
+from ...storage.temporary import UNPACKED, TemporaryFolder
+from .. import integrity
+from ..lazy import LazyVoxels
+from ..nifti.header import NiftiHeader, nifti_header
+from ..zarr.reading import read_zarr
+from ..zarr.writing import choose_layout, create_image, write_slab
+from .files import Volume
+from .stored import frame_blocks, native
+from .streaming import scaled
+from .unpacking import DEFLATE, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from .streaming import Layout
+
+
+def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[Progress, None, Volume]:
+    """Unpack a volume file into a temporary zarr; the memory needed is that of a few slices.
+
+    Iterate it for `Progress` in slices; the value of StopIteration is the file's scan with lazy voxels. The temporary
+    folder goes away with these voxels.
+
+    Parameters
+    ----------
+    path
+        NIfTI, NRRD or MetaImage file.
+    layout
+        From `look_at`.
+    folder
+        Where the temporary folder is made; None takes the system's place for such.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged or cut off.
+    OutputError
+        There is no room for the unpacked voxels.
+    """
+    scan = layout.volume.scan
+    place = Path(tempfile.gettempdir() if folder is None else folder)
+    _check_room(path, layout.nbytes, place)
+    keep = TemporaryFolder(place, UNPACKED)
+    target = keep.path / "staged.zarr"
+    # One level is enough for what nobody looks at.
+    slabs = replace(choose_layout(scan.shape, scan.voxels.dtype, 0), levels=1)
+    create_image(target, scan, slabs)
+    size = scan.shape[0]
+    blocks, dtype, value = _frame(path, layout)
+    slice_bytes = math.prod(scan.shape[1:]) * dtype.itemsize
+    parts = _cut(blocks, [len(slabs.slices(slab)) * slice_bytes for slab in range(slabs.slabs)])
+    for slab, part in enumerate(parts):
+        slices = slabs.slices(slab)
+        values = np.frombuffer(part, dtype).reshape(len(slices), *scan.shape[1:])
+        try:
+            write_slab(target, slabs, slab, value(values))
+        except OSError as error:
+            raise _no_room(path, layout.nbytes, place) from error
+        yield Progress(Phase.UNPACKING, slices.stop, size, detail=path.name)
+    staged = read_zarr(target).voxels
+    voxels = LazyVoxels(scan.shape, staged.dtype, staged.__getitem__, source=path)
+    voxels.keep = keep
+    return Volume(scan.with_voxels(voxels), layout.volume.header)
+
+
+def _frame(path: Path, layout: Layout) -> tuple[Iterator[bytes], np.dtype, Callable[[np.ndarray], np.ndarray]]:
+    """Return the bytes of the frame in blocks, the type of the stored values, and what makes voxels of them."""
+    if layout.stored is not None:
+        return frame_blocks(layout.stored, layout.frame), layout.stored.dtype, native
+    header = nifti_header(path)
+    return _nifti_blocks(path, header, layout.frame), header.dtype, lambda values: scaled(values, header)
+
+
+def _nifti_blocks(path: Path, header: NiftiHeader, frame: int) -> Iterator[bytes]:
+    """Yield the stream from the first byte of the frame on; raises ScanError if it is damaged or cut off."""
+    skip, found = header.data_start + frame * header.frame_bytes, 0
+    for block in unpacked(path, header.data, 0, DEFLATE):
+        kept = block[skip:]
+        skip = max(0, skip - len(block))
+        found += len(kept)
+        if kept:
+            yield kept
+    if found < header.frame_bytes:
+        raise integrity.cut_off(path, found, header.frame_bytes)
+
+
+def _cut(blocks: Iterator[bytes], sizes: list[int]) -> Iterator[bytes]:
+    """Yield parts of these sizes, then read on to the end, where the checksum is."""
+    waiting = bytearray()
+    for size in sizes:
+        while len(waiting) < size:
+            waiting += next(blocks)
+        yield bytes(waiting[:size])
+        del waiting[:size]
+    for _ in blocks:
+        pass
+
+
+def _check_room(path: Path, needed: int, folder: Path) -> None:
+    if needed > shutil.disk_usage(folder).free:
+        raise _no_room(path, needed, folder)
+
+
+def _no_room(path: Path, needed: int, folder: Path) -> OutputError:
+    free = shutil.disk_usage(folder).free
+    return OutputError(
+        f"{path.name} cannot be unpacked in {folder}: {needed / 1e6:.0f} MB are needed at most and {free / 1e6:.0f} MB "
+        "are free; free some space, or set TMPDIR to another folder."
+    )

@@ -1,0 +1,137 @@
+"""Text headers of MetaImage and NRRD files: bounded, and every number in them checked, before anything relies on it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..geometry import bad_geometry
+from ..integrity import broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_LONGEST_HEADER = 1 << 20
+_SHOWN = 60
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+# Far more than the size of anything that is scanned, and small enough to be squared.
+_LARGEST_LENGTH = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class TextHeader:
+    """The lines of a header.
+
+    Attributes
+    ----------
+    path
+        The file, for errors.
+    lines
+        Without their ends, as Latin-1.
+    end
+        Where the header ends in the file, in bytes.
+    """
+
+    path: Path
+    lines: tuple[str, ...]
+    end: int
+
+    def fields(self, separator: str, once: frozenset[str], name: Callable[[str], str]) -> dict[str, str]:
+        """Return the values by name.
+
+        Parameters
+        ----------
+        separator
+            Between a name and its value.
+        once
+            Names that may not come twice with different values, because it is not known which of them is right.
+        name
+            Makes the name of what stands before the separator.
+        """
+        fields: dict[str, str] = {}
+        for line in self.lines:
+            before, found, value = line.partition(separator)
+            key = name(before.strip())
+            if not found:
+                continue
+            if key in once and fields.get(key, value.strip()) != value.strip():
+                raise broken(self.path, f"its header gives {before.strip()} twice, and differently")
+            fields[key] = value.strip()
+        return fields
+
+
+def read_text_header(path: Path, is_last: Callable[[str], bool]) -> TextHeader:
+    """Read lines up to the one that ends the header, or to the end of the file.
+
+    Raises
+    ------
+    ScanError
+        The header is longer than 1 MiB, as no header is.
+    """
+    lines: list[str] = []
+    with path.open("rb") as stream:
+        while stream.tell() < _LONGEST_HEADER:
+            line = stream.readline(_LONGEST_HEADER)
+            if not line:
+                break
+            lines.append(line.decode("latin-1").strip("\r\n\t "))
+            if is_last(lines[-1]):
+                break
+        else:
+            raise broken(path, "its header does not end, so it is another kind of file or damaged")
+        return TextHeader(path, tuple(lines), stream.tell())
+
+
+def integers(path: Path, what: str, text: str, count: int | None = None) -> list[int]:
+    """Return the whole numbers of a field; ScanError where a word is none, or there are not `count` of them."""
+    words = text.split()
+    if not all(_INTEGER.fullmatch(word) for word in words):
+        raise broken(path, f"its header gives {_short(text)} as {what}, and whole numbers are needed")
+    _check_count(path, what, words, count)
+    return [int(word) for word in words]
+
+
+def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonzero: bool = False) -> list[float]:
+    """Return the numbers of a field.
+
+    Parameters
+    ----------
+    path, what
+        The file and the name of the field, for errors.
+    text
+        The field.
+    count
+        How many numbers there have to be.
+    used
+        How many of them are returned and have to make sense; those of a time axis may be anything.
+    nonzero
+        Whether none of them may be 0.
+
+    Raises
+    ------
+    ScanError
+        There are more or fewer, or not all are finite numbers.
+    """
+    words = text.split()
+    _check_count(path, what, words, count)
+    words = words[:used]
+    if not all(_NUMBER.fullmatch(word) for word in words):
+        raise broken(path, f"its header gives {_short(text)} as {what}, and numbers are needed")
+    values = [float(word) for word in words]
+    if not all(math.isfinite(value) and abs(value) < _LARGEST_LENGTH and (value or not nonzero) for value in values):
+        raise bad_geometry(path, f"its {what} is {_short(text)}")
+    return values
+
+
+def _check_count(path: Path, what: str, words: list[str], count: int | None) -> None:
+    if count is not None and len(words) != count:
+        raise broken(path, f"its header gives {len(words)} numbers as {what}, and {count} are needed")
+
+
+def _short(text: str) -> str:
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in shown) or "nothing"

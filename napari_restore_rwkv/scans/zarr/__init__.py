@@ -1,0 +1,1 @@
+"""OME-Zarr: metadata, checked chunks, reading and writing."""

@@ -1,0 +1,141 @@
+"""Whether a compressed chunk can be what its array says, asked before it is unpacked.
+
+Decoders believe what a chunk says about its own length: one of blosc that is cut off makes them read beyond its end,
+and one of a few bytes makes them take gigabytes.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import zlib
+from typing import TYPE_CHECKING, Protocol
+
+from ...errors import ScanError
+from ..volume.unpacking import Inflater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BLOCK = 1 << 20
+# Header of a blosc chunk: versions, flags, size of an item, bytes unpacked, of a block, and packed.
+_BLOSC = struct.Struct("<4B3I")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_BLOCK = 128 << 10
+# Writers who do not know the length beforehand fill their blocks at least so far, on the average.
+_SLACK = 4
+
+
+class DamagedChunk(ScanError):
+    """A chunk that is not what its array says; the text goes into the sentence about the scan."""
+
+
+class _Stream(Protocol):
+    """What the standard library's incremental decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+def check_chunk(method: str, packed: bytes, expected: int, exact: bool = True) -> None:
+    """Raise DamagedChunk unless a chunk unpacks to as many bytes as expected.
+
+    Parameters
+    ----------
+    method
+        "blosc", "zstd", "gzip", "zlib", "bz2", "lzma" or "lz4".
+    packed
+        The chunk.
+    expected
+        Bytes that it has to unpack to.
+    exact
+        Whether it has to be just as many, and not at most.
+    """
+    least = expected if exact else 0
+    found = _CHECKS[method](packed, expected)
+    if not least <= found <= expected:
+        raise DamagedChunk(f"a chunk of {expected} bytes would unpack to {found}")
+
+
+def _blosc(packed: bytes, expected: int) -> int:
+    """Return how many bytes a blosc chunk says that it holds; its length has to be the one that it says, too."""
+    if len(packed) < _BLOSC.size:
+        raise DamagedChunk("a chunk is cut off")
+    _, _, flags, _, unpacked, _, length = _BLOSC.unpack_from(packed)
+    if length != len(packed):
+        raise DamagedChunk(f"a chunk of {length} bytes has {len(packed)}")
+    # Copied as it is.
+    if flags & 2 and unpacked + _BLOSC.size > length:
+        raise DamagedChunk("a chunk is cut off")
+    return int(unpacked)
+
+
+def _zstd(packed: bytes, expected: int) -> int:
+    """Return how many bytes a zstd frame says that it holds, or as many as expected where it cannot hold many more."""
+    if packed[:4] != _ZSTD_MAGIC or len(packed) < 9:
+        raise DamagedChunk("a chunk does not begin as a zstd frame, or is cut off")
+    descriptor = packed[4]
+    single = bool(descriptor & 32)
+    at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    width = (int(single), 2, 4, 8)[descriptor >> 6]
+    content = int.from_bytes(packed[at : at + width], "little") + (256 if width == 2 else 0)
+    at += width
+    most, last = 0, False
+    while not last:
+        if at + 3 > len(packed):
+            raise DamagedChunk("a chunk is cut off")
+        head = int.from_bytes(packed[at : at + 3], "little")
+        last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+        at += 3 + (1 if kind == 1 else size)
+        most += _ZSTD_BLOCK if kind == 2 else size
+    at += 4 if descriptor & 4 else 0
+    if at != len(packed):
+        raise DamagedChunk(f"a chunk of {at} bytes has {len(packed)}")
+    if width:
+        return content
+    return expected if most <= _SLACK * max(expected, _ZSTD_BLOCK) else most
+
+
+def _lz4(packed: bytes, _: int) -> int:
+    if len(packed) < 4:
+        raise DamagedChunk("a chunk is cut off")
+    return int.from_bytes(packed[:4], "little")
+
+
+def _counted(new: Callable[[], _Stream]) -> Callable[[bytes, int], int]:
+    """Return what unpacks a chunk to nowhere, up to more than expected, and counts."""
+
+    def count(packed: bytes, expected: int) -> int:
+        stream, found, waiting = new(), 0, packed
+        try:
+            while not stream.eof and found <= expected:
+                block = stream.decompress(waiting, _BLOCK)
+                if not (block or waiting or stream.eof):
+                    raise DamagedChunk("a chunk is cut off")
+                waiting = b""
+                found += len(block)
+            if stream.unused_data:
+                raise DamagedChunk("a chunk goes on after its end")
+        except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
+            raise DamagedChunk("a chunk is damaged") from error
+        return found
+
+    return count
+
+
+_CHECKS: dict[str, Callable[[bytes, int], int]] = {
+    "blosc": _blosc,
+    "zstd": _zstd,
+    "lz4": _lz4,
+    "gzip": _counted(Inflater),
+    "zlib": _counted(Inflater),
+    "bz2": _counted(bz2.BZ2Decompressor),
+    "lzma": _counted(lzma.LZMADecompressor),
+}
+METHODS = frozenset(_CHECKS)

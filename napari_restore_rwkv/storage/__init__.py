@@ -1,0 +1,1 @@
+"""Files and folders that survive a crash, or vanish with the process that made them."""
