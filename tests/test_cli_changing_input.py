@@ -9,6 +9,7 @@ from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.restoration import restore as restoration
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.opening import open_scan
+from napari_restore_rwkv.scans.options import OpenOptions
 
 
 def other(scan):
@@ -76,7 +77,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(run, scan_file, weights
 def test_lazy_voxels_are_compared_too(tmp_path, small_scan, change):
     path = tmp_path / "scan.mha"
     write_scan(small_scan, path)
-    state, scan = InputWatch(path, {}), read_scan(path)
+    state, scan = InputWatch(path, OpenOptions()), read_scan(path)
     state.check_read()
     state.check_restored(scan)
     moved = small_scan.with_voxels(small_scan.voxels, origin_mm=(0.0, 0.0, 0.0))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -170,7 +171,7 @@ def everything_is_large(monkeypatch):
     """Scans of this test's size are beyond what is restored in memory."""
     for place in ("commands.preparing", "scans.export"):
         monkeypatch.setattr(f"napari_restore_rwkv.{place}.LARGE_BYTES", 1000)
-    monkeypatch.setattr(preparing, "opening", partial(opening, large=1000))
+    monkeypatch.setattr(preparing, "opening", lambda path, options: opening(path, replace(options, large=1000)))
     monkeypatch.setattr(restore_module, "export_scan", partial(export_scan, large=1000))
 
 

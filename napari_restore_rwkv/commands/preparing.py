@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CheckpointError, ScanError
 from ..scans.lazy import LARGE_BYTES
 from ..scans.opening import opening
+from ..scans.options import OpenOptions
 from ..scans.slice_axis import choose_slice_axis
 from ..tasks import TASKS
 from .terminal import note, watch
@@ -77,16 +78,22 @@ def check_weights(arguments: argparse.Namespace) -> None:
         raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
 
 
-def input_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return how the input is to be read, as `opening` takes it."""
+def input_options(arguments: argparse.Namespace) -> OpenOptions:
+    """Return how the input is to be read."""
+    return OpenOptions(**input_keywords(arguments))
+
+
+def input_keywords(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the same as keywords, which a cluster's workers are sent."""
     names = ("modality", "time_index", "channel", "series", "correct_tilt", "allow_outside_files")
     return {name: getattr(arguments, name) for name in names}
 
 
 def open_input(arguments: argparse.Namespace) -> Scan:
     """Open INPUT, lazily where it is large or read piece by piece anyway."""
-    state = InputWatch(arguments.input, input_options(arguments))
-    scan = watch(opening(arguments.input, **input_options(arguments)))
+    options = input_options(arguments)
+    state = InputWatch(arguments.input, options)
+    scan = watch(opening(arguments.input, options))
     state.check_read()
     for words in scan.metadata.get("notes", ()):
         note(f"{arguments.input.name}: {words}")

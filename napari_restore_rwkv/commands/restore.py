@@ -16,7 +16,7 @@ from ..scans.volume.files import volume_suffix
 from ..scans.zarr.reading import is_zarr
 from ..storage.temporary import TemporaryFolder
 from .outputs import check_output, check_space
-from .preparing import check_weights, fits_in_memory, input_options, open_input, prepare, result_type
+from .preparing import check_weights, fits_in_memory, input_keywords, input_options, open_input, prepare, result_type
 from .restore_folder import ZARR_SUFFIX, restore_folder
 from .scans_below import scans_below
 from .terminal import watch
@@ -59,7 +59,7 @@ def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     scan = open_input(arguments)
     large = not fits_in_memory(scan)
     if not large:
-        scan = scan.with_voxels(np.asarray(scan.voxels))
+        scan = scan.load()
     dtype = result_type(scan, arguments.dtype)
     if large:
         check_large(scan.shape, output)
@@ -123,7 +123,7 @@ def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str
             setup.name,
             device=arguments.device,
             batch=arguments.batch,
-            **input_options(arguments),
+            **input_keywords(arguments),
         )
         job: ZarrJob = ClusterJob(
             arguments.scheduler, source, scan, setup.network, output, resume=resume, **setup.options

@@ -12,6 +12,7 @@ from ..scans.dicom.writing import check_new_folder, write_derived_series
 from ..scans.export import export_scan
 from ..scans.files import read_scan
 from ..scans.opening import opening
+from ..scans.options import OpenOptions
 from ..scans.scan import AXES
 from ..scans.writing import our_record
 from ..untrusted import is_number, is_sha256, json_object, read_regular
@@ -64,7 +65,7 @@ def export_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
         return _export_dicom(arguments)
     check_output(arguments.file, arguments.output, arguments.overwrite)
     names = ("time_index", "series", "correct_tilt")
-    scan = watch(opening(arguments.output, **{name: getattr(arguments, name) for name in names}))
+    scan = watch(opening(arguments.output, OpenOptions(**{name: getattr(arguments, name) for name in names})))
     for words in scan.metadata.get("notes", ()):
         note(f"{arguments.output.name}: {words}")
     watch(export_scan(scan, arguments.file, overwrite=arguments.overwrite))

@@ -16,6 +16,7 @@ from .terminal import watch
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..scans.options import OpenOptions
     from ..scans.scan import Scan
 
 
@@ -27,10 +28,10 @@ class InputWatch:
     path
         The input.
     options
-        How it is read, as for `opening`.
+        How it is read.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+    def __init__(self, path: Path, options: OpenOptions) -> None:
         self._path, self._options = path, options
         self._before = self._state()
 
@@ -59,7 +60,7 @@ class InputWatch:
 
     def _is_still(self, scan: Scan) -> bool:
         try:
-            now = watch(opening(self._path, **self._options))
+            now = watch(opening(self._path, self._options))
         except ScanError:
             return False
         if now.shape != scan.shape or not same_geometry(now, scan):

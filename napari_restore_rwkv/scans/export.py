@@ -20,6 +20,7 @@ from ..storage.temporary import TemporaryFolder
 from .lazy import LARGE_BYTES
 from .nifti.header import nifti_header
 from .opening import opening
+from .options import OpenOptions
 from .volume.files import volume_suffix
 from .writing import our_record, write_scan
 
@@ -142,7 +143,7 @@ def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None,
     """Read the file back; OutputError unless voxels and geometry are those of the scan."""
     incomplete = OutputError(f"{path.name} cannot be written: it comes back as other than it was; try another disk.")
     try:
-        written = yield from opening(path, modality=scan.modality, large=0, folder=folder)
+        written = yield from opening(path, OpenOptions(modality=scan.modality, large=0, folder=folder))
         for slices in slabs_of(scan):
             part = slice(slices.start, slices.stop)
             if np.asarray(scan.voxels[part]).tobytes() != np.asarray(written.voxels[part]).tobytes():

@@ -11,6 +11,7 @@ from .dicom.files import is_dicom
 from .dicom.reading import scan_of_stack
 from .dicom.series import SeveralSeriesError, read_series, series_key
 from .opening import opening
+from .options import OpenOptions
 from .volume.files import SeveralFramesError
 from .zarr.reading import images_in, is_zarr
 
@@ -35,7 +36,7 @@ class Frames:
     path
         The file or folder that they were opened from.
     choices
-        For each frame the keywords of `opening` that choose it there.
+        For each frame the keywords of `OpenOptions` that choose it there.
     title
         What tells this scan from the others in its folder; blank where it is the only one.
     """
@@ -97,7 +98,7 @@ def stacked(frames: Frames) -> Any:
 
 def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Frames]:
     try:
-        return Frames(((yield from opening(path, **options)),), ("",), path, (options,))
+        return Frames(((yield from opening(path, OpenOptions(**options))),), ("",), path, (options,))
     except SeveralFramesError as several:
         if not is_zarr(path) and (path.is_dir() or is_dicom(path)):
             return _dicom_frames(path, options)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says about reading into a ScanError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
+    except OSError as error:
+        raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    except MemoryError as error:
+        raise ScanError(f"{path.name} does not fit into memory; crop it, or close other programs.") from error
 
 
 def broken(path: Path, why: str) -> ScanError:

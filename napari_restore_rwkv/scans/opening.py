@@ -4,59 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from ..errors import ScanError
 from ..progress import finish
-from .lazy import LARGE_BYTES
-from .modality import Kind, check_modality, given, kind_of_volume
+from .integrity import reading_errors
+from .modality import Kind, kind_of_volume
+from .options import OpenOptions
 from .volume.staging import stage
 from .volume.streaming import is_hdf5, is_volume_file, look_at, stream
-from .whole import read_whole
+from .whole import described, read_whole
 from .zarr.reading import is_zarr, read_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
     from ..progress import Progress
+    from .options import OpenKeywords
     from .scan import Scan
+    from .volume.files import Volume
 
+DEFAULT = OpenOptions()
 _SAMPLED_SLICES = 5
 
 
-class OpenOptions(TypedDict, total=False):
-    """How a scan is opened; each keyword is that of `opening`."""
-
-    modality: str | None
-    time_index: int | None
-    channel: int | None
-    allow_outside_files: bool
-    series: str | None
-    correct_tilt: bool
-    large: int
-    folder: Path | None
+def open_scan(path: str | Path, **options: Unpack[OpenKeywords]) -> Scan:
+    """Open a scan of any size, waiting where a compressed one is unpacked; options as for `OpenOptions`."""
+    return finish(opening(path, OpenOptions(**options)))
 
 
-def open_scan(path: str | Path, **options: Unpack[OpenOptions]) -> Scan:
-    """Open a scan of any size, waiting where a compressed one is unpacked; options as for `opening`."""
-    return finish(opening(path, **options))
-
-
-def opening(
-    path: str | Path,
-    *,
-    modality: str | None = None,
-    time_index: int | None = None,
-    channel: int | None = None,
-    allow_outside_files: bool = False,
-    series: str | None = None,
-    correct_tilt: bool = False,
-    large: int = LARGE_BYTES,
-    folder: Path | None = None,
-) -> Generator[Progress, None, Scan]:
+def opening(path: str | Path, options: OpenOptions = DEFAULT) -> Generator[Progress, None, Scan]:
     """Open a scan of any size.
 
     Zarr folders and HDF5 are always read when they are needed, and no slice before. Of the files that `read_scan`
@@ -67,14 +45,8 @@ def opening(
     ----------
     path
         Whatever `read_scan` takes.
-    modality, time_index, series, correct_tilt, allow_outside_files
-        As for `read_scan`.
-    channel
-        Which channel of a zarr with several, from 0.
-    large
-        Files with more bytes of voxels than this are large.
-    folder
-        Where the temporary folder is made; None takes the system's place for such.
+    options
+        Which of several scans in a file, and how it is read.
 
     Returns
     -------
@@ -89,42 +61,36 @@ def opening(
         There is no room to unpack a large compressed file.
     """
     path = Path(path)
-    check_modality(modality)
-    options: dict[str, Any] = {
-        "modality": modality,
-        "time_index": time_index,
-        "series": series,
-        "correct_tilt": correct_tilt,
-        "allow_outside_files": allow_outside_files,
-    }
-    try:
+    # "." has no name that an error could show.
+    path = path if path.name else path.resolve()
+    with reading_errors(path):
         if is_zarr(path):
-            scan = read_zarr(path, time_index=time_index, channel=channel, allow_outside=allow_outside_files)
-            reason = f"the file says modality {scan.modality}" if scan.modality else "the file does not say"
-            kind = Kind(scan.modality, scan.unit, reason)
-        elif path.is_file() and is_volume_file(path):
-            layout = look_at(path, time_index, allow_outside=allow_outside_files)
-            if layout.nbytes <= large and not is_hdf5(path):
-                return read_whole(path, **options)
-            volume = (yield from stage(path, layout, folder)) if layout.packed else stream(path, layout)
-            scan = volume.scan
-            kind = kind_of_volume(volume.header, np.empty(0))
-            if kind.modality is None and modality is None:
-                sample = _sample(scan)
-                kind = kind_of_volume(volume.header, sample)
-                kind = replace(kind, reason=f"{kind.reason} ({len(sample)} of {scan.shape[0]} slices looked at)")
-        else:
-            return read_whole(path, **options)
-    except PermissionError as error:
-        raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
-    except OSError as error:
-        raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    kind = given(modality, kind) if modality else kind
-    return replace(scan, modality=kind.modality, unit=kind.unit, metadata=_metadata(path, kind, scan.metadata))
+            return described(*_opened_zarr(path, options), path, options)
+        if not (path.is_file() and is_volume_file(path)) or (options.large is None and not is_hdf5(path)):
+            return read_whole(path, options)
+        layout = look_at(path, options.time_index, allow_outside=options.allow_outside_files)
+        if options.large is not None and layout.nbytes <= options.large and not is_hdf5(path):
+            return read_whole(path, options)
+        volume = (yield from stage(path, layout, options.folder)) if layout.packed else stream(path, layout)
+        return described(volume.scan, _kind_of_large(volume, options.modality), path, options)
 
 
-def _metadata(path: Path, kind: Kind, more: Mapping[str, object]) -> MappingProxyType[str, object]:
-    return MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason, **more})
+def _opened_zarr(path: Path, options: OpenOptions) -> tuple[Scan, Kind]:
+    scan = read_zarr(
+        path, time_index=options.time_index, channel=options.channel, allow_outside=options.allow_outside_files
+    )
+    reason = f"the file says modality {scan.modality}" if scan.modality else "the file does not say"
+    return scan, Kind(scan.modality, scan.unit, reason)
+
+
+def _kind_of_large(volume: Volume, modality: str | None) -> Kind:
+    """Return what the header says, and where it and the user are silent, what a few slices say."""
+    kind = kind_of_volume(volume.header, np.empty(0))
+    if kind.modality is not None or modality is not None:
+        return kind
+    sample = _sample(volume.scan)
+    kind = kind_of_volume(volume.header, sample)
+    return replace(kind, reason=f"{kind.reason} ({len(sample)} of {volume.scan.shape[0]} slices looked at)")
 
 
 def _sample(scan: Scan) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .lazy import LazyVoxels
+from . import bounds, integrity
+from .lazy import LazyVoxels, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +61,23 @@ class Scan:
     def with_voxels(self, voxels: Any, **changes: Any) -> Scan:
         """Return a scan with the same geometry and other voxels."""
         return replace(self, voxels=voxels, **changes)
+
+    def load(self) -> Scan:
+        """Return the scan with its voxels in memory: itself where they are.
+
+        Raises
+        ------
+        ScanError
+            They cannot be read, or do not fit into memory.
+        """
+        voxels = self.voxels
+        if isinstance(voxels, np.ndarray):
+            return self
+        if not isinstance(voxels, LazyVoxels) or voxels.source is None:
+            return self.with_voxels(np.asarray(voxels))
+        with integrity.reading_errors(voxels.source):
+            bounds.check_memory(voxels.source.name, voxels.nbytes, fingerprint(voxels.source)["bytes"])
+            return self.with_voxels(np.asarray(voxels))
 
 
 def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:

@@ -2,70 +2,45 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
 from .dicom.files import is_dicom
 from .dicom.reading import read_dicom
-from .modality import check_modality, given, kind_of_volume
+from .modality import given, kind_of_volume
 from .tiff.stack import TIFF_SUFFIXES
 from .volume.files import READERS, read_volume
 from .volume.streaming import HDF5_SUFFIXES, is_volume_file
 from .zarr.reading import is_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
+    from .modality import Kind
+    from .options import OpenOptions
     from .scan import Scan
 
 
-def read_whole(
-    path: str | Path,
-    *,
-    modality: str | None = None,
-    time_index: int | None = None,
-    allow_outside_files: bool = False,
-    series: str | None = None,
-    correct_tilt: bool = False,
-) -> Scan:
-    """Read what is neither zarr nor HDF5, as `read_scan` does."""
-    path = named(path)
-    check_modality(modality)
-    with reading_errors(path):
-        check_kind(path)
-        if path.is_dir() or is_dicom(path):
-            scan, kind = read_dicom(path, time_index, series, correct_tilt)
-        elif is_volume_file(path):
-            volume = read_volume(path, time_index, allow_outside=allow_outside_files)
-            scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
-        else:
-            raise ScanError(_unknown_kind(path))
-    kind = given(modality, kind) if modality else kind
+def read_whole(path: Path, options: OpenOptions) -> Scan:
+    """Read what is neither zarr nor HDF5, its voxels with it; errors of the system as they are."""
+    check_kind(path)
+    if path.is_dir() or is_dicom(path):
+        scan, kind = read_dicom(path, options.time_index, options.series, options.correct_tilt)
+    elif is_volume_file(path):
+        volume = read_volume(path, options.time_index, allow_outside=options.allow_outside_files)
+        scan, kind = volume.scan, kind_of_volume(volume.header, volume.scan.voxels)
+    else:
+        raise ScanError(_unknown_kind(path))
+    return described(scan, kind, path, options)
+
+
+def described(scan: Scan, kind: Kind, path: Path, options: OpenOptions) -> Scan:
+    """Return a scan with its modality, the one given before the one found, and where it comes from."""
+    kind = given(options.modality, kind) if options.modality else kind
     metadata = MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason, **scan.metadata})
     return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
-
-
-def named(path: str | Path) -> Path:
-    """Return a path that has a name; "." has none that an error could show."""
-    path = Path(path)
-    return path if path.name else path.resolve()
-
-
-@contextmanager
-def reading_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says about reading into a ScanError."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
-    except OSError as error:
-        raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    except MemoryError as error:
-        raise ScanError(f"{path.name} does not fit into memory; crop it, or close other programs.") from error
 
 
 def check_kind(path: Path) -> None:

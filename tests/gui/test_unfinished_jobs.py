@@ -240,7 +240,7 @@ def test_a_job_on_a_scan_from_no_file_takes_the_chosen_one(viewer, make_file_pan
 def test_the_opening_of_a_scan_can_be_cancelled(viewer, panel, cancelled, qtbot, monkeypatch):
     going = threading.Event()
 
-    def slowly(path, **more):
+    def slowly(path, options):
         while True:
             going.set()
             yield Progress(Phase.UNPACKING, 3, 10, detail="chest.mha")

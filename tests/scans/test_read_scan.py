@@ -1,5 +1,6 @@
 """Reading NIfTI, NRRD and MetaImage: right voxels in the right place, or an error in words."""
 
+import dataclasses
 import sys
 import threading
 import zlib
@@ -11,6 +12,8 @@ from handmade import SUFFIXES, image_of, nifti, rotation, save
 
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.opening import open_scan
+from napari_restore_rwkv.scans.options import OpenKeywords, OpenOptions
 from napari_restore_rwkv.scans.scan import Scan, position_mm
 from napari_restore_rwkv.scans.writing import write_scan
 
@@ -246,3 +249,24 @@ def test_several_threads_read_at_once(tmp_path, voxels, capfd):
     assert right == [True] * 8
     print("still heard", file=sys.stderr)
     assert "still heard" in capfd.readouterr().err
+
+
+def test_loading_a_scan_that_is_read_slice_by_slice_is_reading_it(tmp_path, voxels):
+    path = save(tmp_path / "scan.mha", voxels)
+    lazy, loaded = open_scan(path, large=0), open_scan(path, large=0).load()
+    assert not isinstance(lazy.voxels, np.ndarray)
+    assert isinstance(loaded.voxels, np.ndarray)
+    np.testing.assert_array_equal(loaded.voxels, read_scan(path).voxels)
+    assert loaded.load() is loaded
+
+
+def test_a_scan_that_is_gone_before_it_is_loaded_is_named(tmp_path, voxels):
+    path = save(tmp_path / "scan.nii", voxels)
+    lazy = open_scan(path, large=0)
+    path.unlink()
+    with pytest.raises(ScanError, match=r"scan\.nii cannot be read: No such file or directory\."):
+        lazy.load()
+
+
+def test_every_option_is_a_keyword():
+    assert [field.name for field in dataclasses.fields(OpenOptions)] == list(OpenKeywords.__annotations__)

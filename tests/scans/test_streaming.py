@@ -19,6 +19,7 @@ from napari_restore_rwkv.scans import opening as opening_module
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.opening import open_scan, opening
+from napari_restore_rwkv.scans.options import OpenOptions
 
 RAW = [".nii", ".mha", ".mhd", ".h5"]
 PACKED = [".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"]
@@ -166,7 +167,7 @@ def test_unpacking_tells_how_far_it_is_and_leaves_nothing_behind(tmp_path):
     path = save(tmp_path / "scan.nii.gz", voxels)
     folder = tmp_path / "room"
     folder.mkdir()
-    steps = opening(path, large=0, folder=folder)
+    steps = opening(path, OpenOptions(large=0, folder=folder))
     seen = []
     scan = finish(watched(steps, seen))
     assert [step.done for step in seen] == [16, 32, 40]
@@ -183,7 +184,7 @@ def test_closing_while_unpacking_leaves_nothing_behind(tmp_path):
     path = save(tmp_path / "scan.nii.gz", noise((40, 12, 10)))
     folder = tmp_path / "room"
     folder.mkdir()
-    steps = opening(path, large=0, folder=folder)
+    steps = opening(path, OpenOptions(large=0, folder=folder))
     next(steps)
     steps.close()
     gc.collect()

@@ -106,9 +106,10 @@ class JobOpener(QObject):
 
 def _reading(job: BegunJob) -> Generator[Progress, None, Scan]:
     from ...scans.opening import opening
+    from ...scans.options import OpenOptions
 
     assert job.input is not None
-    return to_canonical((yield from opening(job.input, **job.choice)))
+    return to_canonical((yield from opening(job.input, OpenOptions(**job.choice))))
 
 
 def _layer_of(viewer: ViewerModel, job: BegunJob) -> Image | None:
