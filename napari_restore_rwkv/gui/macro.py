@@ -34,6 +34,8 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     choices += ["any_modality=True"] if options.any_modality else []
     weights = repr(str(options.weights))
     device = f"device={options.device!r}"
+    if options.output is not None and options.scheduler is not None:
+        return _on_a_cluster(options, _scan(layer, options.time_index), choices)
     if options.output is not None:
         scan = _scan(layer, options.time_index)
         return (
@@ -53,6 +55,23 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     return (
         "from napari_restore_rwkv import restore\n"
         f"{VIEWER}.add_layer(restore({layer}, {weights}, {', '.join([*choices, device])}))"
+    )
+
+
+def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str:
+    weights, file = str(options.weights), source_of(options.layer)
+    words = [repr("" if file is None else str(file)), repr(weights), f"modality={scan}.modality"]
+    words += [f"device={options.device!r}"]
+    words += [f"{name}={value!r}" for name, value in choice_of(options.layer, options.time_index).items()]
+    return (
+        "from napari_restore_rwkv import finish\n"
+        "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
+        "from napari_restore_rwkv.jobs.cluster import Source\n"
+        "from napari_restore_rwkv.jobs.staged_cluster_job import StagedClusterJob\n"
+        "from napari_restore_rwkv.network.classical import load_restorer\n"
+        f"scan, source = {scan}, Source({', '.join(words)})\n"
+        f"finish(StagedClusterJob({options.scheduler!r}, source, scan, load_restorer({weights!r}), "
+        f"{str(options.output)!r}, {', '.join(choices)}).run())"
     )
 
 

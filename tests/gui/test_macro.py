@@ -36,6 +36,7 @@ def replay(lines, viewer):
 
 def test_every_choice_of_the_form_is_in_the_lines():
     told = {"layer", "weights", "device", "any_modality", "axis", "output", "time_index", "region", "strength"}
+    told |= {"scheduler"}
     assert {field.name for field in fields(RestoreOptions)} == told
 
 
@@ -83,6 +84,18 @@ def test_the_command_names_the_file_and_the_choices(options, tmp_path):
     assert words[:4] == ["restore-rwkv", "restore", str(file), str(file.with_name("restored.nii.gz"))]
     assert " ".join(words[4:]) == "--task ct-denoise --classical --axis z --device cpu --strength 0.5 --any-modality"
     assert "--checkpoint /w.pth" in as_command(replace(options, weights=Path("/w.pth")), 0, 1.0)
+
+
+def test_a_job_on_a_cluster_names_its_scheduler(options, tmp_path):
+    file = tmp_path / "scan.nii"
+    file.touch()
+    options.layer.metadata[RECORD]["path"] = str(file)
+    there = replace(options, output=tmp_path / "r.ome.zarr", scheduler="tcp://host:8786")
+    assert " --scheduler tcp://host:8786" in as_command(there, 0, 1.0)
+    lines = as_python(there, 0, None, 1.0)
+    assert f"Source({str(file)!r}, {str(options.weights)!r}, modality=" in lines
+    assert "StagedClusterJob('tcp://host:8786', source, scan" in lines
+    compile(lines, "console", "exec")
 
 
 def test_the_panel_copies_the_line_of_what_it_did(ct_panel, run_to_the_end):

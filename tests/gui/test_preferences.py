@@ -37,7 +37,7 @@ def test_the_preferred_device_is_chosen_and_one_that_is_not_there_is_not(setting
     settings.device = "cpu"
     assert preferences.chosen_device() == "cpu"
     settings.device = "cuda"
-    assert make_panel(viewer).form.devices.currentData() == "cpu"
+    assert make_panel(viewer).form.run_on.devices.currentData() == "cpu"
 
 
 def test_results_are_proposed_for_the_folder_that_is_set(settings, ct_panel, tmp_path):
