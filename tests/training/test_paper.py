@@ -10,6 +10,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.simulate.whole_scan import STRENGTHS
 from napari_restore_rwkv.training.config import read_config
 from napari_restore_rwkv.training.paper import PAPER_SCHEDULE, paper_score, paper_source
 from napari_restore_rwkv.training.paper_slices import read_slice
@@ -31,9 +32,19 @@ def test_the_ready_configurations_are_the_papers_protocol(name):
     assert schedule.gradient_norm == math.inf
 
 
-def test_our_own_configuration_can_be_read():
-    config = read_config(CONFIGS / "ours_ct.toml")
+@pytest.mark.parametrize(
+    "name, tasks",
+    [("ct", {"ct-denoise"}), ("mri", {"mri-sr"}), ("pet", {"pet-low-count"}), ("all_in_one", set(STRENGTHS))],
+)
+def test_our_own_configurations_simulate_within_what_can_be_simulated(name, tasks):
+    config = read_config(CONFIGS / f"ours_{name}.toml")
     assert (config.network.size, config.protocol, config.schedule.optimiser) == ("light", "ours", "adamw")
+    assert {source.task for source in config.data} == tasks
+    simulated = [source for source in config.data if source.degraded is None]
+    assert {source.task for source in simulated} == tasks
+    for source in simulated:
+        possible = STRENGTHS[source.task]
+        assert all(possible.least <= strength <= possible.most for strength in source.strength)
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
