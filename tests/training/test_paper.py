@@ -33,7 +33,7 @@ def test_the_ready_configurations_are_the_papers_protocol(name):
 
 
 @pytest.mark.parametrize(
-    "name, tasks",
+    ("name", "tasks"),
     [("ct", {"ct-denoise"}), ("mri", {"mri-sr"}), ("pet", {"pet-low-count"}), ("all_in_one", set(STRENGTHS))],
 )
 def test_our_own_configurations_simulate_within_what_can_be_simulated(name, tasks):
