@@ -180,23 +180,25 @@ def _stored_pixels(image: SeriesImage) -> np.ndarray:
     except MemoryError:
         raise
     except DAMAGED as error:
-        missing = _missing_decoder(syntax)
-        raise (ScanError(f"{image.path.name} {missing}") if missing else _bad_pixels(image.path)) from error
+        raise (_missing_decoder(image.path, syntax) or _bad_pixels(image.path)) from error
 
 
-def _missing_decoder(syntax: UID) -> str:
-    """Return why pixels of a transfer syntax cannot be unpacked here, as the end of a sentence; "" if they can be."""
+def _missing_decoder(path: Path, syntax: UID) -> ScanError | None:
+    """Return why pixels of a transfer syntax cannot be unpacked here; None if they can be."""
     if not syntax.is_transfer_syntax or not syntax.is_encapsulated:
-        return ""
+        return None
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        return f"is compressed as {syntax.name}, which is not read here; convert it, for example with dcm2niix."
+        return ScanError(
+            f"{path.name} is compressed as {syntax.name}, which is not read here; convert it, for example with "
+            "dcm2niix."
+        )
     if decoder.is_available:
-        return ""
-    return (
-        f"is compressed as {syntax.name}, and no decoder for that is installed; install python-gdcm (JPEG lossless, "
-        "JPEG-LS) or pylibjpeg-openjpeg (JPEG 2000, HTJ2K), or convert it, for example with dcm2niix."
+        return None
+    return ScanError(
+        f"{path.name} is compressed as {syntax.name}, and no decoder for that is installed; install python-gdcm "
+        "(JPEG lossless, JPEG-LS) or pylibjpeg-openjpeg (JPEG 2000, HTJ2K), or convert it, for example with dcm2niix."
     )
 
 
