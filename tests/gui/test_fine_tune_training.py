@@ -30,7 +30,7 @@ def panel(viewer, pair_layers, make_fine_tune_panel):
 @pytest.fixture
 def to_the_end(qtbot):
     def wait(panel):
-        qtbot.waitUntil(lambda: not panel.job.running and panel.run.start.isEnabled(), timeout=90_000)
+        qtbot.waitUntil(lambda: not panel.job.running and panel.run.start.isEnabled(), timeout=240_000)
 
     return wait
 
@@ -38,7 +38,7 @@ def to_the_end(qtbot):
 @pytest.fixture
 def until_step(qtbot):
     def wait(panel, step):
-        qtbot.waitUntil(lambda: panel.run._latest.get("step", 0) >= step, timeout=60_000)
+        qtbot.waitUntil(lambda: panel.run._latest.get("step", 0) >= step, timeout=240_000)
 
     return wait
 
@@ -65,7 +65,7 @@ def test_a_paired_training_is_accepted_listed_blended_and_used(
     viewer.dims.set_current_step(0, 9)
     panel.run.start.click()
     assert not panel.form.isEnabled()
-    qtbot.waitUntil(lambda: PREVIEW in viewer.layers, timeout=60_000)
+    qtbot.waitUntil(lambda: PREVIEW in viewer.layers, timeout=240_000)
     assert np.isfinite(viewer.layers[PREVIEW].data[9]).all()
     assert viewer.canvas.grid.enabled
     to_the_end(panel)

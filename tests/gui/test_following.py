@@ -81,7 +81,7 @@ def test_a_result_is_saved_where_its_scan_lies_now(viewer, ct_panel, run_to_the_
     move(viewer.layers[CT], MOVES["affine"])
     path = tmp_path / "moved.nii.gz"
     with qtbot.waitSignal(
-        ct_panel.compare.said, check_params_cb=lambda words: words.startswith("Saved"), timeout=60_000
+        ct_panel.compare.said, check_params_cb=lambda words: words.startswith("Saved"), timeout=240_000
     ):
         ct_panel.compare.save_to(path)
     saved, scan = read_scan(path), layer_to_scan(viewer.layers[CT])
@@ -91,7 +91,7 @@ def test_a_result_is_saved_where_its_scan_lies_now(viewer, ct_panel, run_to_the_
 def test_a_sheared_result_is_not_saved_and_says_why(viewer, ct_panel, run_to_the_end, qtbot, tmp_path):
     run_to_the_end(ct_panel, "volume")
     move(viewer.layers[CT], MOVES["shear"])
-    with qtbot.waitSignal(ct_panel.compare.failed, timeout=60_000):
+    with qtbot.waitSignal(ct_panel.compare.failed, timeout=240_000):
         ct_panel.compare.save_to(tmp_path / "sheared.nii.gz")
     assert "is sheared" in ct_panel.message.text()
 

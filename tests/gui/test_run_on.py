@@ -48,7 +48,7 @@ def restore_on_the_cluster(panel, qtbot, address, output, weights_file):
     panel.form.save.use(output)
     panel.form.run_on.use(address)
     panel.restore()
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=240_000)
     return panel.message.text()
 
 

@@ -1,6 +1,7 @@
 """A job on processes of a dask cluster: the same result, whatever happens to the workers."""
 
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -156,7 +157,8 @@ def test_the_command_line_shares_the_work_and_says_where_to_watch(run, workers, 
     words = ["restore", source.path, tmp_path / "restored.ome.zarr", "--checkpoint", source.weights, "--device", "cpu"]
     code, out, err = run(*words, "--scheduler", workers.scheduler_address)
     assert code == 0, err
-    assert "2 workers, dashboard at http" in err
+    # The one that was killed may not have been started again yet.
+    assert re.search(r"[12] workers?, dashboard at http", err)
     assert "complete, 80 slices in" in out
     assert finish(verify(tmp_path / "restored.ome.zarr")).sound
 
