@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import ScanError
 from ..image_quality.contrast import contrast_kept, disc
 from ..progress import Phase, Progress
+from ..restoration.detail import Blend, blended
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
 from ..scans.noise.smoothing import box_mean
@@ -81,7 +82,12 @@ def passes_needed() -> int:
 
 
 def contrast_map(
-    one: Slice, network: nn.Module, plan: Plan, probe: Probe, spacing_mm: tuple[float, float]
+    one: Slice,
+    network: nn.Module,
+    plan: Plan,
+    probe: Probe,
+    spacing_mm: tuple[float, float],
+    blend: Blend | None = None,
 ) -> Generator[Progress, None, ContrastMap]:
     """Map what survives of a probe; close the generator to cancel.
 
@@ -93,6 +99,8 @@ def contrast_map(
         How it is restored.
     spacing_mm
         Between the rows and between the columns of the slice.
+    blend
+        How the result is mixed with the slice afterwards; None for the result itself.
 
     Yields
     ------
@@ -124,12 +132,16 @@ def contrast_map(
         restored: list[np.ndarray] = []
         for step in restore_slices(pair, network, plan):
             if isinstance(step, Restored):
-                restored.append(step.values)
+                restored.append(_mixed(step, blend))
             yield Progress(Phase.MEASURING, 2 * number + len(restored), total)
         for (row, column), pattern in lattice.items():
             place = _SHIFTS * row + down, _SHIFTS * column + right
             kept[place] = contrast_kept(restored[0], restored[1], 2 * probe.contrast * pattern)
     return _mapped(kept, rows, columns, body, total)
+
+
+def _mixed(step: Restored, blend: Blend | None) -> np.ndarray:
+    return step.values if blend is None else step.image + blended(step.values - step.image, blend)
 
 
 def _places(length: int, diameter: float) -> np.ndarray:

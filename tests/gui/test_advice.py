@@ -9,6 +9,7 @@ from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.layers import RECORD
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore.stored_result import StoredResult
+from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -79,4 +80,4 @@ def test_a_result_that_is_saved_while_it_grows_is_made_with_the_strength(ct_scan
     result.propose(0.6)
     result.provenance = {"strength": 0.6}
     assert (result.proposed, result.applied) == (1.0, 0.6)
-    assert result.metadata(0.5)["restoration"]["strength"] == pytest.approx(0.3)
+    assert result.metadata(Blend(0.5))["restoration"]["strength"] == pytest.approx(0.3)

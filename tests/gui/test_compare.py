@@ -1,5 +1,7 @@
 """Input, restored and difference beside each other, and the person's own view given back."""
 
+import json
+
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -7,6 +9,7 @@ from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.gui.restore.compare_view import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
+from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.scans.files import read_scan
 
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -174,6 +177,31 @@ def test_saving_keeps_geometry_type_strength_and_provenance(compared, ct_scan, q
     assert '"strength": 0.5' in (tmp_path / "restored.nii.gz.json").read_text()
 
 
+def test_fine_detail_that_is_put_back_is_shown_saved_and_told(viewer, compared, ct_scan, qtbot, tmp_path):
+    result = compared.compare.comparison.result
+    grain = np.where(np.indices(ct_scan.shape).sum(axis=0) % 2, 40, -40).astype(np.float32)
+    result.restored[:] = ct_scan.voxels + grain + 7
+    result.difference[:] = grain + 7
+    compared.compare.fine.setValue(100)
+    compared.compare._mix()
+    shown = np.asarray(viewer.layers[RESTORED].data[2])
+    inner = (slice(6, -6), slice(6, -6))
+    np.testing.assert_allclose(
+        (shown - ct_scan.voxels[2])[inner], 7, atol=0.5, err_msg="the grain is gone, the shift is not"
+    )
+    np.testing.assert_array_equal(np.asarray(viewer.layers[RESTORED].data)[2], shown)
+    np.testing.assert_array_equal(viewer.layers[RESTORED].data[1:4, 5, 3:9][1], shown[5, 3:9])
+    target = tmp_path / "restored.nii.gz"
+    compared.compare.save_to(target)
+    qtbot.waitUntil(lambda: compared.message.text() == f"Saved as {target}", timeout=10_000)
+    assert np.abs(read_scan(target).voxels - ct_scan.voxels - 7)[:, *inner].max() <= 1
+    told = json.loads((tmp_path / "restored.nii.gz.json").read_text())
+    assert told["detail_back"] == {"coarse": 0.0, "fine": 1.0, "split_px": 2.0}
+    compared.compare.fine.setValue(0)
+    compared.compare._mix()
+    assert viewer.layers[RESTORED].data is result.restored, "neutral is the result itself"
+
+
 def test_saving_where_nobody_may_write_says_so(compared, qtbot, tmp_path):
     compared.compare.save_to(tmp_path / "nowhere" / "restored.nii.gz")
     qtbot.waitUntil(lambda: "its folder does not exist" in compared.message.text(), timeout=10_000)
@@ -190,8 +218,8 @@ def test_a_result_that_is_not_finished_is_not_saved(ct_panel, run_to_the_end):
 
 def test_a_result_in_tiles_is_called_approximate_once(viewer, compared):
     compared.compare.comparison.result.provenance["tile"] = {"size": 128, "overlap": 32}
-    compared.compare.comparison.mix_in(0.5)
-    compared.compare.comparison.mix_in(1.0)
+    compared.compare.comparison.mix_in(Blend(0.5))
+    compared.compare.comparison.mix_in(Blend())
     assert f"{RESTORED} (approximate)" in viewer.layers
 
 

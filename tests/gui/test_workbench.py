@@ -16,6 +16,7 @@ from napari_restore_rwkv.gui.compare.workbench import Workbench
 from napari_restore_rwkv.gui.restore import steps as steps_module
 from napari_restore_rwkv.gui.restore.compare_view import OWN_VIEW, RESTORED_ONLY
 from napari_restore_rwkv.metrics import score_slice
+from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.scans.scan import Scan
 
 CT, RESTORED, DIFFERENCE = "CT", "CT [restored]", "CT [restored - input]"
@@ -125,6 +126,14 @@ def test_the_strength_that_is_shown_counts_and_the_map_is_the_fourth_cell(viewer
     assert len(viewer.layers) == 3
 
 
+def test_detail_that_is_put_back_counts_in_the_map(panel, bench, qtbot, network):
+    network(Flattens())
+    panel.compare.coarse.setValue(100)
+    panel.compare._mix()
+    left = float(map_slice(bench, qtbot).split(", ")[-1].split("%")[0])
+    assert left > 50, "a disc of 8 pixels is mostly coarse"
+
+
 def test_the_worst_places_are_listed_and_gone_to(viewer, bench, qtbot, network):
     class LosesTheRight(nn.Module):
         def forward(self, x):
@@ -138,6 +147,24 @@ def test_the_worst_places_are_listed_and_gone_to(viewer, bench, qtbot, network):
     assert share < 0.2
     assert column > 64
     assert tuple(viewer.scene.camera.center)[1:] == (row, column)
+
+
+def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, qtbot, network):
+    class Darkens(nn.Module):
+        def forward(self, x):
+            return x - 0.01 * (torch.arange(x.shape[-1]) < x.shape[-1] // 2)
+
+    network(Darkens())
+    bench.sensitive.start()
+    qtbot.waitUntil(lambda: bench.sensitive._worker is None)
+    assert "sensitivity, not probability" in bench.sensitive.about.text()
+    cell = viewer.layers["sensitivity, not probability HU"]
+    assert cell.visible
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    assert np.median(cell.data[1]) > 0.1
+    assert np.isnan(cell.data[0]).all()
+    bench.sensitive.places.setCurrentRow(0)
+    assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
 
 
 def test_a_map_is_cancelled_within_a_pass(bench, qtbot, network):
@@ -201,7 +228,7 @@ def test_the_whole_volume_is_measured_drawn_and_its_worst_slice_gone_to(viewer, 
     bench.measure.save_table(tmp_path / "figures.csv")
     text = (tmp_path / "figures.csv").read_text()
     assert text.count('"RMSE, window -160 to 240"') == 4, "that of the slice, and of each of three"
-    bench.watch.comparison.mix_in(0.5)
+    bench.watch.comparison.mix_in(Blend(0.5))
     bench.watch.look_again()
     qtbot.waitUntil(lambda: bench.measure.volume.found is None)
 
@@ -296,6 +323,25 @@ def test_the_classical_filter_is_a_fourth_cell_with_its_figures_and_values(viewe
     bench.beside_button.click()
     assert len(viewer.layers) == 3
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
+
+
+def test_the_reference_is_a_fourth_cell_in_the_same_window_and_leaving_takes_it_away(viewer, panel, bench, qtbot):
+    assert not bench.reference_button.isEnabled()
+    scan = viewer.layers[CT]
+    bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
+    bench.reference_button.click()
+    cell = viewer.layers["full dose [reference]"]
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    scan.contrast_limits = (0, 80)
+    assert tuple(cell.contrast_limits) == (0, 80)
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: "reference" in panel.compare.reading.values.text())
+    bench.beside_button.click()
+    assert cell not in viewer.layers, "one fourth cell at a time"
+    bench.reference_button.click()
+    panel.compare.choose_mode(OWN_VIEW)
+    assert [layer.name for layer in viewer.layers if "reference" in layer.name] == []
+    qtbot.waitUntil(lambda: not bench.reference_button.isChecked())
 
 
 def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
@@ -61,16 +61,7 @@ class ClassicalCell(QObject):
         result, restored = comparison.result, comparison.restored
         voxels = LazyVoxels(result.scan.shape, np.float32, self._read)
         self._watch.others[CLASSICAL] = voxels
-        self.layer = Image(
-            voxels[0] if restored.ndim == 2 else voxels,
-            name=f"{comparison.input.name} [non-local means]",
-            colormap=restored.colormap,
-            contrast_limits=restored.contrast_limits,
-            gamma=restored.gamma,
-            interpolation2d=restored.interpolation2d,
-            metadata={RECORD: {"role": "classical"}},
-            **spatial_transforms(restored),
-        )
+        self.layer = cell_like(restored, voxels, f"{comparison.input.name} [non-local means]", CLASSICAL)
         self._watch.look_again()
         return self.layer
 
@@ -115,6 +106,20 @@ class ClassicalCell(QObject):
         else:
             self.layer.refresh(thumbnail=False, extent=False, highlight=False)
         self._watch.look_again()
+
+
+def cell_like(restored: Image, voxels: Any, name: str, role: str) -> Image:
+    """Return a layer that looks as the restored one does, of voxels (Z, Y, X) on its grid and in its unit."""
+    return Image(
+        voxels[0] if restored.ndim == 2 and voxels.ndim == 3 else voxels,
+        name=name,
+        colormap=restored.colormap,
+        contrast_limits=restored.contrast_limits,
+        gamma=restored.gamma,
+        interpolation2d=restored.interpolation2d,
+        metadata={RECORD: {"role": role}},
+        **spatial_transforms(restored),
+    )
 
 
 def _filtered(comparison: Comparison, shown: ShownSlice) -> np.ndarray:

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from ...errors import OutputError
-from ..restore.result import Mixture
+from ..restore.mixture import mixed
 from ..wording import words_of
 from ..worker import StepsWorker
 
@@ -114,6 +114,6 @@ def judging(comparison: Comparison) -> tuple[Generator[Progress, None, Report], 
 
 def mixed_scan(comparison: Comparison) -> Scan:
     """Return the restored scan as strongly mixed in as it is shown, NaN where it is not restored yet."""
-    result, strength = comparison.result, comparison.strength
-    mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
-    return result.scan.with_voxels(mixed, metadata=result.metadata(strength))
+    result, blend = comparison.result, comparison.blend
+    voxels = mixed(result.restored, result.difference, blend, result.axis)
+    return result.scan.with_voxels(voxels, metadata=result.metadata(blend))

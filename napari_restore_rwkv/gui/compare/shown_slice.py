@@ -10,13 +10,14 @@ from qtpy.QtCore import QObject, Signal
 
 from ..background import Background
 from ..restore.comparison import displayed_slice
-from ..restore.result import Mixture
+from ..restore.mixture import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari.components import ViewerModel
 
+    from ...restoration.detail import Blend
     from ..restore.comparison import Comparison
     from ..restore.result import RestorationResult
 
@@ -66,7 +67,7 @@ class ShownSlice:
 
 
 def read_slice(
-    result: RestorationResult, index: int, strength: float, others: Mapping[str, Any] | None = None
+    result: RestorationResult, index: int, blend: Blend, others: Mapping[str, Any] | None = None
 ) -> ShownSlice | None:
     """Read one slice of a result; None where it is not restored yet. From disk, where the scan is lazy.
 
@@ -82,13 +83,13 @@ def read_slice(
     def plane(voxels: Any) -> np.ndarray:
         return np.asarray(voxels[region], np.float32).squeeze(axis)
 
-    mixed = result.restored if strength == 1.0 else Mixture(result.restored, result.difference, strength)
+    restored = mixed(result.restored, result.difference, blend, axis)
     rows, columns = (step for at, step in enumerate(result.scan.spacing_mm) if at != axis)
     return ShownSlice(
         index,
         axis,
         plane(result.scan.voxels),
-        plane(mixed),
+        plane(restored),
         result.scan.unit,
         result.scan.modality,
         (float(rows), float(columns)),
@@ -144,23 +145,23 @@ class SliceWatch(QObject):
             self.comparison.restored.events.set_data.disconnect(self.look)
             self.comparison = None
 
-    def _wanted(self) -> tuple[Comparison, int | None, float] | None:
+    def _wanted(self) -> tuple[Comparison, int | None, Blend] | None:
         comparison = self.comparison
         if comparison is None or comparison.input not in self._viewer.layers:
             return None
         result = comparison.result
         index = displayed_slice(self._viewer, comparison.input, result.axis, result.slices)
         done = index is not None and index in result.finished and self._viewer.dims.ndisplay == 2
-        return comparison, index if done else None, comparison.strength
+        return comparison, index if done else None, comparison.blend
 
-    def _ask(self, wanted: tuple[Comparison, int | None, float] | None) -> None:
+    def _ask(self, wanted: tuple[Comparison, int | None, Blend] | None) -> None:
         self._asked = wanted
         if wanted is None or (index := wanted[1]) is None:
             self._background.forget()
             self._tell((wanted, None))
             return
-        (comparison, _, strength), others = wanted, dict(self.others)
-        self._background.ask(lambda: (wanted, read_slice(comparison.result, index, strength, others)))
+        (comparison, _, blend), others = wanted, dict(self.others)
+        self._background.ask(lambda: (wanted, read_slice(comparison.result, index, blend, others)))
 
     def _tell(self, answer: tuple[Any, ShownSlice | None]) -> None:
         wanted, shown = answer

@@ -74,7 +74,7 @@ class VolumeButton(QPushButton):
         if self._wanted is None:
             return ()
         comparison, reference = self._wanted
-        return comparison, comparison.strength, id(reference)
+        return comparison, comparison.blend, id(reference)
 
     def _on_clicked(self) -> None:
         if self._worker is not None:

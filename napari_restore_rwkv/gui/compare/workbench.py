@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from ..docking import DockedPanel
-from ..form_parts import hint
+from ..form_parts import beside, hint
 from ..restore.shown_results import ShownResults
-from .classical_cell import ClassicalCell
+from .classical_cell import ClassicalCell, cell_like
 from .drawing import drawing_on
-from .figures import CLASSICAL
+from .figures import CLASSICAL, REFERENCE
 from .loss_map import LossMap
 from .measure_tab import MeasureTab
+from .sensitivity_map import SensitivityMap
 from .shown_slice import SliceWatch
 from .slices_tab import SlicesTab
 
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from ..restore.compare_panel import ComparePanel
     from ..restore.comparison import Comparison
 
-LOST, MEASURE, SLICES = "Lost?", "Measure", "Slices"
-# What the map's values are called: the share of a probe that is left.
-LEFT = "share left"
+LOST, SENSITIVE, MEASURE, SLICES = "Lost?", "Sensitive?", "Measure", "Slices"
+# What the values of the maps are called: the share of a probe that is left, and how far results differ.
+LEFT, SENSITIVITY = "share left", "sensitivity"
 
 
 class Workbench(DockedPanel):
@@ -41,7 +42,7 @@ class Workbench(DockedPanel):
         self._compare: ComparePanel | None = None
         self.watch = SliceWatch(napari_viewer, self)
         self.about = hint()
-        self.lost = LossMap()
+        self.lost, self.sensitive = LossMap(), SensitivityMap()
         self.measure = MeasureTab(napari_viewer, self.watch)
         self.slices = SlicesTab()
         self.classical = ClassicalCell(self.watch)
@@ -49,6 +50,14 @@ class Workbench(DockedPanel):
         self.beside_button.setCheckable(True)
         self.beside_button.setToolTip("Show this slice through non-local means in a fourth cell, with its values")
         self.beside_button.setAccessibleName("Show the classical filter beside the result")
+        self.reference_button = QPushButton("Reference beside")
+        self.reference_button.setCheckable(True)
+        self.reference_button.setToolTip(
+            "Show the reference that is chosen under Measure in a fourth cell, with its values"
+        )
+        self.reference_button.setAccessibleName("Show the reference beside the result")
+        self._reference: Image | None = None
+        self._parts = (self.watch, self.measure, self.lost, self.sensitive, self.slices, self.classical)
         self._build()
         # When whoever adds layers has said what they are.
         self._settled = QTimer(self)
@@ -58,7 +67,7 @@ class Workbench(DockedPanel):
             event.connect(self._on_layers)
         self._follow_newest()
         # Not a method of the panel: at that time there is no panel any more.
-        self.destroyed.connect(partial(_let_go, self.watch, self.measure, self.lost, self.slices, self.classical))
+        self.destroyed.connect(partial(_let_go, self._parts))
 
     def look_with(self, compare: ComparePanel) -> None:
         """Change the view of the Restore panel where something is to be seen."""
@@ -71,10 +80,13 @@ class Workbench(DockedPanel):
         else:
             self.about.setText(f"{comparison.restored.name}")
         self.watch.follow(comparison)
-        self.lost.follow(comparison, None if comparison is None else self._results.options_of(comparison))
+        options = None if comparison is None else self._results.options_of(comparison)
+        for tab in (self.lost, self.sensitive):
+            tab.follow(comparison, options)
         self.slices.follow(comparison)
         self.classical.follow(comparison)
         self.measure.reference.propose()
+        self._on_reference()
         self.beside_button.setEnabled(comparison is not None and self.classical.is_possible)
 
     def shut_down(self) -> None:
@@ -84,10 +96,15 @@ class Workbench(DockedPanel):
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.disconnect(self._on_layers)
         self._take_away(self.classical.layer)
-        _let_go(self.watch, self.measure, self.lost, self.slices, self.classical)
+        self._take_away(self._reference)
+        _let_go(self._parts)
 
     def _on_layers(self, event: Any = None) -> None:
         self._settled.start(0)
+        # The cell was taken away by who left the view.
+        for button, layer in ((self.beside_button, self.classical.layer), (self.reference_button, self._reference)):
+            if button.isChecked() and event is not None and event.type == "removed" and event.value is layer:
+                button.setChecked(False)
 
     def _follow_newest(self) -> None:
         newest = self._results.newest()
@@ -97,30 +114,56 @@ class Workbench(DockedPanel):
 
     def _build(self) -> None:
         self.tabs = QTabWidget()
-        for tab, title in ((self.lost, LOST), (self.measure, MEASURE), (self.slices, SLICES)):
+        for tab, title in (
+            (self.lost, LOST),
+            (self.sensitive, SENSITIVE),
+            (self.measure, MEASURE),
+            (self.slices, SLICES),
+        ):
             self.tabs.addTab(tab, title)
         rows = QVBoxLayout(self)
-        for widget in (self.about, self.beside_button, self.tabs):
-            rows.addWidget(widget)
-        self.watch.arrived.connect(self.lost.look_at)
-        self.lost.mapped.connect(self._put_map_beside)
-        self.lost.place_chosen.connect(self._go_to_place)
+        rows.addWidget(self.about)
+        rows.addLayout(beside(self.beside_button, self.reference_button))
+        rows.addWidget(self.tabs)
+        for map_ in (self.lost, self.sensitive):
+            self.watch.arrived.connect(map_.look_at)
+            map_.place_chosen.connect(self._go_to_place)
+        self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, LEFT))
+        self.sensitive.mapped.connect(lambda layer: self._put_map_beside(layer, SENSITIVITY))
         self.slices.slice_chosen.connect(self._go_to_slice)
         self.measure.drawing_wanted.connect(self._draw)
         self.measure.slice_chosen.connect(self._go_to_slice)
         self.measure.place_chosen.connect(self._go_to_place)
         self.beside_button.toggled.connect(self._show_classical)
+        self.reference_button.toggled.connect(self._show_reference)
+        self.measure.reference.changed.connect(self._on_reference)
 
     def _show_classical(self, wanted: bool) -> None:
         if wanted:
+            self.reference_button.setChecked(False)
             self._put_beside(self.classical.begin(), CLASSICAL)
         else:
             self._take_away(self.classical.layer)
             self.classical.end()
 
-    def _put_map_beside(self, layer: Image) -> None:
+    def _show_reference(self, wanted: bool) -> None:
+        layer, comparison = self.measure.reference.layer, self.watch.comparison
+        if wanted and layer is not None and comparison is not None:
+            self.beside_button.setChecked(False)
+            self._reference = cell_like(comparison.restored, layer.data, f"{layer.name} [reference]", REFERENCE)
+            self._put_beside(self._reference, REFERENCE)
+        elif self._reference is not None:
+            self._take_away(self._reference)
+            self._reference = None
+
+    def _on_reference(self) -> None:
+        self.reference_button.setEnabled(self.measure.reference.layer is not None)
+        self.reference_button.setChecked(False)
+
+    def _put_map_beside(self, layer: Image, name: str) -> None:
         self.beside_button.setChecked(False)
-        self._put_beside(layer, LEFT)
+        self.reference_button.setChecked(False)
+        self._put_beside(layer, name)
 
     def _put_beside(self, layer: Image, name: str) -> None:
         """Show a layer as the fourth cell."""
@@ -174,13 +217,10 @@ class Workbench(DockedPanel):
         camera.center = (camera.center[0], *(float(world[axis]) for axis in along))
 
 
-def _let_go(
-    watch: SliceWatch,
-    measure: MeasureTab,
-    lost: LossMap,
-    slices: SlicesTab,
-    classical: ClassicalCell,
-    panel: object = None,
-) -> None:
-    for part in (watch, measure, lost, slices, classical):
+class _LetsGo(Protocol):
+    def let_go(self) -> None: ...
+
+
+def _let_go(parts: tuple[_LetsGo, ...], panel: object = None) -> None:
+    for part in parts:
         part.let_go()

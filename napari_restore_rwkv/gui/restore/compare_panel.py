@@ -12,10 +12,13 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
 
 from ...errors import OutputError
+from ...restoration.detail import Blend
+from ..compare.detail_slider import DetailSlider
+from ..compare.difference_row import DifferenceRow
 from ..compare.keys import KEYS, LayoutKeys, key_of
 from ..compare.reading import CurtainSlider, Reading
 from ..drawing_context import draw_unseen
-from ..form_parts import beside, hint
+from ..form_parts import beside
 from ..layers import at_place_of
 from ..wording import words_of
 from ..worker import StepsWorker
@@ -141,9 +144,10 @@ class ComparePanel(QWidget):
             self.save_to(Path(name))
 
     def save_to(self, path: Path) -> None:
-        """Write the restored volume, as strongly mixed in as it is shown, with its geometry and provenance."""
+        """Write the restored volume, mixed in as it is shown, with its geometry and provenance."""
         assert self.comparison is not None
-        writing = _writing(self.comparison, self.strength.value() / FULL, path)
+        self._mix()
+        writing = _writing(self.comparison, path)
         self._saving = StepsWorker(writing, every_ms=TELL_EVERY_MS)
         self._saving.progressed.connect(self._on_saving)
         self._saving.returned.connect(self._on_saved)
@@ -158,6 +162,7 @@ class ComparePanel(QWidget):
             event.disconnect(self._on_reshaped)
         self._unbind_key()
         self.reading.let_go()
+        self.difference.let_go()
         if self._saving is not None:
             self._saving.join(WAIT_AT_CLOSING_S)
 
@@ -171,7 +176,8 @@ class ComparePanel(QWidget):
             f"Keys over the picture: {keys}"
         )
         self.modes.currentTextChanged.connect(self._on_mode)
-        self.colours = hint()
+        self.difference = DifferenceRow()
+        self.difference.changed.connect(self.view.tell_meaning)
         self.blink_button = QPushButton("Blink")
         self.blink_button.setToolTip("Change between input and restored in one panel")
         self.blink_button.clicked.connect(self.blink)
@@ -182,8 +188,10 @@ class ComparePanel(QWidget):
         self.percent = QLabel(f"{FULL} %")
         self.percent.setMinimumWidth(WIDEST_PERCENT)
         self.strength.setAccessibleName("Strength of the restoration")
-        self.strength.valueChanged.connect(self._on_strength)
-        self.strength.sliderReleased.connect(self._mix)
+        self.coarse, self.fine = DetailSlider("coarse"), DetailSlider("fine")
+        for slider in (self.strength, self.coarse, self.fine):
+            slider.valueChanged.connect(self._on_strength)
+            slider.sliderReleased.connect(self._mix)
         self.save_button = QPushButton("Save ...")
         self.save_button.setToolTip("Write the restored scan with its geometry, and how it was made beside it")
         self.save_button.clicked.connect(self.save)
@@ -191,24 +199,26 @@ class ComparePanel(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         self.curtain = CurtainSlider(self.view.curtain)
         self.reading = Reading(self._viewer)
+        self.reading.watch.arrived.connect(self.difference.look_at)
         self.reading.said.connect(self.said)
         self.reading.failed.connect(self.failed)
         rows.addRow("Show", beside(self.modes, self.blink_button))
         rows.addRow(self.curtain)
-        rows.addRow(self.colours)
+        rows.addRow("Difference", self.difference)
         rows.addRow("Strength", beside(self.strength, self.percent))
+        rows.addRow("Detail back", beside(QLabel("fine"), self.fine, QLabel("coarse"), self.coarse))
         rows.addRow(self.reading)
         rows.addRow("", self.save_button)
 
     def _take(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        unit = comparison.result.scan.unit
-        self.colours.setText(f"Colour bar: restored - input, in {unit or 'units of the scan'}")
+        self.difference.follow(comparison)
         self.setEnabled(True)
-        strength = comparison.strength
-        self.strength.setValue(round(FULL * strength))
-        if strength != 1.0:
-            comparison.mix_in(strength)
+        blend = comparison.blend
+        for slider, share in ((self.strength, blend.strength), (self.coarse, blend.coarse), (self.fine, blend.fine)):
+            slider.setValue(round(FULL * share))
+        if blend != Blend():
+            comparison.mix_in(blend)
         self.reading.follow(comparison)
         self._bind_key()
 
@@ -225,15 +235,17 @@ class ComparePanel(QWidget):
             self.view.show(self.comparison, mode)
         self.curtain.show_for(self.view.mode)
 
-    def _on_strength(self, value: int) -> None:
-        self.percent.setText(f"{value} %")
+    def _on_strength(self) -> None:
+        self.percent.setText(f"{self.strength.value()} %")
         # Not once more while it waits: whoever moves the slider all the time would see nothing.
         if not self._remix.isActive():
             self._remix.start()
 
     def _mix(self) -> None:
         if self.comparison is not None:
-            self.comparison.mix_in(self.strength.value() / FULL, settled=not self.strength.isSliderDown())
+            sliders = (self.strength, self.coarse, self.fine)
+            settled = not any(slider.isSliderDown() for slider in sliders)
+            self.comparison.mix_in(Blend(*(slider.value() / FULL for slider in sliders)), settled)
             self.view.curtain.refresh()
             self.reading.watch.look_again()
 
@@ -258,6 +270,7 @@ class ComparePanel(QWidget):
             return
         self.view.leave()
         self.comparison = None
+        self.difference.follow(None)
         self.reading.follow(None)
         self._unbind_key()
         self.setEnabled(False)
@@ -286,12 +299,12 @@ class ComparePanel(QWidget):
             self._bound = False
 
 
-def _writing(comparison: Comparison, strength: float, path: Path) -> Generator[Progress, None, Path]:
+def _writing(comparison: Comparison, path: Path) -> Generator[Progress, None, Path]:
     from ...scans.export import export_scan
     from ...scans.files import write_scan
 
     # Where the layer lies now, wherever it was moved to since it was restored.
-    scan = at_place_of(comparison.result.as_scan(strength), comparison.restored)
+    scan = at_place_of(comparison.result.as_scan(comparison.blend), comparison.restored)
     if isinstance(scan.voxels, np.ndarray):
         write_scan(scan, path)
     else:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.experimental import link_layers, unlink_layers
 
-from ..compare.curtain import Curtain
+from ..compare.curtain import LINKED, Curtain
+from ..compare.difference_row import meaning_of
+from ..compare.figures import CLASSICAL, REFERENCE
+from ..layers import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +26,8 @@ GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
 GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
+# What the colours mean stands where neither names nor bars are.
+BELOW_THE_NAMES, MEANING = "\n", {"position": "top_right", "font_size": 8.0, "gridded": False}
 
 
 def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
@@ -123,12 +129,28 @@ class CompareView:
         # Never while there is a grid: napari's drawing fails where a cell disappears under it.
         self._viewer.canvas.grid.enabled = False
         if before is not None and before in self._viewer.layers:
+            if _is_in_units(before):
+                unlink_layers([self._comparison.input, before], LINKED)
             self._viewer.layers.remove(before)
         if layer is not None:
             selected = set(self._viewer.layers.selection)
             self._viewer.layers.insert(self._viewer.layers.index(self._comparison.difference) + 1, layer)
             self._viewer.layers.selection = selected
+            if _is_in_units(layer):
+                link_layers([self._comparison.input, layer], LINKED)
         self.show(self._comparison, self.mode)
+
+    def tell_meaning(self) -> None:
+        """Say below the pictures what the colour bar counts, where the difference is among them."""
+        if self._comparison is None:
+            return
+        self._viewer.canvas.overlays.text.update(
+            {
+                "text": f"{BELOW_THE_NAMES}colours: {meaning_of(self._comparison)}",
+                "visible": self._comparison.difference in self._wanted(),
+                **MEANING,
+            }
+        )
 
     def leave(self) -> None:
         """Give back the person's own view."""
@@ -168,6 +190,7 @@ class CompareView:
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
         more = (self.beside,) if self.beside is not None else ()
+        self.tell_meaning()
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _displayed_size(self) -> tuple[float, float]:
@@ -178,18 +201,25 @@ class CompareView:
         return float(high[rows] - low[rows]), float(high[columns] - low[columns])
 
 
+def _is_in_units(layer: Image) -> bool:
+    """Whether a fourth cell holds values like those of the scan, which are seen in the same window."""
+    return layer.metadata[RECORD]["role"] in (CLASSICAL, REFERENCE)
+
+
 class _OwnView:
     """What the compare view changes, as the person had it."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         grid, bar, camera = viewer.canvas.grid, viewer.canvas.overlays.scale_bar, viewer.scene.camera
+        text = viewer.canvas.overlays.text
         self._visible = [(layer, layer.visible) for layer in viewer.layers]
         names = [layer.name_overlay for layer in viewer.layers]
         self._settings: list[tuple[Any, str, Any]] = [
             *((name, value, getattr(name, value)) for name in names for value in ("visible", "font_size")),
             *((grid, name, getattr(grid, name)) for name in ("enabled", "stride", "shape", "spacing")),
             *((bar, name, getattr(bar, name)) for name in ("gridded", "visible")),
+            *((text, name, getattr(text, name)) for name in ("text", "visible", "position", "font_size", "gridded")),
             *((camera, name, getattr(camera, name)) for name in ("center", "zoom")),
         ]
 

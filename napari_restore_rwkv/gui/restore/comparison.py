@@ -10,17 +10,22 @@ from napari.experimental import link_layers
 from napari.layers import Image
 from napari.utils import Colormap
 
+from ...reliability.difference import Mode, unit_of, words_of
+from ...restoration.detail import Blend
 from ..layer_geometry import remembered, spatial_transforms
 from ..layers import RECORD, difference_name, restored_name
 from .following import Following
-from .result import Mixture, RestorationResult
+from .mixture import Mixture, mixed
+from .seen_difference import SeenDifference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from .result import RestorationResult
 
 NAME_FONT_SIZES = (5.0, 8.0)
 # Pixels per letter and point of font size, measured with a margin.
@@ -43,6 +48,14 @@ SIGNED_COLORS = Colormap(
     name="restored - input",
     controls=[0.0, 0.3, 0.5, 0.7, 1.0],
 )
+# How much was changed, whichever way.
+SIZE_COLORS = Colormap(
+    [[0.0, 0.0, 0.0, 0.0], [0.15, 0.60, 0.45, 0.6], [0.85, 1.0, 0.80, 1.0]],
+    name="|restored - input|",
+    controls=[0.0, 0.4, 1.0],
+)
+# Of the brightest displayed value: below it a relative change says nothing. For CT of 1000 HU, water over nothing.
+LEAST_SHARE, LEAST_ATTENUATION = 0.05, 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,15 +77,64 @@ class Comparison:
         return self.input, self.restored, self.difference
 
     @property
+    def blend(self) -> Blend:
+        """How the restoration is mixed in: as it was left, or as it is proposed."""
+        return self.restored.metadata[RECORD].get("blend", Blend(self.result.proposed))
+
+    @property
     def strength(self) -> float:
-        """How strongly the restoration is mixed in, 0 to 1: as it was left, or as it is proposed."""
-        return self.restored.metadata[RECORD].get("strength", self.result.proposed)
+        """How strongly the restoration is mixed in, 0 to 1."""
+        return self.blend.strength
+
+    @property
+    def mode(self) -> Mode:
+        """How the difference is shown."""
+        return self.difference.metadata[RECORD].get("mode", Mode.SIGNED)
+
+    @property
+    def least(self) -> float:
+        """Up to this input, or attenuation for CT, there is no relative change."""
+        unit, brightest = self.result.scan.unit, max(map(abs, self.input.contrast_limits))
+        return LEAST_ATTENUATION if unit == "HU" else LEAST_SHARE * float(brightest)
+
+    def see_as(self, mode: Mode, noise: Mapping[int, np.ndarray]) -> None:
+        """Show the difference another way; `noise` is the local noise of slices, as far as it is known."""
+        record = self.difference.metadata[RECORD]
+        record["mode"], record["noise"] = mode, noise
+        self.difference.data = _as_dimensional_as(self.difference, self._seen())
+        self.difference.colormap = SIGNED_COLORS if mode.has_sign else SIZE_COLORS
+        if mode is Mode.SIGNED:
+            self.set_limit(self.result.limit or UNIT_LIMIT)
+            record["limit"] = self.result.limit or UNIT_LIMIT
+        self.tell_provenance()
+
+    def see_again(self) -> None:
+        """Draw the difference anew: more noise is known."""
+        if self.difference.ndim == 2:
+            self.difference.data = _as_dimensional_as(self.difference, self._seen())
+        else:
+            self.difference.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def set_limit(self, limit: float) -> None:
+        """Spread the colours of the difference up to a limit, on both sides of zero where it has two."""
+        low = -1.0 if self.mode.has_sign else 0.0
+        self.difference.contrast_limits_range = (ROOM_FOR_LIMITS * low * limit, ROOM_FOR_LIMITS * limit)
+        self.difference.contrast_limits = (low * limit, limit)
+
+    def _seen(self) -> Any:
+        """What the difference layer shows: what the blend leaves of the change, seen as the mode says."""
+        change = mixed(self.result.difference, self.result.difference, self.blend, self.result.axis)
+        if self.mode is Mode.SIGNED:
+            return change
+        noise = self.difference.metadata[RECORD]["noise"]
+        return SeenDifference(change, self.result.scan, self.result.axis, self.mode, self.least, noise)
 
     def with_result(self, result: RestorationResult) -> Comparison:
         """Show another result of the same scan in the same layers, and return that comparison."""
-        for layer, voxels in ((self.restored, result.restored), (self.difference, result.difference)):
-            layer.data = _as_dimensional_as(layer, voxels)
-        return replace(self, result=result)
+        other = replace(self, result=result)
+        self.restored.data = _as_dimensional_as(self.restored, result.restored)
+        self.difference.data = _as_dimensional_as(self.difference, other._seen())
+        return other
 
     def label(self, panel_width: float, more: tuple[Image, ...] = ()) -> None:
         """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
@@ -92,9 +154,8 @@ class Comparison:
     def fit_limits(self) -> None:
         """Spread the difference's symmetric limits over what is done so far, unless the person has set others."""
         old, new = self.difference.metadata[RECORD].get("limit", UNIT_LIMIT), self.result.limit or UNIT_LIMIT
-        if tuple(self.difference.contrast_limits) == (-old, old):
-            self.difference.contrast_limits_range = (-ROOM_FOR_LIMITS * new, ROOM_FOR_LIMITS * new)
-            self.difference.contrast_limits = (-new, new)
+        if self.mode is Mode.SIGNED and tuple(self.difference.contrast_limits) == (-old, old):
+            self.set_limit(new)
             self.difference.metadata[RECORD]["limit"] = new
 
     def choose_rendering(self) -> None:
@@ -104,30 +165,32 @@ class Comparison:
         """
         self.difference.rendering = "mip" if self.result.remaining else "translucent"
 
-    def mix_in(self, strength: float, settled: bool = True) -> None:
-        """Show ``input + strength * (restored - input)``, and in the difference what that changes.
+    def mix_in(self, blend: Blend, settled: bool = True) -> None:
+        """Show the input with what a blend leaves of the change, and in the difference that change.
 
         While a slider is being moved it has not `settled`: names, which are drawn in many places, wait until then.
         """
-        self.restored.metadata[RECORD]["strength"] = strength
-        for layer, voxels in ((self.restored, self.result.restored), (self.difference, self.result.difference)):
-            if isinstance(layer.data, Mixture) and layer.data.base is voxels and strength != 1.0:
-                layer.data.strength = strength
+        self.restored.metadata[RECORD]["blend"] = blend
+        result = self.result
+        shown = mixed(result.restored, result.difference, blend, result.axis)
+        for layer, data in ((self.restored, shown), (self.difference, self._seen())):
+            if _becomes(layer.data, data):
                 layer.refresh(thumbnail=settled, extent=False, highlight=False)
             else:
-                shown = voxels if strength == 1.0 else Mixture(voxels, self.result.difference, strength)
-                layer.data = _as_dimensional_as(layer, shown)
+                layer.data = _as_dimensional_as(layer, data)
             if settled:
-                layer.name = with_strength(layer.name, strength)
+                layer.name = with_strength(layer.name, blend.strength)
         self.tell_provenance()
 
     def tell_provenance(self) -> None:
         """Keep in the layers how they came to be, for whoever writes them to a file; a name says if approximately."""
-        name, strength = self.restored.name, self.strength
+        name, blend, unit = self.restored.name, self.blend, unit_of(self.mode, self.result.scan.unit)
         if "tile" in self.result.provenance and APPROXIMATE not in name:
             self.restored.name = f"{name} ({APPROXIMATE})"
-        self.restored.metadata[RECORD]["metadata"] = self.result.metadata(strength)
-        self.difference.metadata[RECORD]["metadata"] = self.result.metadata(strength, shows="restored - input")
+        self.restored.metadata[RECORD]["metadata"] = self.result.metadata(blend)
+        self.difference.metadata[RECORD]["metadata"] = self.result.metadata(
+            blend, shows=f"{words_of(self.mode)}, in {unit}"
+        )
 
 
 def add_result_layers(
@@ -217,6 +280,17 @@ def _placed_like(layer: Image, result: RestorationResult, role: str, began_at: M
     """Return where a result layer lies: on its input, in the same units, with the scan's geometry remembered."""
     record = remembered(result.scan, result.restored.shape[-min(layer.ndim, 3) :], began_at)
     return {**spatial_transforms(layer), "metadata": {RECORD: {**record, "role": role}}}
+
+
+def _becomes(old: Any, new: Any) -> bool:
+    """Make the array of a layer show what another one does, if it can: a layer that keeps its array is drawn sooner."""
+    if isinstance(old, SeenDifference) and isinstance(new, SeenDifference) and old.mode is new.mode:
+        old.base = new.base
+        return True
+    if isinstance(old, Mixture) and isinstance(new, Mixture) and old.base is new.base:
+        old.blend = new.blend
+        return True
+    return False
 
 
 def _as_dimensional_as(layer: Image, voxels: Any) -> Any:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...restoration.detail import Blend
+from .mixture import mixed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 SAMPLE_PER_SLICE = 4096
 SAMPLE_OF_ALL = 400_000
 LIMIT_PERCENTILE = 99.5
+NEUTRAL = Blend()
 
 
 class RestorationResult(ABC):
@@ -93,7 +97,7 @@ class RestorationResult(ABC):
         """Whether a run over the whole volume with this output, None for memory, can go on with this result."""
 
     @abstractmethod
-    def as_scan(self, strength: float = 1.0) -> Scan:
+    def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
         """Return the restored scan, rounded to the scan's own integers if they have 16 bits or more."""
 
     @property
@@ -126,10 +130,9 @@ class RestorationResult(ABC):
             digest = self._digest.hexdigest()
             self.provenance = {**provenance, "slices": len(self.finished), "input_sha256": digest}
 
-    def metadata(self, strength: float = 1.0, **more: Any) -> dict[str, Any]:
-        """Return the scan's metadata and, once known, how it was restored and how strongly that is mixed in."""
-        whole = strength * self.applied
-        how = {"restoration": {**self.provenance, "strength": whole, **more}} if self.provenance else {}
+    def metadata(self, blend: Blend = NEUTRAL, **more: Any) -> dict[str, Any]:
+        """Return the scan's metadata and, once known, how it was restored and how that is mixed in."""
+        how = {"restoration": {**self.provenance, **blend.as_dict(self.applied), **more}} if self.provenance else {}
         return {**self.scan.metadata, **how}
 
     @abstractmethod
@@ -187,61 +190,18 @@ class ResultInMemory(RestorationResult):
         """Only into memory."""
         return output is None
 
-    def as_scan(self, strength: float = 1.0) -> Scan:
+    def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
         """Return the restored scan, with rounded voxels once all of them are there."""
-        voxels = self.restored if strength == 1.0 else np.asarray(Mixture(self.restored, self.difference, strength))
+        voxels = np.asarray(mixed(self.restored, self.difference, blend, self.axis))
         kind = np.dtype(self.scan.voxels.dtype)
         if kind.kind in "iu" and kind.itemsize >= 2 and not self.remaining:
             voxels = rounded(voxels, kind)
-        return self.scan.with_voxels(voxels, metadata=self.metadata(strength))
+        return self.scan.with_voxels(voxels, metadata=self.metadata(blend))
 
     def _keep_difference(self, region: tuple[slice, slice, slice], original: np.ndarray) -> None:
         difference = difference_of(self.restored[region], original)
         self.difference[region] = difference
         self._measure(difference)
-
-
-class Mixture:
-    """An array ``base + (strength - 1) * difference``, worked out for what is looked at only.
-
-    With the restored voxels as base it is ``input + strength * (restored - input)``; with the difference as base it is
-    ``strength * difference``. Voxels whose difference is not finite (passed through unchanged) are the base's own.
-    """
-
-    def __init__(self, base: Any, difference: Any, strength: float) -> None:
-        self.base = base
-        self.difference = difference
-        self.strength = strength
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.base.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values, float32."""
-        return self.base.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.base.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return self.base.size
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        difference = np.nan_to_num(self.difference[index], nan=0.0, posinf=0.0, neginf=0.0)
-        return self.base[index] + np.float32(self.strength - 1.0) * difference
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)
 
 
 def difference_of(restored: np.ndarray, original: np.ndarray) -> np.ndarray:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...progress import Phase
+from ...restoration.detail import Blend
 from ...scans.lazy import LazyVoxels
-from .result import Mixture, RestorationResult, difference_of, rounded
+from .mixture import Mixture
+from .result import NEUTRAL, RestorationResult, difference_of, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,7 +83,7 @@ class StoredResult(RestorationResult):
     def adopt(self, earlier: RestorationResult) -> None:
         """Show the slices of an earlier result in memory where nothing is saved yet."""
         self.applied = earlier.proposed * earlier.applied
-        mixed = Mixture(earlier.restored, earlier.difference, earlier.proposed)
+        mixed = Mixture(earlier.restored, earlier.difference, Blend(earlier.proposed), earlier.axis)
         for index in sorted(earlier.finished):
             self._single[index] = mixed[earlier.region(index)]
         self.finished |= earlier.finished
@@ -122,20 +124,20 @@ class StoredResult(RestorationResult):
         self.provenance = dict(restored.metadata["restoration"])
         self._damaged_is_missing = False
 
-    def as_scan(self, strength: float = 1.0) -> Scan:
+    def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
         """Return the restored scan with lazy voxels of the type in which it is saved."""
         stored = self._stored
         assert stored is not None, "what is not saved as a whole is no scan yet"
-        mixture = Mixture(self.restored, self.difference, strength)
+        mixture = Mixture(self.restored, self.difference, blend, self.axis)
 
         def read(box: Box) -> np.ndarray:
-            if strength == 1.0:
+            if blend == NEUTRAL:
                 return stored[box]
             mixed = mixture[box]
             return rounded(mixed, stored.dtype) if stored.dtype.kind in "iu" else mixed.astype(stored.dtype)
 
         voxels = LazyVoxels(stored.shape, stored.dtype, read)
-        return self.scan.with_voxels(voxels, metadata=self.metadata(strength))
+        return self.scan.with_voxels(voxels, metadata=self.metadata(blend))
 
     def _count_as_saved(self, indices: Iterable[int]) -> None:
         # In this order, so that a slice can be read from one of the two at any moment.

@@ -1,0 +1,152 @@
+"""How the difference is shown, and between which limits: a row of the Restore panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
+
+from ...reliability.difference import Mode, as_seen, limit_of, local_noise, short_unit_of, unit_of, words_of
+from ...scans.noise import LEAST_SIDE
+from ..background import Background
+
+if TYPE_CHECKING:
+    from ..restore.comparison import Comparison
+    from .shown_slice import ShownSlice
+
+# Of a volume of any size no more are kept.
+MOST_KEPT = 3
+LOWEST_LIMIT, HIGHEST_LIMIT = 1e-3, 1e7
+
+
+class DifferenceRow(QWidget):
+    """Mode, limit: the local noise and the limit that suits are worked out off the GUI thread.
+
+    Signals
+    -------
+    changed()
+        The difference means something else now.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._comparison: Comparison | None = None
+        self._shown: ShownSlice | None = None
+        self._noise: dict[int, np.ndarray] = {}
+        # Whether the limits are to be fitted to the next slice, which is the first one in this mode.
+        self._fits = False
+        self._background = Background(self)
+        self._background.answered.connect(self._take)
+        self.mode = QComboBox()
+        self.mode.addItems([mode.value for mode in Mode])
+        self.mode.setAccessibleName("How the difference is shown")
+        self.mode.setToolTip(
+            "What the colours of the difference count: its unit with or without the sign, per cent of the input, "
+            "or multiples of the noise around each pixel"
+        )
+        self.limit = QDoubleSpinBox()
+        self.limit.setAccessibleName("Limit of the difference's colours")
+        self.limit.setToolTip(
+            "Where the colours end, on both sides of zero: the 99.5th percentile of the difference until it is changed"
+        )
+        self.limit.setRange(LOWEST_LIMIT, HIGHEST_LIMIT)
+        self.limit.setKeyboardTracking(False)
+        self.limit.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.mode, 1)
+        row.addWidget(self.limit, 1)
+        self.mode.currentTextChanged.connect(self._on_mode)
+        self.limit.valueChanged.connect(self._on_limit)
+
+    def follow(self, comparison: Comparison | None) -> None:
+        """Show the difference of another result, as it was shown last."""
+        self.let_go()
+        self._comparison, self._shown = comparison, None
+        self._noise = {}
+        if comparison is None:
+            return
+        comparison.difference.events.contrast_limits.connect(self._tell_limit)
+        mode = comparison.mode
+        self.mode.blockSignals(True)
+        self.mode.setCurrentText(mode.value)
+        self.mode.blockSignals(False)
+        if mode is not Mode.SIGNED:
+            comparison.see_as(mode, self._noise)
+        self._tell_limit()
+
+    def look_at(self, shown: ShownSlice | None) -> None:
+        """Work out what the displayed slice needs in this mode."""
+        self._shown = shown
+        comparison = self._comparison
+        if shown is None or comparison is None or comparison.mode is Mode.SIGNED:
+            return
+        mode, least = comparison.mode, comparison.least
+        noise = self._noise.get(shown.index)
+        if self._fits or (mode is Mode.IN_NOISE and noise is None):
+            self._background.ask(lambda: (comparison, shown, mode, *_seen(shown, mode, least, noise)))
+
+    def let_go(self) -> None:
+        """Stop following the layers. Touches nothing of Qt, which may be gone already."""
+        if self._comparison is not None:
+            self._comparison.difference.events.contrast_limits.disconnect(self._tell_limit)
+            self._comparison = None
+
+    def _on_mode(self, text: str) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        mode = Mode(text)
+        comparison.see_as(mode, self._noise)
+        self._fits = mode is not Mode.SIGNED
+        self._tell_limit()
+        self.changed.emit()
+        self.look_at(self._shown)
+
+    def _take(self, answer: tuple[Comparison, ShownSlice, Mode, np.ndarray | None, float]) -> None:
+        comparison, shown, mode, noise, limit = answer
+        if comparison is not self._comparison or comparison.mode is not mode:
+            return
+        if noise is not None:
+            while len(self._noise) >= MOST_KEPT:
+                del self._noise[next(iter(self._noise))]
+            self._noise[shown.index] = noise
+            comparison.see_again()
+        if self._fits:
+            self._fits = False
+            comparison.set_limit(limit)
+
+    def _on_limit(self, value: float) -> None:
+        if self._comparison is not None:
+            self._comparison.set_limit(value)
+
+    def _tell_limit(self, event: Any = None) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        value = float(np.abs(comparison.difference.contrast_limits).max())
+        self.limit.blockSignals(True)
+        self.limit.setPrefix("± " if comparison.mode.has_sign else "to ")
+        self.limit.setSuffix(f" {short_unit_of(comparison.mode, comparison.result.scan.unit)}".rstrip())
+        self.limit.setDecimals(max(0, 2 - int(np.floor(np.log10(max(value, LOWEST_LIMIT))))))
+        self.limit.setValue(value)
+        self.limit.blockSignals(False)
+
+
+def meaning_of(comparison: Comparison) -> str:
+    """Return what the colours of the difference count, such as ``"restored - input in HU"``."""
+    return f"{words_of(comparison.mode)} in {unit_of(comparison.mode, comparison.result.scan.unit)}"
+
+
+def _seen(shown: ShownSlice, mode: Mode, least: float, noise: np.ndarray | None) -> tuple[np.ndarray | None, float]:
+    """Return the local noise where it is needed, and the limits that suit."""
+    if mode is Mode.IN_NOISE and noise is None:
+        if min(shown.input.shape) >= LEAST_SIDE:
+            noise = local_noise(shown.finite_pair()[0], shown.modality)
+        else:
+            noise = np.full(shown.input.shape, np.nan, np.float32)
+    return noise, limit_of(as_seen(shown.difference, shown.input, mode, shown.unit, least, noise))

@@ -1,0 +1,59 @@
+"""How much the result depends on how the slice lies: a map, labelled for what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...reliability.difference import limit_of
+from ...reliability.sensitivity import passes_needed
+from .again import sensitivity_steps
+from .cursor_values import in_words
+from .slice_map import SliceMap, map_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ...progress import Progress
+    from ...reliability.sensitivity import Sensitivity
+    from ..options import RestoreOptions
+    from ..restore.comparison import Comparison
+    from .shown_slice import ShownSlice
+
+LABEL = "sensitivity, not probability"
+
+
+class SensitivityMap(SliceMap):
+    """Estimate, Map, Cancel; then the median and the most sensitive places."""
+
+    tip = "Restore this slice in all eight ways to lie (flips and rotations), and map how far the results differ"
+    about_name = f"How much the result depends on how the slice lies: {LABEL}"
+    places_tip = "Places where the results differ most"
+
+    def passes(self) -> int:
+        """How often the network is run for a map."""
+        return passes_needed()
+
+    def plan(
+        self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions
+    ) -> tuple[Generator[Progress, None, Sensitivity], Any]:
+        """Return the steps, and what makes words, places and a layer of the map."""
+
+        def finish(found: Sensitivity) -> tuple[Any, ...]:
+            median = f"{in_words(found.median)} {shown.unit}".rstrip()
+            words = (
+                f"the eight results differ by {median} (standard deviation, median). This is {LABEL}: where they "
+                "agree they can be wrong together."
+            )
+            limits = (0.0, limit_of(found.deviation))
+            name = f"{LABEL} {shown.unit}".rstrip()
+            return (
+                words,
+                found.highest,
+                map_layer(comparison, shown, found.deviation, name, "sensitivity", "viridis", limits),
+            )
+
+        return sensitivity_steps(options, comparison.result, shown.index, comparison.blend), finish
+
+    def place_in_words(self, row: int, column: int, value: float) -> str:
+        """Return how far the results differ at a place."""
+        return f"± {in_words(value)} at row {row}, column {column}"

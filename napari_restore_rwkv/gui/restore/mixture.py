@@ -1,0 +1,92 @@
+"""A result mixed with its input, worked out for what is looked at only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...restoration.detail import Blend, blended
+
+
+class Mixture:
+    """An array ``base + blended(difference) - difference``.
+
+    With the restored voxels as base it is the input with what the blend leaves of the change; with the difference as
+    base it is that change. Voxels whose difference is not finite (passed through unchanged) are the base's own.
+
+    Parameters
+    ----------
+    base, difference
+        Arrays (Z, Y, X), or something that is indexed like one by numbers and slices.
+    blend
+        How much of the difference stays; may be set to another.
+    axis
+        Array axis across the slices in which coarse and fine are told apart.
+    """
+
+    def __init__(self, base: Any, difference: Any, blend: Blend, axis: int) -> None:
+        self.base = base
+        self.difference = difference
+        self.blend = blend
+        self.axis = axis
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.base.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values, float32."""
+        return self.base.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.base.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.base.size
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if self.blend.is_even:
+            left = np.float32(self.blend.strength * (1 - self.blend.fine) - 1.0)
+            return self.base[index] + left * _known(self.difference[index])
+        index = one_for_each_axis(index, self.ndim)
+        # Coarse and fine are those of whole slices.
+        whole = tuple(one if at == self.axis else slice(None) for at, one in enumerate(index))
+        single = not isinstance(index[self.axis], slice)
+        difference = _known(self.difference[whole])
+        planes = difference[np.newaxis] if single else np.moveaxis(difference, self.axis, 0)
+        change = np.stack([blended(plane, self.blend) - plane for plane in planes])
+        change = change[0] if single else np.moveaxis(change, 0, self.axis)
+        wanted = [slice(None) if at == self.axis else one for at, one in enumerate(index)]
+        if single:
+            del wanted[self.axis]
+        return self.base[index] + change[tuple(wanted)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+
+def mixed(base: Any, difference: Any, blend: Blend, axis: int) -> Any:
+    """Return a `Mixture`, or the base itself where that is the same."""
+    return base if blend == Blend() else Mixture(base, difference, blend, axis)
+
+
+def _known(difference: Any) -> np.ndarray:
+    return np.nan_to_num(difference, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def one_for_each_axis(index: Any, ndim: int) -> tuple[Any, ...]:
+    """Return an index with a number or a slice for each axis, in place of what it leaves out."""
+    index = index if isinstance(index, tuple) else (index,)
+    at = next((at for at, one in enumerate(index) if one is Ellipsis), len(index))
+    rest = [slice(None)] * (ndim - len(index) + (at < len(index)))
+    return (*index[:at], *rest, *index[at + 1 :])

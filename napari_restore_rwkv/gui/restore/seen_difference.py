@@ -1,0 +1,84 @@
+"""The difference of a result as a mode shows it, worked out for what is looked at only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...reliability.difference import Mode, as_seen
+from .mixture import one_for_each_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...scans.scan import Scan
+
+
+class SeenDifference:
+    """An array of what was changed, seen another way than in units with its sign.
+
+    Parameters
+    ----------
+    base
+        restored - input, shape (Z, Y, X), or something that is indexed like it.
+    scan, axis
+        The scan, and the array axis across its slices.
+    mode
+        The way to look at it.
+    least
+        Up to this input there is no relative change; see `as_seen`.
+    noise
+        The local noise of slices by their number, which grows; where it is not known yet nothing is seen.
+    """
+
+    def __init__(
+        self, base: Any, scan: Scan, axis: int, mode: Mode, least: float, noise: Mapping[int, np.ndarray]
+    ) -> None:
+        self.base = base
+        self.mode = mode
+        self._scan, self._axis, self._least, self._noise = scan, axis, least, noise
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.base.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values, float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.base.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.base.size
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        index = one_for_each_axis(index, self.ndim)
+        noise = self._noise_at(index) if self.mode is Mode.IN_NOISE else None
+        change, before = np.asarray(self.base[index]), np.asarray(self._scan.voxels[index])
+        return as_seen(change, before, self.mode, self._scan.unit, self._least, noise)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+    def _noise_at(self, index: tuple[Any, ...]) -> np.ndarray:
+        along = index[self._axis]
+        numbers = np.arange(self.shape[self._axis])[along]
+        unknown = np.full([size for at, size in enumerate(self.shape) if at != self._axis], np.nan, np.float32)
+        planes = [self._noise.get(int(number), unknown) for number in np.atleast_1d(numbers)]
+        within = tuple(one for at, one in enumerate(index) if at != self._axis)
+        seen = np.stack([plane[within] for plane in planes])
+        if np.ndim(numbers) == 0:
+            return seen[0]
+        # Axes that are asked for by a number are not there any more.
+        return np.moveaxis(seen, 0, sum(isinstance(one, slice) for one in index[: self._axis]))

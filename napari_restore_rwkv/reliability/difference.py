@@ -1,0 +1,129 @@
+"""Ways to look at what a restoration changed: in units, without its sign, relative to the scan, and to its noise."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..scans.noise import slice_noise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LIMIT_PERCENTILE = 99.5
+# HU count from water; attenuation, of which they are thousandths, counts from nothing.
+_HU_OF_NOTHING = -1000.0
+_BLOCK = 16
+# Of the deviation of the whole slice: where a scanner cut values off there is no noise to count in.
+_LEAST_NOISE = 0.2
+
+
+class Mode(Enum):
+    """How a difference is shown."""
+
+    SIGNED = "signed"
+    ABSOLUTE = "absolute"
+    RELATIVE = "relative"
+    IN_NOISE = "in local noise"
+
+    @property
+    def has_sign(self) -> bool:
+        """Whether its colours have a middle."""
+        return self is not Mode.ABSOLUTE
+
+
+def unit_of(mode: Mode, unit: str) -> str:
+    """Return what the values of a mode count, such as ``"% of HU + 1000"``; `unit` is that of the scan or ""."""
+    if mode is Mode.IN_NOISE:
+        return "multiples of the noise"
+    if mode is Mode.RELATIVE:
+        return "% of HU + 1000" if unit == "HU" else "% of the input"
+    return unit or "units of the scan"
+
+
+def short_unit_of(mode: Mode, unit: str) -> str:
+    """Return the unit of a mode as it stands behind a number, such as ``"%"``; "" where there is none."""
+    if mode is Mode.IN_NOISE:
+        return "x noise"
+    return "%" if mode is Mode.RELATIVE else unit
+
+
+def words_of(mode: Mode) -> str:
+    """Return what is shown, such as ``"|restored - input|"``."""
+    return "|restored - input|" if mode is Mode.ABSOLUTE else "restored - input"
+
+
+def as_seen(
+    change: np.ndarray, before: np.ndarray, mode: Mode, unit: str, least: float, noise: np.ndarray | None = None
+) -> NDArray[np.float32]:
+    """Return a difference as a mode shows it.
+
+    Parameters
+    ----------
+    change, before
+        restored - input, and the input, in one shape and unit.
+    mode
+        The way to look at it.
+    unit
+        Of the scan; of HU the share of the attenuation is taken, HU + 1000.
+    least
+        Where the input, or the attenuation, is not above this there is no relative change: nan.
+    noise
+        `local_noise` of the same pixels; needed `IN_NOISE`.
+    """
+    change = change.astype(np.float32)
+    if mode is Mode.SIGNED:
+        return change
+    if mode is Mode.ABSOLUTE:
+        return np.abs(change)
+    if mode is Mode.IN_NOISE:
+        assert noise is not None, "the noise is measured first"
+        return change / noise
+    whole = before.astype(np.float32) - (_HU_OF_NOTHING if unit == "HU" else 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(np.abs(whole) > least, 100 * change / whole, np.nan)
+    return share.astype(np.float32)
+
+
+def local_noise(image: np.ndarray, modality: str | None) -> NDArray[np.float32]:
+    """Return the standard deviation of the noise around each pixel, in the unit of the slice.
+
+    How strong it is in the whole slice says `slice_noise`; how that is spread, the second differences of both axes,
+    which anatomy hardly enters, by their medians in blocks of 16 x 16 pixels and smoothly between them.
+
+    Parameters
+    ----------
+    image
+        Finite values, shape (Y, X), 16 pixels or more along each side.
+    modality
+        Of the scan; None where it is not known.
+    """
+    values = image.astype(np.float64)
+    rough = values.copy()
+    for axis in (0, 1):
+        padded = np.pad(rough, [(1, 1) if axis == at else (0, 0) for at in (0, 1)], mode="reflect")
+        rough = np.diff(padded, 2, axis)
+    rows, columns = (length // _BLOCK for length in values.shape)
+    kept = np.abs(rough[: rows * _BLOCK, : columns * _BLOCK]).reshape(rows, _BLOCK, columns, _BLOCK)
+    spread = np.median(kept, axis=(1, 3))
+    known = spread[spread > 0]
+    if not known.size:
+        return np.full(values.shape, np.nan, np.float32)
+    level = np.median(known)
+    spread = np.maximum(spread / level, _LEAST_NOISE) * slice_noise(image, modality).sigma
+    return _between(spread, (values.shape[0], values.shape[1])).astype(np.float32)
+
+
+def limit_of(seen: np.ndarray) -> float:
+    """Return the 99.5th percentile of the size of what is finite, for limits of a picture; 1 where all is 0."""
+    finite = np.abs(seen[np.isfinite(seen)])
+    return float(np.percentile(finite, LIMIT_PERCENTILE)) or 1.0 if finite.size else 1.0
+
+
+def _between(blocks: np.ndarray, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Interpolate between the middles of blocks, along the columns and then along the rows."""
+    rows, columns = (_BLOCK * (np.arange(count) + 0.5) - 0.5 for count in blocks.shape)
+    across = np.stack([np.interp(np.arange(shape[1]), columns, line) for line in blocks])
+    return np.stack([np.interp(np.arange(shape[0]), rows, line) for line in across.T], axis=1)

@@ -1,0 +1,106 @@
+"""How much a result depends on how the slice lies: its spread over flips and quarter turns.
+
+Anatomy and noise mean the same in each of the eight ways a slice can lie, so a network ought to return the same, and
+where it does not, its answer hangs on something that is not in the scan. The spread is no probability: a network that
+is sure of a mistake makes it eight times (Wang et al. 2019, Neurocomputing 338, 34-45, take the same spread, with noise
+added).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..progress import Phase, Progress
+from ..restoration.detail import Blend, blended
+from ..restoration.slices import Restored, restore_slices
+from ..restoration.source import GivenSlices, Slice
+from ..scans.smoothing import box_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import nn
+
+    from ..restoration.slices import Plan
+
+_WAYS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
+_PLACES, _APART = 5, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The spread of the results over a slice.
+
+    Attributes
+    ----------
+    deviation
+        Standard deviation over the eight results at each pixel, shape (Y, X), float32, in the unit of the scan.
+    median
+        Over the pixels that any of them changed; 0 where nothing was changed.
+    highest
+        The places where it is highest, as means over 7 x 7 pixels: row, column, and that mean, the highest first.
+    """
+
+    deviation: np.ndarray
+    median: float
+    highest: tuple[tuple[int, int, float], ...]
+
+
+def passes_needed() -> int:
+    """How many times the slice is restored, for an estimate of the time."""
+    return len(_WAYS)
+
+
+def sensitivity(
+    one: Slice, network: nn.Module, plan: Plan, blend: Blend | None = None
+) -> Generator[Progress, None, Sensitivity]:
+    """Restore a slice in the eight ways it can lie, turn the results back, and compare; close to cancel.
+
+    Parameters
+    ----------
+    one
+        The slice with its neighbours, in the unit of the scan.
+    plan
+        How it is restored.
+    blend
+        How the result is mixed with the slice afterwards; None for the result itself.
+    """
+    images: list[np.ndarray] = []
+    for turns, flipped in _WAYS:
+        laid = [_laid(image, turns, flipped) for image in (one.image, one.below, one.above)]
+        # Alone: a slice that lies on its side has another shape.
+        for step in restore_slices(GivenSlices([Slice(one.index, *laid)]), network, plan):
+            if isinstance(step, Restored):
+                images.append(_laid_back(step.values, turns, flipped))
+            yield Progress(Phase.MEASURING, len(images), len(_WAYS))
+    together = np.stack(images).astype(np.float64)
+    if blend is not None:
+        together = np.stack([one.image + blended(image - one.image, blend) for image in together])
+    deviation = together.std(axis=0, ddof=1)
+    deviation[~np.isfinite(deviation)] = 0.0
+    changed = (together != one.image).any(axis=0)
+    median = float(np.median(deviation[changed])) if changed.any() else 0.0
+    return Sensitivity(deviation.astype(np.float32), median, _highest(box_mean(deviation)))
+
+
+def _laid(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
+    turned = np.rot90(image, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)
+
+
+def _laid_back(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
+    return np.rot90(image[:, ::-1] if flipped else image, -turns)
+
+
+def _highest(smooth: np.ndarray) -> tuple[tuple[int, int, float], ...]:
+    left, found = smooth.copy(), []
+    for _ in range(_PLACES):
+        row, column = (int(at) for at in np.unravel_index(left.argmax(), left.shape))
+        if left[row, column] <= 0:
+            break
+        found.append((row, column, float(left[row, column])))
+        left[max(row - _APART, 0) : row + _APART + 1, max(column - _APART, 0) : column + _APART + 1] = 0
+    return tuple(found)
