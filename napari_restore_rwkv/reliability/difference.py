@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..scans.noise import slice_noise
+from ..scans.noise.estimate import slice_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,7 @@ from ..progress import Phase, Progress
 from ..restoration.detail import Blend, blended
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
-from ..scans.smoothing import box_mean
+from ..scans.noise.smoothing import box_mean
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Layer
+from qtpy.QtCore import Qt
 from torch import nn
 
 from napari_restore_rwkv.gui import layers as layers_module
@@ -351,16 +352,32 @@ def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
     assert list(bench.classical._kept) == [2, 3, 4]
 
 
-def test_every_control_has_a_tooltip_and_a_name(bench):
-    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QListWidget
+def test_every_control_has_a_tooltip_a_name_and_a_way_by_keyboard(panel, bench):
+    from qtpy.QtWidgets import (
+        QAbstractButton,
+        QAbstractSlider,
+        QAbstractSpinBox,
+        QComboBox,
+        QListWidget,
+        QScrollBar,
+        QTableWidget,
+    )
 
-    for kind in (QAbstractSpinBox, QComboBox, QListWidget):
-        for control in bench.findChildren(kind):
-            assert control.toolTip(), control
-            assert control.accessibleName(), control
-    for button in bench.findChildren(QAbstractButton):
-        if button.text():
-            assert button.toolTip(), button.text()
+    kinds = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QListWidget, QTableWidget)
+    controls = [one for part in (panel.compare, bench) for kind in kinds for one in part.findChildren(kind)]
+    # The arrows of lists and tabs, which Qt makes for itself.
+    own = [
+        one
+        for one in controls
+        if not isinstance(one, QScrollBar) and not one.objectName().startswith(("qt_", "Scroll"))
+    ]
+    known = [one for one in own if not (isinstance(one, QAbstractButton) and not one.text())]
+    assert len(known) > 20
+    for control in known:
+        what = f"{type(control).__name__} {control.accessibleName() or getattr(control, 'text', str)()}"
+        assert control.toolTip(), what
+        assert control.accessibleName() or (isinstance(control, QAbstractButton) and control.text()), what
+        assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, what
 
 
 def test_the_workbench_follows_a_result_whose_layers_are_deleted(viewer, bench, qtbot):

@@ -7,9 +7,9 @@ from torch import nn
 
 from napari_restore_rwkv.reliability.sensitivity import passes_needed, sensitivity
 from napari_restore_rwkv.restoration.detail import Blend
+from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.slices import Plan
 from napari_restore_rwkv.restoration.source import Slice
-from napari_restore_rwkv.scans.intensity import choose_intensity
 from napari_restore_rwkv.scans.scan import Scan
 
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
 
 from ...reliability.difference import Mode, as_seen, limit_of, local_noise, short_unit_of, unit_of, words_of
-from ...scans.noise import LEAST_SIDE
+from ...scans.noise.estimate import LEAST_SIDE
 from ..background import Background
 
 if TYPE_CHECKING:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ...reliability.numbers import Figure
     from .shown_slice import ShownSlice, SliceWatch
 
-MEASURE_AFTER_MS = 60
 NO_REFERENCE = "none"
 TABLE_HEIGHT, PLOT_HEIGHT = 240, 220
 COLUMNS = ("input", "restored", "classical")
@@ -78,7 +77,7 @@ class MeasureTab(QWidget):
         self._drawing: Any = None
         self._asked: object = None
         self._build()
-        self._background = Background(self, wait_ms=MEASURE_AFTER_MS)
+        self._background = Background(self)
         self._background.answered.connect(self._tell)
         self._background.failed.connect(lambda error: self.about.setText(f"This slice could not be measured: {error}"))
         watch.arrived.connect(self.look_at)

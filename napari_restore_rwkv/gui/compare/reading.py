@@ -55,6 +55,11 @@ class CurtainSlider(QWidget):
 class Reading(QWidget):
     """Follows a comparison: the value of every cell under the cursor, and whether only noise was removed.
 
+    Attributes
+    ----------
+    buttons
+        The row of buttons; whoever shows this line may add one.
+
     Signals
     -------
     judge_wanted()
@@ -82,12 +87,12 @@ class Reading(QWidget):
         self.watch.arrived.connect(self.verdict.look_at)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
-        buttons = QHBoxLayout()
+        self.buttons = QHBoxLayout()
         for button in (self.judge, self.report):
-            buttons.addWidget(button)
+            self.buttons.addWidget(button)
         for widget in (self.values, self.verdict):
             rows.addWidget(widget)
-        rows.addLayout(buttons)
+        rows.addLayout(self.buttons)
         self.setEnabled(False)
 
     def follow(self, comparison: Comparison | None) -> None:

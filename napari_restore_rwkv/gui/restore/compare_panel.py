@@ -207,8 +207,8 @@ class ComparePanel(QWidget):
         rows.addRow("Difference", self.difference)
         rows.addRow("Strength", beside(self.strength, self.percent))
         rows.addRow("Detail back", beside(QLabel("fine"), self.fine, QLabel("coarse"), self.coarse))
+        self.reading.buttons.addWidget(self.save_button)
         rows.addRow(self.reading)
-        rows.addRow("", self.save_button)
 
     def _take(self, comparison: Comparison) -> None:
         self.comparison = comparison

@@ -184,13 +184,13 @@ class Comparison:
 
     def tell_provenance(self) -> None:
         """Keep in the layers how they came to be, for whoever writes them to a file; a name says if approximately."""
-        name, blend, unit = self.restored.name, self.blend, unit_of(self.mode, self.result.scan.unit)
+        name, blend, shows = self.restored.name, self.blend, words_of(self.mode)
+        if self.mode is not Mode.SIGNED:
+            shows = f"{shows} in {unit_of(self.mode, self.result.scan.unit)}"
         if "tile" in self.result.provenance and APPROXIMATE not in name:
             self.restored.name = f"{name} ({APPROXIMATE})"
         self.restored.metadata[RECORD]["metadata"] = self.result.metadata(blend)
-        self.difference.metadata[RECORD]["metadata"] = self.result.metadata(
-            blend, shows=f"{words_of(self.mode)}, in {unit}"
-        )
+        self.difference.metadata[RECORD]["metadata"] = self.result.metadata(blend, shows=shows)
 
 
 def add_result_layers(
