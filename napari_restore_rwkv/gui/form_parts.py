@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -53,6 +55,21 @@ class _WrappedLine(QLabel):
 def hint() -> QLabel:
     """Return a line that answers a question before it is asked."""
     return _WrappedLine()
+
+
+def warning_colour() -> str:
+    """Return the style of words that warn, in the theme of the moment."""
+    return f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};"
+
+
+def scrolled(inside: QWidget) -> QScrollArea:
+    """Return an area that shows a column of widgets as wide as itself, and scrolls it up and down."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(inside)
+    return area
 
 
 def plain_tip(text: str) -> str:

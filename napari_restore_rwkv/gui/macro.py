@@ -1,4 +1,4 @@
-"""What the Restore panel did, as lines of Python and of the command line that do the same again."""
+"""What the panels did, as lines of Python and of the command line that do the same again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     strength
         How strongly the restoration was mixed in, 0 to 1.
     """
-    layer = f"{VIEWER}.layers[{options.layer.name!r}]"
+    layer = layer_in_python(options.layer.name)
     choices = [f"axis={AXES[axis]!r}", *([] if index is None else [f"indices=[{index}]"])]
     choices += [f"strength={strength:g}"] if strength != 1 else []
     choices += ["any_modality=True"] if options.any_modality else []
@@ -73,6 +73,16 @@ def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str
         f"finish(StagedClusterJob({options.scheduler!r}, source, scan, load_restorer({weights!r}), "
         f"{str(options.output)!r}, {', '.join(choices)}).run())"
     )
+
+
+def as_lines(options: RestoreOptions, axis: int, index: int | None, strength: float) -> tuple[str, str]:
+    """Return `as_python` and `as_command`, the latter "" for one slice, which cannot be asked for there."""
+    return as_python(options, axis, index, strength), as_command(options, axis, strength) if index is None else ""
+
+
+def layer_in_python(name: str) -> str:
+    """Return the expression for a layer, by its name, in napari's console."""
+    return f"{VIEWER}.layers[{name!r}]"
 
 
 def as_command(options: RestoreOptions, axis: int, strength: float) -> str:

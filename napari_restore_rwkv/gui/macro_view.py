@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from .form_parts import beside
-from .macro import as_command, as_python
-
-if TYPE_CHECKING:
-    from .options import RestoreOptions
 
 COPY_PYTHON, COPY_COMMAND, SHOW = "Copy as Python", "Copy as command", "Show"
 LINES_SHOWN = 6
@@ -39,7 +33,7 @@ class MacroView(QWidget):
             QPushButton(SHOW),
         )
         self.python.setToolTip("Copy the lines that do the same again in napari's console")
-        self.show_all.setToolTip("Show the lines of everything that was restored here")
+        self.show_all.setToolTip("Show the lines of everything that was done in this panel")
         self.show_all.setCheckable(True)
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
@@ -58,11 +52,10 @@ class MacroView(QWidget):
         self.show_all.toggled.connect(self.text.setVisible)
         self._offer()
 
-    def add(self, options: RestoreOptions, axis: int, index: int | None, strength: float) -> None:
-        """Note what was restored; see `as_python`."""
-        self.lines.append(as_python(options, axis, index, strength))
-        # One slice alone cannot be asked for there.
-        self._command = as_command(options, axis, strength) if index is None else ""
+    def add(self, lines: str, command: str = "") -> None:
+        """Note what was done: its lines of Python, and its command where there is one."""
+        self.lines.append(lines)
+        self._command = command
         self.text.setPlainText("\n\n".join(self.lines))
         self._offer()
 

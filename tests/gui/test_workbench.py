@@ -384,3 +384,27 @@ def test_the_workbench_follows_a_result_whose_layers_are_deleted(viewer, bench, 
     viewer.layers.remove(RESTORED)
     qtbot.waitUntil(lambda: bench.watch.comparison is None)
     assert "nothing to compare" in bench.about.text()
+
+
+def replay(bench, viewer):
+    names = {"viewer": viewer}
+    exec(bench.macro.lines[-1], names)
+    return names
+
+
+def test_what_was_judged_and_measured_is_done_again_by_its_lines(viewer, bench, qtbot):
+    assert bench.macro.isHidden()
+    bench.slices.start()
+    qtbot.waitUntil(lambda: bench.slices.report is not None)
+    assert replay(bench, viewer)["report"].slices == bench.slices.report.slices
+    scan = viewer.layers[CT]
+    bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
+    figures(bench, qtbot, "PSNR")
+    bench.measure.volume.click()
+    qtbot.waitUntil(lambda: bench.measure.volume.found is not None)
+    again = replay(bench, viewer)["figures"]
+    assert [one.name for one in again.figures()] == [one.name for one in bench.measure.volume.found.figures()]
+    assert [one.after for one in again.figures()] == [one.after for one in bench.measure.volume.found.figures()]
+    assert len(bench.macro.lines) == 2
+    bench.macro.python.click()
+    assert bench.about.text() == "Copied: paste it into napari's console."

@@ -30,9 +30,12 @@ class SlicesTab(QWidget):
     -------
     slice_chosen(index)
         The person wants to see a slice.
+    judged(comparison)
+        All its slices were judged.
     """
 
     slice_chosen = Signal(int)
+    judged = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -117,6 +120,7 @@ class SlicesTab(QWidget):
         if comparison is self.comparison:
             self.report = report
             self._show()
+            self.judged.emit(comparison)
 
     def _on_finished(self) -> None:
         if self._worker is not None and self._worker.abort_requested:

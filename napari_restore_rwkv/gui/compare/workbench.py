@@ -10,11 +10,13 @@ from qtpy.QtWidgets import QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from ..docking import DockedPanel
 from ..form_parts import beside, hint
+from ..macro_view import MacroView
 from ..restore.shown_results import ShownResults
 from .classical_cell import ClassicalCell, cell_like
 from .drawing import drawing_on
 from .figures import CLASSICAL, REFERENCE
 from .loss_map import LossMap
+from .macro import judged_as_python, measured_as_python
 from .measure_tab import MeasureTab
 from .sensitivity_map import SensitivityMap
 from .shown_slice import SliceWatch
@@ -58,6 +60,7 @@ class Workbench(DockedPanel):
         self.reference_button.setAccessibleName("Show the reference beside the result")
         self._reference: Image | None = None
         self._parts = (self.watch, self.measure, self.lost, self.sensitive, self.slices, self.classical)
+        self.macro = MacroView()
         self._build()
         # When whoever adds layers has said what they are.
         self._settled = QTimer(self)
@@ -125,6 +128,7 @@ class Workbench(DockedPanel):
         rows.addWidget(self.about)
         rows.addLayout(beside(self.beside_button, self.reference_button))
         rows.addWidget(self.tabs)
+        rows.addWidget(self.macro)
         for map_ in (self.lost, self.sensitive):
             self.watch.arrived.connect(map_.look_at)
             map_.place_chosen.connect(self._go_to_place)
@@ -136,7 +140,15 @@ class Workbench(DockedPanel):
         self.measure.place_chosen.connect(self._go_to_place)
         self.beside_button.toggled.connect(self._show_classical)
         self.reference_button.toggled.connect(self._show_reference)
+        self.slices.judged.connect(lambda comparison: self.macro.add(judged_as_python(comparison)))
+        self.measure.volume.measured.connect(self._on_volume)
+        self.macro.said.connect(self.about.setText)
         self.measure.reference.changed.connect(self._on_reference)
+
+    def _on_volume(self) -> None:
+        comparison = self.watch.comparison
+        if comparison is not None and self.measure.volume.found is not None:
+            self.macro.add(measured_as_python(comparison, self.measure.reference.layer))
 
     def _show_classical(self, wanted: bool) -> None:
         if wanted:

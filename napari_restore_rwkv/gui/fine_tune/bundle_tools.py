@@ -112,3 +112,8 @@ def _free(folder: Path, stem: str) -> Path:
         number += 1
         path = folder / f"{stem} {number}.restorerwkv"
     return path
+
+
+def as_bundle(weights: str | Path) -> Path | None:
+    """Return the path of weights that are a bundle; None for others."""
+    return Path(weights) if str(weights).endswith(".restorerwkv") else None

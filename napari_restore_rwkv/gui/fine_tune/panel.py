@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
-from napari.settings import get_settings
 from napari.utils.notifications import show_warning
-from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ...errors import RestoreError
 from ...training.options import FineTuneOptions
 from ...training.unfinished import discard
 from ..background import Background
 from ..docking import DockedPanel
-from ..form_parts import dividing_line, hint
+from ..form_parts import dividing_line, hint, scrolled, warning_colour
 from ..options import look_around
 from ..panels import back_to_proposed_weights, use_weights
 from ..restore.panel import RESEARCH_USE
 from .annotation_tools import AnnotationTools
 from .blend_tools import BlendTools, Trained
-from .bundle_tools import EXPORTED, IMPORTED, BundleTools
+from .bundle_tools import EXPORTED, IMPORTED, BundleTools, as_bundle
 from .choice import Report, report_on
 from .degradation_tools import DegradationTools
 from .form import FineTuneForm
 from .interrupted_line import InterruptedLine
 from .job import Begun, FineTuneJob, begun_in, interrupted
+from .macro import FineTuneMacro
 from .run_view import FineTuneRun
 from .verdict_view import VerdictView
 
@@ -69,6 +68,7 @@ class FineTunePanel(DockedPanel):
         self.job = FineTuneJob()
         self.run = FineTuneRun(napari_viewer, self.job)
         self.verdict, self.blend, self.bundles = VerdictView(), BlendTools(napari_viewer), BundleTools()
+        self.macro = FineTuneMacro()
         self._checks = Background(self, wait_ms=CHECK_AFTER_MS)
         self._build()
         self._connect()
@@ -98,7 +98,7 @@ class FineTunePanel(DockedPanel):
             self._show_report(Report(refusal=str(error) if self.form.layer is not None else ""))
             return
         self.degradation.set_choice(choice if self.form.mode == "reference" else None)
-        self.bundles.offer(_as_bundle(choice.model.weights))
+        self.bundles.offer(as_bundle(choice.model.weights))
         self._checks.ask(partial(report_on, choice))
 
     def start(self) -> None:
@@ -118,6 +118,7 @@ class FineTunePanel(DockedPanel):
             self.recipe, steps=choice.steps, device=choice.device, force=choice.force, task=choice.task.name
         )
         self.job.begin(choice, options)
+        self.macro.begin(choice, options, self.form, self.annotations.layer)
         assert self.job.folder is not None
         weights, task = str(choice.model.weights), choice.task.name
         self._let_run(Begun(self.job.folder, weights, task, choice.mode, choice.steps, choice.layer, choice.axis))
@@ -130,6 +131,7 @@ class FineTunePanel(DockedPanel):
             self.fail(error)
             return
         self.job.resume_folder(begun.folder)
+        self.macro.forget()
         self._let_run(begun)
 
     def discard_interrupted(self) -> None:
@@ -164,7 +166,7 @@ class FineTunePanel(DockedPanel):
         """Show an error as one sentence, here and as a notification."""
         known = isinstance(error, (RestoreError, str))
         sentence = str(error) if known else f"This ended with an unexpected {type(error).__name__}: {error}"
-        self.message.setStyleSheet(_warning_colour())
+        self.message.setStyleSheet(warning_colour())
         self.message.setText(sentence)
         # What stands above already is not said a second time.
         self.message.setVisible(sentence not in self.warnings.text())
@@ -184,21 +186,17 @@ class FineTunePanel(DockedPanel):
         rows = QVBoxLayout(inside)
         for widget in (
             self.interrupted, self.form, self.degradation, dividing_line(), self.annotations, self.split,
-            self.warnings, dividing_line(), self.run, self.message, self.verdict, self.blend, dividing_line(),
-            self.bundles, research,
+            self.warnings, dividing_line(), self.run, self.message, self.verdict, self.macro, self.blend,
+            dividing_line(), self.bundles, research,
         ):  # fmt: skip
             rows.addWidget(widget)
         rows.addStretch()
         for widget in (self.verdict, self.blend, self.message):
             widget.hide()
-        self.scroll = scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
+        self.scroll = scrolled(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        outer.addWidget(self.scroll)
         self.setMinimumWidth(WIDE_ENOUGH)
 
     @property
@@ -212,9 +210,12 @@ class FineTunePanel(DockedPanel):
             part.failed.connect(self._on_failed)
         self.form.asked.connect(self.say)
         self.annotations.said.connect(self.say)
+        self.macro.said.connect(self.say)
         self._checks.answered.connect(self._show_report)
         self._checks.failed.connect(self.fail)
         self.run.asked.connect(self.start)
+        # Its number of steps does not tell when it was stopped.
+        self.run.stop.clicked.connect(self.macro.forget)
         self.job.ended.connect(self._on_ended)
         self.interrupted.go_on.clicked.connect(self.resume_interrupted)
         self.interrupted.discard.clicked.connect(self.discard_interrupted)
@@ -263,7 +264,7 @@ class FineTunePanel(DockedPanel):
         self.split.setText(report.split)
         self.split.setVisible(bool(report.split))
         words = " ".join([*report.warnings, *([report.refusal] if report.refusal else [])])
-        self.warnings.setStyleSheet(_warning_colour())
+        self.warnings.setStyleSheet(warning_colour())
         self.warnings.setText(words)
         self.warnings.setVisible(bool(words))
         self.form.offer_force(report.can_be_forced)
@@ -296,11 +297,12 @@ class FineTunePanel(DockedPanel):
         self._record = record
         self.verdict.show_outcome(record, begun.mode)
         self.verdict.show()
+        self.macro.end()
         new = record["bundle"] or record["candidate"]
         if new is not None:
             self.blend.set_trained(Trained(begun.weights, Path(new), begun.layer, begun.axis, begun.task))
             self.blend.show()
-        self.bundles.offer(_as_bundle(record["bundle"] or ""))
+        self.bundles.offer(as_bundle(record["bundle"] or ""))
         # Once it has got its size.
         QTimer.singleShot(SETTLED_AFTER_MS, self._bring_verdict_into_view)
 
@@ -336,14 +338,6 @@ def _surroundings() -> tuple[Any, dict[str, Any], Path, list[Unfinished]]:
     from ...training.bundle import bundles_folder
 
     return look_around(), dict(STRENGTHS), bundles_folder(), interrupted()
-
-
-def _as_bundle(weights: str | Path) -> Path | None:
-    return Path(weights) if str(weights).endswith(".restorerwkv") else None
-
-
-def _warning_colour() -> str:
-    return f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};"
 
 
 def _let_go(job: FineTuneJob, parts: tuple[Any, ...], panel: object = None) -> None:

@@ -6,9 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
-from napari.settings import get_settings
 from napari.utils.notifications import ErrorNotification, notification_manager, show_warning
-from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
@@ -16,7 +14,8 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLa
 from ...errors import CheckpointError, RestoreError
 from .. import preferences
 from ..docking import DockedPanel, open_panel
-from ..form_parts import beside, dividing_line, hint, keep_room
+from ..form_parts import beside, dividing_line, hint, keep_room, warning_colour
+from ..macro import as_lines
 from ..macro_view import MacroView
 from ..options import look_around
 from .compare_panel import ComparePanel
@@ -128,7 +127,7 @@ class RestorePanel(DockedPanel):
     def fail(self, error: Exception) -> None:
         """Show an error as one sentence, here and as a notification; that of an unexpected one has the details."""
         sentence = sentence_of(error)
-        self.message.setStyleSheet(f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};")
+        self.message.setStyleSheet(warning_colour())
         # What stands in the form already is not said a second time below it.
         self.message.setText("" if sentence == self.form.about_task.text() else sentence)
         self._complained = True
@@ -303,7 +302,7 @@ class RestorePanel(DockedPanel):
         self._look_for_unfinished()
         self.say(sentence)
         if (completed := self.job.completed) is not None:
-            self.macro.add(*completed)
+            self.macro.add(*as_lines(*completed))
             self.first_steps.hide()
             preferences.hint_served()
         self._told_of = self._chosen()

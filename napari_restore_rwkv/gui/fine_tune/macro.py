@@ -1,0 +1,73 @@
+"""What the Fine-tune panel did, as lines of Python that do the same again."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from ...scans.scan import AXES
+from ...training.options import FineTuneOptions
+from ..macro import layer_in_python
+from ..macro_view import MacroView
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from .choice import FineTuneChoice
+    from .form import FineTuneForm
+
+
+class FineTuneMacro(MacroView):
+    """Shows the lines of a fine-tuning once it has come to its end."""
+
+    _begun = ""
+
+    def begin(self, choice: FineTuneChoice, options: FineTuneOptions, form: FineTuneForm, labels: Layer | None) -> None:
+        """Note what is begun, see `fine_tune_as_python`: the form may say something else in the end."""
+        self._begun = fine_tune_as_python(choice, replace(options, axis=AXES[choice.axis]), form, labels)
+
+    def forget(self) -> None:
+        """Forget what was begun: no lines would do the same."""
+        self._begun = ""
+
+    def end(self) -> None:
+        """Show the lines of what has ended."""
+        if self._begun:
+            self.add(self._begun)
+        self.forget()
+
+
+def fine_tune_as_python(
+    choice: FineTuneChoice, options: FineTuneOptions, form: FineTuneForm, labels: Layer | None
+) -> str:
+    """Return lines of Python for napari's console, where `viewer` is the window, that fine-tune the same again.
+
+    Parameters
+    ----------
+    choice, options
+        What was filled in, and how it was trained.
+    form
+        It knows the layers of the scans.
+    labels
+        The layer in which something was marked.
+    """
+    layers = {"degraded": (choice.degraded, form.scans.layer), "target": (choice.target, form.targets.layer)}
+    words = [
+        f"{name}=layer_to_scan({layer_in_python(layer.name)})"
+        for name, (scan, layer) in layers.items()
+        if scan is not None and layer is not None
+    ]
+    words += [] if labels is None else [f"labels={layer_in_python(labels.name)}.data"]
+    words += [] if choice.strength is None else [f"strength={choice.strength:g}"]
+    usual = FineTuneOptions()
+    chosen = {one.name: getattr(options, one.name) for one in fields(options)}
+    told = [f"{name}={value!r}" for name, value in chosen.items() if value != getattr(usual, name)]
+    return (
+        "from napari_restore_rwkv import finish, fine_tune\n"
+        "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
+        "from napari_restore_rwkv.training.material import Material\n"
+        "from napari_restore_rwkv.training.options import FineTuneOptions\n"
+        f"material = Material({', '.join(words)})\n"
+        f"tuned = finish(fine_tune({str(choice.model.weights)!r}, material, FineTuneOptions({', '.join(told)})))\n"
+        "print(tuned.verdict.reason)  # tuned.save(path) keeps the weights"
+    )
