@@ -26,6 +26,7 @@ PLUGIN = "napari-restore-rwkv"
 SIDE, NOISE_HU = 128, 30.0
 MIB = 2**20
 TIME_LIMIT_S = 600.0
+TELL_EVERY = 10
 
 
 def main() -> None:
@@ -67,6 +68,8 @@ def run(restorations: int) -> list[dict[str, Any]]:
                 "handles": process.num_fds() if hasattr(process, "num_fds") else process.num_handles(),
             }
         )
+        if number % TELL_EVERY == 0:
+            print(rows[-1], flush=True)
     viewer.close()
     return rows
 
