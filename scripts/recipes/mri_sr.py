@@ -228,7 +228,7 @@ _PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz
 RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
-    start_from="mri-sr",
+    start_from="mri-sr@1",
     options=TrainingOptions(steps=6000, learning_rate=5e-4),
     training_scans={
         **{limb_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
