@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import assert_refused_before_work
 
-from napari_restore_rwkv.commands import parser
+from napari_restore_rwkv.commands import training_words
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 from napari_restore_rwkv.scans.files import write_scan
 
@@ -139,7 +139,7 @@ def test_a_missing_config_is_refused(run, tmp_path):
 def test_the_example_of_the_help_is_a_config_that_is_understood(tmp_path):
     from napari_restore_rwkv.commands.finetune import _options, _read
 
-    example = parser.EXAMPLE[parser.EXAMPLE.index("  weights") :]
+    example = training_words.EXAMPLE[training_words.EXAMPLE.index("  weights") :]
     for text in (example, re.sub(r"^  # ", "  ", example, flags=re.MULTILINE)):
         path = tmp_path / "example.toml"
         path.write_text(text, "utf-8")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from command_line import assert_refused_before_work
 
-from napari_restore_rwkv.commands import parser
+from napari_restore_rwkv.commands import judging_words
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.simulate.whole_scan import STRENGTHS
 
@@ -60,6 +60,6 @@ def test_task_and_seed_must_be_said(run, scan_file, tmp_path, missing):
 
 
 def test_the_help_knows_the_tasks_that_can_be_simulated():
-    assert set(parser.SIMULATED) == set(STRENGTHS)
+    assert set(judging_words.SIMULATED) == set(STRENGTHS)
     for task, strength in STRENGTHS.items():
-        assert f"({strength.usual:g})" in parser.SIMULATED[task]
+        assert f"({strength.usual:g})" in judging_words.SIMULATED[task]

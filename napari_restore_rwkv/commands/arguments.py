@@ -65,6 +65,25 @@ def strength(text: str) -> float:
     return value
 
 
+def dicom_switches(parser: argparse.ArgumentParser) -> None:
+    """Add the choice among DICOM series, and how a tilted one is read."""
+    parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
+    parser.add_argument(
+        "--correct-tilt",
+        action="store_true",
+        help="shift DICOM slices of a tilted gantry back, which interpolates between pixels",
+    )
+
+
+def allow_outside_files(parser: argparse.ArgumentParser) -> None:
+    """Add the permission for files that lie elsewhere."""
+    parser.add_argument(
+        "--allow-outside-files",
+        action="store_true",
+        help="read files that a scan refers to outside of its own folder; only for scans that you trust",
+    )
+
+
 def _whole_number(text: str, least: int) -> int:
     words = f'"{text}" is not a whole number from {least} on'
     try:

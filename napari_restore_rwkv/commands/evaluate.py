@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..metrics import NAMES, Evaluation, evaluate
-from ..scans.files import read_scan
+from ..scans.files import read_as
 from ..scans.scan import same_geometry, to_canonical
 from ..scans.volume.files import SeveralFramesError
 from .terminal import note
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
 
+    from ..scans.options import OpenOptions
     from ..scans.scan import Scan
+    from .requests import Answer, EvaluateRequest
 
 
-def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def evaluate_files(request: EvaluateRequest) -> Answer:
     """Score RESTORED against REFERENCE, slice by slice along z; both turned to the axial order if theirs differs."""
-    restored = _read_frame(arguments.restored, arguments)
-    reference = _read_frame(arguments.reference, arguments)
+    restored = _read_frame(request.restored, request.reading)
+    reference = _read_frame(request.reference, request.reading)
     if not np.allclose(restored.direction, reference.direction, rtol=0, atol=1e-3):
         restored, reference = to_canonical(restored), to_canonical(reference)
-    result = evaluate(restored, reference, arguments.window)
+    result = evaluate(restored, reference, request.window)
     aligned = same_geometry(restored, reference)
     if not aligned:
         note("the two scans differ in voxel size, position or orientation; they were compared voxel by voxel.")
@@ -33,19 +35,14 @@ def evaluate_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, 
     return values, _table(result, reference.unit), 0
 
 
-def _read_frame(path: Path, arguments: argparse.Namespace) -> Scan:
+def _read_frame(path: Path, reading: OpenOptions) -> Scan:
     """Read a scan; of a four-dimensional one the frame chosen, as a result may have one and its reference many."""
-    options = {
-        "allow_outside_files": arguments.allow_outside_files,
-        "series": arguments.series,
-        "correct_tilt": arguments.correct_tilt,
-    }
     try:
-        return read_scan(path, **options)
+        return read_as(path, replace(reading, time_index=None))
     except SeveralFramesError:
-        if arguments.time_index is None:
+        if reading.time_index is None:
             raise
-        return read_scan(path, time_index=arguments.time_index, **options)
+        return read_as(path, reading)
 
 
 def _table(result: Evaluation, unit: str) -> str:

@@ -17,21 +17,21 @@ from ..errors import OutputError, ScanError
 from ..tasks import TASKS
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator
 
     from ..training.material import Material
     from ..training.options import FineTuneOptions, FineTuneStep
     from ..training.outcome import FineTuned
+    from .requests import Answer, FineTuneRequest
 
 _TOP = {"weights", "output", "folder", "scans", "folders", "options"}
 _OF_SCAN = {"degraded", "target", "labels", "modality", "strength", "strength_like"}
 _OF_FOLDERS = {"degraded", "target", "modality"}
 
 
-def fine_tune_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def fine_tune_from_file(request: FineTuneRequest) -> Answer:
     """Fine-tune as a TOML file says; return values for ``--json``, text, and the exit code."""
-    config, here = _read(arguments.config), arguments.config.parent
+    config, here = _read(request.config), request.config.parent
     weights = _weights(config, here)
     output = _path(config, "output", here)
     if output and output.exists():
@@ -41,7 +41,7 @@ def fine_tune_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], 
     from ..training.acceptance import table
     from ..training.fine_tune import fine_tune
 
-    options = _options(config, arguments.device)
+    options = _options(config, request.device)
     material = _material(config, here, options)
     outcome = _exhaust(fine_tune(weights, material, options, folder=_path(config, "folder", here)))
     bundle = outcome.save(output) if outcome.accepted else None

@@ -16,16 +16,15 @@ from ..tasks import TASKS
 from .preparing import open_input
 
 if TYPE_CHECKING:
-    import argparse
-
     from ..scans.noise.estimate import Noise
     from ..scans.scan import Scan
+    from .requests import Answer, InspectRequest
 
 
-def inspect_scan(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def inspect_scan(request: InspectRequest) -> Answer:
     """Describe INPUT without changing anything."""
-    scan = open_input(arguments)
-    axis = choose_slice_axis(scan, arguments.axis)
+    scan = open_input(request.input, request.reading)
+    axis = choose_slice_axis(scan, request.axis)
     refused = []
     try:
         noise = estimate_noise(scan, axis.axis)
@@ -38,7 +37,7 @@ def inspect_scan(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, in
         refused.append(f"The task must be chosen with --task or --modality: {scan.metadata['modality_reason']}.")
     refused += more
     values = {
-        "input": str(arguments.input),
+        "input": str(request.input),
         "modality": scan.modality,
         "modality_reason": scan.metadata.get("modality_reason", ""),
         "unit": scan.unit,

@@ -11,19 +11,20 @@ import numpy as np
 from ..errors import CheckpointError, ScanError
 from ..scans.lazy import LARGE_BYTES
 from ..scans.opening import opening
-from ..scans.options import OpenOptions
 from ..scans.slice_axis import choose_slice_axis
 from ..tasks import TASKS
 from .terminal import note, watch
 from .unchanged import InputWatch
 
 if TYPE_CHECKING:
-    import argparse
+    from pathlib import Path
 
     import torch
 
     from ..network.restorer import Card
+    from ..scans.options import OpenOptions
     from ..scans.scan import Scan
+    from .requests import RestoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Setup:
     options: dict[str, Any]
 
     def described(
-        self, arguments: argparse.Namespace, slices: int, seconds: float, record: dict[str, Any] | None
+        self, output: Path, slices: int, seconds: float, record: dict[str, Any] | None
     ) -> tuple[dict[str, Any], str]:
         """Describe a result: plain values for ``--json``, and the end of the line for a person."""
         from ..device import describe
@@ -59,7 +60,7 @@ class Setup:
 
         kernel = kernel_of(self.network, self.device)
         values = {
-            "output": str(arguments.output),
+            "output": str(output),
             "slices": slices,
             "seconds": round(seconds, 3),
             "task": self.task,
@@ -72,31 +73,19 @@ class Setup:
         return values, end + tile_line(record or {}) + precision_line(record or {})
 
 
-def check_weights(arguments: argparse.Namespace) -> None:
+def check_weights(checkpoint: Path | None) -> None:
     """Refuse a folder given as weights."""
-    if arguments.checkpoint and arguments.checkpoint.is_dir():
-        raise CheckpointError(f"{arguments.checkpoint} is a folder: give a weights file.")
+    if checkpoint and checkpoint.is_dir():
+        raise CheckpointError(f"{checkpoint} is a folder: give a weights file.")
 
 
-def input_options(arguments: argparse.Namespace) -> OpenOptions:
-    """Return how the input is to be read."""
-    return OpenOptions(**input_keywords(arguments))
-
-
-def input_keywords(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the same as keywords, which a cluster's workers are sent."""
-    names = ("modality", "time_index", "channel", "series", "correct_tilt", "allow_outside_files")
-    return {name: getattr(arguments, name) for name in names}
-
-
-def open_input(arguments: argparse.Namespace) -> Scan:
+def open_input(path: Path, reading: OpenOptions) -> Scan:
     """Open INPUT, lazily where it is large or read piece by piece anyway."""
-    options = input_options(arguments)
-    state = InputWatch(arguments.input, options)
-    scan = watch(opening(arguments.input, options))
+    state = InputWatch(path, reading)
+    scan = watch(opening(path, reading))
     state.check_read()
     for words in scan.metadata.get("notes", ()):
-        note(f"{arguments.input.name}: {words}")
+        note(f"{path.name}: {words}")
     return scan
 
 
@@ -128,9 +117,9 @@ def result_type(scan: Scan, chosen: str) -> np.dtype:
     return dtype
 
 
-def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup:
+def prepare(request: RestoreRequest, scan: Scan, dtype: np.dtype) -> Setup:
     """Choose the device and load the network; the task is that of the weights, the one asked for, or the scan's."""
-    weights = arguments.checkpoint.resolve() if arguments.checkpoint else arguments.task or _task_of(scan)
+    weights = request.checkpoint.resolve() if request.checkpoint else request.task or _task_of(scan)
 
     # Imported this late because torch takes seconds, and a wrong name should be answered at once.
     import torch
@@ -140,35 +129,33 @@ def prepare(arguments: argparse.Namespace, scan: Scan, dtype: np.dtype) -> Setup
     from ..network.classical import CLASSICAL, classical_name, load_restorer
     from ..restoration.tiles import Tile
 
-    if arguments.threads:
+    if request.threads:
         # Far more threads than processors end the process.
-        torch.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
-    device = choose_device(arguments.device)
-    name = classical_name(weights) if arguments.classical else str(weights)
+        torch.set_num_threads(min(request.threads, os.cpu_count() or 1))
+    device = choose_device(request.device)
+    name = classical_name(str(weights)) if request.classical else str(weights)
     network: Any = load_restorer(name)
     if short := network.card.details.get(FALLS_SHORT):
         instead = "; --classical takes the classical filter instead" if network.card.task in CLASSICAL else ""
         note(f"these weights are experimental ({short}){instead}.")
-    axis = choose_slice_axis(scan, arguments.axis)
+    axis = choose_slice_axis(scan, request.axis)
     note(f"slices along {axis}.")
-    noise, strength = _noise_and_strength(arguments, scan, axis.axis, network)
+    noise, strength = _noise_and_strength(request, scan, axis.axis, network)
     options = {
-        "axis": arguments.axis,
+        "axis": request.axis,
         "dtype": dtype,
         "device": device,
-        "any_modality": arguments.any_modality,
-        "precision": arguments.precision,
-        "batch": arguments.batch,
-        "tile": Tile(*arguments.tile) if arguments.tile else None,
+        "any_modality": request.any_modality,
+        "precision": request.precision,
+        "batch": request.batch,
+        "tile": Tile(*request.tile) if request.tile else None,
         "noise": noise,
         "strength": strength,
     }
-    return Setup(name, network, _agree_on_task(network, arguments, scan), device, options)
+    return Setup(name, network, _agree_on_task(network, request, scan), device, options)
 
 
-def _noise_and_strength(
-    arguments: argparse.Namespace, scan: Scan, axis: int, network: Any
-) -> tuple[float | None, float]:
+def _noise_and_strength(request: RestoreRequest, scan: Scan, axis: int, network: Any) -> tuple[float | None, float]:
     """Measure the noise where the weights care about it; the strength is that of --strength, or what is proposed."""
     from ..restoration.context import uses_context
     from ..restoration.noise import measured_noise
@@ -176,15 +163,15 @@ def _noise_and_strength(
 
     asks = uses_context(network)
     if not asks and TRAINED_FOR not in network.card.details:
-        return None, 1.0 if arguments.strength is None else arguments.strength
+        return None, 1.0 if request.strength is None else request.strength
     noise = measured_noise(scan, axis)
     if noise is None:
-        return None, 1.0 if arguments.strength is None else arguments.strength
+        return None, 1.0 if request.strength is None else request.strength
     proposed = suitability(noise, network.card)
     if proposed.reason:
         instead = " (--classical)" if proposed.classical else ""
         note(f"{proposed.reason.rstrip('.')}{instead}.")
-    strength = proposed.strength if arguments.strength is None else arguments.strength
+    strength = proposed.strength if request.strength is None else request.strength
     return noise.sigma if asks else None, strength
 
 
@@ -217,18 +204,18 @@ def _task_of(scan: Scan) -> str:
     raise ScanError(f"Choose with --task or --modality: {reason}.")
 
 
-def _agree_on_task(network: Any, arguments: argparse.Namespace, scan: Scan) -> str:
+def _agree_on_task(network: Any, request: RestoreRequest, scan: Scan) -> str:
     """The task of the weights, which must be the one asked for; weights without a card take the latter."""
     card: Card = network.card
-    if card.task and arguments.task and card.task != arguments.task:
+    if card.task and request.task and card.task != request.task:
+        given = request.checkpoint.name if request.checkpoint else card.title
         raise CheckpointError(
-            f"{arguments.checkpoint.name} holds weights for {card.task}, not for {arguments.task}: "
-            "leave --task out, or give other weights."
+            f"{given} holds weights for {card.task}, not for {request.task}: leave --task out, or give other weights."
         )
     if card.task:
-        if arguments.checkpoint and not arguments.task:
+        if request.checkpoint and not request.task:
             note(f"task {card.task}, because the weights say so.")
         return card.task
-    task: str = arguments.task or _task_of(scan)
+    task: str = request.task or _task_of(scan)
     network.card = replace(card, task=task, modality=TASKS[task].modality)
     return task

@@ -11,40 +11,41 @@ from ..tasks import TASKS
 from .terminal import note, watch
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
+
+    from .requests import Answer, QualifyRequest
 
 # Of a report, the page of figures.
 FIGURES = (".pdf", ".png")
 
 
-def qualify_weights(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def qualify_weights(request: QualifyRequest) -> Answer:
     """Judge weights, or the classical filter; exit code 1 where a limit is missed."""
-    if arguments.report is not None:
-        _check_report(arguments.report)
-    background = None if arguments.background is None else read_scan(arguments.background)
-    if arguments.classical and not arguments.task:
+    if request.report is not None:
+        _check_report(request.report)
+    background = None if request.background is None else read_scan(request.background)
+    if request.classical and not request.task:
         raise ScanError("Say with --task which classical filter is to be judged.")
 
     # Imported this late because torch takes seconds, and a wrong word should be answered at once.
     from ..image_quality.qualify import qualify
     from ..network.checkpoint import load_checkpoint
 
-    task = arguments.task or "ct-denoise"
-    network = None if arguments.classical else load_checkpoint(arguments.checkpoint or task)
-    modality = arguments.modality or (TASKS[task].modality if arguments.task or network is None else None)
+    task = request.task or "ct-denoise"
+    network = None if request.classical else load_checkpoint(request.checkpoint or task)
+    modality = request.modality or (TASKS[task].modality if request.task or network is None else None)
     options: dict[str, Any] = {
-        "quick": arguments.quick,
-        "seed": arguments.seed,
-        "seeds": arguments.seeds,
+        "quick": request.quick,
+        "seed": request.seed,
+        "seeds": request.seeds,
         "background": background,
     }
     found = watch(qualify(network, modality, **options))
     values, text = found.as_dict(), found.table()
-    if arguments.report is not None:
+    if request.report is not None:
         from ..image_quality.figures import draw_page
 
-        stem = arguments.report.with_suffix("")
+        stem = request.report.with_suffix("")
         draw_page(found, [stem.with_suffix(suffix) for suffix in FIGURES])
         stem.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         note(f"figures in {stem.with_suffix('.pdf')} and .png, the table in {stem.with_suffix('.json')}.")

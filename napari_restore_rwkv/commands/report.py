@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from ..progress import finish
 from ..reliability.report import report_on
 from ..reliability.report_files import check_report_file, write_report
-from ..scans.opening import open_scan
+from ..scans.opening import opening
 from .terminal import watch
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
 
     from ..reliability.report import Report
+    from .requests import Answer, ReportRequest
 
 
-def report_files(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def report_files(request: ReportRequest) -> Answer:
     """Report on RESTORED against INPUT."""
-    outputs: list[Path] = arguments.output or []
+    outputs: list[Path] = request.output or []
     for output in outputs:
-        _check(output, arguments.overwrite)
-    names = ("modality", "series", "correct_tilt", "allow_outside_files")
-    options = {name: getattr(arguments, name) for name in names}
-    before, after = (open_scan(path, **options) for path in (arguments.input, arguments.restored))
-    reference = None if arguments.reference is None else open_scan(arguments.reference, **options)
+        _check(output, request.overwrite)
+    before, after = (finish(opening(path, request.reading)) for path in (request.input, request.restored))
+    reference = None if request.reference is None else finish(opening(request.reference, request.reading))
 
     report = watch(report_on(before, after, reference))
     values = report.as_dict()
     for output in outputs:
-        write_report(report, before, after, f"{arguments.input.name} and {arguments.restored.name}", output)
+        write_report(report, before, after, f"{request.input.name} and {request.restored.name}", output)
     return values, "\n".join(_lines(report)), 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -13,27 +13,26 @@ from ..progress import Run
 from .train import run, speaks
 
 if TYPE_CHECKING:
-    import argparse
-
     from ..network.model import RestoreRWKV
+    from .requests import Answer, ReproduceRequest
 
 
-def reproduce_paper(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def reproduce_paper(request: ReproduceRequest) -> Answer:
     """Reproduce the paper's table; return values for ``--json``, text, and the exit code."""
     from ..device import choose_device
     from ..training.paper import paper_source, paper_tasks
     from ..training.reproduction import measure, table
 
     # What is missing for the end is told before days of training.
-    for task in paper_tasks(arguments.task):
-        paper_source(arguments.data, task, "test")
-    network, bundle = _network(arguments)
+    for task in paper_tasks(request.task):
+        paper_source(request.data, task, "test")
+    network, bundle = _network(request)
     if not speaks():
         return {"measured": []}, "The first process measures.", 0
-    network = network.to(choose_device(arguments.device))
+    network = network.to(choose_device(request.device))
     with (
         tqdm(unit="slice", file=sys.stderr, disable=not sys.stderr.isatty()) as bar,
-        closing(Run(measure(network, arguments.data, arguments.task))) as steps,
+        closing(Run(measure(network, request.data, request.task))) as steps,
     ):
         for task in steps:
             bar.set_description(task, refresh=False)
@@ -43,21 +42,21 @@ def reproduce_paper(arguments: argparse.Namespace) -> tuple[dict[str, Any], str,
     return values, "\n".join([table(measured), *([f"Written to {bundle}"] if bundle else [])]), 0
 
 
-def _network(arguments: argparse.Namespace) -> tuple[RestoreRWKV, str | None]:
+def _network(request: ReproduceRequest) -> tuple[RestoreRWKV, str | None]:
     """The network to measure, fused, and the bundle that was written of it."""
-    if arguments.checkpoint is not None:
+    if request.checkpoint is not None:
         from ..network.checkpoint import load_checkpoint
 
-        return load_checkpoint(arguments.checkpoint), None
+        return load_checkpoint(request.checkpoint), None
     from ..training.config import Network
     from ..training.paper import paper_config
 
-    config = paper_config(arguments.data, arguments.task)
-    config = replace(config, folder=arguments.folder, output=arguments.output, device=arguments.device)
-    if arguments.light:
+    config = paper_config(request.data, request.task)
+    config = replace(config, folder=request.folder, output=request.output, device=request.device)
+    if request.light:
         config = replace(config, network=Network(size="light"))
-    if arguments.steps is not None:
-        config = replace(config, schedule=replace(config.schedule, steps=arguments.steps))
+    if request.steps is not None:
+        config = replace(config, schedule=replace(config.schedule, steps=request.steps))
     trained = run(config)
     bundle = str(trained.save(config.output)) if config.output and speaks() else None
     return trained.network(), bundle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,62 +16,65 @@ from ..scans.volume.files import volume_suffix
 from ..scans.zarr.reading import is_zarr
 from ..storage.temporary import TemporaryFolder
 from .outputs import check_output, check_space
-from .preparing import check_weights, fits_in_memory, input_keywords, input_options, open_input, prepare, result_type
+from .preparing import check_weights, fits_in_memory, open_input, prepare, result_type
 from .restore_folder import ZARR_SUFFIX, restore_folder
 from .scans_below import scans_below
 from .terminal import watch
 from .unchanged import InputWatch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator
     from pathlib import Path
 
     from ..progress import Progress
     from ..scans.scan import Scan
     from .preparing import Setup
+    from .requests import Answer, RestoreRequest
+
+# How a worker of a cluster opens the input.
+_SENT = ("modality", "time_index", "channel", "series", "correct_tilt", "allow_outside_files")
 
 
-def restore_command(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def restore_command(request: RestoreRequest) -> Answer:
     """Restore a scan into a file or an OME-Zarr folder, or a folder of scans into another folder."""
-    source, output = arguments.input, arguments.output
+    source, output = request.input, request.output
     if output.name.lower().endswith(".zarr"):
-        return _restore_to_zarr(arguments)
-    if source.is_dir() and not volume_suffix(output) and not is_zarr(source) and not arguments.series:
+        return _restore_to_zarr(request)
+    if source.is_dir() and not volume_suffix(output) and not is_zarr(source) and not request.reading.series:
         scans, left_out = scans_below(source)
         if scans:
-            return restore_folder(arguments, scans, left_out, restore_command)
-    only_zarr = [name for name in ("resume", "part", "scheduler") if getattr(arguments, name)]
+            return restore_folder(request, scans, left_out, restore_command)
+    only_zarr = [name for name in ("resume", "part", "scheduler") if getattr(request, name)]
     if only_zarr:
         raise OutputError(
             f"--{only_zarr[0]} is for results in OME-Zarr and for folders of scans: "
             f"give an OUTPUT ending in {ZARR_SUFFIX}."
         )
-    return _restore_file(arguments)
+    return _restore_file(request)
 
 
-def _restore_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _restore_file(request: RestoreRequest) -> Answer:
     """Restore INPUT into a file; what can be refused is refused before the work starts."""
-    output = arguments.output
-    check_output(output, arguments.input, arguments.overwrite)
-    check_weights(arguments)
-    state = InputWatch(arguments.input, input_options(arguments))
-    scan = open_input(arguments)
+    output = request.output
+    check_output(output, request.input, request.overwrite)
+    check_weights(request.checkpoint)
+    state = InputWatch(request.input, request.reading)
+    scan = open_input(request.input, request.reading)
     large = not fits_in_memory(scan)
     if not large:
         scan = scan.load()
-    dtype = result_type(scan, arguments.dtype)
+    dtype = result_type(scan, request.dtype)
     if large:
         check_large(scan.shape, output)
     size = int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize
     # A large result lies on the disk twice for a while.
     check_space(output, 2 * size if large else size)
-    setup = prepare(arguments, scan, dtype)
+    setup = prepare(request, scan, dtype)
     start = time.perf_counter()
-    restored = (_restored_piecewise if large else _restored)(scan, setup, output, arguments.overwrite, state)
+    restored = (_restored_piecewise if large else _restored)(scan, setup, output, request.overwrite, state)
     record = restored.metadata["restoration"]
     slices = record["slices"]
-    values, end = setup.described(arguments, slices, time.perf_counter() - start, record)
+    values, end = setup.described(output, slices, time.perf_counter() - start, record)
     return values | {"intensity": record["intensity"]}, f"{output}: {slices} slices restored {end}", 0
 
 
@@ -101,44 +104,44 @@ def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool,
     return restored
 
 
-def _restore_to_zarr(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
-    output, part = arguments.output, arguments.part
-    resume = arguments.resume or part is not None
-    if arguments.overwrite:
+def _restore_to_zarr(request: RestoreRequest) -> Answer:
+    output, part = request.output, request.part
+    resume = request.resume or part is not None
+    if request.overwrite:
         raise OutputError("--overwrite replaces files only: remove the OME-Zarr folder yourself, or give another name.")
-    if arguments.scheduler and part:
+    if request.scheduler and part:
         raise OutputError("--scheduler and --part are two ways to share the work: give one of them.")
     check_place(output, resume)
-    check_weights(arguments)
-    scan = open_input(arguments)
-    setup = prepare(arguments, scan, result_type(scan, arguments.dtype))
+    check_weights(request.checkpoint)
+    scan = open_input(request.input, request.reading)
+    setup = prepare(request, scan, result_type(scan, request.dtype))
 
     from ..jobs.job import ZarrJob
 
-    if arguments.scheduler:
+    if request.scheduler:
         from ..jobs.cluster import ClusterJob, Source
 
         source = Source(
-            str(arguments.input.resolve()),
+            str(request.input.resolve()),
             setup.name,
-            device=arguments.device,
-            batch=arguments.batch,
-            **input_keywords(arguments),
+            device=request.device,
+            batch=request.batch,
+            **{name: getattr(request.reading, name) for name in _SENT},
         )
         job: ZarrJob = ClusterJob(
-            arguments.scheduler, source, scan, setup.network, output, resume=resume, **setup.options
+            request.scheduler, source, scan, setup.network, output, resume=resume, **setup.options
         )
     else:
         job = ZarrJob(scan, setup.network, output, resume=resume, part=part, **setup.options)
     start = time.perf_counter()
     record = _watched(job.run(), output).metadata.get("restoration")
-    values, end = setup.described(arguments, job.slices, time.perf_counter() - start, record)
+    values, end = setup.described(output, job.slices, time.perf_counter() - start, record)
     more = {
         "units": job.layout.slabs,
         "part": None if part is None else list(part),
         "complete": record is not None,
     }
-    done = "complete" if record else f"part {part[0]} of {part[1]} is done"
+    done = f"part {part[0]} of {part[1]} is done" if part and not record else "complete"
     return values | more, f"{output}: {done}, {job.slices} slices {end}", 0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RestoreError
@@ -18,22 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .requests import Answer, RestoreRequest
     from .scans_below import Source
 
-    Command = Callable[[argparse.Namespace], tuple[dict[str, Any], str, int]]
+    Command = Callable[[RestoreRequest], Answer]
 
 ZARR_SUFFIX = ".ome.zarr"
 
 
-def restore_folder(
-    arguments: argparse.Namespace, scans: list[Source], left_out: list[str], restore: Command
-) -> tuple[dict[str, Any], str, int]:
+def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[str], restore: Command) -> Answer:
     """Restore scan after scan by the command for one of them; what fails is listed at the end, and stops nothing.
 
     `left_out` are the names of what holds no scan.
     """
-    folder = arguments.output
-    if folder.exists() and (not folder.is_dir() or folder.samefile(arguments.input)):
+    folder = request.output
+    if folder.exists() and (not folder.is_dir() or folder.samefile(request.input)):
         raise OutputError(f"{folder} is not a folder for results: give one that is empty, or not there yet.")
     try:
         folder.mkdir(exist_ok=True)
@@ -41,13 +40,13 @@ def restore_folder(
         raise OutputError(f"{folder} cannot be made ({error.strerror}): make its parent first.") from error
     if left_out:
         note(f"left out, because no scan is in it: {', '.join(left_out)}.")
-    outputs = {source: folder / _result_name(source, arguments.format) for source in scans}
+    outputs = {source: folder / _result_name(source, request.format) for source in scans}
     # Of all parts, because two of them may not write the same result.
     owners: dict[Path, Source] = {}
     for source, output in outputs.items():
         owners.setdefault(output, source)
-    if arguments.part:
-        scans = scans[arguments.part[0] - 1 :: arguments.part[1]]
+    if request.part:
+        scans = scans[request.part[0] - 1 :: request.part[1]]
     rows: list[dict[str, Any]] = []
     for count, source in enumerate(scans):
         note(f"scan {count + 1} of {len(scans)}: {source.name}")
@@ -57,10 +56,10 @@ def restore_folder(
         try:
             if owners[output] != source:
                 raise OutputError(f"{owners[output].name} has the same result name; rename one of the two.")
-            if arguments.resume and _is_there(output):
+            if request.resume and _is_there(output):
                 row["state"] = "was there"
             else:
-                values = _restore_one(arguments, source, output, restore)
+                values = _restore_one(request, source, output, restore)
                 row |= {"state": "restored", "slices": values["slices"]}
         except KeyboardInterrupt as stop:
             there = sum(row["state"] != "failed" for row in rows)
@@ -78,12 +77,17 @@ def restore_folder(
     return values, _summary(rows), 1 if failed else 0
 
 
-def _restore_one(arguments: argparse.Namespace, source: Source, output: Path, restore: Command) -> dict[str, Any]:
-    one = argparse.Namespace(**vars(arguments))
-    one.input, one.series, one.output, one.part = source.path, source.series, output, None
+def _restore_one(request: RestoreRequest, source: Source, output: Path, restore: Command) -> dict[str, Any]:
     zarr = output.name.endswith(ZARR_SUFFIX)
-    one.overwrite = arguments.overwrite and not zarr
-    one.resume = arguments.resume and zarr
+    one = replace(
+        request,
+        input=source.path,
+        output=output,
+        reading=replace(request.reading, series=source.series),
+        part=None,
+        overwrite=request.overwrite and not zarr,
+        resume=request.resume and zarr,
+    )
     values, _, _ = restore(one)
     return values
 

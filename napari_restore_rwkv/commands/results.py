@@ -10,7 +10,7 @@ from ..jobs.audit import finalize, numbers, verify
 from ..jobs.digests import combined_digest, slice_digest
 from ..scans.dicom.writing import check_new_folder, write_derived_series
 from ..scans.export import export_scan
-from ..scans.files import read_scan
+from ..scans.files import read_as
 from ..scans.opening import opening
 from ..scans.options import OpenOptions
 from ..scans.scan import AXES
@@ -20,17 +20,17 @@ from .outputs import check_output
 from .terminal import note, watch
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
 
     from ..scans.scan import Scan
+    from .requests import Answer, ExportRequest, ResultRequest
 
 
-def verify_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def verify_result(request: ResultRequest) -> Answer:
     """Compare every file of a result with its digest; exit code 1 unless all is as it was written."""
-    report = watch(verify(arguments.output), "slab")
+    report = watch(verify(request.output), "slab")
     values = {
-        "output": str(arguments.output),
+        "output": str(request.output),
         "units": report.slabs,
         "missing": report.missing,
         "bad": {str(slab): what for slab, what in report.bad.items()},
@@ -40,7 +40,7 @@ def verify_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
         "sound": report.sound,
     }
     if report.sound:
-        return values, f"{arguments.output}: all {report.slabs} slabs are as they were written", 0
+        return values, f"{request.output}: all {report.slabs} slabs are as they were written", 0
     lines = [f"slab {slab}: {what}" for slab, what in report.bad.items()]
     if report.missing:
         lines.append(f"{len(report.missing)} of {report.slabs} slabs are not there yet ({numbers(report.missing)})")
@@ -50,42 +50,43 @@ def verify_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, i
     if not (report.complete or lines):
         lines.append("all slabs are there, but the result is not marked complete")
     lines.append("To put it right, give the restore command again with --resume: it does again what is named here.")
-    return values, f"{arguments.output} is not sound:\n" + "\n".join(lines), 1
+    return values, f"{request.output} is not sound:\n" + "\n".join(lines), 1
 
 
-def finalize_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def finalize_result(request: ResultRequest) -> Answer:
     """Check a result that was restored in parts, and mark it complete."""
-    record = watch(finalize(arguments.output), "slab")
-    return {"output": str(arguments.output), "provenance": record}, f"{arguments.output} is complete", 0
+    record = watch(finalize(request.output), "slab")
+    return {"output": str(request.output), "provenance": record}, f"{request.output} is complete", 0
 
 
-def export_result(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def export_result(request: ExportRequest) -> Answer:
     """Write a finished result, or any scan that can be read, into a file of another kind."""
-    if arguments.dicom_from:
-        return _export_dicom(arguments)
-    check_output(arguments.file, arguments.output, arguments.overwrite)
-    names = ("time_index", "series", "correct_tilt")
-    scan = watch(opening(arguments.output, OpenOptions(**{name: getattr(arguments, name) for name in names})))
+    if request.dicom_from:
+        return _export_dicom(request, request.dicom_from)
+    check_output(request.file, request.output, request.overwrite)
+    scan = watch(opening(request.output, request.reading))
     for words in scan.metadata.get("notes", ()):
-        note(f"{arguments.output.name}: {words}")
-    watch(export_scan(scan, arguments.file, overwrite=arguments.overwrite))
-    return _told(arguments, scan, "")
+        note(f"{request.output.name}: {words}")
+    watch(export_scan(scan, request.file, overwrite=request.overwrite))
+    return _told(request, scan, "")
 
 
-def _export_dicom(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _export_dicom(request: ExportRequest, source: Path) -> Answer:
     """Write a result as a DICOM series derived from the one that was restored."""
-    folder, source = arguments.file, arguments.dicom_from
-    if arguments.overwrite:
+    folder, reading = request.file, request.reading
+    if request.overwrite:
         raise OutputError("--overwrite replaces files only: remove the DICOM folder yourself, or give another name.")
     check_new_folder(folder)
-    scan = watch(opening(arguments.output))
-    record = _record(scan, arguments.output)
-    chosen = {"time_index": arguments.time_index, "series": arguments.series}
-    original = read_scan(source, **chosen)
-    _refuse_another_input(record, original, arguments.output.name, source.name)
-    step = watch(write_derived_series(scan, folder, source, record, **chosen))
+    scan = watch(opening(request.output))
+    record = _record(scan, request.output)
+    frame, series = reading.time_index, reading.series
+    original = read_as(source, OpenOptions(time_index=frame, series=series))
+    _refuse_another_input(record, original, request.output.name, source.name)
+    step = watch(
+        write_derived_series(scan, folder, source, record, time_index=reading.time_index, series=reading.series)
+    )
     rounded = f", rounded to steps of {step:.3g} {scan.unit}".rstrip() if step else ""
-    values, text, code = _told(arguments, scan, rounded)
+    values, text, code = _told(request, scan, rounded)
     return values | {"step": step}, text, code
 
 
@@ -120,7 +121,7 @@ def _refuse_another_input(record: dict[str, Any], original: Scan, result: str, s
         )
 
 
-def _told(arguments: argparse.Namespace, scan: Scan, how: str) -> tuple[dict[str, Any], str, int]:
+def _told(request: ExportRequest, scan: Scan, how: str) -> Answer:
     shape = " x ".join(map(str, scan.shape))
-    values = {"output": str(arguments.file), "shape": list(scan.shape)}
-    return values, f"{arguments.file}: {shape} voxels written{how}", 0
+    values = {"output": str(request.file), "shape": list(scan.shape)}
+    return values, f"{request.file}: {shape} voxels written{how}", 0

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..scans.files import read_scan, write_scan
+from ..scans.files import read_as, write_scan
 from .outputs import check_output
 from .terminal import watch
 
 if TYPE_CHECKING:
-    import argparse
+    from .requests import Answer, SimulateRequest
 
 
-def simulate_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def simulate_file(request: SimulateRequest) -> Answer:
     """Make INPUT worse and write it to OUTPUT, with a JSON record of how beside it."""
-    check_output(arguments.output, arguments.input, arguments.overwrite)
-    scan = read_scan(
-        arguments.input,
-        modality=arguments.modality,
-        time_index=arguments.time_index,
-        series=arguments.series,
-        correct_tilt=arguments.correct_tilt,
-        allow_outside_files=arguments.allow_outside_files,
-    )
+    check_output(request.output, request.input, request.overwrite)
+    scan = read_as(request.input, request.reading)
 
     from ..simulate.whole_scan import simulate
 
-    worse = watch(simulate(scan, arguments.task, seed=arguments.seed, strength=arguments.strength))
+    worse = watch(simulate(scan, request.task, seed=request.seed, strength=request.strength))
     record = worse.metadata["simulation"]
-    write_scan(worse, arguments.output, overwrite=arguments.overwrite)
-    beside = arguments.output.with_name(arguments.output.name + ".json")
+    write_scan(worse, request.output, overwrite=request.overwrite)
+    beside = request.output.with_name(request.output.name + ".json")
     beside.write_text(json.dumps({"simulation": record}, indent=2) + "\n", encoding="utf-8")
     return (
-        {"output": str(arguments.output), "slices": worse.shape[0], "simulation": record},
-        f"{arguments.output}: {worse.shape[0]} slices simulated ({record['task']}, strength {record['strength']:g}: "
+        {"output": str(request.output), "slices": worse.shape[0], "simulation": record},
+        f"{request.output}: {worse.shape[0]} slices simulated ({record['task']}, strength {record['strength']:g}: "
         f"{record['meaning']}; seed {record['seed']})",
         0,
     )

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -15,15 +15,14 @@ from ..progress import Run
 from ..training.config import read_config
 
 if TYPE_CHECKING:
-    import argparse
-
     from ..training.config import TrainConfig
     from ..training.trained import Trained
+    from .requests import Answer, TrainRequest
 
 
-def train_from_file(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def train_from_file(request: TrainRequest) -> Answer:
     """Train as a TOML file says; return values for ``--json``, text, and the exit code."""
-    config = read_config(arguments.config)
+    config = read_config(request.config)
     trained = run(config)
     if not speaks():
         return {"rank": _rank()}, f"process {_rank()} of the training has done its part", 0

@@ -1,13 +1,48 @@
-"""The arguments of the commands that train from scratch: ``train`` and ``reproduce``."""
+"""The arguments of the commands that train: ``finetune``, ``train`` and ``reproduce``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..tasks import TASKS
 from .arguments import path, positive
+from .requests import FineTuneRequest, ReproduceRequest, TrainRequest, request_of
 
+if TYPE_CHECKING:
+    from .requests import Answer
+
+EXAMPLE = """\
+Fine-tune weights on your own scans. A part of the slices is held out; the new weights are kept only if they restore
+those better by more than 0.1 dB with SSIM no worse. CONFIG is a TOML file; names in it are relative to it:
+
+  weights = "ct-denoise"               # a task with shipped weights, a weights file, or a bundle
+  output = "our-scanner.restorerwkv"   # the bundle, if it is accepted; by default in your folder of bundles
+  folder = "fine-tuning"               # keeps the state: the same command goes on after an interruption
+
+  [[scans]]                            # once for each scan; a degraded one, a reference, or both
+  degraded = "low_dose.nii.gz"
+  target = "full_dose.nii.gz"
+  labels = "labels.nii.gz"             # 1 train here, 2 emphasise, 3 ignore, 4 keep as is, 5 hold out
+  modality = "CT"                      # where the files do not say
+  # strength = 1.0                     # of the simulated degradation, where there is a reference only; or
+  # strength_like = "noisy.nii.gz"     # as strong as the noise of this scan
+
+  # [[folders]]                        # files of the same name in two folders, or in one of them
+  # degraded = "low_dose"
+  # target = "full_dose"
+
+  [options]
+  steps = 500                          # 300 to 2000 for the light network
+  seed = 0
+  # adapter_rank = 8                   # 0 trains all weights; by default adapters for the full network only
+  # learning_rate = 2e-4
+  # score_every = 50
+  # task = "ct-denoise"                # for weights that do not say what they are for
+  # axis = "auto"
+  # force = false                      # go on with a pair that is shifted by more than a pixel
+  # title = "our scanner, soft kernel"
+"""
 _TRAIN = """\
 Train a network on folders of scans, from nothing or from weights, for one task or several. CONFIG is a TOML file; names
 in it are relative to it. configs/ has ready ones, docs/training.md explains every name. Several processes or GPUs:
@@ -19,6 +54,19 @@ Train the full network, or load one, as arXiv 2407.11087 says, and measure it on
 beside yours. DATA holds PET, CT and MRI, each with train, validation and test, and in these LQ (degraded) and HQ
 (reference) with slices of the same names.
 """
+
+
+def add_finetune(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``finetune CONFIG``."""
+    parser = commands.add_parser(
+        "finetune",
+        parents=parents,
+        help="fit weights to your own scans, and keep them only if they are better",
+        description=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=path, metavar="CONFIG", help="TOML file that says what to learn from")
+    parser.set_defaults(run=_finetune)
 
 
 def add_train(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -54,13 +102,20 @@ def add_reproduce(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_reproduce)
 
 
-def _train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+# What a command needs is imported when it runs, so that --help answers at once.
+def _finetune(arguments: argparse.Namespace) -> Answer:
+    from .finetune import fine_tune_from_file
+
+    return fine_tune_from_file(request_of(FineTuneRequest, arguments))
+
+
+def _train(arguments: argparse.Namespace) -> Answer:
     from .train import train_from_file
 
-    return train_from_file(arguments)
+    return train_from_file(request_of(TrainRequest, arguments))
 
 
-def _reproduce(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _reproduce(arguments: argparse.Namespace) -> Answer:
     from .reproduce import reproduce_paper
 
-    return reproduce_paper(arguments)
+    return reproduce_paper(request_of(ReproduceRequest, arguments))

@@ -26,7 +26,7 @@ def choice(tip: str) -> QComboBox:
     return combo
 
 
-class _WrappedLine(QLabel):
+class WrappedLine(QLabel):
     """A label as high as its words need: a form layout may leave it the height of the words that it had before."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _WrappedLine(QLabel):
 
 def hint() -> QLabel:
     """Return a line that answers a question before it is asked."""
-    return _WrappedLine()
+    return WrappedLine()
 
 
 def warning_colour() -> str:

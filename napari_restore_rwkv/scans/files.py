@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from .opening import open_scan
-from .options import OpenKeywords
+from ..progress import finish
+from .opening import opening
+from .options import OpenOptions
 from .writing import write_scan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .options import OpenKeywords
     from .scan import Scan
 
-__all__ = ["read_scan", "write_scan"]
+__all__ = ["read_as", "read_scan", "write_scan"]
 
 
 def read_scan(path: str | Path, **options: Unpack[OpenKeywords]) -> Scan:
@@ -42,4 +45,9 @@ def read_scan(path: str | Path, **options: Unpack[OpenKeywords]) -> Scan:
         There is no such file, it is damaged, cut off or empty, it is of another kind, or it holds something else than
         one three-dimensional scan of real values on a rectangular grid.
     """
-    return open_scan(path, **(OpenKeywords(large=None) | options)).load()
+    return read_as(path, OpenOptions(**options))
+
+
+def read_as(path: str | Path, options: OpenOptions) -> Scan:
+    """Read a scan of any size into memory, as `read_scan` does."""
+    return finish(opening(path, replace(options, large=None))).load()

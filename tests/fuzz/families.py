@@ -86,7 +86,7 @@ def ledger(folder):
 
 
 def toml(folder):
-    from napari_restore_rwkv.commands.parser import EXAMPLE
+    from napari_restore_rwkv.commands.training_words import EXAMPLE
 
     text = EXAMPLE.split("\n\n", 1)[1].replace("\n  # ", "\n  ")
     path = folder / "a.toml"

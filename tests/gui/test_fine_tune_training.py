@@ -138,7 +138,7 @@ def test_pause_resume_and_stop_keep_the_best(panel, qtbot, until_step, to_the_en
     to_the_end(panel)
     assert panel.run._latest["step"] < 5000
     assert panel.verdict.verdict.text()
-    assert panel._record["kind"] == "done"
+    assert panel.new.record["kind"] == "done"
     assert interrupted() == []
     left = {file.suffix for file in panel.job.folder.iterdir()}
     assert not left & {".npy", ".pt"}, "the copies of the scans are gone"
@@ -161,7 +161,7 @@ def test_a_killed_process_leaves_the_viewer_and_can_be_resumed(viewer, panel, qt
     assert panel.run._layer is viewer.layers["low dose"]
     panel.run.stop.click()
     to_the_end(panel)
-    assert panel._record["kind"] == "done"
+    assert panel.new.record["kind"] == "done"
 
 
 def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_again(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
@@ -12,28 +11,27 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from ...errors import RestoreError
+from ...errors import RestoreError, ScanError
 from ...training.options import FineTuneOptions
 from ...training.unfinished import discard
 from ..background import Background
 from ..docking import DockedPanel
-from ..form_parts import dividing_line, hint, scrolled, warning_colour
+from ..form_parts import dividing_line, hint, scrolled
+from ..message_line import MessageLine
 from ..options import look_around
-from ..panels import back_to_proposed_weights, use_weights
 from ..restore.panel import RESEARCH_USE
 from .annotation_tools import AnnotationTools
-from .blend_tools import BlendTools, Trained
-from .bundle_tools import EXPORTED, IMPORTED, BundleTools, as_bundle
 from .choice import Report, report_on
 from .degradation_tools import DegradationTools
 from .form import FineTuneForm
 from .interrupted_line import InterruptedLine
 from .job import Begun, FineTuneJob, begun_in, interrupted
-from .macro import FineTuneMacro
+from .new_weights import NewWeights
 from .run_view import FineTuneRun
-from .verdict_view import VerdictView
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari.viewer
     from napari.layers import Layer
 
@@ -58,8 +56,6 @@ class FineTunePanel(DockedPanel):
         self._viewer = napari_viewer
         self.recipe = FineTuneOptions()
         self.report = Report()
-        self._begun: Begun | None = None
-        self._record: dict[str, Any] = {}
         self._shown_for: tuple[Any, ...] = ()
         self.form = FineTuneForm(napari_viewer)
         self.degradation = DegradationTools(napari_viewer)
@@ -67,8 +63,9 @@ class FineTunePanel(DockedPanel):
         # Without a parent: its thread may outlive the panel.
         self.job = FineTuneJob()
         self.run = FineTuneRun(napari_viewer, self.job)
-        self.verdict, self.blend, self.bundles = VerdictView(), BlendTools(napari_viewer), BundleTools()
-        self.macro = FineTuneMacro()
+        self.new = NewWeights(napari_viewer)
+        self.verdict, self.blend, self.bundles = self.new.verdict, self.new.blend, self.new.bundles
+        self.macro = self.new.macro
         self._checks = Background(self, wait_ms=CHECK_AFTER_MS)
         self._build()
         self._connect()
@@ -98,7 +95,7 @@ class FineTunePanel(DockedPanel):
             self._show_report(Report(refusal=str(error) if self.form.layer is not None else ""))
             return
         self.degradation.set_choice(choice if self.form.mode == "reference" else None)
-        self.bundles.offer(as_bundle(choice.model.weights))
+        self.new.offer(choice.model.weights)
         self._checks.ask(partial(report_on, choice))
 
     def start(self) -> None:
@@ -109,10 +106,11 @@ class FineTunePanel(DockedPanel):
         try:
             choice = self.choice()
         except RestoreError as error:
-            self.fail(error)
+            # Of a chosen scan it is said above, since the choice was made.
+            self.fail(error, is_above=self.form.layer is not None)
             return
         if self.report.refusal and not self._checks.busy:
-            self.fail(self.report.refusal)
+            self.fail(ScanError(self.report.refusal), is_above=True)
             return
         options = replace(
             self.recipe, steps=choice.steps, device=choice.device, force=choice.force, task=choice.task.name
@@ -139,37 +137,17 @@ class FineTunePanel(DockedPanel):
         discard(self.interrupted.interrupted[0].folder)
         self.interrupted.show_interrupted(self.interrupted.interrupted[1:])
 
-    def use(self) -> None:
-        """Choose the new weights in the Restore panel."""
-        bundle = self._record.get("bundle")
-        if bundle is None or self._begun is None:
-            return
-        self.blend.preview.setChecked(False)
-        try:
-            use_weights(Path(bundle), self._begun.task, self._begun.layer)
-        except RestoreError as error:
-            self.fail(error)
-
-    def keep_anyway(self) -> None:
-        """List new weights that were not accepted."""
-        assert self._begun is not None
-        self.verdict.keep_anyway.setEnabled(False)
-        self.bundles.keep(Path(self._record["candidate"]), f"{self._begun.task}-{self._begun.folder.name}")
-
     def say(self, text: str) -> None:
         """Show a sentence in the messages line."""
-        self.message.setStyleSheet("")
-        self.message.setText(text)
+        self.message.say(text)
         self.message.setVisible(bool(text))
 
-    def fail(self, error: Exception | str) -> None:
-        """Show an error as one sentence, here and as a notification."""
-        known = isinstance(error, (RestoreError, str))
+    def fail(self, error: Exception, *, is_above: bool = False) -> None:
+        """Show an error as one sentence, here unless it stands in the panel already, and as a notification."""
+        known = isinstance(error, RestoreError)
         sentence = str(error) if known else f"This ended with an unexpected {type(error).__name__}: {error}"
-        self.message.setStyleSheet(warning_colour())
-        self.message.setText(sentence)
-        # What stands above already is not said a second time.
-        self.message.setVisible(sentence not in self.warnings.text())
+        self.message.warn(sentence)
+        self.message.setVisible(not is_above)
         show_warning(sentence)
 
     def shut_down(self) -> None:
@@ -178,7 +156,7 @@ class FineTunePanel(DockedPanel):
         _let_go(self.job, self._parts)
 
     def _build(self) -> None:
-        self.split, self.warnings, self.message = hint(), hint(), hint()
+        self.split, self.warnings, self.message = hint(), MessageLine(), MessageLine()
         self.interrupted = InterruptedLine()
         research = hint()
         research.setText(RESEARCH_USE)
@@ -186,13 +164,11 @@ class FineTunePanel(DockedPanel):
         rows = QVBoxLayout(inside)
         for widget in (
             self.interrupted, self.form, self.degradation, dividing_line(), self.annotations, self.split,
-            self.warnings, dividing_line(), self.run, self.message, self.verdict, self.macro, self.blend,
-            dividing_line(), self.bundles, research,
+            self.warnings, dividing_line(), self.run, self.message, self.new, research,
         ):  # fmt: skip
             rows.addWidget(widget)
         rows.addStretch()
-        for widget in (self.verdict, self.blend, self.message):
-            widget.hide()
+        self.message.hide()
         self.scroll = scrolled(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -206,11 +182,10 @@ class FineTunePanel(DockedPanel):
     def _connect(self) -> None:
         for part in (self.form, self.degradation, self.annotations):
             part.changed.connect(self._on_change)
-        for part in (self.degradation, self.blend, self.bundles):
-            part.failed.connect(self._on_failed)
+        for part in (self.degradation, self.new):
+            part.failed.connect(self.fail)
         self.form.asked.connect(self.say)
         self.annotations.said.connect(self.say)
-        self.macro.said.connect(self.say)
         self._checks.answered.connect(self._show_report)
         self._checks.failed.connect(self.fail)
         self.run.asked.connect(self.start)
@@ -219,11 +194,8 @@ class FineTunePanel(DockedPanel):
         self.job.ended.connect(self._on_ended)
         self.interrupted.go_on.clicked.connect(self.resume_interrupted)
         self.interrupted.discard.clicked.connect(self.discard_interrupted)
-        self.verdict.wanted.connect(self.use)
-        self.verdict.wanted_anyway.connect(self.keep_anyway)
-        self.blend.saved.connect(lambda path: self.say(f"Saved as {path}"))
-        self.bundles.copied.connect(self._on_copied)
-        self.bundles.back.connect(self._on_back)
+        self.new.said.connect(self.say)
+        self.new.back.connect(self.form.models.use_proposed)
         # Not a method of the panel: at that time there is no panel any more.
         self.destroyed.connect(partial(_let_go, self.job, self._parts))
 
@@ -234,9 +206,7 @@ class FineTunePanel(DockedPanel):
             self._shown_for = chosen
             self.say("")
             self.run.clear()
-            for part in (self.verdict, self.blend):
-                part.hide()
-            self.blend.set_trained(None)
+            self.new.put_away()
         self.check()
 
     def _chosen(self) -> tuple[Any, ...]:
@@ -264,73 +234,34 @@ class FineTunePanel(DockedPanel):
         self.split.setText(report.split)
         self.split.setVisible(bool(report.split))
         words = " ".join([*report.warnings, *([report.refusal] if report.refusal else [])])
-        self.warnings.setStyleSheet(warning_colour())
-        self.warnings.setText(words)
+        self.warnings.warn(words)
         self.warnings.setVisible(bool(words))
         self.form.offer_force(report.can_be_forced)
 
     def _let_run(self, begun: Begun) -> None:
-        self._begun, self._record, self._shown_for = begun, {}, self._chosen()
+        self._shown_for = self._chosen()
         self.say("")
         self.interrupted.show_interrupted([])
-        for part in (self.form, self.degradation, self.annotations, self.bundles):
+        for part in (self.form, self.degradation, self.annotations):
             part.setEnabled(False)
-        for part in (self.verdict, self.blend):
-            part.hide()
+        self.new.expect(begun)
         self.degradation.put_away()
-        self.blend.set_trained(None)
         self.run.show_begun(begun.layer, begun.axis, begun.steps)
 
     def _on_ended(self, record: dict[str, Any]) -> None:
         self.run.show_ended()
-        for part in (self.form, self.degradation, self.annotations, self.bundles):
+        for part in (self.form, self.degradation, self.annotations):
             part.setEnabled(True)
+        self.new.show_ended(record)
         if record["kind"] == "done":
-            self._show_verdict(record)
+            # Once it has got its size.
+            QTimer.singleShot(SETTLED_AFTER_MS, self._bring_verdict_into_view)
             return
-        self.fail(record["text"])
+        self.fail(RestoreError(record["text"]))
         self.interrupted.show_interrupted(interrupted())
-
-    def _show_verdict(self, record: dict[str, Any]) -> None:
-        begun = self._begun
-        assert begun is not None
-        self._record = record
-        self.verdict.show_outcome(record, begun.mode)
-        self.verdict.show()
-        self.macro.end()
-        new = record["bundle"] or record["candidate"]
-        if new is not None:
-            self.blend.set_trained(Trained(begun.weights, Path(new), begun.layer, begun.axis, begun.task))
-            self.blend.show()
-        self.bundles.offer(as_bundle(record["bundle"] or ""))
-        # Once it has got its size.
-        QTimer.singleShot(SETTLED_AFTER_MS, self._bring_verdict_into_view)
 
     def _bring_verdict_into_view(self) -> None:
         self.scroll.ensureWidgetVisible(self.verdict)
-
-    def _on_failed(self, error: Exception) -> None:
-        self.verdict.keep_anyway.setEnabled(True)
-        self.fail(error)
-
-    def _on_copied(self, what: str, path: Path) -> None:
-        if what == EXPORTED:
-            self.say(f"Exported as {path}")
-        elif what == IMPORTED:
-            self.say(f"{path.stem} is checked, and listed under the models of its task now.")
-        else:
-            self._record = {**self._record, "bundle": str(path)}
-            self.verdict.say_saved("Saved, and listed as not accepted.")
-            self.bundles.offer(path)
-
-    def _on_back(self) -> None:
-        self.form.models.use_proposed()
-        try:
-            back_to_proposed_weights()
-        except RestoreError as error:
-            self.fail(error)
-            return
-        self.say("The shipped weights are chosen again.")
 
 
 def _surroundings() -> tuple[Any, dict[str, Any], Path, list[Unfinished]]:

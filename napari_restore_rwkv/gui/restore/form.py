@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from ...scans.scan import Scan
 
 
+class SaidInForm(CheckpointError):
+    """A refusal that the form shows already, beside what it is about."""
+
+
 class RestoreForm(QWidget):
     """Scan, Task, Model, Region, Save to, Run on; all of it is chosen once there is a scan, whose layers it follows.
 
@@ -103,7 +107,7 @@ class RestoreForm(QWidget):
         if model is None:
             raise CheckpointError(no_weights(self.task))
         if refusal and not self.anyway.isChecked():
-            raise CheckpointError(refusal)
+            raise SaidInForm(refusal)
         volume = self.whole_volume.isChecked()
         output = self.save.path if volume else None
         if volume and output is None and self.run_on.scheduler is not None:

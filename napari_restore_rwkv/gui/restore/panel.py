@@ -14,12 +14,13 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLa
 from ...errors import CheckpointError, RestoreError
 from .. import preferences
 from ..docking import DockedPanel, open_panel
-from ..form_parts import beside, dividing_line, hint, keep_room, warning_colour
+from ..form_parts import beside, dividing_line, hint, keep_room
 from ..macro import as_lines
 from ..macro_view import MacroView
+from ..message_line import MessageLine
 from ..options import look_around
 from .compare_panel import ComparePanel
-from .form import RestoreForm
+from .form import RestoreForm, SaidInForm
 from .job import RestoreJob
 from .resuming import JobOpener
 from .run import sentence_of
@@ -121,15 +122,13 @@ class RestorePanel(DockedPanel):
     def say(self, text: str) -> None:
         """Show a sentence in the messages line."""
         self._complained = False
-        self.message.setStyleSheet("")
-        self.message.setText(text)
+        self.message.say(text)
 
     def fail(self, error: Exception) -> None:
         """Show an error as one sentence, here and as a notification; that of an unexpected one has the details."""
         sentence = sentence_of(error)
-        self.message.setStyleSheet(warning_colour())
         # What stands in the form already is not said a second time below it.
-        self.message.setText("" if sentence == self.form.about_task.text() else sentence)
+        self.message.warn("" if isinstance(error, SaidInForm) else sentence)
         self._complained = True
         if isinstance(error, RestoreError):
             show_warning(sentence)
@@ -154,7 +153,7 @@ class RestorePanel(DockedPanel):
         self.progress = QLabel()
         for widget in (self.bar, self.progress):
             keep_room(widget)
-        self.message = hint()
+        self.message = MessageLine()
         self.setMinimumWidth(WIDE_ENOUGH)
         rows = QVBoxLayout(self)
         self.first_steps = hint()

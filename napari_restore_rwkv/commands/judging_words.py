@@ -1,0 +1,141 @@
+"""The arguments of the commands that look at scans, results and weights, and make scans worse to try them on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..tasks import MODALITIES, TASKS
+from .arguments import Window, allow_outside_files, dicom_switches, index, path, positive
+from .requests import EvaluateRequest, InspectRequest, QualifyRequest, ReportRequest, SimulateRequest, request_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .requests import Answer
+
+# The tasks that can be simulated, and what their strength is; here, because the simulation itself needs torch.
+SIMULATED = {
+    "ct-denoise": "noise relative to quarter dose (1)",
+    "mri-sr": "loss of resolution, 1 to 8 (2)",
+    "pet-low-count": "one in this many counts is kept (12)",
+}
+
+
+def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``evaluate RESTORED REFERENCE``."""
+    parser = commands.add_parser("evaluate", parents=parents, help="PSNR, SSIM and RMSE against a reference scan")
+    parser.add_argument("restored", type=path, metavar="RESTORED", help="the scan to score")
+    parser.add_argument("reference", type=path, metavar="REFERENCE", help="the scan that it should be")
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        action=Window,
+        metavar=("LO", "HI"),
+        help="truncate both to LO..HI first, such as -160 240 for CT in HU",
+    )
+    parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    dicom_switches(parser)
+    allow_outside_files(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def add_report(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``report INPUT RESTORED``."""
+    parser = commands.add_parser("report", parents=parents, help="what a restoration did to a scan, slice by slice")
+    parser.add_argument("input", type=path, metavar="INPUT", help="the scan before")
+    parser.add_argument("restored", type=path, metavar="RESTORED", help="the scan after")
+    parser.add_argument("--reference", type=path, metavar="REFERENCE", help="the scan that it should be, if any")
+    parser.add_argument(
+        "--output", type=path, nargs="+", metavar="FILE", help="pages and figures to write: .png, .pdf, .json"
+    )
+    parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    dicom_switches(parser)
+    allow_outside_files(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.set_defaults(run=_report)
+
+
+def add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``simulate INPUT OUTPUT``."""
+    parser = commands.add_parser("simulate", parents=parents, help="make a good scan worse, to try restoration out")
+    parser.add_argument("input", type=path, metavar="INPUT", help="a good scan: NIfTI, NRRD, MHA/MHD or DICOM folder")
+    parser.add_argument("output", type=path, metavar="OUTPUT", help="file to write, such as noisy.nii.gz")
+    parser.add_argument("--task", choices=tuple(SIMULATED), required=True, help="what a restoration would put right")
+    parser.add_argument("--seed", type=index, required=True, metavar="N", help="seed of the noise, from 0")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="; ".join(f"{task}: {meaning}" for task, meaning in SIMULATED.items()),
+    )
+    parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    dicom_switches(parser)
+    allow_outside_files(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
+    parser.set_defaults(run=_simulate)
+
+
+def add_inspect(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``inspect SCAN``."""
+    parser = commands.add_parser("inspect", parents=parents, help="what a scan is, its noise, and what is proposed")
+    parser.add_argument("input", type=path, metavar="SCAN", help="a scan of any kind that can be restored")
+    parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
+    parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
+    parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
+    parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
+    dicom_switches(parser)
+    allow_outside_files(parser)
+    parser.set_defaults(run=_inspect)
+
+
+def add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add ``qualify``."""
+    parser = commands.add_parser(
+        "qualify", parents=parents, help="what weights do to noise, sharpness, faint things and values, on phantoms"
+    )
+    parser.add_argument("--task", choices=tuple(TASKS), help="whose shipped weights, or classical filter (ct-denoise)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--checkpoint", type=path, metavar="FILE", help="weights to judge instead of those shipped")
+    instead.add_argument("--classical", action="store_true", help="judge the classical filter of the task")
+    parser.add_argument("--modality", choices=MODALITIES, help="the phantoms, for weights that take any modality")
+    parser.add_argument("--quick", action="store_true", help="the most telling conditions only, a minute or two")
+    parser.add_argument(
+        "--report", type=path, metavar="FILE", help="page of figures, as PDF and PNG, with the table as JSON beside it"
+    )
+    parser.add_argument("--background", type=path, metavar="SCAN", help="CT in which faint discs are put (the sample)")
+    parser.add_argument("--seed", type=index, default=0, metavar="N", help="seed of the noise, from 0 (0)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="so many seeds, and their spread (1)")
+    parser.set_defaults(run=_qualify)
+
+
+# What a command needs is imported when it runs, so that --help answers at once.
+def _evaluate(arguments: argparse.Namespace) -> Answer:
+    from .evaluate import evaluate_files
+
+    return evaluate_files(request_of(EvaluateRequest, arguments))
+
+
+def _report(arguments: argparse.Namespace) -> Answer:
+    from .report import report_files
+
+    return report_files(request_of(ReportRequest, arguments))
+
+
+def _simulate(arguments: argparse.Namespace) -> Answer:
+    from .simulate import simulate_file
+
+    return simulate_file(request_of(SimulateRequest, arguments))
+
+
+def _inspect(arguments: argparse.Namespace) -> Answer:
+    from .inspect_scan import inspect_scan
+
+    return inspect_scan(request_of(InspectRequest, arguments))
+
+
+def _qualify(arguments: argparse.Namespace) -> Answer:
+    from .qualify import qualify_weights
+
+    return qualify_weights(request_of(QualifyRequest, arguments))

@@ -1,0 +1,19 @@
+"""The line of a panel in which it answers what was asked of it."""
+
+from __future__ import annotations
+
+from .form_parts import WrappedLine, warning_colour
+
+
+class MessageLine(WrappedLine):
+    """A sentence, in the colour of warnings where it is an error."""
+
+    def say(self, text: str) -> None:
+        """Show a sentence; "" clears the line."""
+        self.setStyleSheet("")
+        self.setText(text)
+
+    def warn(self, sentence: str) -> None:
+        """Show an error."""
+        self.setStyleSheet(warning_colour())
+        self.setText(sentence)
