@@ -75,7 +75,11 @@ def measure(clean: Scan, texture: str, steps: int, *, noisy_only: bool) -> dict[
         while True:
             step = next(run)
             if step.score:
-                print(f"{texture}: {step.what}, {step.score.psnr:.2f} dB", file=sys.stderr, flush=True)
+                print(
+                    f"{texture}: step {step.step} of {step.total}, {step.score.psnr:.2f} dB",
+                    file=sys.stderr,
+                    flush=True,
+                )
     except StopIteration as end:
         outcome = end.value
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

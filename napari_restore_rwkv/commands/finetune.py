@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..errors import OutputError, ScanError
 from ..tasks import TASKS
+from ..training.options import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -67,7 +68,7 @@ def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
                         shown.add(warning)
                         print(f"restore-rwkv: {warning}", file=sys.stderr)
                 bar.total = step.total
-                bar.set_description(step.what, refresh=False)
+                bar.set_description(_words_of(step), refresh=False)
                 if step.score and step.start:
                     bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
                 bar.update(step.step - bar.n)
@@ -75,6 +76,13 @@ def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
             return end.value
         finally:
             steps.close()
+
+
+def _words_of(step: FineTuneStep) -> str:
+    if step.scoring is None:
+        return f"step {step.step} of {step.total}"
+    whose = {Weights.OLD: "with the old weights", Weights.CURRENT: "so far", Weights.NEW: "with the new weights"}
+    return f"held-out slice {step.scoring.done} of {step.scoring.total} {whose[step.scoring.weights]}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def run(config: TrainConfig) -> Trained:
         try:
             for step in steps:
                 bar.total = step.total
-                bar.set_description(step.what, refresh=False)
+                scoring = f"scoring {step.scoring} validation slices"
+                words = f"step {step.step} of {step.total}" if step.scoring is None else scoring
+                bar.set_description(words, refresh=False)
                 if step.score:
                     bar.set_postfix_str(f"{step.score.psnr:.2f} dB, best at step {step.best_step}")
                 bar.update(step.step - bar.n)

@@ -27,7 +27,7 @@ from .crop_sampler import CropSampler, loss_of
 from .crops import CROPS
 from .material import check_material
 from .memory import available_memory, crops_that_fit
-from .options import STOP, FineTuneOptions, FineTuneStep, Preview
+from .options import STOP, FineTuneOptions, FineTuneStep, Preview, Scoring, Weights
 from .outcome import FineTuned, describe, fingerprints
 from .resume import SECONDS_BETWEEN_SAVES, Record, WorkFolder
 from .slices import Slices
@@ -145,7 +145,7 @@ class _Run:
             return self._nothing_learned("nothing is marked 1 (train here) in a slice that may be trained on")
         held = examples.held_out(SCORED_SLICES)
         watched = [int(i) for i in np.linspace(0, len(held) - 1, min(WATCHED_SLICES, len(held))).round()]
-        before = yield from self._scores(self._fused(self.old), held, "with the old weights")
+        before = yield from self._scores(self._fused(self.old), held, Weights.OLD)
         if not math.isfinite(mean_score(before).psnr):
             verdict = judge(before, before)
             return self._outcome(verdict, [], None, None)
@@ -160,7 +160,7 @@ class _Run:
         # Where nothing was better, the last weights are shown, so that the figures say how far they went astray.
         state = self.record.best_state or _on_processor(trainer.average)
         network = self._fused(self._plain_weights(state))
-        after = yield from self._scores(network, held, "with the new weights")
+        after = yield from self._scores(network, held, Weights.NEW)
         rows = [Row(one.scan, one.index, old, new) for one, old, new in zip(held, before, after, strict=True)]
         one = held[len(held) // 2]
         images = [restored(chosen, one.degraded, one.rule) for chosen in (self._fused(self.old), network)]
@@ -183,7 +183,7 @@ class _Run:
                 saved = time.monotonic()
             seconds = (time.monotonic() - begun) / (step.step - first) * (self.options.steps - step.step)
             progress = replace(
-                self._progress(f"step {step.step} of {self.options.steps}"),
+                self._progress(),
                 loss=step.loss,
                 learning_rate=step.learning_rate,
                 score=score,
@@ -210,16 +210,16 @@ class _Run:
         """Score the averaged weights, and keep them if they are the best; return the score."""
         assert self.start is not None
         state = _on_processor(trainer.average)
-        scores = yield from self._scores(self._fused(self._plain_weights(state)), watched, "so far")
+        scores = yield from self._scores(self._fused(self._plain_weights(state)), watched, Weights.CURRENT)
         score = mean_score(scores)
         self.record.add(trainer.step, score, self.start, state)
         return score
 
-    def _scores(self, network: RestoreRWKV, held: Sequence[HeldOut], whose: str) -> Steps:
+    def _scores(self, network: RestoreRWKV, held: Sequence[HeldOut], weights: Weights) -> Steps:
         scores = []
         for n, one in enumerate(held):
             scores.append(score_one(restored(network, one.degraded, one.rule), one, self.window))
-            yield from self._tell(self._progress(f"held-out slice {n + 1} of {len(held)} {whose}"))
+            yield from self._tell(self._progress(Scoring(n + 1, len(held), weights)))
         return scores
 
     def _tell(self, progress: FineTuneStep) -> Steps:
@@ -235,11 +235,11 @@ class _Run:
         elif request is not None:
             self.wanted = int(request)
 
-    def _progress(self, what: str) -> FineTuneStep:
+    def _progress(self, scoring: Scoring | None = None) -> FineTuneStep:
         return FineTuneStep(
             step=self.trainer.step if self.trainer else 0,
             total=self.options.steps,
-            what=what,
+            scoring=scoring,
             start=self.start,
             best_step=self.record.best_step,
             warnings=self.checked.warnings,

@@ -52,8 +52,8 @@ class TrainStep:
     ----------
     step, total
         Steps done and asked for.
-    what
-        In words, such as ``"step 7 of 500"``.
+    scoring
+        How many validation slices are being scored; None after a step.
     loss, learning_rate
         Of this step, the loss over all processes; nan while slices are scored.
     score
@@ -68,7 +68,7 @@ class TrainStep:
 
     step: int
     total: int
-    what: str
+    scoring: int | None = None
     loss: float = math.nan
     learning_rate: float = math.nan
     score: ValidationScore | None = None
@@ -162,7 +162,6 @@ class _Run:
                     TrainStep(
                         step=step.step,
                         total=self.schedule.steps,
-                        what=f"step {step.step} of {self.schedule.steps}",
                         loss=step.loss,
                         learning_rate=step.learning_rate,
                         score=score,
@@ -193,8 +192,8 @@ class _Run:
             if row is not None:
                 rows.append(row)
                 continue
-            what = f"scoring {len(validation.places)} validation slices"
-            yield from self._tell(TrainStep(step, self.schedule.steps, what, best_step=self.record.best_step))
+            scoring = len(validation.places)
+            yield from self._tell(TrainStep(step, self.schedule.steps, scoring, best_step=self.record.best_step))
         return rows
 
     def _tell(self, step: TrainStep) -> Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
@@ -82,6 +83,31 @@ class Preview:
     restored: np.ndarray
 
 
+class Weights(Enum):
+    """Which weights held-out slices are scored with."""
+
+    OLD = "old"
+    CURRENT = "current"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How far the scoring of held-out slices is.
+
+    Attributes
+    ----------
+    done, total
+        Slices scored and to be scored.
+    weights
+        Which weights they are scored with.
+    """
+
+    done: int
+    total: int
+    weights: Weights
+
+
 @dataclass(frozen=True, slots=True)
 class FineTuneStep:
     """What is known after a step, or while the held-out slices are scored.
@@ -90,8 +116,8 @@ class FineTuneStep:
     ----------
     step, total
         Steps done and asked for.
-    what
-        In words, such as ``"step 7 of 500"``.
+    scoring
+        How far the scoring is, while held-out slices are scored; None after a step.
     loss, learning_rate
         Of this step; nan before the first.
     score
@@ -110,7 +136,7 @@ class FineTuneStep:
 
     step: int
     total: int
-    what: str
+    scoring: Scoring | None = None
     loss: float = math.nan
     learning_rate: float = math.nan
     score: Score | None = None

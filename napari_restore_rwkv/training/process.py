@@ -3,8 +3,8 @@
 Both sides talk in lines of JSON over pipes. The process is sent, one a line, ``{"do": "pause"}``, ``"resume"``,
 ``"stop"`` (keep the best), or ``{"do": "preview", "index": 7}``, and says
 
-    {"kind": "progress", "step", "total", "what", "loss", "learning_rate", "psnr", "ssim", "start_psnr", "start_ssim",
-     "best_step", "seconds_left", "warnings"}        figures that are not known are null
+    {"kind": "progress", "step", "total", "scoring", "loss", "learning_rate", "psnr", "ssim", "start_psnr",
+     "start_ssim", "best_step", "seconds_left", "warnings"}        figures that are not known are null
     {"kind": "preview", "index", "file"}             an .npz file with "degraded" and "restored"
     {"kind": "paused"}, {"kind": "resumed"}
     {"kind": "done", "accepted", "reason", "rows", "table", "picture", "candidate", "bundle"}
@@ -231,8 +231,11 @@ def _progress(step: FineTuneStep) -> dict[str, Any]:
         "seconds_left": step.seconds_left,
     }
     known = {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
-    words = {"step": step.step, "total": step.total, "what": step.what, "best_step": step.best_step}
-    return {"kind": "progress", **words, **known, "warnings": list(step.warnings)}
+    scoring = None
+    if step.scoring is not None:
+        scoring = {"done": step.scoring.done, "total": step.scoring.total, "weights": step.scoring.weights.value}
+    steps = {"step": step.step, "total": step.total, "scoring": scoring, "best_step": step.best_step}
+    return {"kind": "progress", **steps, **known, "warnings": list(step.warnings)}
 
 
 def _done(outcome: FineTuned, folder: Path, output: Path | None) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def test_the_panel_opens_without_waiting_for_torch(viewer, qtbot, monkeypatch):
     monkeypatch.setattr(fine_tune_panel, "FunctionWorker", lambda work: asked.append(work) or _Never())
     panel = fine_tune_panel.FineTunePanel(viewer)
     assert [work.__name__ for work in asked] == ["_surroundings"]
-    assert panel.form.run_on.devices.currentText() == "the fastest there is"
+    assert panel.form.devices.currentText() == "the fastest there is"
     panel.shut_down()
     panel.deleteLater()
 

@@ -23,7 +23,7 @@ from napari_restore_rwkv.training.crop_sampler import loss_of
 from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.material import Material
 from napari_restore_rwkv.training.memory import bytes_per_pixel, crops_that_fit
-from napari_restore_rwkv.training.options import STOP, FineTuneOptions
+from napari_restore_rwkv.training.options import STOP, FineTuneOptions, Weights
 from napari_restore_rwkv.training.outcome import blended_network
 
 pytestmark = pytest.mark.slow
@@ -47,9 +47,16 @@ def test_a_pair_improves_its_held_out_slices_and_is_accepted(tuned):
     assert outcome.picture.startswith(b"\x89PNG")
 
 
+def test_a_scoring_says_how_far_it_is_and_of_which_weights(tuned):
+    scorings = [record.scoring for record in tuned[0] if record.scoring is not None]
+    assert list(dict.fromkeys(scoring.weights for scoring in scorings)) == [Weights.OLD, Weights.CURRENT, Weights.NEW]
+    old = [scoring for scoring in scorings if scoring.weights is Weights.OLD]
+    assert [scoring.done for scoring in old] == list(range(1, old[0].total + 1))
+
+
 def test_every_step_is_told_with_its_loss_and_the_score_beside_that_of_the_start(tuned):
     records, outcome = tuned
-    steps = [record for record in records if record.what.startswith("step ")]
+    steps = [record for record in records if record.scoring is None]
     assert [record.step for record in steps] == list(range(1, 31))
     assert all(np.isfinite(record.loss) and record.seconds_left >= 0 for record in steps)
     assert [record.step for record in steps if record.score] == [10, 20, 30]
@@ -167,7 +174,7 @@ def test_hold_out_voxels_do_not_touch_the_trained_weights(weights_file, pair):
                 voxels[12] = voxels[12][::-1] + value
             scans.append(scan_of(voxels))
         steps = fine_tune(weights_file, Material(*scans, labels), replace(QUICK, steps=8, score_every=100))
-        losses = [record.loss for record in everything(steps)[0] if record.what.startswith("step ")]
+        losses = [record.loss for record in everything(steps)[0] if record.scoring is None]
         results.append(losses)
     assert results[0] == results[1]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from ...training.options import Weights
 from ..form_parts import beside, hint
 from ..restore.run import duration
 from .curves import Plot
@@ -153,7 +154,7 @@ class FineTuneRun(QWidget):
             return
         self.bar.setRange(0, record["total"])
         self.bar.setValue(record["step"])
-        words = record["what"]
+        words = _words_of(record)
         if record["seconds_left"]:
             words += f" · {duration(record['seconds_left'])} left"
         if record["best_step"]:
@@ -205,3 +206,12 @@ class FineTuneRun(QWidget):
         self.shown.show(self._layer, self._axis, index, restored)
         if index != looked_at(self._viewer, self._layer, self._axis):
             self._ask_preview()
+
+
+def _words_of(record: dict[str, Any]) -> str:
+    """Describe a step, or how far a scoring is, in a few words."""
+    scoring = record["scoring"]
+    if scoring is None:
+        return f"step {record['step']} of {record['total']}"
+    whose = {Weights.OLD: "with the old weights", Weights.CURRENT: "so far", Weights.NEW: "with the new weights"}
+    return f"held-out slice {scoring['done']} of {scoring['total']} {whose[Weights(scoring['weights'])]}"
