@@ -326,7 +326,7 @@ def test_the_classical_filter_is_a_fourth_cell_with_its_figures_and_values(viewe
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
 
 
-def test_the_reference_is_a_fourth_cell_in_the_same_window_and_leaving_takes_it_away(viewer, panel, bench, qtbot):
+def test_the_reference_is_a_fourth_cell_in_the_same_window_and_goes_when_left(viewer, panel, bench, qtbot):
     assert not bench.reference_button.isEnabled()
     scan = viewer.layers[CT]
     bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
