@@ -1,4 +1,8 @@
-"""Where programs keep what belongs to a user, on each platform."""
+"""Where programs keep what belongs to a user, on each platform.
+
+Kept by hand because these are three places in five lines, and the library platformdirs would be one more dependency of
+every cluster node.
+"""
 
 from __future__ import annotations
 
