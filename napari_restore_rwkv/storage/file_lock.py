@@ -1,7 +1,7 @@
 """A lock on an open file, which ends with the process that holds it, whatever ends that.
 
-Kept by hand because the file is open already and is ours to read and write; the library filelock opens a file of its own
-beside it, which would have to be told apart from results and leftovers.
+Kept by hand because the file is open already and is ours to read and write; the library filelock opens a file of its
+own beside it, which would have to be told apart from results and leftovers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The header and the voxels of NIfTI files, read without ITK.
 
-ITK returns zeros for what a cut-off file lacks and for NaN and infinities, and the voxels of p.nii for p.nii.gz. Kept by
-hand rather than by nibabel because every number of the header is checked before anything relies on it; nibabel is the
-independent reader that the tests compare with.
+ITK returns zeros for what a cut-off file lacks and for NaN and infinities, and the voxels of p.nii for p.nii.gz. Kept
+by hand rather than by nibabel because every number of the header is checked before anything relies on it; nibabel is
+the independent reader that the tests compare with.
 """
 
 from __future__ import annotations
