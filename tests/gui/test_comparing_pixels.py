@@ -6,7 +6,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_restore_rwkv.gui.restore.compare_view import OVER_INPUT, OWN_VIEW, SWIPE
+from napari_restore_rwkv.gui.restore.compare_view import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 
@@ -82,6 +82,31 @@ def test_what_was_taken_away_lies_in_blue_over_the_input(window, middle_row):
     panel.compare.choose_mode(OVER_INPUT)
     row = middle_row()
     assert row[len(row) // 2, 2] > row[len(row) // 2, 0] + 50
+
+
+def test_side_by_side_every_cell_holds_its_picture(window, qtbot):
+    viewer, panel = window
+    panel.compare.choose_mode(SIDE_BY_SIDE)
+    for overlay in (viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text):
+        overlay.visible = False
+    qtbot.wait(150)
+    picture = viewer.screenshot(flash=False)[..., :3].astype(int)
+    rows, columns = viewer.canvas.grid.shape
+    assert rows * columns == 3
+    height, width = picture.shape[0] // rows, picture.shape[1] // columns
+    middles = [picture[(at // columns) * height + height // 2, (at % columns) * width + width // 2] for at in range(3)]
+    assert 0 < middles[0][0] - middles[1][0] < 10, "5 HU darker"
+    assert middles[2][2] > middles[2][0] + 50, "what was taken away is blue"
+
+
+def test_a_difference_without_its_sign_is_green_over_the_input(window, middle_row, qtbot):
+    _, panel = window
+    panel.compare.choose_mode(OVER_INPUT)
+    panel.compare.difference.mode.setCurrentText("absolute")
+    qtbot.waitUntil(lambda: not panel.compare.difference._fits)
+    row = middle_row()
+    red, green, _ = row[len(row) // 2]
+    assert green > red + 10
 
 
 def test_the_own_view_comes_back_to_the_pixel(window, middle_row):

@@ -2,6 +2,7 @@
 
 import csv
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +167,18 @@ def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, q
     assert np.isnan(cell.data[0]).all()
     bench.sensitive.places.setCurrentRow(0)
     assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
+
+
+def test_k_space_of_an_mr_slice_is_told_of_and_shown_beside(viewer, bench, qtbot):
+    assert not bench.tabs.isTabVisible(bench.tabs.indexOf(bench.kspace)), "the scan is CT"
+    shown = replace(bench.watch.shown, modality="MR")
+    bench.kspace.look_at(shown)
+    qtbot.waitUntil(lambda: bench.kspace.found is not None)
+    assert "measured" in bench.kspace.about.text()
+    bench.kspace.show_button.click()
+    cell = viewer.layers["k-space: measured (grey), added (orange)"]
+    assert cell.data[1, ROWS // 2, COLUMNS // 2] == 1
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
 
 
 def test_a_map_is_cancelled_within_a_pass(bench, qtbot, network):

@@ -132,7 +132,7 @@ class DifferenceRow(QWidget):
         self.limit.blockSignals(True)
         self.limit.setPrefix("± " if comparison.mode.has_sign else "to ")
         self.limit.setSuffix(f" {short_unit_of(comparison.mode, comparison.result.scan.unit)}".rstrip())
-        self.limit.setDecimals(max(0, 2 - int(np.floor(np.log10(max(value, LOWEST_LIMIT))))))
+        self.limit.setDecimals(max(0, 1 - int(np.floor(np.log10(max(value, LOWEST_LIMIT))))))
         self.limit.setValue(value)
         self.limit.blockSignals(False)
 

@@ -15,6 +15,7 @@ from ..restore.shown_results import ShownResults
 from .classical_cell import ClassicalCell, cell_like
 from .drawing import drawing_on
 from .figures import CLASSICAL, REFERENCE
+from .kspace_tab import KSpaceTab
 from .loss_map import LossMap
 from .macro import judged_as_python, measured_as_python
 from .measure_tab import MeasureTab
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..restore.compare_panel import ComparePanel
     from ..restore.comparison import Comparison
 
-LOST, SENSITIVE, MEASURE, SLICES = "Lost?", "Sensitive?", "Measure", "Slices"
+LOST, SENSITIVE, MEASURE, SLICES, K_SPACE = "Lost?", "Sensitive?", "Measure", "Slices", "k-space"
 # What the values of the maps are called: the share of a probe that is left, and how far results differ.
 LEFT, SENSITIVITY = "share left", "sensitivity"
 
@@ -47,6 +48,7 @@ class Workbench(DockedPanel):
         self.lost, self.sensitive = LossMap(), SensitivityMap()
         self.measure = MeasureTab(napari_viewer, self.watch)
         self.slices = SlicesTab()
+        self.kspace = KSpaceTab()
         self.classical = ClassicalCell(self.watch)
         self.beside_button = QPushButton("Classical filter beside")
         self.beside_button.setCheckable(True)
@@ -59,7 +61,7 @@ class Workbench(DockedPanel):
         )
         self.reference_button.setAccessibleName("Show the reference beside the result")
         self._reference: Image | None = None
-        self._parts = (self.watch, self.measure, self.lost, self.sensitive, self.slices, self.classical)
+        self._parts = (self.watch, self.measure, self.lost, self.sensitive, self.slices, self.kspace, self.classical)
         self.macro = MacroView()
         self._build()
         # When whoever adds layers has said what they are.
@@ -87,6 +89,9 @@ class Workbench(DockedPanel):
         for tab in (self.lost, self.sensitive):
             tab.follow(comparison, options)
         self.slices.follow(comparison)
+        self.kspace.comparison = comparison
+        is_mr = comparison is not None and comparison.result.scan.modality == "MR"
+        self.tabs.setTabVisible(self.tabs.indexOf(self.kspace), is_mr)
         self.classical.follow(comparison)
         self.measure.reference.propose()
         self._on_reference()
@@ -122,6 +127,7 @@ class Workbench(DockedPanel):
             (self.sensitive, SENSITIVE),
             (self.measure, MEASURE),
             (self.slices, SLICES),
+            (self.kspace, K_SPACE),
         ):
             self.tabs.addTab(tab, title)
         rows = QVBoxLayout(self)
@@ -133,6 +139,8 @@ class Workbench(DockedPanel):
             self.watch.arrived.connect(map_.look_at)
             map_.place_chosen.connect(self._go_to_place)
         self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, LEFT))
+        self.watch.arrived.connect(self.kspace.look_at)
+        self.kspace.mapped.connect(lambda layer: self._put_map_beside(layer, K_SPACE))
         self.sensitive.mapped.connect(lambda layer: self._put_map_beside(layer, SENSITIVITY))
         self.slices.slice_chosen.connect(self._go_to_slice)
         self.measure.drawing_wanted.connect(self._draw)

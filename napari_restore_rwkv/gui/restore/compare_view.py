@@ -26,8 +26,9 @@ GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
 GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
-# What the colours mean stands where neither names nor bars are.
-BELOW_THE_NAMES, MEANING = "\n", {"position": "top_right", "font_size": 8.0, "gridded": False}
+# What the colours mean stands below the names, of which there are two over each other where layers are; without a box,
+# which would cover them.
+MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": False}
 
 
 def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
@@ -144,9 +145,10 @@ class CompareView:
         """Say below the pictures what the colour bar counts, where the difference is among them."""
         if self._comparison is None:
             return
+        lines = 3 if self.mode == OVER_INPUT else 1
         self._viewer.canvas.overlays.text.update(
             {
-                "text": f"{BELOW_THE_NAMES}colours: {meaning_of(self._comparison)}",
+                "text": "\n" * lines + f"colours: {meaning_of(self._comparison)}",
                 "visible": self._comparison.difference in self._wanted(),
                 **MEANING,
             }
@@ -219,7 +221,7 @@ class _OwnView:
             *((name, value, getattr(name, value)) for name in names for value in ("visible", "font_size")),
             *((grid, name, getattr(grid, name)) for name in ("enabled", "stride", "shape", "spacing")),
             *((bar, name, getattr(bar, name)) for name in ("gridded", "visible")),
-            *((text, name, getattr(text, name)) for name in ("text", "visible", "position", "font_size", "gridded")),
+            *((text, name, getattr(text, name)) for name in ("text", "visible", *MEANING)),
             *((camera, name, getattr(camera, name)) for name in ("center", "zoom")),
         ]
 
