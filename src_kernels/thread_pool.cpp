@@ -61,9 +61,13 @@ class Pool {
     void serve() {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            const auto wants_help = [](const Job* job) { return job->wants_help(); };
-            work_.wait(lock, [&] { return std::any_of(jobs_.begin(), jobs_.end(), wants_help); });
-            Job& job = **std::find_if(jobs_.begin(), jobs_.end(), wants_help);
+            // Looked for once: units are taken without the mutex, and a second look might find none that wants help.
+            auto found = jobs_.end();
+            work_.wait(lock, [&] {
+                found = std::find_if(jobs_.begin(), jobs_.end(), [](const Job* one) { return one->wants_help(); });
+                return found != jobs_.end();
+            });
+            Job& job = **found;
             const int slot = ++job.joined;
             ++job.inside;
             lock.unlock();
