@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +18,7 @@ from .cluster import ClusterJob, Source
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from torch import nn
-
     from ..scans.scan import Scan
-    from .job import JobOptions
 
 _COMPARED_AT_ONCE = 16
 
@@ -38,30 +35,19 @@ class StagedClusterJob(ClusterJob):
         voxels of the scan, these are written beside the output, and removed when the job ends.
     """
 
-    def __init__(
-        self,
-        address: str,
-        source: Source,
-        scan: Scan,
-        network: nn.Module,
-        path: str | Path,
-        **options: Unpack[JobOptions],
-    ) -> None:
-        super().__init__(address, source, scan, network, path, **options)
-        self._copy = self.path.with_name(f"{self.path.name}.input.mha")
-
     def run(self) -> Generator[Progress, int | None, Scan]:
         """Do what is left to be done; see `ZarrJob.run`."""
         if (yield from self._is_held_by_its_file()):
             return (yield from super().run())
+        copy = self.path.with_name(f"{self.path.name}.input.mha")
         try:
-            for step in export_scan(self._scan, self._copy):
+            for step in export_scan(self._scan, copy):
                 yield replace(step, phase=Phase.STAGING)
             # The intensities were chosen here, and the layer's choices are of the file that is not read.
-            self._source = Source(str(self._copy), self._source.weights, device=self._source.device)
+            self._source = Source(str(copy), self._source.weights, device=self._source.device)
             return (yield from super().run())
         finally:
-            for made in (self._copy, Path(f"{self._copy}.json")):
+            for made in (copy, Path(f"{copy}.json")):
                 made.unlink(missing_ok=True)
 
     def _is_held_by_its_file(self) -> Generator[Progress, Any, bool]:
