@@ -151,11 +151,12 @@ def in_a_cluster(source: Path, output: Path, count: int) -> tuple[float, float]:
 
     from napari_restore_rwkv.jobs.cluster import ClusterJob, Source
     from napari_restore_rwkv.progress import finish
+    from napari_restore_rwkv.scans.options import OpenOptions
 
     workers = LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None)
     with workers as cluster, Client(cluster) as client:
         scan, network = _warm(source)
-        where = Source(str(source), "ct-denoise", modality="CT")
+        where = Source(str(source), "ct-denoise", OpenOptions(modality="CT"))
         client.run(_warm_worker, where)
         job = ClusterJob(cluster.scheduler_address, where, scan, network, output, slices_per_slab=PER_SLAB)
         before = client.run(time.process_time)

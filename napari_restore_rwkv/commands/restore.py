@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .preparing import Setup
     from .requests import Answer, RestoreRequest
 
-# How a worker of a cluster opens the input.
-_SENT = ("modality", "time_index", "channel", "series", "correct_tilt", "allow_outside_files")
-
 
 def restore_command(request: RestoreRequest) -> Answer:
     """Restore a scan into a file or an OME-Zarr folder, or a folder of scans into another folder."""
@@ -124,9 +121,9 @@ def _restore_to_zarr(request: RestoreRequest) -> Answer:
         source = Source(
             str(request.input.resolve()),
             setup.name,
+            request.reading,
             device=request.device,
             batch=request.batch,
-            **{name: getattr(request.reading, name) for name in _SENT},
         )
         job: ZarrJob = ClusterJob(
             request.scheduler, source, scan, setup.network, output, resume=resume, **setup.options

@@ -60,15 +60,17 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
 
 def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str:
     weights, file = str(options.weights), source_of(options.layer)
-    words = [repr("" if file is None else str(file)), repr(weights), f"modality={scan}.modality"]
+    reading = [f"modality={scan}.modality"]
+    reading += [f"{name}={value!r}" for name, value in choice_of(options.layer, options.time_index).items()]
+    words = [repr("" if file is None else str(file)), repr(weights), f"OpenOptions({', '.join(reading)})"]
     words += [f"device={options.device!r}"]
-    words += [f"{name}={value!r}" for name, value in choice_of(options.layer, options.time_index).items()]
     return (
         "from napari_restore_rwkv import finish\n"
         "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
         "from napari_restore_rwkv.jobs.cluster import Source\n"
         "from napari_restore_rwkv.jobs.staged_cluster_job import StagedClusterJob\n"
         "from napari_restore_rwkv.network.classical import load_restorer\n"
+        "from napari_restore_rwkv.scans.options import OpenOptions\n"
         f"scan, source = {scan}, Source({', '.join(words)})\n"
         f"finish(StagedClusterJob({options.scheduler!r}, source, scan, load_restorer({weights!r}), "
         f"{str(options.output)!r}, {', '.join(choices)}).run())"

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -22,7 +22,7 @@ from ..errors import OutputError
 from ..network.classical import load_restorer
 from ..progress import Phase, Progress, finish
 from ..restoration.context import uses_context
-from ..scans.opening import open_scan
+from ..scans.opening import DEFAULT, opening
 from ..scans.zarr.writing import remove_leftovers
 from .identity import computation_identity, differences
 from .job import JobOptions, ZarrJob
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from ..scans.options import OpenOptions
     from ..scans.scan import Scan
 
 # Enough for each worker to have its next slab at hand, and few enough to follow a display.
@@ -49,8 +50,8 @@ class Source:
 
     Attributes
     ----------
-    path, modality, time_index, channel, series, correct_tilt, allow_outside_files
-        The input, as for `open_scan`.
+    path, reading
+        The input, and how it is opened; whatever `reading` says of sizes, it is not read before slices are needed.
     weights
         A task with shipped weights, or a file.
     device
@@ -61,28 +62,13 @@ class Source:
 
     path: str
     weights: str
-    modality: str | None = None
-    time_index: int | None = None
-    channel: int | None = None
-    series: str | None = None
-    correct_tilt: bool = False
-    allow_outside_files: bool = False
+    reading: OpenOptions = DEFAULT
     device: str = "auto"
     batch: int | None = None
 
-    @property
-    def opening(self) -> dict[str, Any]:
-        """Keywords of `open_scan` that open the input, unread."""
-        return {
-            "path": self.path,
-            "modality": self.modality,
-            "time_index": self.time_index,
-            "channel": self.channel,
-            "series": self.series,
-            "correct_tilt": self.correct_tilt,
-            "allow_outside_files": self.allow_outside_files,
-            "large": 0,
-        }
+    def open(self) -> Scan:
+        """Open the input, unread."""
+        return finish(opening(self.path, replace(self.reading, large=0)))
 
 
 class ClusterJob(ZarrJob):
@@ -216,8 +202,7 @@ def _restore_slab(source: Source, output: str, slab: int) -> int:
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[Scan, nn.Module]:
     """Open input and weights once for all slabs that this process gets."""
-    scan = open_scan(**source.opening)
-    return scan, load_restorer(source.weights).to(choose_device(source.device))
+    return source.open(), load_restorer(source.weights).to(choose_device(source.device))
 
 
 def _refuse_another_machine(ledger: Ledger, network: nn.Module) -> None:

@@ -12,7 +12,6 @@ from ..errors import RestoreError
 from ..progress import Phase, Progress
 from ..scans.export import export_scan
 from ..scans.lazy import LazyVoxels
-from ..scans.opening import open_scan
 from .cluster import ClusterJob, Source
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class StagedClusterJob(ClusterJob):
         if isinstance(voxels, LazyVoxels) and voxels.source is not None and str(voxels.source) == self._source.path:
             return True
         try:
-            found = open_scan(**self._source.opening).voxels
+            found = self._source.open().voxels
         except RestoreError:
             return False
         if found.shape != voxels.shape or found.dtype != voxels.dtype:

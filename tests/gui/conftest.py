@@ -31,7 +31,7 @@ PATIENCE_MS = 60_000
 def pytest_collection_modifyitems(items):
     """End a hanging test from outside: an exception that is raised where Qt is at work is caught and lost."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(TIME_LIMIT_S, method="thread"))
 
 

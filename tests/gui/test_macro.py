@@ -93,7 +93,7 @@ def test_a_job_on_a_cluster_names_its_scheduler(options, tmp_path):
     there = replace(options, output=tmp_path / "r.ome.zarr", scheduler="tcp://host:8786")
     assert " --scheduler tcp://host:8786" in as_command(there, 0, 1.0)
     lines = as_python(there, 0, None, 1.0)
-    assert f"Source({str(file)!r}, {str(options.weights)!r}, modality=" in lines
+    assert f"Source({str(file)!r}, {str(options.weights)!r}, OpenOptions(modality=" in lines
     assert "StagedClusterJob('tcp://host:8786', source, scan" in lines
     compile(lines, "console", "exec")
 

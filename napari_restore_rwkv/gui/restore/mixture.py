@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...restoration.detail import Blend, blended
+from .array_like import ArrayLike
 
 
-class Mixture:
+class Mixture(ArrayLike):
     """An array ``base + blended(difference) - difference``.
 
     With the restored voxels as base it is the input with what the blend leaves of the change; with the difference as
@@ -26,33 +27,10 @@ class Mixture:
     """
 
     def __init__(self, base: Any, difference: Any, blend: Blend, axis: int) -> None:
-        self.base = base
+        super().__init__(base)
         self.difference = difference
         self.blend = blend
         self.axis = axis
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.base.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values, float32."""
-        return self.base.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.base.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return self.base.size
-
-    def __len__(self) -> int:
-        return len(self.base)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         if self.blend.is_even:
@@ -70,9 +48,6 @@ class Mixture:
         if single:
             del wanted[self.axis]
         return self.base[index] + change[tuple(wanted)]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)
 
 
 def mixed(base: Any, difference: Any, blend: Blend, axis: int) -> Any:

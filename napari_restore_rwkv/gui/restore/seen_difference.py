@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...reliability.difference import Mode, as_seen
+from .array_like import ArrayLike
 from .mixture import one_for_each_axis
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ...scans.scan import Scan
 
 
-class SeenDifference:
+class SeenDifference(ArrayLike):
     """An array of what was changed, seen another way than in units with its sign.
 
     Parameters
@@ -35,41 +36,15 @@ class SeenDifference:
     def __init__(
         self, base: Any, scan: Scan, axis: int, mode: Mode, least: float, noise: Mapping[int, np.ndarray]
     ) -> None:
-        self.base = base
+        super().__init__(base)
         self.mode = mode
         self._scan, self._axis, self._least, self._noise = scan, axis, least, noise
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.base.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values, float32."""
-        return np.dtype(np.float32)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.base.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return self.base.size
-
-    def __len__(self) -> int:
-        return len(self.base)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         index = one_for_each_axis(index, self.ndim)
         noise = self._noise_at(index) if self.mode is Mode.IN_NOISE else None
         change, before = np.asarray(self.base[index]), np.asarray(self._scan.voxels[index])
         return as_seen(change, before, self.mode, self._scan.unit, self._least, noise)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)
 
     def _noise_at(self, index: tuple[Any, ...]) -> np.ndarray:
         along = index[self._axis]

@@ -220,15 +220,15 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
 def _source(options: RestoreOptions, result: RestorationResult) -> Source:
     """Where the workers of a cluster find the scan, if they do, and the weights."""
     from ...jobs.cluster import Source
+    from ...scans.options import OpenOptions
 
     file = source_of(options.layer)
     weights = options.weights if isinstance(options.weights, str) else str(options.weights.absolute())
     return Source(
         "" if file is None else str(file),
         weights,
-        modality=result.scan.modality,
+        OpenOptions(modality=result.scan.modality, **choice_of(options.layer, options.time_index)),
         device=options.device,
-        **choice_of(options.layer, options.time_index),
     )
 
 

@@ -1,0 +1,63 @@
+"""What stands in the fourth cell: the classical filter, the reference, k-space."""
+
+from dataclasses import replace
+
+import numpy as np
+from bench_parts import COLUMNS, CT, ROWS
+
+from napari_restore_rwkv.gui.restore.compare_view import OWN_VIEW
+
+
+def test_k_space_of_an_mr_slice_is_told_of_and_shown_beside(viewer, bench, qtbot):
+    assert not bench.tabs.isTabVisible(bench.tabs.indexOf(bench.kspace)), "the scan is CT"
+    shown = replace(bench.watch.shown, modality="MR")
+    bench.kspace.look_at(shown)
+    qtbot.waitUntil(lambda: bench.kspace.found is not None)
+    assert "measured" in bench.kspace.about.text()
+    bench.kspace.show_button.click()
+    cell = viewer.layers["k-space: measured (grey), added (orange)"]
+    assert cell.data[1, ROWS // 2, COLUMNS // 2] == 1
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+
+
+def test_the_classical_filter_is_a_fourth_cell_with_its_figures_and_values(viewer, panel, bench, qtbot):
+    bench.beside_button.click()
+    layer = viewer.layers["CT [non-local means]"]
+    qtbot.waitUntil(lambda: not np.isnan(layer.data[1]).any())
+    inside = (slice(20, 76), slice(20, 108))
+    assert layer.data[1][inside].std() < 0.7 * viewer.layers[CT].data[1][inside].std()
+    assert np.isnan(layer.data[2]).all(), "only what is looked at is filtered"
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    qtbot.waitUntil(lambda: bool(bench.measure.measured is not None and bench.measure.measured.classical))
+    assert bench.measure.table.columnCount() == 4
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: "classical" in panel.compare.reading.values.text())
+    bench.beside_button.click()
+    assert len(viewer.layers) == 3
+    assert tuple(viewer.canvas.grid.shape) == (1, 3)
+
+
+def test_the_reference_is_a_fourth_cell_in_the_same_window_and_goes_when_left(viewer, panel, bench, qtbot):
+    assert not bench.reference_button.isEnabled()
+    scan = viewer.layers[CT]
+    bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
+    bench.reference_button.click()
+    cell = viewer.layers["full dose [reference]"]
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    scan.contrast_limits = (0, 80)
+    assert tuple(cell.contrast_limits) == (0, 80)
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: "reference" in panel.compare.reading.values.text())
+    bench.beside_button.click()
+    assert cell not in viewer.layers, "one fourth cell at a time"
+    bench.reference_button.click()
+    panel.compare.choose_mode(OWN_VIEW)
+    assert [layer.name for layer in viewer.layers if "reference" in layer.name] == []
+    qtbot.waitUntil(lambda: not bench.reference_button.isChecked())
+
+
+def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
+    bench.classical.begin()
+    for index in range(5):
+        bench.classical._take((bench.watch.comparison, index, np.zeros((ROWS, COLUMNS), np.float32)))
+    assert list(bench.classical._kept) == [2, 3, 4]

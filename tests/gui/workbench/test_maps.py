@@ -1,0 +1,101 @@
+"""Maps of a slice: what would be lost, and how sensitive the result is."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from bench_parts import CT, DIFFERENCE, RESTORED, Flattens, Keeps, map_slice
+from torch import nn
+
+from napari_restore_rwkv.gui.restore.compare_view import OWN_VIEW
+
+
+def test_the_time_is_told_before_a_map_is_begun(bench):
+    assert bench.lost.about.text().startswith("The slice is restored 8 times, about ")
+    assert bench.lost.contrast.suffix() == " HU"
+
+
+def test_a_network_that_leaves_everything_loses_nothing_and_runs_off_the_gui_thread(bench, qtbot, network):
+    keeps = network(Keeps())
+    assert map_slice(bench, qtbot) == "Slice 1: of a disc of 5 HU, 8 mm, 100% of the contrast is left (median)."
+    assert len(keeps.threads) == 8
+    assert threading.main_thread() not in keeps.threads
+
+
+def test_the_strength_that_is_shown_counts_and_the_map_is_the_fourth_cell(viewer, panel, bench, qtbot, network):
+    network(Flattens())
+    panel.compare.strength.setValue(50)
+    panel.compare._mix()
+    assert "50% of the contrast is left" in map_slice(bench, qtbot)
+    shown = [layer.name for layer in viewer.layers if layer.visible]
+    assert shown == [CT, f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %", "left of 5 HU, 8 mm"]
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    layer = viewer.layers[-1]
+    assert layer.colorbar.visible
+    assert tuple(layer.contrast_limits) == (0.0, 1.0)
+    assert np.isnan(layer.data[0]).all()
+    assert np.nanmedian(layer.data[1]) == pytest.approx(0.5, abs=0.02)
+    panel.compare.choose_mode(OWN_VIEW)
+    assert len(viewer.layers) == 3
+
+
+def test_detail_that_is_put_back_counts_in_the_map(panel, bench, qtbot, network):
+    network(Flattens())
+    panel.compare.coarse.setValue(100)
+    panel.compare._mix()
+    left = float(map_slice(bench, qtbot).split(", ")[-1].split("%")[0])
+    assert left > 50, "a disc of 8 pixels is mostly coarse"
+
+
+def test_the_worst_places_are_listed_and_gone_to(viewer, bench, qtbot, network):
+    class LosesTheRight(nn.Module):
+        def forward(self, x):
+            right = Flattens()(x[..., 64:])
+            return torch.cat((x[..., :64], right), dim=3)
+
+    network(LosesTheRight())
+    map_slice(bench, qtbot)
+    bench.lost.places.setCurrentRow(0)
+    row, column, share = bench.lost._found[0]
+    assert share < 0.2
+    assert column > 64
+    assert tuple(viewer.scene.camera.center)[1:] == (row, column)
+
+
+def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, qtbot, network):
+    class Darkens(nn.Module):
+        def forward(self, x):
+            return x - 0.01 * (torch.arange(x.shape[-1]) < x.shape[-1] // 2)
+
+    network(Darkens())
+    bench.sensitive.start()
+    qtbot.waitUntil(lambda: bench.sensitive._worker is None)
+    assert "sensitivity, not probability" in bench.sensitive.about.text()
+    cell = viewer.layers["sensitivity, not probability HU"]
+    assert cell.visible
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    assert np.median(cell.data[1]) > 0.1
+    assert np.isnan(cell.data[0]).all()
+    bench.sensitive.places.setCurrentRow(0)
+    assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
+
+
+def test_a_map_is_cancelled_within_a_pass(bench, qtbot, network):
+    keeps = network(Keeps())
+    keeps.hold.clear()
+    bench.lost.start()
+    qtbot.waitUntil(lambda: bool(keeps.threads))
+    assert not bench.lost.go.isEnabled()
+    bench.lost.cancel()
+    keeps.hold.set()
+    qtbot.waitUntil(lambda: bench.lost._worker is None)
+    assert bench.lost.about.text() == "Cancelled."
+    assert len(keeps.threads) < 8
+    assert bench.lost.go.isEnabled()
+
+
+def test_a_probe_that_is_too_small_is_refused_in_words(bench, qtbot, network):
+    network(Keeps())
+    bench.lost.diameter.setValue(1.0)
+    assert "take 1.5 mm or more" in map_slice(bench, qtbot)
