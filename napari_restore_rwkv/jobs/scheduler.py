@@ -6,10 +6,12 @@ An address that begins with "tls://" takes its certificates from dask's configur
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ..errors import DeviceError, OutputError
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
 _PATIENCE = "30s"
+_DEFAULT_PORT, _REACHED_S = 8786, 10.0
 # How long slabs that were begun may take to end after the job was stopped.
 _LAST_SLABS_S, _ASKED_EVERY_S = 120.0, 0.1
 
@@ -31,6 +34,7 @@ def connected(address: str) -> Iterator[Any]:
             "A scheduler needs dask.distributed, which is not installed: pip install 'napari-restore-rwkv[cluster]'."
         ) from error
     try:
+        _reach(address)
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     # Without certificates a TLS address ends in a TypeError.
     except (OSError, ValueError, TypeError, TimeoutError) as error:
@@ -40,6 +44,13 @@ def connected(address: str) -> Iterator[Any]:
         ) from error
     with client:
         yield client
+
+
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: a client that finds nobody waits long, and complains later."""
+    place = urlsplit(address if "://" in address else f"tcp://{address}")
+    if place.scheme in ("tcp", "tls"):
+        socket.create_connection((place.hostname or "", place.port or _DEFAULT_PORT), timeout=_REACHED_S).close()
 
 
 def counted(number: int, what: str) -> str:

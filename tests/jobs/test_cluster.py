@@ -1,5 +1,6 @@
 """A job on processes of a dask cluster: the same result, whatever happens to the workers."""
 
+import gc
 import os
 import re
 import signal
@@ -143,6 +144,15 @@ def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
     job = ClusterJob("tcp://127.0.0.1:9", source, scan, network, path, slices_per_slab=2)
     with pytest.raises(DeviceError, match=r"There is no dask scheduler at tcp://127\.0\.0\.1:9; start one, or correct"):
         finish(job.run())
+
+
+@pytest.mark.parametrize("address", ["tcp://no.such.host.invalid:1", "tcp://127.0.0.1:nine", "127.0.0.1:9"])
+def test_what_is_no_scheduler_is_answered_at_once_and_in_words(address, capfd):
+    with pytest.raises(DeviceError, match=f"There is no dask scheduler at {address}; start one, or correct"):
+        scheduler.described(address)
+    gc.collect()
+    # A client that found nobody complains when it is taken away.
+    assert capfd.readouterr().err == ""
 
 
 def test_without_dask_the_extra_is_named(source, tmp_path, monkeypatch):
