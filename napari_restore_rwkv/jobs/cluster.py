@@ -17,22 +17,28 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from ..device import choose_device
 from ..errors import OutputError
 from ..network.classical import load_restorer
 from ..progress import Phase, Progress, finish
 from ..restoration.context import uses_context
+from ..restoration.output import as_dtype
+from ..restoration.plan import region_of
+from ..restoration.slices import Restored, restore_slices
+from ..restoration.source import ScanSource
 from ..scans.opening import DEFAULT, opening
 from ..scans.zarr.writing import remove_leftovers
 from .identity import computation_identity, differences
 from .job import JobOptions, ZarrJob
 from .ledger import Ledger
-from .restore_slabs import restore_slabs
+from .restore_slabs import plan_of, restore_slabs
 from .scheduler import connected, counted, ended, refuse_hidden_files, wind_down, workers_of
 from .slabs import SlabQueue, nearest_slab
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Collection, Generator, Sequence
 
     from torch import nn
 
@@ -95,6 +101,7 @@ class ClusterJob(ZarrJob):
     ) -> None:
         super().__init__(scan, network, path, **options)
         self._address, self._source = address, source
+        self._shown: dict[int, np.ndarray] = {}
 
     def _restore(
         self, ledger: Ledger, slabs: Sequence[int], todo: Sequence[int]
@@ -111,7 +118,9 @@ class ClusterJob(ZarrJob):
             yield Progress(Phase.CONNECTED, done, total, detail=about)
             refuse_hidden_files(client, files)
             flying: set[Any] = set()
+            shown = self._shown_first(client, output, waiting)
             try:
+                flying.update(shown)
                 while waiting or flying:
                     while waiting and len(flying) < _SLABS_PER_WORKER * max(1, len(workers)):
                         slab = nearest_slab(self.layout, waiting, self._displayed)
@@ -120,8 +129,14 @@ class ClusterJob(ZarrJob):
                         flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
                     for future in _finished(client, flying):
                         flying.remove(future)
-                        slab = self._result(future)
+                        result = self._result(future)
                         future.release()
+                        if future in shown:
+                            self._shown[shown[future]] = result
+                            region = region_of(self._scan, self.layout.axis, shown[future])
+                            yield from self._told(Progress(Phase.RESTORING, done, total, region))
+                            continue
+                        slab = int(result)
                         done += len(self.layout.slices(slab))
                         yield from self._told(Progress(Phase.SAVED, done, total, self.layout.region(slab)))
                     before, workers = workers, workers_of(client, self._address)
@@ -132,18 +147,33 @@ class ClusterJob(ZarrJob):
         how = {"device": ledger.record["device"], "kernel": ledger.record["kernel"]}
         ledger.writer().add_run({**how, "execution": {"workers": len(workers)}})
 
+    def _shown_first(self, client: Any, output: str, slabs: Collection[int]) -> dict[Any, int]:
+        """Have the slice on screen restored alone, so that nobody waits for its slab; its future and its index."""
+        index = self._first
+        if index is None or not any(index in self.layout.slices(slab) for slab in slabs):
+            return {}
+        return {client.submit(restore_shown, self._source, output, index, pure=False): index}
+
+    def _overlay(self, box: tuple[slice, ...], voxels: np.ndarray) -> None:
+        """Put the slice that was restored alone into voxels of that box of the output."""
+        axis = self.layout.axis
+        for index, image in self._shown.items():
+            if box[axis].start <= index < box[axis].stop:
+                within = tuple(along for at, along in enumerate(box) if at != axis)
+                np.moveaxis(voxels, axis, 0)[index - box[axis].start] = image[within]
+
     def _told(self, progress: Progress) -> Generator[Progress, int | None, None]:
         """Yield a step, and hear which slice is on screen."""
         sent = yield progress
         self._displayed = self._displayed if sent is None else sent
 
-    def _result(self, future: Any) -> int:
-        """Return the number of a finished slab; DeviceError where the scheduler or the workers are gone."""
+    def _result(self, future: Any) -> Any:
+        """Return what a worker has answered; DeviceError where the scheduler or the workers are gone."""
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
-            return int(future.result())
+            return future.result()
         # What the scheduler forgets is cancelled; an error of our own function comes through as it is.
         except (CommClosedError, KilledWorker, CancelledError, TimeoutError) as error:
             raise ended(self._address, error) from error
@@ -191,12 +221,23 @@ def _restore_slab(source: Source, output: str, slab: int) -> int:
     if there and slab in ledger.done():
         return slab
     scan, network = _opened(source)
-    _refuse_another_machine(ledger, network)
+    _refuse_another_machine(ledger, source)
     remove_leftovers(ledger.path, ledger.layout, [slab])
     name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     queue = SlabQueue(scan, ledger.layout, [slab], neighbours=uses_context(network))
     finish(restore_slabs(ledger, network, queue, name=name, batch=source.batch, tell=False))
     return slab
+
+
+def restore_shown(source: Source, output: str, index: int) -> np.ndarray:
+    """Restore one slice in this process, and return its voxels (Y, X) as they will be in the output; writes nothing."""
+    ledger = Ledger(Path(output))
+    scan, network = _opened(source)
+    _refuse_another_machine(ledger, source)
+    alone = ScanSource(scan, ledger.layout.axis, [index], neighbours=uses_context(network))
+    steps = restore_slices(alone, network, plan_of(ledger, source.batch))
+    [one] = [step for step in steps if isinstance(step, Restored)]
+    return as_dtype(one.values, one.image, np.dtype(ledger.layout.dtype))
 
 
 @lru_cache(maxsize=1)
@@ -205,9 +246,14 @@ def _opened(source: Source) -> tuple[Scan, nn.Module]:
     return source.open(), load_restorer(source.weights).to(choose_device(source.device))
 
 
-def _refuse_another_machine(ledger: Ledger, network: nn.Module) -> None:
+@lru_cache(maxsize=1)
+def _identity(source: Source, precision: str) -> dict[str, Any]:
+    return computation_identity(_opened(source)[1], precision)
+
+
+def _refuse_another_machine(ledger: Ledger, source: Source) -> None:
     """Refuse to mix results of weights, kernels or versions that differ."""
-    now = computation_identity(network, ledger.identity["precision"])
+    now = _identity(source, ledger.identity["precision"])
     found = differences({key: ledger.identity[key] for key in now}, now)
     if found:
         raise OutputError(

@@ -141,7 +141,7 @@ class ZarrJob:
         check_part(part)
         self.path = Path(path)
         self._scan, self._network, self._resume, self._part = scan, network, resume or part is not None, part
-        self._precision, self._batch, self._displayed = precision, batch, first or 0
+        self._precision, self._batch, self._first, self._displayed = precision, batch, first, first or 0
         self._intensity = intensity or choose_intensity(
             scan, None if any_modality else scan.modality or card_modality(network)
         )

@@ -58,18 +58,7 @@ def restore_slabs(
         In slices of the job; ``send(i)`` says that slice i is on screen now.
     """
     writer = _writer(ledger, name)
-    tile = Tile(**ledger.record["tile"]) if "tile" in ledger.record else None
-    identity = ledger.identity
-    plan = Plan(
-        IntensityRule(**identity["intensity"]),
-        identity.get("noise"),
-        identity["precision"],
-        batch,
-        tile,
-        identity.get("strength", 1.0),
-        identity["input"]["modality"],
-    )
-    steps = Run(restore_slices(queue, network, plan))
+    steps = Run(restore_slices(queue, network, plan_of(ledger, batch)))
     saved, total = before, before + queue.total if total is None else total
     with contextlib.closing(steps):
         for step in steps:
@@ -95,6 +84,20 @@ def restore_slabs(
     here = {"device": str(device), "kernel": kernel_of(network, device)}
     with worded_errors(ledger.path.name):
         writer.add_run(here | {key: value for key, value in steps.result.items() if key not in ledger.record})
+
+
+def plan_of(ledger: Ledger, batch: int | None) -> Plan:
+    """Return how the slices of an output are restored, as it was begun."""
+    identity = ledger.identity
+    return Plan(
+        IntensityRule(**identity["intensity"]),
+        identity.get("noise"),
+        identity["precision"],
+        batch,
+        Tile(**ledger.record["tile"]) if "tile" in ledger.record else None,
+        identity.get("strength", 1.0),
+        identity["input"]["modality"],
+    )
 
 
 def _writer(ledger: Ledger, name: str) -> LedgerWriter:

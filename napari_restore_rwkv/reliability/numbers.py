@@ -28,27 +28,41 @@ class Figure:
 
     Attributes
     ----------
-    name
-        What it is, with its region, range or window.
+    measure
+        What it is, with its region.
     before, after
         Of the input and of the restored slice.
     unit
         "" where it has none.
     place
         Row and column of the middle of the region that it is about; None where it is about the slice.
+    value_range, window
+        Of what values it was taken, in words; "" where that plays no part.
+    high_is_good
+        Whether a high value is a good one.
     """
 
-    name: str
+    measure: str
     before: float
     after: float
     unit: str = ""
     place: tuple[float, float] | None = None
+    value_range: str = ""
+    window: str = ""
+    high_is_good: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is, with its region, range and window."""
+        return ", ".join(part for part in (self.measure, self.value_range, self.window) if part)
 
     @classmethod
-    def of(cls, name: str, values: Iterable[float], unit: str = "", place: tuple[float, float] | None = None) -> Figure:
+    def of(
+        cls, measure: str, values: Iterable[float], unit: str = "", place: tuple[float, float] | None = None
+    ) -> Figure:
         """Make a figure of two values, before and after."""
         before, after = values
-        return cls(name, before, after, unit, place)
+        return cls(measure, before, after, unit, place)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,15 +92,15 @@ def against_reference(
         What those are called, such as " in region 1".
     """
     one, other = (scores(image, reference, window, inside) for image in (before, after))
-    cut = "" if window is None else f", window {window[0]:g} to {window[1]:g}"
-    told = f"range {data_range(reference, window):.4g} {unit}".rstrip() + cut
+    cut = "" if window is None else f"window {window[0]:g} to {window[1]:g}"
+    told = f"range {data_range(reference, window):.4g} {unit}".rstrip()
     place = None if inside is None else _middle(inside)
     return [
-        Figure(f"PSNR{where}, {told}", one.psnr, other.psnr, "dB", place),
-        Figure(f"SSIM{where}, {told}", one.ssim, other.ssim, "", place),
-        Figure(f"RMSE{where}{cut}", one.rmse, other.rmse, unit, place),
-        Figure(f"NRMSE{where}, {told}", one.nrmse, other.nrmse, "", place),
-        Figure(f"HaarPSI{where}, {told}", one.haarpsi, other.haarpsi, "", place),
+        Figure(f"PSNR{where}", one.psnr, other.psnr, "dB", place, told, cut, high_is_good=True),
+        Figure(f"SSIM{where}", one.ssim, other.ssim, "", place, told, cut, high_is_good=True),
+        Figure(f"RMSE{where}", one.rmse, other.rmse, unit, place, "", cut),
+        Figure(f"NRMSE{where}", one.nrmse, other.nrmse, "", place, told, cut),
+        Figure(f"HaarPSI{where}", one.haarpsi, other.haarpsi, "", place, told, cut, high_is_good=True),
     ]
 
 

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
-from ..metrics import score_slice
 from ..progress import Phase, Progress
 from ..restoration.plan import region_of
 from ..scans.noise.estimate import slice_noise
 from ..scans.scan import AXES, same_geometry
 from ..scans.slice_axis import choose_slice_axis
 from .removed import LEAST_SIDE, Removed, Verdict, judge_removed
+from .scores import Scores, scores
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from ..metrics import SliceScore
     from ..scans.scan import Scan
 
 CT_WINDOW_HU = (-160.0, 240.0)
-_FIGURES = ("psnr", "ssim", "rmse")
+_FIGURES = ("psnr", "ssim", "rmse", "nrmse", "haarpsi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class SliceReport:
     noise_before: float
     noise_after: float
     removed: Removed
-    before: SliceScore | None
-    after: SliceScore | None
+    before: Scores | None
+    after: Scores | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -96,9 +95,9 @@ class Report:
             "verdicts": {verdict.value: verdicts.count(verdict) for verdict in Verdict},
         }
         for when in ("before", "after"):
-            scores = [score for one in self.slices if (score := getattr(one, when)) is not None]
-            if scores:
-                values |= {f"{name}_{when}": median(getattr(one, name) for one in scores) for name in _FIGURES}
+            against = [figures for one in self.slices if (figures := getattr(one, when)) is not None]
+            if against:
+                values |= {f"{name}_{when}": median(getattr(one, name) for one in against) for name in _FIGURES}
         return values
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,11 +122,11 @@ def judge_slice(
     window: tuple[float, float] | None = None,
 ) -> SliceReport:
     """Report on one slice, shape (Y, X), 64 pixels or more along each side; see `report_on` for the rest."""
-    scores: list[SliceScore | None] = [None, None]
+    against: list[Scores | None] = [None, None]
     if reference is not None:
-        scores = [score_slice(image, reference, window) for image in (before, after)]
+        against = [scores(image, reference, window) for image in (before, after)]
     noise = [slice_noise(image, modality).sigma for image in (before, after)]
-    return SliceReport(index, noise[0], noise[1], judge_removed(before, after), scores[0], scores[1])
+    return SliceReport(index, noise[0], noise[1], judge_removed(before, after), against[0], against[1])
 
 
 def report_on(

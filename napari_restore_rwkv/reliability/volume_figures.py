@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from ..scans.scan import Scan
 
-# Of these a low value is a bad one; of all others a high one is.
-_HIGH_IS_GOOD = ("PSNR", "SSIM", "HaarPSI")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
@@ -27,16 +24,25 @@ class Series:
 
     Attributes
     ----------
-    name, unit
-        What it is; "" for a figure without a unit.
+    measure, unit, window
+        What it is, in what unit, after truncation to what; "" where it has none.
     before, after
         One value for each slice, nan or infinite where it is not defined.
+    high_is_good
+        Whether a high value is a good one.
     """
 
-    name: str
+    measure: str
     unit: str
+    window: str
     before: np.ndarray
     after: np.ndarray
+    high_is_good: bool
+
+    @property
+    def name(self) -> str:
+        """What it is, with its window; the range is that of each slice, and in the name of none."""
+        return f"{self.measure}, {self.window}" if self.window else self.measure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +71,7 @@ class VolumeFigures:
     def worst(self, number: int) -> int:
         """Return the slice in which a figure, by its number in `series`, is worst after the restoration."""
         one = self.series[number]
-        good = one.name.startswith(_HIGH_IS_GOOD)
-        badness = np.where(np.isnan(one.after), -np.inf, -one.after if good else one.after)
+        badness = np.where(np.isnan(one.after), -np.inf, -one.after if one.high_is_good else one.after)
         return self.indices[int(np.argmax(badness))]
 
 
@@ -104,17 +109,13 @@ def volume_figures(
             figures += without_reference(one, other, before.unit, before.modality)
         found.append(figures)
         yield Progress(Phase.MEASURING, len(found), len(indices))
-    series = [_series(same, window) for same in zip(*found, strict=True)]
-    return VolumeFigures(tuple(indices), tuple(series))
+    return VolumeFigures(tuple(indices), tuple(_series(same) for same in zip(*found, strict=True)))
 
 
-def _series(same: tuple[Figure, ...], window: tuple[float, float] | None) -> Series:
-    # The range is that of each slice, and in the name of none.
-    name = same[0].name.split(", ")[0]
-    if window is not None and same[0].name.startswith((*_HIGH_IS_GOOD, "RMSE", "NRMSE")):
-        name += f", window {window[0]:g} to {window[1]:g}"
+def _series(same: tuple[Figure, ...]) -> Series:
     before, after = (np.array([getattr(one, when) for one in same]) for when in ("before", "after"))
-    return Series(name, same[0].unit, before, after)
+    one = same[0]
+    return Series(one.measure, one.unit, one.window, before, after, one.high_is_good)
 
 
 def _mean(values: np.ndarray) -> float:

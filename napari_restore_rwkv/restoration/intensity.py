@@ -23,6 +23,7 @@ _ROBUST_LEVEL = 0.6
 _SAMPLED_SLICES = 16
 # Three times this is still a float32, and so is the window of such values.
 _LARGEST = 1e38
+_MODALITIES = {"ct-hu": "CT", "pet-suv": "PET", "pet-robust": "PET", "mr-4095": "MR", "mr-robust": "MR"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class IntensityRule:
     @property
     def modality(self) -> str | None:
         """What such values are: "CT", "MR" or "PET"; None where that is not known."""
-        return next((known for known in ("CT", "MR", "PET") if self.name.startswith(f"{known.lower()}-")), None)
+        return _MODALITIES.get(self.name)
 
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """Map values in the unit of the scan to the network's range.

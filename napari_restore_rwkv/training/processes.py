@@ -19,7 +19,7 @@ from ..device import choose_device
 from ..errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from torch import nn
@@ -39,8 +39,8 @@ class Processes:
         Number of this process from 0, and how many there are.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
-        self.rank, self.size, self._device = rank, size, device
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
 
     @property
     def first(self) -> bool:
@@ -52,7 +52,7 @@ class Processes:
         if self.size == 1:
             return network
         with self.losses_told():
-            return DistributedDataParallel(network)
+            return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     @contextlib.contextmanager
     def exchanging(self, together: nn.Module, *, last: bool) -> Iterator[None]:
@@ -63,14 +63,19 @@ class Processes:
         with self.losses_told(), waiting:
             yield
 
-    def mean(self, value: float) -> float:
-        """The mean of a number over all processes; all of them must ask."""
+    def begin_mean(self, value: torch.Tensor) -> Callable[[], float]:
+        """Begin to take the mean of a number over all processes; all of them must ask, and call what is returned."""
         if self.size == 1:
-            return value
-        total = torch.tensor(value, dtype=torch.float64, device=self._device)
+            return value.item
         with self.losses_told():
-            distributed.all_reduce(total)
-        return total.item() / self.size
+            exchange = distributed.all_reduce(value, async_op=True)
+
+        def mean() -> float:
+            with self.losses_told():
+                exchange.wait()
+            return value.item() / self.size
+
+        return mean
 
     def gathered(self, value: Any) -> list[Any]:
         """What each process holds, in order of their ranks; all of them must ask."""
@@ -124,7 +129,7 @@ def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    processes = Processes(rank, size, chosen)
+    processes = Processes(rank, size)
     with processes.losses_told():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:

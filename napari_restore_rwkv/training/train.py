@@ -185,16 +185,19 @@ class Trainer:
         device = next(self.network.parameters()).device
         batches = self.batches(self.step)
         short = PRECISIONS[self.options.precision]
-        losses = []
+        losses: list[Tensor] = []
         for number, batch in enumerate(batches, 1):
             degraded, clean, *rest = (images.to(device) for images in batch)
             with self.processes.exchanging(self._forward, last=number == len(batches)):
                 with torch.autocast(device.type, short, enabled=short != torch.float32):
                     restored = self._forward(degraded)
                 loss = self.loss(restored.float(), clean, degraded, *rest) / len(batches)
+                losses.append(loss.detach().double())
+                if number == len(batches):
+                    # Exchanged during the backward pass, so that nobody waits for the others twice in a step.
+                    mean = self.processes.begin_mean(torch.stack(losses).sum())
                 loss.backward()
-            losses.append(loss.item())
-        return self.processes.mean(sum(losses))
+        return mean()
 
 
 def one_batch(draw: Callable[[np.random.Generator], Batch], seed: int) -> Batches:

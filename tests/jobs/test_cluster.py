@@ -100,6 +100,18 @@ def test_a_job_that_is_stopped_leaves_no_worker_writing(workers, job):
     assert before.items() <= shards(running.path).items()
 
 
+def test_the_slice_on_screen_comes_back_before_its_slab(workers, source, job):
+    running, shown = job(first=41), 41
+    steps = running.run()
+    step = next(step for step in steps if step.region is not None)
+    assert (step.phase, step.region[0], step.done) == (Phase.RESTORING, slice(shown, shown + 1), 0)
+    early = running.unsaved(step.region)
+    assert running.voxels[step.region].tolist() == early.tolist()
+    finish(steps)
+    assert open_scan(running.path).voxels[step.region].tolist() == early.tolist()
+    assert early.any()
+
+
 def test_a_file_that_workers_do_not_see_is_named(workers, source, tmp_path):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     hidden = replace(source, path="/nowhere/scan.mha")

@@ -41,6 +41,7 @@ def test_noise_and_figures_are_those_of_the_slices(scans):
     assert summary["noise_before"] == pytest.approx(20, rel=0.15)
     assert summary["noise_after"] < 1
     assert summary["psnr_after"] > summary["psnr_before"] + 10
+    assert summary["haarpsi_before"] < 0.9 < summary["haarpsi_after"]
     assert "psnr_after" not in finish(report_on(*scans[:2])).summary()
 
 

@@ -272,7 +272,7 @@ class MeasureTab(QWidget):
         if volume is None:
             return None
         one = volume.series[self._volume_row(self.table.currentRow()) or 0]
-        label = f"{one.name.split(',')[0]} {one.unit}".rstrip()
+        label = f"{one.measure} {one.unit}".rstrip()
         return Curves("slice", label, {"input": (volume.indices, one.before), "restored": (volume.indices, one.after)})
 
     def _write_volume(self, rows: Any) -> None:

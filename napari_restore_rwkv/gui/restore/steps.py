@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # As deep as a chunk: whoever cancels loses three finished slices at most, where larger blocks would lose more.
 SLICES_PER_SLAB = 4
+# A worker finishes what it has begun, and each slab goes through the scheduler.
+SLICES_PER_SLAB_OF_A_WORKER = 8
 
 
 def restoration_steps(
@@ -208,7 +210,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
         "device": choose_device(options.device),
         "any_modality": options.any_modality,
         "strength": result.applied,
-        "slices_per_slab": SLICES_PER_SLAB,
+        "slices_per_slab": SLICES_PER_SLAB if options.scheduler is None else SLICES_PER_SLAB_OF_A_WORKER,
     }
     if options.scheduler is None:
         return ZarrJob(result.scan, network, path, **how)
