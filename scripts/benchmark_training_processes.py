@@ -23,8 +23,9 @@ from served import machine
 
 from napari_restore_rwkv import Scan, write_scan
 
-STEPS = (5, 35)
-CROPS, SIDE = 8, 64
+STEPS = (4, 16)
+# The batch and the crops of the paper.
+CROPS, SIDE = 4, 128
 
 
 def main() -> None:
