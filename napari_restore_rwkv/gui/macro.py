@@ -35,9 +35,9 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     weights = repr(str(options.weights))
     device = f"device={options.device!r}"
     if options.output is not None and options.scheduler is not None:
-        return _on_a_cluster(options, _scan(layer, options.time_index), choices)
+        return _on_a_cluster(options, scan_in_python(options), choices)
     if options.output is not None:
-        scan = _scan(layer, options.time_index)
+        scan = scan_in_python(options)
         return (
             "from napari_restore_rwkv import finish, restore_to_zarr\n"
             "from napari_restore_rwkv.device import choose_device\n"
@@ -50,7 +50,7 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
         return (
             "from napari_restore_rwkv import restore\n"
             "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
-            f"restored = restore({_scan(layer, options.time_index)}, {weights}, {', '.join([*choices, device])})"
+            f"restored = restore({scan_in_python(options)}, {weights}, {', '.join([*choices, device])})"
         )
     return (
         "from napari_restore_rwkv import restore\n"
@@ -103,8 +103,10 @@ def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
     return shlex.join(words)
 
 
-def _scan(layer: str, time_index: int | None) -> str:
-    return f"layer_to_scan({layer})" if time_index is None else f"layer_to_scan({layer}, {time_index})"
+def scan_in_python(options: RestoreOptions) -> str:
+    """Return the expression for the scan of the layer, or for one frame of it."""
+    frame = "" if options.time_index is None else f", {options.time_index}"
+    return f"layer_to_scan({layer_in_python(options.layer.name)}{frame})"
 
 
 def _weights(weights: str) -> list[str]:

@@ -165,7 +165,7 @@ def test_slices_are_read_off_the_gui_thread(viewer, panel, qtbot, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".json"])
-def test_the_report_is_a_page_with_its_figures_beside_it(panel, qtbot, tmp_path, suffix):
+def test_the_report_is_a_page_with_its_figures_beside_it(viewer, panel, qtbot, tmp_path, suffix):
     said = []
     panel.compare.said.connect(said.append)
     panel.compare.strength.setValue(50)
@@ -178,6 +178,11 @@ def test_the_report_is_a_page_with_its_figures_beside_it(panel, qtbot, tmp_path,
     assert len(values["slices"]) == 3
     assert values["provenance"]["strength"] == 0.5
     assert values["summary"]["bias"] == pytest.approx(2.5, abs=0.01)
+    for file in tmp_path.glob("report.*"):
+        file.unlink()
+    exec(panel.macro.lines[-1], {"viewer": viewer})
+    assert path.stat().st_size > 1000
+    assert json.loads(path.with_suffix(".json").read_text()) == values
 
 
 def test_controls_have_tooltips_and_accessible_names(panel):

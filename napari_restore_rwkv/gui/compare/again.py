@@ -2,75 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from ..restore import steps
+from ...scans.scan import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from torch import nn
 
     from ...progress import Progress
     from ...reliability.contrast_map import ContrastMap, Probe
     from ...reliability.sensitivity import Sensitivity
     from ...restoration.detail import Blend
-    from ...restoration.slices import Plan
-    from ...restoration.source import Slice
     from ..options import RestoreOptions
+    from ..restore.comparison import Comparison
     from ..restore.result import RestorationResult
 
 
+class Choices(TypedDict):
+    """How a result was made, in the keywords of `map_lost_contrast`."""
+
+    axis: str
+    device: str
+    any_modality: bool
+    noise: float | None
+    strength: float
+    blend: Blend
+
+
+def choices(options: RestoreOptions, result: RestorationResult, blend: Blend) -> Choices:
+    """Return how a result was made, and how it is mixed with its input."""
+    return {
+        "axis": AXES[result.axis],
+        "device": options.device,
+        "any_modality": options.any_modality,
+        "noise": result.provenance.get("noise"),
+        "strength": result.applied,
+        "blend": blend,
+    }
+
+
 def loss_steps(
-    options: RestoreOptions, result: RestorationResult, index: int, blend: Blend, probe: Probe
+    options: RestoreOptions, comparison: Comparison, index: int, probe: Probe
 ) -> Generator[Progress, None, ContrastMap]:
-    """Map what survives of a probe in one slice of a result; see `_again` for the rest.
+    """Map what survives of a probe in one slice of a result."""
+    from ...reliability.slice_maps import map_lost_contrast
 
-    Raises
-    ------
-    ScanError
-        If the probe is too small for the pixels, or the slice has no room for it.
-    """
-    from ...reliability.contrast_map import contrast_map
-
-    one, network, plan = _again(options, result, index)
-    rows, columns = (step for at, step in enumerate(result.scan.spacing_mm) if at != result.axis)
-    return (yield from contrast_map(one, network, plan, probe, (float(rows), float(columns)), blend))
+    result = comparison.result
+    how = choices(options, result, comparison.blend)
+    return map_lost_contrast(result.scan, options.weights, index, probe, **how)
 
 
 def sensitivity_steps(
-    options: RestoreOptions, result: RestorationResult, index: int, blend: Blend
+    options: RestoreOptions, comparison: Comparison, index: int
 ) -> Generator[Progress, None, Sensitivity]:
-    """Map how much one slice of a result depends on how it lies; see `_again` for the rest."""
-    from ...reliability.sensitivity import sensitivity
+    """Map how much one slice of a result depends on how it lies."""
+    from ...reliability.slice_maps import map_sensitivity
 
-    return (yield from sensitivity(*_again(options, result, index), blend))
-
-
-def _again(options: RestoreOptions, result: RestorationResult, index: int) -> tuple[Slice, nn.Module, Plan]:
-    """Return a slice with its neighbours, the network of a result, and how it was restored.
-
-    Parameters
-    ----------
-    options, result
-        How the result was made.
-    index
-        The slice along its axis.
-    """
-    from ...device import choose_device
-    from ...restoration.checks import card_modality
-    from ...restoration.context import uses_context
-    from ...restoration.intensity import choose_intensity
-    from ...restoration.noise import known_noise
-    from ...restoration.slices import Plan
-    from ...restoration.source import ScanSource
-
-    scan, axis = result.scan, result.axis
-    # Its own copy: the other one may be restoring at this moment.
-    network = steps.fresh_network(options.weights)
-    network.to(choose_device(options.device))
-    intensity = choose_intensity(scan, None if options.any_modality else scan.modality or card_modality(network))
-    noise = known_noise(scan, network, axis, result.provenance.get("noise"))
-    plan = Plan(intensity, noise, strength=result.applied, modality=scan.modality)
-    [one] = ScanSource(scan, axis, [index], neighbours=uses_context(network)).take(1)
-    return one, network, plan
+    result = comparison.result
+    return map_sensitivity(result.scan, options.weights, index, **choices(options, result, comparison.blend))

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QDoubleSpinBox
 
 from ...reliability.contrast_map import Probe, passes_needed
 from .again import loss_steps
+from .macro import lost_as_python
 from .slice_map import SliceMap, map_layer
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ class LossMap(SliceMap):
             layer = map_layer(comparison, shown, found.kept, f"left of {name}", "contrast kept", "magma", (0.0, 1.0))
             return words, found.worst, layer
 
-        return loss_steps(options, comparison.result, shown.index, comparison.blend, probe), finish
+        return loss_steps(options, comparison, shown.index, probe), finish
+
+    def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
+        """Return lines that map the same again."""
+        return lost_as_python(options, comparison, shown.index, Probe(self.contrast.value(), self.diameter.value()))
 
     def place_in_words(self, row: int, column: int, value: float) -> str:
         """Return how much is left at a place."""

@@ -36,10 +36,13 @@ class ReportButton(QPushButton):
         How far it is, and where it was written.
     failed(error)
         It could not be written.
+    written(comparison, path)
+        A report on this was written there.
     """
 
     said = Signal(str)
     failed = Signal(object)
+    written = Signal(object, object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Report ...", parent)
@@ -58,9 +61,10 @@ class ReportButton(QPushButton):
         if self._writing is not None and self._writing.is_running:
             self.said.emit("A report is being written: wait for it.")
             return
-        self._writing = StepsWorker(report_steps(self.comparison, path), every_ms=TELL_EVERY_MS)
+        comparison = self.comparison
+        self._writing = StepsWorker(report_steps(comparison, path), every_ms=TELL_EVERY_MS)
         self._writing.progressed.connect(self._on_progress)
-        self._writing.returned.connect(lambda written: self.said.emit(f"Report saved as {written}"))
+        self._writing.returned.connect(lambda written: self._on_written(comparison, written))
         self._writing.errored.connect(self.failed)
         self.said.emit("Writing the report ...")
         self._writing.start()
@@ -77,6 +81,10 @@ class ReportButton(QPushButton):
         name, _ = QFileDialog.getSaveFileName(self, "Save a report", proposal, FILTER)
         if name:
             self.write(Path(name))
+
+    def _on_written(self, comparison: Comparison, path: Path) -> None:
+        self.said.emit(f"Report saved as {path}")
+        self.written.emit(comparison, path)
 
     def _on_progress(self, news: News) -> None:
         self.said.emit(f"Report: {words_of(news.progress)} ...")

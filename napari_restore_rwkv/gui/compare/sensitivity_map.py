@@ -8,6 +8,7 @@ from ...reliability.difference import limit_of
 from ...reliability.sensitivity import passes_needed
 from .again import sensitivity_steps
 from .cursor_values import in_words
+from .macro import sensitivity_as_python
 from .slice_map import SliceMap, map_layer
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class SensitivityMap(SliceMap):
                 map_layer(comparison, shown, found.deviation, name, "sensitivity", "viridis", limits),
             )
 
-        return sensitivity_steps(options, comparison.result, shown.index, comparison.blend), finish
+        return sensitivity_steps(options, comparison, shown.index), finish
+
+    def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
+        """Return lines that map the same again."""
+        return sensitivity_as_python(options, comparison, shown.index)
 
     def place_in_words(self, row: int, column: int, value: float) -> str:
         """Return how far the results differ at a place."""

@@ -37,6 +37,8 @@ class SliceMap(QWidget):
     -------
     mapped(layer)
         A layer with the map, for the cell beside the result; not in the viewer yet.
+    replayable(lines)
+        What was mapped, as lines of Python.
     place_chosen(row, column)
         The person wants to see a place of the slice.
 
@@ -47,6 +49,7 @@ class SliceMap(QWidget):
     """
 
     mapped = Signal(object)
+    replayable = Signal(str)
     place_chosen = Signal(int, int)
     tip = about_name = places_tip = ""
 
@@ -87,9 +90,10 @@ class SliceMap(QWidget):
         if comparison is None or shown is None or options is None or self._worker is not None:
             return
         steps, finish = self.plan(comparison, shown, options)
+        lines = self.as_python(comparison, shown, options)
         self._worker = worker = StepsWorker(steps)
         worker.progressed.connect(self._on_progress)
-        worker.returned.connect(lambda found: self._on_mapped(comparison, shown, finish(found)))
+        worker.returned.connect(lambda found: self._on_mapped(shown, finish(found), lines))
         worker.errored.connect(lambda error: self.about.setText(sentence_of(error)))
         worker.finished.connect(self._on_finished)
         self._begun, self._told_of = time.monotonic(), shown.index
@@ -125,6 +129,10 @@ class SliceMap(QWidget):
 
         Places are rows, columns and values; the layer is one of `map_layer`.
         """
+        raise NotImplementedError
+
+    def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
+        """Return lines for napari's console that map the same again."""
         raise NotImplementedError
 
     def place_in_words(self, row: int, column: int, value: float) -> str:
@@ -183,14 +191,15 @@ class SliceMap(QWidget):
 
     def _on_mapped(
         self,
-        comparison: Comparison,
         shown: ShownSlice,
         found: tuple[str, tuple[tuple[int, int, float], ...], Image],
+        lines: str,
     ) -> None:
         words, self._found, layer = found
         self.about.setText(f"Slice {shown.index}: {words}")
         for place in self._found:
             self.places.addItem(self.place_in_words(*place))
+        self.replayable.emit(lines)
         self.mapped.emit(layer)
 
     def _on_finished(self) -> None:

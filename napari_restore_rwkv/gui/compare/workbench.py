@@ -138,6 +138,7 @@ class Workbench(DockedPanel):
         for map_ in (self.lost, self.sensitive):
             self.watch.arrived.connect(map_.look_at)
             map_.place_chosen.connect(self._go_to_place)
+            map_.replayable.connect(self.macro.add)
         self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, LEFT))
         self.watch.arrived.connect(self.kspace.look_at)
         self.kspace.mapped.connect(lambda layer: self._put_map_beside(layer, K_SPACE))

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLa
 
 from ...errors import CheckpointError, RestoreError
 from .. import preferences
+from ..compare.macro import reported_as_python
 from ..docking import DockedPanel, open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
 from ..macro import as_lines
@@ -183,6 +184,7 @@ class RestorePanel(DockedPanel):
         self.form.changed.connect(self._on_choice)
         self.form.asked.connect(self.say)
         self.compare.reading.judge_wanted.connect(self._open_workbench)
+        self.compare.reading.report.written.connect(lambda *written: self.macro.add(reported_as_python(*written)))
         self.compare.said.connect(self.say)
         self.macro.said.connect(self.say)
         self.compare.failed.connect(self.fail)

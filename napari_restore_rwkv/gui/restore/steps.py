@@ -161,13 +161,6 @@ def load_network(weights: str | Path, modified: float | None) -> Any:
     return load_restorer(weights)
 
 
-def fresh_network(weights: str | Path) -> Any:
-    """Return a network that nobody else uses."""
-    from ...network.classical import load_restorer
-
-    return load_restorer(weights)
-
-
 def run_restore(
     result: RestorationResult, network: Any, options: RestoreOptions, indices: list[int], first: int | None
 ) -> Generator[Progress, int | None, Scan]:

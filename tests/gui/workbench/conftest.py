@@ -7,7 +7,7 @@ from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui.compare.workbench import Workbench
-from napari_restore_rwkv.gui.restore import steps as steps_module
+from napari_restore_rwkv.reliability import slice_maps
 from napari_restore_rwkv.scans.scan import Scan
 
 
@@ -41,7 +41,7 @@ def network(monkeypatch):
     """Let this network be the one that the result was restored with."""
 
     def use(network):
-        monkeypatch.setattr(steps_module, "fresh_network", lambda weights: network)
+        monkeypatch.setattr(slice_maps, "load_restorer", lambda weights: network)
         return network
 
     return use

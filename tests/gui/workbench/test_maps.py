@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from bench_parts import CT, DIFFERENCE, RESTORED, Flattens, Keeps, map_slice
+from bench_parts import CT, DIFFERENCE, RESTORED, Flattens, Keeps, map_slice, replay
 from torch import nn
 
 from napari_restore_rwkv.gui.restore.compare_view import OWN_VIEW
@@ -79,6 +79,19 @@ def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, q
     assert np.isnan(cell.data[0]).all()
     bench.sensitive.places.setCurrentRow(0)
     assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
+
+
+def test_maps_are_made_again_by_their_lines(viewer, panel, bench, qtbot, network):
+    network(Flattens())
+    panel.compare.strength.setValue(50)
+    panel.compare._mix()
+    map_slice(bench, qtbot)
+    lost = replay(bench, viewer)["lost"]
+    np.testing.assert_array_equal(lost.kept, viewer.layers["left of 5 HU, 8 mm"].data[1])
+    bench.sensitive.start()
+    qtbot.waitUntil(lambda: bench.sensitive._worker is None)
+    again = replay(bench, viewer)["sensitivity"]
+    np.testing.assert_array_equal(again.deviation, viewer.layers["sensitivity, not probability HU"].data[1])
 
 
 def test_a_map_is_cancelled_within_a_pass(bench, qtbot, network):
