@@ -22,11 +22,11 @@ import numpy as np
 from qtpy.QtWidgets import QApplication
 
 from napari_restore_rwkv.gui.background import Background
+from napari_restore_rwkv.gui.compare.compare_panel import ComparePanel
+from napari_restore_rwkv.gui.compare.compare_view import RESTORED_ONLY, SWIPE
+from napari_restore_rwkv.gui.compare.comparison import add_result_layers
 from napari_restore_rwkv.gui.compare.measure_tab import MeasureTab
 from napari_restore_rwkv.gui.layers import scan_to_layer
-from napari_restore_rwkv.gui.restore.compare_panel import ComparePanel
-from napari_restore_rwkv.gui.restore.compare_view import RESTORED_ONLY, SWIPE
-from napari_restore_rwkv.gui.restore.comparison import add_result_layers
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.noise.smoothing import box_mean

@@ -26,12 +26,12 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
-from napari_restore_rwkv.gui.restore.comparison import add_result_layers
+from napari_restore_rwkv.gui.compare.comparison import add_result_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_restore_rwkv.gui.restore.comparison import Comparison
+    from napari_restore_rwkv.gui.compare.comparison import Comparison
     from napari_restore_rwkv.gui.restore.panel import RestorePanel
     from napari_restore_rwkv.gui.restore.result import RestorationResult
 

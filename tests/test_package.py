@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "jobs": {"restoration", "network", "scans", "device"},
     "training": {"restoration", "network", "scans", "simulate", "metrics", "device"},
     "image_quality": {"restoration", "network", "scans", "simulate", "metrics"},
-    "reliability": {"restoration", "network", "scans", "image_quality", "metrics"},
+    "reliability": {"restoration", "network", "scans", "image_quality", "metrics", "device"},
     "commands": {
         "network",
         "scans",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+from .compare.compare_view import ZOOMED_IN, closer_than_fitting
 from .drawing_context import DrawingContext
-from .restore.compare_view import ZOOMED_IN, closer_than_fitting
 
 if TYPE_CHECKING:
     import napari

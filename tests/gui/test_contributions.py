@@ -12,9 +12,9 @@ from npe2 import PluginManager, PluginManifest
 import napari_restore_rwkv
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.compare.compare_panel import BLINK_KEY
 from napari_restore_rwkv.gui.compare.keys import KEYS, key_of
 from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, scan_to_layer
-from napari_restore_rwkv.gui.restore.compare_panel import BLINK_KEY
 from napari_restore_rwkv.scans.export import export_scan
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.lazy import LazyVoxels

@@ -7,9 +7,9 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from vispy.gloo.context import GLContext
 
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.compare.comparison import add_result_layers
 from napari_restore_rwkv.gui.docking import DockedPanel
 from napari_restore_rwkv.gui.layers import layer_to_scan
-from napari_restore_rwkv.gui.restore.comparison import add_result_layers
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
 
 

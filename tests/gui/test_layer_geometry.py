@@ -8,8 +8,8 @@ from napari.layers import Image
 
 from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.compare.comparison import add_result_layers
 from napari_restore_rwkv.gui.layers import layer_to_scan, scan_to_layer
-from napari_restore_rwkv.gui.restore.comparison import add_result_layers
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
 from napari_restore_rwkv.scans.scan import Scan, position_mm
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ...reliability.sensitivity import Sensitivity
     from ...restoration.detail import Blend
     from ..options import RestoreOptions
-    from ..restore.comparison import Comparison
     from ..restore.result import RestorationResult
+    from .comparison import Comparison
 
 
 class Choices(TypedDict):

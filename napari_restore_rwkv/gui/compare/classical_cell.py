@@ -16,7 +16,7 @@ from .figures import CLASSICAL
 
 if TYPE_CHECKING:
     from ...scans.lazy import Box
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice, SliceWatch
 
 TASK_OF = {"CT": "ct-denoise", "MR": "mri-sr", "PET": "pet-low-count"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
 
 # So near to the curtain's edge, in pixels of the screen, the mouse takes hold of it.
 GRIP_PX = 14

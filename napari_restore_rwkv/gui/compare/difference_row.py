@@ -13,7 +13,7 @@ from ...scans.noise.estimate import LEAST_SIDE
 from ..background import Background
 
 if TYPE_CHECKING:
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 # Of a volume of any size no more are kept.

@@ -14,7 +14,7 @@ from ..layers import RECORD
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 LINES = ("line", "path")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.key_bindings import coerce_keybinding
 
-from ..restore.compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
+from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

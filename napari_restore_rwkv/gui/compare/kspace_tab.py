@@ -15,7 +15,7 @@ from .slice_map import map_layer
 
 if TYPE_CHECKING:
     from ...reliability.measured_part import MeasuredPart
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 NAME = "k-space: measured (grey), added (orange)"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...progress import Progress
     from ...reliability.contrast_map import ContrastMap
     from ..options import RestoreOptions
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 # Contrast in the unit of the scan and diameter in mm of the first probe: a faint lesion of the modality.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ...reliability.contrast_map import Probe
     from ..options import RestoreOptions
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
 
 _BEGIN = "from napari_restore_rwkv import finish\nfrom napari_restore_rwkv.gui.layers import layer_to_scan\n"
 _BLEND = "from napari_restore_rwkv.restoration.detail import Blend\n"

@@ -26,7 +26,7 @@ from ...reliability.report import CT_WINDOW_HU
 from ..background import Background
 from ..form_parts import beside, hint
 from ..layer_choice import LayerChoice
-from ..restore.comparison import is_result
+from .comparison import is_result
 from .cursor_values import in_words
 from .drawing import drawing_of, line_of, regions_of
 from .figures import HISTOGRAM, OVER_SLICES, PROFILE, REFERENCE, SPECTRUM, Curves, Measured, measure

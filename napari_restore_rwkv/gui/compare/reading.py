@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from ..form_parts import beside
-from ..restore.compare_view import SWIPE
+from .compare_view import SWIPE
 from .cursor_values import CursorValues
 from .report_button import ReportButton
 from .shown_slice import SliceWatch
@@ -17,7 +17,7 @@ from .verdict import VerdictLine
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .curtain import Curtain
 
 STEPS = 1000

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...reliability.report import Report
     from ...scans.scan import Scan
     from ..mailbox import News
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
 
 FILTER = "Page (*.png);;Page (*.pdf);;Figures (*.json)"
 TELL_EVERY_MS = 250

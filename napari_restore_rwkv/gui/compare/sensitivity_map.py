@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...progress import Progress
     from ...reliability.sensitivity import Sensitivity
     from ..options import RestoreOptions
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 LABEL = "sensitivity, not probability"

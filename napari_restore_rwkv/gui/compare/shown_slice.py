@@ -9,8 +9,8 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from ..background import Background
-from ..restore.comparison import displayed_slice
 from ..restore.mixture import mixed
+from .comparison import displayed_slice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ...restoration.detail import Blend
-    from ..restore.comparison import Comparison
     from ..restore.result import RestorationResult
+    from .comparison import Comparison
 
 READ_AFTER_MS = 40
 

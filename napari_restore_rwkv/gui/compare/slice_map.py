@@ -14,9 +14,9 @@ from ...scans.lazy import LazyVoxels
 from ..form_parts import beside, hint
 from ..layer_geometry import spatial_transforms
 from ..layers import RECORD
-from ..restore.comparison import COLORBAR
 from ..restore.run import duration, sentence_of
 from ..worker import StepsWorker
+from .comparison import COLORBAR
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...progress import Progress
     from ..mailbox import News
     from ..options import RestoreOptions
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
     from .shown_slice import ShownSlice
 
 WAIT_AT_CLOSING_S = 2.0

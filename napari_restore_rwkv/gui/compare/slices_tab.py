@@ -16,7 +16,7 @@ from .report_button import judging
 if TYPE_CHECKING:
     from ...reliability.report import Report
     from ..mailbox import News
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
 
 NOISE, STRUCTURE, BIAS = "noise", "structure in what was removed", "mean of what was removed"
 PLOT_HEIGHT = 260

@@ -15,7 +15,7 @@ from .report_button import mixed_scan
 if TYPE_CHECKING:
     from ...reliability.volume_figures import VolumeFigures
     from ..mailbox import News
-    from ..restore.comparison import Comparison
+    from .comparison import Comparison
 
 WHOLE_VOLUME = "Whole volume"
 WAIT_AT_CLOSING_S = 2.0

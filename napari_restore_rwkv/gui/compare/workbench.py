@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-    from ..restore.compare_panel import ComparePanel
-    from ..restore.comparison import Comparison
+    from .compare_panel import ComparePanel
+    from .comparison import Comparison
 
 LOST, SENSITIVE, MEASURE, SLICES, K_SPACE = "Lost?", "Sensitive?", "Measure", "Slices", "k-space"
 # What the values of the maps are called: the share of a probe that is left, and how far results differ.

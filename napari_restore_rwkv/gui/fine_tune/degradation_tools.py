@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QWidget
 
 from ...errors import RestoreError
 from ..background import Background
+from ..compare.comparison import is_result
 from ..form_parts import beside, hint
 from ..layer_choice import LayerChoice
 from ..layers import layer_to_scan
-from ..restore.comparison import is_result
 from .preview_switch import Picture, PreviewSwitch
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QSpinBox, QWidget
 
 from ...errors import CheckpointError, ScanError
 from ...tasks import TASKS, Task
+from ..compare.comparison import is_result
 from ..form_parts import choice, hint
 from ..layer_choice import LayerChoice
 from ..layers import describe, layer_to_scan
 from ..model_choice import ModelChoice
 from ..options import could_be_hu, no_weights, propose_task
-from ..restore.comparison import is_result
 from .choice import FineTuneChoice
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
+from ..compare.comparison import displayed_slice
 from ..layer_geometry import remembered, spatial_transforms
 from ..layers import RECORD, layer_to_scan
-from ..restore.comparison import displayed_slice
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

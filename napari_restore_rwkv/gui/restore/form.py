@@ -18,12 +18,12 @@ from qtpy.QtWidgets import (
 from ...errors import CheckpointError, ScanError
 from ...scans.slice_axis import choose_slice_axis
 from ...tasks import TASKS, Task
+from ..compare.comparison import is_result
 from ..form_parts import beside, choice, hint
 from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
 from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .advice import AdviceLine
-from .comparison import is_result
 from .run_on import RunOn
 from .save_choice import SaveChoice
 from .slice_axis_choice import slice_axis_choice, tell_slice_axis

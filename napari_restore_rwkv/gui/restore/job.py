@@ -9,11 +9,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...errors import ScanError
 from ...scans.slice_axis import choose_slice_axis
+from ..compare.comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from ..layer_geometry import spatial_transforms
 from ..layers import frame_name, layer_to_scan
 from ..wording import CHECKS
 from ..worker import StepsWorker
-from .comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from .result import RestorationResult, ResultInMemory
 from .room import does_not_fit, why_a_file
 from .run import Run, slices_to_do

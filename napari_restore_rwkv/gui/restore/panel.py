@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLa
 
 from ...errors import CheckpointError, RestoreError
 from .. import preferences
+from ..compare.compare_panel import ComparePanel
 from ..compare.macro import reported_as_python
 from ..docking import DockedPanel, open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
@@ -20,7 +21,6 @@ from ..macro import as_lines
 from ..macro_view import MacroView
 from ..message_line import MessageLine
 from ..options import look_around
-from .compare_panel import ComparePanel
 from .form import RestoreForm, SaidInForm
 from .job import RestoreJob
 from .resuming import JobOpener

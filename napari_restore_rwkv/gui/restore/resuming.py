@@ -9,12 +9,12 @@ from qtpy.QtCore import QObject, Signal
 
 from ...errors import ScanError
 from ...scans.scan import AXES, to_canonical
+from ..compare.comparison import is_result
 from ..file_names import stem
 from ..layers import RECORD, choice_of, scan_to_layer, source_of
 from ..options import RestoreOptions
 from ..wording import words_of
 from ..worker import StepsWorker
-from .comparison import is_result
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...progress import Progress
+    from ..compare.comparison import Comparison
     from ..mailbox import Region
     from ..options import RestoreOptions
     from ..worker import StepsWorker
-    from .comparison import Comparison
     from .result import RestorationResult
 
 

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from ..compare.comparison import Comparison
     from ..options import RestoreOptions
-    from .comparison import Comparison
     from .run import Run
 
 _SHOWN: WeakKeyDictionary[ViewerModel, list[tuple[Run, Comparison]]] = WeakKeyDictionary()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.experimental import link_layers, unlink_layers
 
-from ..compare.curtain import LINKED, Curtain
-from ..compare.difference_row import meaning_of
-from ..compare.figures import CLASSICAL, REFERENCE
 from ..layers import RECORD
+from .curtain import LINKED, Curtain
+from .difference_row import meaning_of
+from .figures import CLASSICAL, REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,16 +13,16 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushBut
 
 from ...errors import OutputError
 from ...restoration.detail import Blend
-from ..compare.detail_slider import DetailSlider
-from ..compare.difference_row import DifferenceRow
-from ..compare.keys import KEYS, LayoutKeys, key_of
-from ..compare.reading import CurtainSlider, Reading
 from ..drawing_context import draw_unseen
 from ..form_parts import beside
 from ..layers import at_place_of
 from ..wording import words_of
 from ..worker import StepsWorker
 from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
+from .detail_slider import DetailSlider
+from .difference_row import DifferenceRow
+from .keys import KEYS, LayoutKeys, key_of
+from .reading import CurtainSlider, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Generator

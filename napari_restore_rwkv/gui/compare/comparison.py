@@ -14,8 +14,8 @@ from ...reliability.difference import Mode, unit_of, words_of
 from ...restoration.detail import Blend
 from ..layer_geometry import remembered, spatial_transforms
 from ..layers import RECORD, difference_name, restored_name
-from .following import Following
-from .mixture import Mixture, mixed
+from ..restore.following import Following
+from ..restore.mixture import Mixture, mixed
 from .seen_difference import SeenDifference
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from .result import RestorationResult
+    from ..restore.result import RestorationResult
 
 NAME_FONT_SIZES = (5.0, 8.0)
 # Pixels per letter and point of font size, measured with a margin.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...reliability.difference import Mode, as_seen
-from .array_like import ArrayLike
-from .mixture import one_for_each_axis
+from ..restore.array_like import ArrayLike
+from ..restore.mixture import one_for_each_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
