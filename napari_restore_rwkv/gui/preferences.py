@@ -18,7 +18,7 @@ def chosen_device() -> str:
 
 
 def results_folder() -> Path | None:
-    """Return the folder for results; None where none is set, or where what is set is no folder any more."""
+    """Return the folder for results; None where none is set, or where what is set is no longer a folder."""
     named = str(getattr(_restoring(), "folder", "")).strip()
     folder = Path(named).expanduser()
     return folder if named and folder.is_dir() else None

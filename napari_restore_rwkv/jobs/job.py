@@ -327,7 +327,7 @@ class ZarrJob:
             after = fingerprint_of(self._scan)
         except OSError as error:
             raise OutputError(
-                f"{self.path.name} cannot be finished: its input is not there any more", "give it back", resumable=True
+                f"{self.path.name} cannot be finished: its input is no longer there", "put it back", resumable=True
             ) from error
         if after == before:
             return

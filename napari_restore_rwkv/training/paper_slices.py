@@ -29,7 +29,7 @@ _PLAIN = "biuf"
 
 
 class ForbiddenError(Exception):
-    """What is in the file is no array of plain numbers."""
+    """What is in the file is not an array of plain numbers."""
 
 
 class _Array:

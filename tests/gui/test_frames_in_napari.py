@@ -105,7 +105,7 @@ def test_what_is_left_out_is_said(tmp_path, frames, monkeypatch):
     write_series(tmp_path / "one", frames[0], names="abc")
     (tmp_path / "one" / "letter.txt").write_text("hello")
     opened(tmp_path / "one")
-    assert said == ["one: Left out, because it is no slice of a scan: letter.txt."]
+    assert said == ["one: Left out, because it is not a slice of a scan: letter.txt."]
 
 
 def test_the_panel_takes_the_frame_on_screen_and_names_it(viewer, make_panel, tmp_path, frames, run_to_the_end):

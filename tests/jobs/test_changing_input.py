@@ -72,7 +72,7 @@ def test_an_input_that_vanishes_in_the_end_is_asked_for(path, lazy):
         pytest.fail("finished without its input")
 
     with pytest.raises(
-        OutputError, match="its input is not there any more; give it back, then give the same call with resume=True"
+        OutputError, match="its input is no longer there; put it back, then give the same call with resume=True"
     ):
         vanish_last(begin(path, lazy))
     assert not finish(verify(path)).complete

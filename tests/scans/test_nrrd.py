@@ -125,9 +125,9 @@ def test_lines_and_bytes_before_the_voxels_are_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "fields", "words"),
     [
-        (["data file: x%0999999999d.raw 1 2 1"], {}, 'its "data file" is no pattern with one number'),
-        (["data file: x%s%n.raw 1 2 1"], {}, 'its "data file" is no pattern'),
-        (["data file: x%03d.raw 1 999999999 1"], {}, "its data files from 1 to 999999999 in steps of 1 are none"),
+        (["data file: x%0999999999d.raw 1 2 1"], {}, 'its "data file" is not a pattern with one number'),
+        (["data file: x%s%n.raw 1 2 1"], {}, 'its "data file" is not a pattern'),
+        (["data file: x%03d.raw 1 999999999 1"], {}, "its data files from 1 to 999999999 in steps of 1 do not exist"),
         (["data file: ../x.raw"], {}, "outside of its own folder"),
         (["data file: /etc/passwd"], {}, "refers to passwd outside of its own folder"),
         (["data file: a\0b.raw"], {}, r"keeps its voxels in a\?b\.raw, which is missing"),

@@ -203,7 +203,7 @@ def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
     path, _, _ = old(tmp_path / "a.zarr", Zstd())
     metadata = json.loads((path / ".zarray").read_text())
     (path / ".zarray").write_text(json.dumps(metadata | {"shape": [1 << 28, 32, 40]}))
-    with pytest.raises(ScanError, match="metadata tell of 134217728 files of voxels, and next to none are there"):
+    with pytest.raises(ScanError, match="metadata name 134217728 files of voxels, and next to none are there"):
         open_scan(path)
 
 

@@ -112,7 +112,7 @@ def images_of(path: Path) -> list[SeriesImage]:
     Raises
     ------
     NoScanError
-        It holds an image that is no slice of a scan.
+        It holds an image that is not a slice of a scan.
     ScanError
         It is damaged or cut off.
     """
@@ -158,18 +158,18 @@ def pixels_of(image: SeriesImage) -> np.ndarray:
 
 
 def scale_of(image: SeriesImage) -> tuple[float, float]:
-    """Return slope and intercept of an image; ScanError where they are no numbers."""
+    """Return slope and intercept of an image; ScanError where they are not numbers."""
     try:
         slope = float(image.tags.get("RescaleSlope", 1) or 1)
         intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
     except DAMAGED as error:
-        raise broken(image.path, "its rescale slope or intercept is no number") from error
+        raise broken(image.path, "its rescale slope or intercept is not a number") from error
     check_scale(image.path, slope, intercept)
     return slope, intercept
 
 
 class NoScanError(ScanError):
-    """An image that is no slice of a scan, such as a screenshot."""
+    """An image that is not a slice of a scan, such as a screenshot."""
 
 
 def _stored_pixels(image: SeriesImage) -> np.ndarray:
@@ -242,7 +242,7 @@ def _orthonormal(path: Path, rows: np.ndarray) -> np.ndarray:
     """Take away what rounding in the file left between the two in-plane axes."""
     lengths = np.linalg.norm(rows, axis=1)
     if not np.allclose(lengths, 1, atol=_ROUNDED_COSINES) or abs(rows[0] @ rows[1]) > _ROUNDED_COSINES:
-        raise bad_geometry(path, "its rows and columns are no unit vectors at right angles")
+        raise bad_geometry(path, "its rows and columns are not unit vectors at right angles")
     x = rows[0] / lengths[0]
     y = rows[1] - (rows[1] @ x) * x
     return np.stack([x, y / np.linalg.norm(y)])

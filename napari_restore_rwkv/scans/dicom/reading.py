@@ -108,4 +108,4 @@ def _thickness_mm(image: SeriesImage) -> float:
     try:
         return abs(float(image.tags.get("SpacingBetweenSlices") or image.tags.get("SliceThickness") or 1.0))
     except DAMAGED as error:
-        raise broken(image.path, "its slice thickness is no number") from error
+        raise broken(image.path, "its slice thickness is not a number") from error

@@ -166,7 +166,7 @@ def _pixel_digest(path: Path) -> bytes:
 
 def _left_out(names: list[str]) -> str:
     listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return f"Left out, because {'it is' if len(names) == 1 else 'they are'} no slice of a scan: {listed}."
+    return f"Left out, because {'it is not a slice' if len(names) == 1 else 'they are not slices'} of a scan: {listed}."
 
 
 def _uid(image: SeriesImage) -> str:
@@ -211,5 +211,5 @@ def _refuse_different(images: Sequence[SeriesImage]) -> None:
         if not (same_size and same_spacing and np.allclose(image.orientation, first.orientation, atol=1e-3)):
             raise ScanError(
                 f"{image.name} has another size, pixel spacing or orientation than {first.name}; "
-                "leave out images that are no slices of the scan, such as localizers."
+                "leave out images that are not slices of the scan, such as localizers."
             )

@@ -73,12 +73,12 @@ def _names(header: TextHeader, text: str) -> list[str]:
     pattern = None if series is None else _PATTERN.fullmatch(series[1])
     if series is None or pattern is None:
         raise integrity.broken(
-            header.path, 'its "data file" is no pattern with one number, such as "slice%03d.raw 1 20 1"'
+            header.path, 'its "data file" is not a pattern with one number, such as "slice%03d.raw 1 20 1"'
         )
     first, last, step = (int(word) for word in series.groups()[1:4])
     count = 0 if step == 0 else (last - first) // step + 1
     if not 0 < count <= _MOST_FILES:
-        raise integrity.broken(header.path, f"its data files from {first} to {last} in steps of {step} are none")
+        raise integrity.broken(header.path, f"its data files from {first} to {last} in steps of {step} do not exist")
     before, width, after = pattern.groups()
     return [f"{before}{number:{width}d}{after}" for number in range(first, first + count * step, step)]
 

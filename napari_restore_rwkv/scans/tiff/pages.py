@@ -114,7 +114,7 @@ def pages_of(path: Path) -> Pages:
     Raises
     ------
     ScanError
-        The file is damaged or cut off, or its pages are no slices of one size with one real value a pixel.
+        The file is damaged or cut off, or its pages are not slices of one size with one real value a pixel.
     """
     try:
         with path.open("rb") as stream:
@@ -240,7 +240,7 @@ class _Watch(logging.Handler):
 
 
 def _form(path: Path, page: Any) -> Form:
-    """Return the form of a page; ScanError where it is no slice with one real value a pixel."""
+    """Return the form of a page; ScanError where it is not a slice with one real value a pixel."""
     photometric = int(page.photometric)
     if page.samplesperpixel != 1:
         colours = photometric not in {_BILEVEL, _GREY}

@@ -98,7 +98,7 @@ def _imagej(path: Path, pages: Pages) -> Stack:
         try:
             return float(fields.get(name, default))
         except ValueError as error:
-            raise integrity.broken(path, f"ImageJ's {name} in it is no number") from error
+            raise integrity.broken(path, f"ImageJ's {name} in it is not a number") from error
 
     def count(name: str) -> int:
         value = number(name, 1)

@@ -89,7 +89,7 @@ class GuardedStore(LocalStore):
         self._check(key, whole=byte_range is None)
         found = await super().get(key, prototype, byte_range)
         if found is None and key in self.known.present:
-            raise ScanError(f"{self.root.name} has lost {key} since it was opened; give it back, and open it again.")
+            raise ScanError(f"{self.root.name} has lost {key} since it was opened; put it back, and open it again.")
         return found
 
     def _check(self, key: str, whole: bool) -> None:

@@ -155,7 +155,7 @@ def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) ->
         store.known.digests = written_digests(path)
     most = files_of(array)
     if most > _FEW_FILES and most > _LARGEST_SHARE * fingerprint(path)["files"]:
-        raise broken(path, f"its metadata tell of {most} files of voxels, and next to none are there")
+        raise broken(path, f"its metadata name {most} files of voxels, and next to none are there")
     if most > _MOST_KEYS:
         return ()
     keys = keys_of(array)
@@ -185,7 +185,7 @@ def _array_of(path: Path, group: Any, place: Place | None) -> Any:
         except Exception as error:
             raise broken(path, f"its array {place.path} is missing or damaged") from error
         if not isinstance(array, zarr.Array):
-            raise broken(path, f"{place.path} is no array")
+            raise broken(path, f"{place.path} is not an array")
         return array
     arrays = [name for name, _ in group.arrays()]
     if len(arrays) != 1:
