@@ -5,8 +5,8 @@
 
 namespace bi_wkv {
 
-constexpr int kCarryLanes = 8;     // channels of a block of `carry`
-constexpr int kCarryGroups = 128;  // runs of chunks that it hands on side by side
+constexpr int kCarryLanes = BI_WKV_CARRY_LANES;    // channels of a block of `carry`
+constexpr int kCarryGroups = BI_WKV_CARRY_GROUPS;  // runs of chunks that it hands on side by side
 
 // In double precision: over thousands of chunks the rounding of one decay, always to the same side, would add up.
 struct Carried {

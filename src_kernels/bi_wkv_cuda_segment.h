@@ -6,9 +6,10 @@
 namespace bi_wkv {
 
 typedef long long Index;
-constexpr int kLanes = 16;     // channels of a block, side by side in memory
-constexpr int kLength = 16;    // tokens of a segment
-constexpr int kSegments = 8;   // segments of a chunk
+// From network/cuda_compiler.py, which the launches share.
+constexpr int kLanes = BI_WKV_LANES;        // channels of a block, side by side in memory
+constexpr int kLength = BI_WKV_LENGTH;      // tokens of a segment
+constexpr int kSegments = BI_WKV_SEGMENTS;  // segments of a chunk
 constexpr int kChunk = kLength * kSegments;
 
 // A map whose columns are scanned one after the other. Row order is the column order of a map one pixel wide.

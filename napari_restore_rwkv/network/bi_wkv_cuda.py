@@ -11,9 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# How bi_wkv_cuda.cu cuts the work: a block is 16 channels times 8 segments of 16 tokens; handing on takes 8 channels.
-_LANES, _SEGMENTS, _LENGTH = 16, 8, 16
-_CARRY_LANES, _CARRY_GROUPS = 8, 128
+from .cuda_compiler import CARRY_GROUPS, CARRY_LANES, LANES, LENGTH, SEGMENTS
+
 # Of a chunk and channel: exponent, numerator and denominator, from either side.
 _STATE = 6
 
@@ -87,7 +86,7 @@ class _Run:
         self.batch, tokens, self.channels = k.shape
         # Rows are the columns of a map one pixel wide.
         self.height, self.width = (height, width) if column_major else (tokens, 1)
-        self.chunks = -(-tokens // (_SEGMENTS * _LENGTH))
+        self.chunks = -(-tokens // (SEGMENTS * LENGTH))
 
     def empty(self, values: int) -> Tensor:
         shape = (self.batch, self.chunks, values, self.channels)
@@ -101,11 +100,11 @@ class _Run:
         return states
 
     def carry(self, w: Tensor, states: Tensor) -> None:
-        grid = 2 * self.batch * -(-self.channels // _CARRY_LANES)
-        block = (_CARRY_LANES, _CARRY_GROUPS)
+        grid = 2 * self.batch * -(-self.channels // CARRY_LANES)
+        block = (CARRY_LANES, CARRY_GROUPS)
         self.kernels.launch("bi_wkv_carry", grid, block, w, states, self.chunks, self.channels)
 
     def pass_over(self, name: str, *arrays: Tensor) -> None:
-        grid = self.batch * self.chunks * -(-self.channels // _LANES)
+        grid = self.batch * self.chunks * -(-self.channels // LANES)
         sizes = (self.batch, self.height, self.width, self.channels)
-        self.kernels.launch(f"bi_wkv_{name}_{self.suffix}", grid, (_LANES, _SEGMENTS), *arrays, *sizes)
+        self.kernels.launch(f"bi_wkv_{name}_{self.suffix}", grid, (LANES, SEGMENTS), *arrays, *sizes)

@@ -20,8 +20,23 @@ _SOURCE = "bi_wkv_cuda.cu"
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 # The line that defines the kernels for one type of number.
 _DEFINITION = re.compile(r"BI_WKV_DEFINE\(.+, (\w+)\)")
+# How the work is cut: a block is so many channels times segments of so many tokens; handing on has a cut of its own.
+LANES, LENGTH, SEGMENTS = 16, 16, 8
+CARRY_LANES, CARRY_GROUPS = 8, 128
+MACROS = {
+    "BI_WKV_LANES": LANES,
+    "BI_WKV_LENGTH": LENGTH,
+    "BI_WKV_SEGMENTS": SEGMENTS,
+    "BI_WKV_CARRY_LANES": CARRY_LANES,
+    "BI_WKV_CARRY_GROUPS": CARRY_GROUPS,
+}
 # ptxas reports registers and spills, which the tests read.
-_OPTIONS: dict[str, Any] = {"std": "c++17", "ftz": True, "ptxas_options": ["-v"]}
+_OPTIONS: dict[str, Any] = {
+    "std": "c++17",
+    "ftz": True,
+    "ptxas_options": ["-v"],
+    "define_macro": [(name, str(value)) for name, value in MACROS.items()],
+}
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from napari_restore_rwkv.network.cuda_compiler import MACROS
+
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "src_kernels" / "bi_wkv_cuda.cu"
 ORDERS = {"ascending": 0, "descending": 1, "random": 2}
@@ -20,6 +22,7 @@ def compile_emulator(folder, *, source=SOURCE, program=False, options=()):
     command += ["-Wno-maybe-uninitialized", "-fno-strict-aliasing"]
     kind = [str(HERE / "watched_main.cpp")] if program else ["-shared", "-fPIC"]
     defines = [f'-DKERNEL_SOURCE="{source}"', f"-I{HERE}", f"-I{SOURCE.parent}"]
+    defines += [f"-D{name}={value}" for name, value in MACROS.items()]
     subprocess.run(
         [*command, *kind, *options, *defines, str(HERE / "emulator.cpp"), "-o", str(target)], check=True, timeout=120
     )

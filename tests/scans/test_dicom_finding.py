@@ -58,7 +58,9 @@ def test_what_is_no_slice_is_named(folder):
     report.save_as(folder / "report.dcm")
     write_slice(folder / "screenshot.dcm", np.zeros((6, 8), np.uint16), CORNER, ImagePositionPatient=None)
     [note] = read_scan(folder).metadata["notes"]
-    assert note == ("Left out, because they are not slices of a scan: empty.dcm, notes.txt, report.dcm, screenshot.dcm.")
+    assert note == (
+        "Left out, because they are not slices of a scan: empty.dcm, notes.txt, report.dcm, screenshot.dcm."
+    )
 
 
 @pytest.mark.parametrize(
