@@ -64,12 +64,26 @@ class NonLocalMeans(Restorer):
             for right in range(-_REACH, _REACH + 1):
                 squares = (shifted(down, right, margin) - centre).square_()
                 # What noise alone makes of equal patches does not count.
-                unlike = (functional.avg_pool2d(squares, _PATCH, stride=1) - 2 * variance).clamp_(min=0)
+                unlike = patch_means(squares).sub_(2 * variance).clamp_(min=0)
                 weight = unlike.div_(-variance * self.strength.float() ** 2).exp_()
                 total.addcmul_(weight, shifted(down, right, 0))
                 weights += weight
             yield total
         yield total / weights
+
+
+def patch_means(image: Tensor) -> Tensor:
+    """Means over the patches of 5 x 5 that lie inside, (B, C, Y, X) -> (B, C, Y - 4, X - 4).
+
+    Down and then across; `avg_pool2d` adds all 25 pixels, on one processor core, and takes three times as long.
+    """
+    for axis in (2, 3):
+        length = image.shape[axis] - _PATCH + 1
+        total = image.narrow(axis, 0, length) + image.narrow(axis, 1, length)
+        for start in range(2, _PATCH):
+            total += image.narrow(axis, start, length)
+        image = total
+    return image.div_(_PATCH**2)
 
 
 def fine_noise(image: Tensor) -> Tensor:
