@@ -71,7 +71,7 @@ def in_the_panel() -> Callable[[], object]:
     viewer = napari.Viewer()
     layer = viewer.add_layer(Layer.create(*scan_to_layer(a_scan(), "noisy")))
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
-    while panel.form.devices.currentData() == "auto":
+    while panel.form.run_on.devices.currentData() == "auto":
         spin(20)
     panel.form.whole_volume.setChecked(True)
 

@@ -126,7 +126,7 @@ def window() -> Iterator[tuple[napari.Viewer, RestorePanel]]:
     viewer.window.resize(*WINDOW)
     viewer.open_sample(PLUGIN, SAMPLE)
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
-    while panel.form.devices.currentData() == "auto":
+    while panel.form.run_on.devices.currentData() == "auto":
         spin(50)
     viewer.dims.set_current_step(0, FIRST_SLICE)
     spin(SETTLE_MS)

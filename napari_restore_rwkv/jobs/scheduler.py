@@ -76,7 +76,10 @@ def ended(address: str, error: BaseException) -> DeviceError:
 
 
 def described(address: str) -> str:
-    """Connect, and say how many workers there are, such as "2 workers with 4 threads"; DeviceError where that fails."""
+    """Connect, and say how many workers there are, such as "2 workers with 4 threads"; DeviceError where that fails.
+
+    The workers load what they will need, so that the first slice of a job does not wait for it.
+    """
     with connected(address) as client:
         threads = client.nthreads()
         versions = _answers(client, _version)
@@ -131,6 +134,7 @@ def _answers(client: Any, question: Any, *arguments: Any) -> dict[str, Any]:
 
 def _version() -> str:
     from .. import __version__
+    from . import restore_slabs  # noqa: F401 - takes seconds, which the first slice need not wait for
 
     return __version__
 

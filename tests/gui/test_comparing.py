@@ -164,6 +164,15 @@ def test_slices_are_read_off_the_gui_thread(viewer, panel, qtbot, monkeypatch):
     assert threads[0] is not threading.main_thread()
 
 
+def test_a_canvas_that_changes_between_the_removals_of_layers_is_no_error(viewer, panel, qtbot):
+    reading_of(panel, qtbot)
+    panel.compare.choose_mode(SIDE_BY_SIDE)
+    viewer.layers.remove(RESTORED)
+    panel.compare.view.arrange_again()
+    assert RESTORED not in viewer.layers
+    qtbot.waitUntil(lambda: not panel.compare.isEnabled() or panel.compare.view.mode == OWN_VIEW)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".json"])
 def test_the_report_is_a_page_with_its_figures_beside_it(viewer, panel, qtbot, tmp_path, suffix):
     said = []

@@ -48,7 +48,7 @@ def test_a_scan_of_usual_size_stays_in_memory_unless_a_file_is_chosen(viewer, ma
     save.combo.setCurrentIndex(1)
     save.combo.activated.emit(1)
     assert panel.form.options().output == tmp_path / "chest restored.ome.zarr", "beside the scan"
-    assert save.about.text() == "slices are saved four by four as they come, and an interrupted job goes on later"
+    assert save.about.text() == "slices are saved as they come, and an interrupted job goes on later"
     panel.form.this_slice.setChecked(True)
     assert panel.form.options().output is None
 

@@ -104,7 +104,8 @@ class CompareView:
     def arrange_again(self) -> None:
         """Fit the panels to a canvas of another size, or to axes that were turned; those are seen as a whole again."""
         comparison, turned = self._comparison, self._axes != self._viewer.dims.displayed
-        if comparison is not None and comparison.input in self._viewer.layers:
+        # The canvas may change between the removal of one layer and that of the next.
+        if comparison is not None and all(layer in self._viewer.layers for layer in comparison.layers):
             if turned:
                 self._viewer.reset_view(reset_camera_angle=False)
             focus = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
