@@ -30,10 +30,10 @@ def chest_layer(scan=None, path=None, name="chest"):
     return data, attributes, kind
 
 
-def undisturbed(path, weights, scan=None):
+def undisturbed(path, weights, scan=None, per_slab=steps.SLICES_PER_SLAB):
     """Restore the scan into a folder without a panel, in slabs of the same size; return its voxels."""
     scan = chest() if scan is None else scan
-    job = restore_to_zarr(scan, load_checkpoint(weights), path, slices_per_slab=steps.SLICES_PER_SLAB)
+    job = restore_to_zarr(scan, load_checkpoint(weights), path, slices_per_slab=per_slab)
     return np.asarray(finish(job).voxels)
 
 

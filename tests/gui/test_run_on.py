@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QInputDialog
 
 from napari_restore_rwkv.gui import preferences
 from napari_restore_rwkv.gui.restore.run_on import ABOUT_SCHEDULERS, ASK, RunOn
+from napari_restore_rwkv.gui.restore.steps import SLICES_PER_SLAB_OF_A_WORKER
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import write_scan
@@ -103,7 +104,7 @@ def test_a_volume_is_restored_on_the_cluster_as_it_is_here(
     words = restore_on_the_cluster(panel, qtbot, address, output, weights_file)
     assert "40 slices restored" in words
     assert finish(verify(output)).sound
-    expected = undisturbed(tmp_path / "here.ome.zarr", weights_file)
+    expected = undisturbed(tmp_path / "here.ome.zarr", weights_file, per_slab=SLICES_PER_SLAB_OF_A_WORKER)
     assert shards(output) == shards(tmp_path / "here.ome.zarr")
     np.testing.assert_array_equal(np.asarray(panel.job.comparison.restored.data[:]), expected)
     assert sorted(path.name for path in tmp_path.glob("*input*")) == []
@@ -119,7 +120,7 @@ def test_a_scan_that_no_file_holds_is_copied_to_where_workers_see_it(
     viewer.add_layer(Layer.create(*chest_layer(changed, path=str(file))))
     panel, output = make_file_panel(viewer), tmp_path / "restored.ome.zarr"
     assert "40 slices restored" in restore_on_the_cluster(panel, qtbot, address, output, weights_file)
-    undisturbed(tmp_path / "here.ome.zarr", weights_file, changed)
+    undisturbed(tmp_path / "here.ome.zarr", weights_file, changed, SLICES_PER_SLAB_OF_A_WORKER)
     assert shards(output) == shards(tmp_path / "here.ome.zarr")
     assert sorted(path.name for path in tmp_path.glob("*input*")) == []
 
