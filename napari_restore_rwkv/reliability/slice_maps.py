@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from ..device import choose_device
 from ..network.classical import load_restorer
@@ -30,18 +30,22 @@ if TYPE_CHECKING:
     from .sensitivity import Sensitivity
 
 
+class MadeAs(TypedDict, total=False):
+    """How a result was made: `axis`, `device`, `any_modality`, `noise`, `strength` as for `restore`.
+
+    `blend` is how it is mixed with its input afterwards; None, or left out, for the result itself.
+    """
+
+    axis: str
+    device: str
+    any_modality: bool
+    noise: float | None
+    strength: float
+    blend: Blend | None
+
+
 def map_lost_contrast(
-    scan: Scan,
-    weights: str | Path,
-    index: int,
-    probe: Probe,
-    *,
-    axis: str = "auto",
-    device: str = "auto",
-    any_modality: bool = False,
-    noise: float | None = None,
-    strength: float = 1.0,
-    blend: Blend | None = None,
+    scan: Scan, weights: str | Path, index: int, probe: Probe, **made: Unpack[MadeAs]
 ) -> Generator[Progress, None, ContrastMap]:
     """Map what survives of a faint disc in one slice; close the generator to cancel.
 
@@ -55,10 +59,8 @@ def map_lost_contrast(
         The slice along the axis, from 0.
     probe
         What is put into the slice.
-    axis, device, any_modality, noise, strength
-        As for `restore`.
-    blend
-        How the result is mixed with the slice afterwards; None for the result itself.
+    made
+        See `MadeAs`.
 
     Raises
     ------
@@ -67,43 +69,25 @@ def map_lost_contrast(
     CheckpointError, DeviceError
         As for `restore`.
     """
-    number = choose_slice_axis(scan, axis).axis
-    network = load_restorer(weights).to(choose_device(device))
-    one, plan = _planned(scan, network, number, index, any_modality, noise, strength)
-    rows, columns = (step for at, step in enumerate(scan.spacing_mm) if at != number)
-    return (yield from contrast_map(one, network, plan, probe, (float(rows), float(columns)), blend))
+    axis = choose_slice_axis(scan, made.get("axis", "auto")).axis
+    one, network, plan = _planned(scan, weights, axis, index, made)
+    rows, columns = (step for at, step in enumerate(scan.spacing_mm) if at != axis)
+    return (yield from contrast_map(one, network, plan, probe, (float(rows), float(columns)), made.get("blend")))
 
 
 def map_sensitivity(
-    scan: Scan,
-    weights: str | Path,
-    index: int,
-    *,
-    axis: str = "auto",
-    device: str = "auto",
-    any_modality: bool = False,
-    noise: float | None = None,
-    strength: float = 1.0,
-    blend: Blend | None = None,
+    scan: Scan, weights: str | Path, index: int, **made: Unpack[MadeAs]
 ) -> Generator[Progress, None, Sensitivity]:
     """Map how much one slice of a result depends on how it lies; parameters and errors as of `map_lost_contrast`."""
-    number = choose_slice_axis(scan, axis).axis
-    network = load_restorer(weights).to(choose_device(device))
-    one, plan = _planned(scan, network, number, index, any_modality, noise, strength)
-    return (yield from sensitivity(one, network, plan, blend))
+    axis = choose_slice_axis(scan, made.get("axis", "auto")).axis
+    return (yield from sensitivity(*_planned(scan, weights, axis, index, made), made.get("blend")))
 
 
-def _planned(
-    scan: Scan,
-    network: nn.Module,
-    axis: int,
-    index: int,
-    any_modality: bool,
-    noise: float | None,
-    strength: float,
-) -> tuple[Slice, Plan]:
-    """Return a slice with its neighbours, and how `restore` would go about it."""
-    intensity = choose_intensity(scan, None if any_modality else scan.modality or card_modality(network))
-    known = known_noise(scan, network, axis, noise)
+def _planned(scan: Scan, weights: str | Path, axis: int, index: int, made: MadeAs) -> tuple[Slice, nn.Module, Plan]:
+    """Return a slice with its neighbours, a network of its own, and how `restore` would go about it."""
+    network = load_restorer(weights).to(choose_device(made.get("device", "auto")))
+    modality = None if made.get("any_modality") else scan.modality or card_modality(network)
+    noise = known_noise(scan, network, axis, made.get("noise"))
     [one] = ScanSource(scan, axis, [index], neighbours=uses_context(network)).take(1)
-    return one, Plan(intensity, known, strength=strength, modality=scan.modality)
+    strength = made.get("strength", 1.0)
+    return one, network, Plan(choose_intensity(scan, modality), noise, strength=strength, modality=scan.modality)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from ...scans.scan import AXES
 
@@ -12,24 +12,14 @@ if TYPE_CHECKING:
     from ...progress import Progress
     from ...reliability.contrast_map import ContrastMap, Probe
     from ...reliability.sensitivity import Sensitivity
+    from ...reliability.slice_maps import MadeAs
     from ...restoration.detail import Blend
     from ..options import RestoreOptions
     from ..restore.result import RestorationResult
     from .comparison import Comparison
 
 
-class Choices(TypedDict):
-    """How a result was made, in the keywords of `map_lost_contrast`."""
-
-    axis: str
-    device: str
-    any_modality: bool
-    noise: float | None
-    strength: float
-    blend: Blend
-
-
-def choices(options: RestoreOptions, result: RestorationResult, blend: Blend) -> Choices:
+def made_as(options: RestoreOptions, result: RestorationResult, blend: Blend) -> MadeAs:
     """Return how a result was made, and how it is mixed with its input."""
     return {
         "axis": AXES[result.axis],
@@ -48,8 +38,8 @@ def loss_steps(
     from ...reliability.slice_maps import map_lost_contrast
 
     result = comparison.result
-    how = choices(options, result, comparison.blend)
-    return map_lost_contrast(result.scan, options.weights, index, probe, **how)
+    made = made_as(options, result, comparison.blend)
+    return map_lost_contrast(result.scan, options.weights, index, probe, **made)
 
 
 def sensitivity_steps(
@@ -59,4 +49,4 @@ def sensitivity_steps(
     from ...reliability.slice_maps import map_sensitivity
 
     result = comparison.result
-    return map_sensitivity(result.scan, options.weights, index, **choices(options, result, comparison.blend))
+    return map_sensitivity(result.scan, options.weights, index, **made_as(options, result, comparison.blend))

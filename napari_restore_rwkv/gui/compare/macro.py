@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...reliability.report import CT_WINDOW_HU
 from ..macro import layer_in_python, scan_in_python
-from .again import choices
+from .again import made_as
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,13 +47,13 @@ def lost_as_python(options: RestoreOptions, comparison: Comparison, index: int, 
     return (
         f"{_BEGIN}from napari_restore_rwkv.reliability.contrast_map import Probe\n"
         "from napari_restore_rwkv.reliability.slice_maps import map_lost_contrast\n"
-        f"{_BLEND}lost = finish(map_lost_contrast({', '.join(words + _how(options, comparison))}))"
+        f"{_BLEND}lost = finish(map_lost_contrast({', '.join(words + _made(options, comparison))}))"
     )
 
 
 def sensitivity_as_python(options: RestoreOptions, comparison: Comparison, index: int) -> str:
     """Return lines that map how much a slice depends on how it lies again."""
-    words = _slice_again(options, index) + _how(options, comparison)
+    words = _slice_again(options, index) + _made(options, comparison)
     return (
         f"{_BEGIN}from napari_restore_rwkv.reliability.slice_maps import map_sensitivity\n"
         f"{_BLEND}sensitivity = finish(map_sensitivity({', '.join(words)}))"
@@ -78,9 +78,9 @@ def _slice_again(options: RestoreOptions, index: int) -> list[str]:
     return [scan_in_python(options), repr(str(options.weights)), str(index)]
 
 
-def _how(options: RestoreOptions, comparison: Comparison) -> list[str]:
-    how = choices(options, comparison.result, comparison.blend)
-    return [f"{name}={value!r}" for name, value in how.items() if value is not None]
+def _made(options: RestoreOptions, comparison: Comparison) -> list[str]:
+    made = made_as(options, comparison.result, comparison.blend)
+    return [f"{name}={value!r}" for name, value in made.items() if value is not None]
 
 
 def _pair(comparison: Comparison) -> str:
