@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..device import free_memory
+from .memory import give_back_unused
 from .precision import exact_float32
 
 if TYPE_CHECKING:
@@ -76,8 +77,17 @@ class Machine:
 
     def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
         """Whether buffers of so many bytes fit comfortably, or just so with `all_of_it`; True if nobody knows."""
-        free = free_memory(self.device)
-        return free is None or size * (1.0 if all_of_it else _HEAP) <= free
+        needed = size * (1.0 if all_of_it else _HEAP)
+
+        def fits() -> bool:
+            free = free_memory(self.device)
+            return free is None or needed <= free
+
+        if fits():
+            return True
+        # What an earlier job has freed may still be kept for the next one.
+        give_back_unused()
+        return fits()
 
     def peak_memory(self) -> int:
         """Most bytes in use since this object was made, beyond what was in use then; 0 where that is not known."""
