@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.checkpoint import KEEPS_MEASURED, OWN_ERROR, TURNS
+from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS
 from ..network.restorer import Restorer, device_of, kernel_of
 from ..progress import Phase, Progress
 from ..restoration.data_consistency import keeps_measured
-from ..restoration.noise import own_error
+from ..restoration.noise import noise_kept, own_error
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
         TURNS: network.turns if isinstance(network, Restorer) else 1,
-        # Left out where it is zero, as in ledgers that are older than it is.
+        # Left out where they are zero, as in ledgers that are older than they are.
         **({OWN_ERROR: own} if (own := own_error(network)) else {}),
+        **({NOISE_KEPT: kept} if (kept := noise_kept(network)) else {}),
     }
 
 

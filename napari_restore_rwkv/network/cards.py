@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..tasks import TASKS
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEEPS_MEASURED, TURNS, FALLS_SHORT = "keeps_measured", "turns", "falls_short"
+OWN_ERROR, NOISE_KEPT, TRAINED_FOR = "own_error", "noise_kept", "trained_for"
 _MODALITIES = ("CT", "MR", "PET", None)
 # Characters; the shipped cards have 20, 10, and some 200.
 _LONGEST = {"title": 200, "created": 40, "intended_use": 4000, "limits": 4000}
@@ -75,11 +77,29 @@ def _check_details(details: Any) -> None:
     if TURNS in details and not (is_number(details[TURNS]) and details[TURNS] in range(1, 5)):
         shown = str(details[TURNS])[:20]
         raise ValueError(f"it asks for {shown} quarter turns; 1 to 4 are possible")
+    for name, most in ((OWN_ERROR, math.inf), (NOISE_KEPT, 1.0)):
+        if name in details and not (_is_finite(details[name]) and 0 <= details[name] <= most):
+            raise ValueError(f"{name} in its details is not a number {'from 0 to 1' if most == 1 else 'of 0 or more'}")
+    if TRAINED_FOR in details and not _are_ranges(details[TRAINED_FOR]):
+        raise ValueError(f"{TRAINED_FOR} in its details does not hold two ranges, of noise and of mean_frequency")
     if not isinstance(details.get("verdict", {}).get("accepted", False), bool):
         raise ValueError("its verdict is neither true nor false")
     base = details.get("base", {})
     if "base" in details and base.get("weights_sha256", "") != "" and not is_sha256(base["weights_sha256"]):
         raise ValueError("the digest of its base is not a digest")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_ranges(value: Any) -> bool:
+    """Whether a value is {"noise": [least, most], "mean_frequency": [least, most]}."""
+    ranges = [value.get(name) for name in ("noise", "mean_frequency")] if isinstance(value, dict) else [None]
+    return all(
+        isinstance(one, list) and len(one) == 2 and all(map(_is_finite, one)) and 0 <= one[0] <= one[1]
+        for one in ranges
+    )
 
 
 def _all_values(values: Any, depth: int) -> Iterator[Any]:

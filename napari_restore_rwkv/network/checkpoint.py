@@ -35,7 +35,9 @@ _SHIPPED = Path(__file__).parent / "weights"
 # over how many quarter turns they are averaged when they restore. Weights made from others inherit both.
 KEEPS_MEASURED, TURNS = cards.KEEPS_MEASURED, cards.TURNS
 # In the details of a card: how far the weights are off, in the unit of the scan, where there is no noise to remove.
-OWN_ERROR = "own_error"
+OWN_ERROR = cards.OWN_ERROR
+# In the details of a card: the share, 0 to 1, of the noise that the weights find and leave in, for its texture.
+NOISE_KEPT = cards.NOISE_KEPT
 # In the details of a shipped card: by how much the weights miss what they should reach, in words; "" where they do not.
 FALLS_SHORT = cards.FALLS_SHORT
 _WRAPPERS = ("state_dict", "model", "params")

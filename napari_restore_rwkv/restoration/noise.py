@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ScanError
-from ..network.checkpoint import OWN_ERROR
+from ..network.checkpoint import NOISE_KEPT, OWN_ERROR
 from ..network.restorer import card_of
 from ..scans.noise.estimate import estimate_noise, slice_noise
 from .context import uses_context
@@ -55,16 +55,26 @@ def share_to_remove(network: nn.Module, noise: float | None) -> float:
 
     A network is itself off by some e where there is nothing to remove. Of two estimates of a voxel, as it was measured
     with the error sigma and as it was restored with the error e, the best mean takes the restored one with the weight
-    sigma^2 / (sigma^2 + e^2): almost all of it in a noisy scan, little where there was little noise. 1 where the noise
-    is unknown, or the card of the network does not say how far it is off.
+    sigma^2 / (sigma^2 + e^2): almost all of it in a noisy scan, little where there was little noise. It takes all where
+    the noise is unknown, or the card of the network does not say how far it is off.
+
+    What is best by its squared error looks waxy: the noise that is left is coarser than that of the scan. Weights whose
+    card asks for it leave some of the noise in, as scanners mix their iterative reconstructions with filtered back
+    projection; the share that is left counts here as well.
     """
-    own = own_error(network)
-    return 1.0 if noise is None or own == 0 else noise**2 / (noise**2 + own**2)
+    kept, own = noise_kept(network), own_error(network)
+    best = 1.0 if noise is None or own == 0 else noise**2 / (noise**2 + own**2)
+    return (1 - kept) * best
 
 
 def own_error(network: nn.Module) -> float:
     """Return how far a network is off where there is no noise, in the unit of the scan; 0 if its card does not say."""
     return float(card_of(network).details.get(OWN_ERROR, 0.0))
+
+
+def noise_kept(network: nn.Module) -> float:
+    """Return the share of the noise that a network leaves in for its texture; 0 if its card does not say."""
+    return float(card_of(network).details.get(NOISE_KEPT, 0.0))
 
 
 def limited_removal(image: np.ndarray, restored: np.ndarray, noise: float, modality: str | None) -> np.ndarray:

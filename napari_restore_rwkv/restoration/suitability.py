@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..network import cards
+
 if TYPE_CHECKING:
     from ..network.restorer import Card
     from ..scans.noise.estimate import Noise
 
 # In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of
 # `scans.noise.estimate.Noise` that the weights were trained on; noise in the unit of the scan.
-TRAINED_FOR = "trained_for"
+TRAINED_FOR = cards.TRAINED_FOR
 # Mean frequency in cycles per pixel up to which noise is called so.
 _TEXTURES = (
     (0.14, "coarse, as of a very smooth kernel"),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_restore_rwkv.metrics import psnr
-from napari_restore_rwkv.network.checkpoint import OWN_ERROR
+from napari_restore_rwkv.network.checkpoint import NOISE_KEPT, OWN_ERROR
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
 from napari_restore_rwkv.restoration.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
@@ -293,6 +293,8 @@ RECIPE = Recipe(
         TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES},
         # On a noise-free template with 3 HU of noise any less of it would do more harm than good.
         OWN_ERROR: 7.0,
+        # So that the mean frequency of the noise stays above 0.8 of the scan's, up to 70 HU.
+        NOISE_KEPT: 0.1,
     },
     details={
         "probes_hu": CONTRASTS_HU,
