@@ -1,4 +1,4 @@
-"""Reusing large buffers between the layers of the network, instead of fetching each from the system again."""
+"""Reuse of large buffers between the layers of the network, instead of requesting each from the system."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 # Parameters of glibc's mallopt, from its malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _MOST_BLOCKS = 65536
-# Where glibc's own adaptation ends up in any process that has freed a buffer of this size.
+# The value that glibc's own adaptation reaches in any process that has freed a buffer of this size.
 _ADAPTED_MMAP_THRESHOLD = 32 << 20
 
 
 @contextmanager
 def reused_buffers() -> Iterator[None]:
-    """Keep freed memory for the next buffer while this lasts, and give it back to the system afterwards.
+    """Keep freed memory for the next buffer inside this context, and return it to the system afterwards.
 
-    By default glibc maps every buffer above 32 MiB afresh, and the system fills each of its pages with zeros: half of
-    the time of a 1024 x 1024 slice. With another C library nothing changes.
+    By default glibc maps every buffer above 32 MiB separately, and the system fills each of its pages with zeros: half
+    of the time of a 1024 x 1024 slice. With another C library nothing changes.
     """
     libc = _glibc()
     if libc is None:
