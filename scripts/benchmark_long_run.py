@@ -1,4 +1,4 @@
-"""Measure a long session: restorations one after the other in one viewer; memory, threads and open files meanwhile.
+"""Measure a long session: consecutive restorations in one viewer; memory, threads and open files meanwhile.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/benchmark_long_run.py [--restorations 500] [--json FILE]
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def run(restorations: int) -> list[dict[str, Any]]:
-    """Restore again and again; what the process holds after each."""
+    """Restore repeatedly; yield what the process holds after each."""
     viewer = napari.Viewer()
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
     ended: list[Any] = []

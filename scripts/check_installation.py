@@ -1,4 +1,4 @@
-"""Look at an installation as a stranger would: doctor, manifest, one restoration; exit code 0 if all of it works.
+"""Check an installation as a new user would: doctor, manifest, one restoration; exit code 0 if everything works.
 
 It needs nothing but the package, napari and what they need: python scripts/check_installation.py
 """
@@ -16,7 +16,7 @@ SAMPLE = "pet_low_count.nii.gz"
 
 def main() -> int:
     """Check, and say what was found."""
-    # The source that this script may lie in must not stand in for what is installed.
+    # A source checkout around this script must not be used instead of the installed package.
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
     import napari_restore_rwkv

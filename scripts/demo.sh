@@ -6,7 +6,7 @@
 set -euo pipefail
 scan=()
 if [ $# -gt 0 ]; then
-  # The set-up changes the directory, so a relative name must be completed first.
+  # The set-up changes the directory, so a relative path must be made absolute first.
   case $1 in
     /*) scan=("$1") ;;
     *) scan=("$PWD/$1") ;;

@@ -2,8 +2,8 @@
 
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/make_screenshots.py [--only NAME ...] [--to FOLDER]
 
-The window is driven as a person would: a slice is restored, a view is chosen, and the window is photographed when
-everything has been drawn and measured. Pictures have few colours and at most 150 kB, so that a page loads at once.
+The window is driven as by a user: a slice is restored, a view is chosen, and a screenshot is taken when everything has
+been drawn and measured. Pictures have few colours and at most 150 kB, so that a page loads quickly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLOURS, SHARES, LARGEST_BYTES = 128, (1.0, 0.8, 0.65), 150_000
 
 
 class Stage:
-    """A window with the sample, its good twin as a reference, the Restore panel and the workbench."""
+    """A window with the sample, its reference, the Restore panel and the workbench."""
 
     def __init__(self, theme: str) -> None:
         get_settings().appearance.theme = theme
@@ -61,7 +61,7 @@ class Stage:
 
     @property
     def bench(self) -> Workbench:
-        """The workbench, opened by the button of the panel where it is not open."""
+        """The workbench, opened with the panel's button if necessary."""
         from napari_restore_rwkv.gui.compare.workbench import Workbench
 
         self.panel.compare.reading.judge.click()
@@ -75,11 +75,11 @@ class Stage:
         loop.exec()
 
     def wait_for(self, done: Callable[[], bool]) -> None:
-        """Let the window work until something is so."""
+        """Run the event loop until a condition holds."""
         until = time.monotonic() + PATIENCE_S
         while not done():
             if time.monotonic() > until:
-                raise SystemExit("The window did not get where it should; look at it under a display of your own.")
+                raise SystemExit("The window did not reach the expected state; look at it on your own display.")
             self.wait(50)
 
     def judged(self) -> None:
@@ -119,7 +119,7 @@ def over_input(stage: Stage) -> None:
 
 
 def own_view(stage: Stage) -> None:
-    """What the person had, back again."""
+    """The user's own view, restored."""
     stage.panel.compare.difference.mode.setCurrentText("signed")
     stage.panel.compare.choose_mode(BLINK)
     stage.panel.compare.choose_mode(OWN_VIEW)
@@ -183,7 +183,7 @@ VIEWS: dict[str, Callable[[Stage], None]] = {
 
 
 def main() -> None:
-    """Make the pictures that are asked for."""
+    """Make the requested pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=VIEWS, default=list(VIEWS), help="these views; all by default")
     parser.add_argument("--to", type=Path, default=PICTURES, help="folder to write to")

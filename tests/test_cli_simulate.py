@@ -40,7 +40,7 @@ def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file
     output = tmp_path / "noisy.nii"
     output.write_bytes(b"precious")
     words = ("simulate", scan_file, output, "--task", "ct-denoise", "--seed", 3)
-    assert_refused_before_work(run(*words), "exists already: give another name, or --overwrite to replace it")
+    assert_refused_before_work(run(*words), "already exists: give another name, or --overwrite to replace it")
     assert run(*words, "--overwrite")[0] == 0
 
 

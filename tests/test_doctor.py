@@ -42,7 +42,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(run, monkeypatch):
     code, out, _ = run("doctor", "--device", "cpu")
     assert code == 1
     assert "pip install --force-reinstall pydicom" in out
-    assert "see what is marked failed" in out
+    assert "see the lines marked failed" in out
 
 
 def test_doctor_needs_no_library_that_restoring_does_without(run, monkeypatch):

@@ -116,7 +116,9 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 def test_a_missing_program_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(script.FetchError, match=r"atlas needs apt-get, which is not here; fetch it on a Debian system"):
+    with pytest.raises(
+        script.FetchError, match=r"atlas needs apt-get, which is not installed here; fetch it on a Debian system"
+    ):
         script.download(script.Package("atlas", "", "deb"), tmp_path)
 
 

@@ -25,13 +25,15 @@ from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_ins
     ],
 )
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
-    with pytest.raises(UnsafeNameError, match=r"leads out of its folder|characters that file names may not have"):
+    with pytest.raises(
+        UnsafeNameError, match=r"leads outside its folder|characters that are not allowed in file names"
+    ):
         path_inside(tmp_path, name)
 
 
 @pytest.mark.parametrize("name", [None, 5, ["a"], b"a", {"a": 1}, True])
 def test_what_is_no_text_is_no_name(tmp_path, name):
-    with pytest.raises(UnsafeNameError, match="in the place of a file name"):
+    with pytest.raises(UnsafeNameError, match="where a file name is needed"):
         path_inside(tmp_path, name)
 
 
@@ -56,7 +58,7 @@ def test_links_may_lead_inside_and_not_out(tmp_path):
     (inside / "ring").symlink_to(inside / "ring")
     assert path_inside(inside, "own/x") == inside / "own" / "x"
     for name in ("out/x", "file", "own/out/x"):
-        with pytest.raises(UnsafeNameError, match=r"a link that leads out of its folder"):
+        with pytest.raises(UnsafeNameError, match=r"a link that leads outside its folder"):
             path_inside(inside, name)
     with pytest.raises(UnsafeNameError, match=r"cannot be followed|leads out"):
         path_inside(inside, "ring/x")

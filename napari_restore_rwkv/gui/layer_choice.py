@@ -24,14 +24,14 @@ class LayerChoice(QComboBox):
     Signals
     -------
     changed()
-        Another layer is chosen, by the person or because the chosen one was deleted.
+        Another layer is chosen, by the user or because the chosen one was deleted.
 
     Parameters
     ----------
     accepts
         Which layers are listed.
     nothing
-        First line, that stands for no layer; "" where one has to be chosen.
+        First line, meaning no layer; "" if one has to be chosen.
     preferred
         Of the listed layers, the one to propose; None for the first.
     """
@@ -58,7 +58,7 @@ class LayerChoice(QComboBox):
         self.currentIndexChanged.connect(self._tell)
         self.activated.connect(self._on_activated)
         for event in _EVENTS:
-            # In the order in which the lists were made: what one proposes may depend on another.
+            # In the order in which the lists were created: one list's proposal may depend on another.
             getattr(viewer.layers.events, event).connect(self._follow, position="last")
         self._follow()
 
@@ -75,11 +75,11 @@ class LayerChoice(QComboBox):
             self._select(layer)
 
     def propose(self) -> None:
-        """Choose again, unless the person has chosen."""
+        """Choose again, unless the user has chosen."""
         self._follow()
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         for event in _EVENTS:
             getattr(self._viewer.layers.events, event).disconnect(self._follow)
 

@@ -1,4 +1,4 @@
-"""What the panels did, as lines of Python and of the command line that do the same again."""
+"""What the panels did, as lines of Python and a command that repeat it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ VIEWER = "viewer"
 
 
 def as_python(options: RestoreOptions, axis: int, index: int | None, strength: float) -> str:
-    """Return lines of Python for napari's console, where `viewer` is the window, that restore the same again.
+    """Return lines of Python for napari's console, where `viewer` is the window, that repeat a restoration.
 
     Parameters
     ----------
     options
-        What was filled in.
+        The options of the form.
     axis, index
         The axis across the slices, 0 to 2 for z, y, x, and the slice that was restored; None for all.
     strength
-        How strongly the restoration was mixed in, 0 to 1.
+        The fraction of the restoration that was mixed in, 0 to 1.
     """
     layer = layer_in_python(options.layer.name)
     choices = [f"axis={AXES[axis]!r}", *([] if index is None else [f"indices=[{index}]"])]
@@ -88,7 +88,7 @@ def layer_in_python(name: str) -> str:
 
 
 def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
-    """Return the command that restores the file of the layer; "" where the file is not known."""
+    """Return the command that restores the file of the layer; "" if the file is unknown."""
     source = source_of(options.layer)
     if source is None:
         return ""

@@ -1,4 +1,4 @@
-"""Reusing large buffers between the layers of the network, instead of fetching each from the system again."""
+"""Reuse of large buffers between the layers of the network, instead of requesting each from the system."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 # Parameters of glibc's mallopt, from its malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _MOST_BLOCKS = 65536
-# Where glibc's own adaptation ends up in any process that has freed a buffer of this size.
+# The value that glibc's own adaptation reaches in any process that has freed a buffer of this size.
 _ADAPTED_MMAP_THRESHOLD = 32 << 20
-# A slice soon follows the one before, also where each is a job of its own.
+# The next slice follows soon, even if each slice is a separate job.
 KEPT_FOR_S = 2.0
 
 
 @contextmanager
 def reused_buffers() -> Iterator[None]:
-    """Keep freed memory for the next buffer while this lasts, and give it back to the system two seconds later.
+    """Keep freed memory for the next buffer inside this context, and return it to the system two seconds later.
 
-    By default glibc maps every buffer above 32 MiB afresh, and the system fills each of its pages with zeros: half of
-    the time of a 1024 x 1024 slice. With another C library nothing changes.
+    By default glibc maps every buffer above 32 MiB separately, and the system fills each of its pages with zeros: half
+    of the time of a 1024 x 1024 slice. With another C library nothing changes.
     """
     _heap.enter()
     try:
@@ -36,13 +36,13 @@ def reused_buffers() -> Iterator[None]:
 
 
 def give_back_unused() -> None:
-    """Return freed memory to the system now, wherever it is short."""
+    """Return freed memory to the system now, because memory is short."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 
 
 class _Heap:
-    """Switches glibc to reusing while anyone asks for it, in whatever thread, and back once nobody has for a while."""
+    """Makes glibc keep freed memory while any thread asks for it, and for a while afterwards."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class _Heap:
     def _give_back(self) -> None:
         with self._lock:
             libc = _glibc()
-            # Somebody may have come just after the time was over.
+            # Another user may have entered just after the timer fired.
             if self._users or libc is None:
                 return
             libc.mallopt(_MMAP_MAX, _MOST_BLOCKS)

@@ -1,7 +1,7 @@
-"""Slices as the authors of arXiv 2407.11087 hand out their training data: one array, pickled, in a file ending in .bin.
+"""Slices in the format of the authors of arXiv 2407.11087: one pickled array in a file ending in .bin.
 
-A pickle may run any code. None of its own is run here: every name in it stands for a function of ours that builds an
-array of plain numbers, and any other name is refused.
+A pickle can run any code. None is run here: every name in it is mapped to a function in this file that builds an array
+of plain numbers, and any other name is refused.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLICE_SUFFIX = ".bin"
-# A slice has less than a megabyte.
+# A slice takes less than a megabyte.
 _MOST_BYTES = 256 << 20
 _PLAIN = "biuf"
 
 
 class ForbiddenError(Exception):
-    """What is in the file is not an array of plain numbers."""
+    """The content of the file is not an array of plain numbers."""
 
 
 class _Array:
-    """What NumPy's pickles are built up in: first empty, then given shape, kind of number and bytes."""
+    """How NumPy's pickles are built: first empty, then given shape, number type and bytes."""
 
     values: np.ndarray
 
@@ -46,7 +46,7 @@ class _Array:
 
 
 class _Kind:
-    """NumPy's kind of number."""
+    """NumPy's number type."""
 
     def __init__(self, name: str, *_: Any) -> None:
         self.dtype = np.dtype(name)
@@ -59,7 +59,7 @@ class _Kind:
 
 
 def _from_buffer(content: bytes | bytearray, kind: _Kind, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
-    """An array as the fifth protocol of pickles holds it."""
+    """An array as stored by pickle protocol 5."""
     if not isinstance(kind, _Kind) or order not in ("C", "F"):
         raise ForbiddenError
     return np.frombuffer(content, kind.dtype).reshape(tuple(int(side) for side in shape), order=order)
@@ -70,7 +70,7 @@ def _empty_array(*_: Any) -> _Array:
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """A tensor whose numbers follow each other, as an array."""
+    """A contiguous tensor, as an array."""
     flat = torch.tensor([], dtype=storage.dtype, device="cpu").set_(storage._untyped_storage).numpy()
     count = math.prod(size)
     steps = [math.prod(size[n + 1 :]) for n in range(len(size))]
@@ -81,7 +81,7 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.nd
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """Bytes as old protocols of pickles hold them."""
+    """Bytes as stored by old pickle protocols."""
     if encoding != "latin1":
         raise ForbiddenError
     return text.encode(encoding)
@@ -107,7 +107,7 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's own unpickler in Python: a forged index into its memory cannot make it allocate, unlike the one in C."""
+    """Python's pure Python unpickler: a forged memo index cannot make it allocate, unlike the one in C."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -121,7 +121,7 @@ def read_slice(path: Path, modality: str | None = None) -> Scan:
     Raises
     ------
     ScanError
-        It cannot be read, or holds anything but one such array of plain numbers.
+        It cannot be read, or contains anything but one such array of plain numbers.
     """
     try:
         content = read_regular(path, _MOST_BYTES)
@@ -129,14 +129,16 @@ def read_slice(path: Path, modality: str | None = None) -> Scan:
         values = np.asarray(found.values if isinstance(found, _Array) else found)
     except OSError as error:
         raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    # A forged pickle can make the unpickler stumble in any way.
+    # A forged pickle can make the unpickler fail in any way.
     except Exception as error:
         raise ScanError(
-            f"{path.name} is no pickled array of plain numbers, and nothing else is read from such a file; give NIfTI."
+            f"{path.name} is not a pickled array of plain numbers, the only content that is read from it; give NIfTI."
         ) from error
     if values.ndim == 2:
         values = values[np.newaxis]
     if values.ndim != 3 or values.shape[0] != 1 or values.dtype.kind not in _PLAIN or 0 in values.shape:
-        raise ScanError(f"{path.name} holds an array of {values.shape}, not one slice; give (Y, X) or (1, Y, X).")
+        raise ScanError(
+            f"{path.name} contains an array of shape {values.shape}, not one slice; give (Y, X) or (1, Y, X)."
+        )
     unit = {"CT": "HU", "PET": "SUV"}.get(modality or "", "")
     return Scan(np.array(values), modality=modality, unit=unit)

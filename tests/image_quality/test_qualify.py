@@ -269,12 +269,12 @@ def test_progress_counts_up_to_its_total(monkeypatch):
 
 
 def test_a_network_that_returns_no_numbers_is_refused():
-    with pytest.raises(CheckpointError, match="returned values that are not numbers"):
+    with pytest.raises(CheckpointError, match="returned NaN or infinite values"):
         finish(qualify(Broken("MR"), quick=True))
 
 
 def test_a_modality_without_a_phantom_is_refused():
-    with pytest.raises(ScanError, match="There are phantoms for CT, MR and PET, and none for US"):
+    with pytest.raises(ScanError, match="There are phantoms for CT, MR and PET, but not for US"):
         qualify(None, "US")
     with pytest.raises(ScanError, match="none for a network of no certain modality"):
         qualify(Blur(None))

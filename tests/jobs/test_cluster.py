@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers
         saved += step.phase is Phase.SAVED
         lost |= step.phase is Phase.WORKERS_LOST
         if saved == 5 and step.phase is Phase.SAVED:
-            with pytest.raises(OutputError, match="is being written by another process right now"):
+            with pytest.raises(OutputError, match="is being written by another process"):
                 finish(job(resume=True).run())
             [victim, _] = [worker.pid for worker in workers.workers.values()]
             os.kill(victim, signal.SIGKILL)
@@ -116,7 +116,7 @@ def test_a_file_that_workers_do_not_see_is_named(workers, source, tmp_path):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     hidden = replace(source, path="/nowhere/scan.mha")
     job = ClusterJob(workers.scheduler_address, hidden, scan, network, tmp_path / "r.ome.zarr", slices_per_slab=2)
-    with pytest.raises(OutputError, match=r"The worker at tcp://.* does not see /nowhere/scan\.mha: choose places"):
+    with pytest.raises(OutputError, match=r"The worker at tcp://.* does not see /nowhere/scan\.mha: choose paths"):
         finish(job.run())
 
 

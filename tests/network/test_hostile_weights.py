@@ -200,7 +200,7 @@ def test_a_card_with_values_of_other_kinds_is_refused_in_words(tiny_network, tmp
     save_checkpoint(tiny_network, Card(title="t"), path)
     card = path.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | change))
-    with pytest.raises(CheckpointError, match=r"The card w\.json cannot be used: .*; get it from where it was made"):
+    with pytest.raises(CheckpointError, match=r"The card w\.json cannot be used: .*; get a new copy from its author"):
         load_checkpoint(path)
 
 

@@ -86,7 +86,7 @@ def test_an_impossible_noise_is_refused(noise, tiny_network):
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, np.nan])
 def test_an_impossible_strength_is_refused(strength):
-    with pytest.raises(ScanError, match="strength of a restoration is 0 to 1"):
+    with pytest.raises(ScanError, match="strength of a restoration must be 0 to 1"):
         finish(iter_restore(Scan(np.zeros((1, 8, 8)), modality="CT"), Smoothing(), strength=strength))
 
 

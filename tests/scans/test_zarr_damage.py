@@ -78,7 +78,7 @@ def test_a_chunk_that_unpacks_to_more_or_less_than_its_array_says_is_refused(tmp
 def test_a_second_stream_behind_the_first_is_refused(method):
     packed = bytes(OLD[method].encode(bytes(1000)))
     check_chunk(method, packed, 1000)
-    with pytest.raises(DamagedChunk, match="goes on after its end"):
+    with pytest.raises(DamagedChunk, match="continues after its end"):
         check_chunk(method, packed + packed, 1000)
 
 
@@ -113,7 +113,7 @@ def test_pickled_objects_and_unknown_codecs_are_refused(tmp_path):
         ({"filters": [{"id": "json2"}]}, "json2"),
     ):
         (path / ".zarray").write_text(json.dumps(metadata | values))
-        with pytest.raises(ScanError, match=rf"packs its chunks by {name}, which is not read|metadata are missing or"):
+        with pytest.raises(ScanError, match=rf"uses the codec {name}, which is not supported|metadata are missing or"):
             read_scan(path)
 
 
@@ -145,7 +145,7 @@ def test_links_out_of_the_folder_are_refused_unless_allowed(tmp_path, what):
     shutil.move(place, tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", place)
     scan = open_scan(path, modality="CT")
-    with pytest.raises(ScanError, match=r"outside of its own folder.* --allow-outside-files") as caught:
+    with pytest.raises(ScanError, match=r"outside its own folder.* --allow-outside-files") as caught:
         np.asarray(scan.voxels[2])
     assert str(tmp_path) not in str(caught.value)
     np.testing.assert_array_equal(read_scan(path, allow_outside_files=True).voxels, noise((4, 16, 16)))
@@ -159,7 +159,7 @@ def test_a_pipe_in_the_place_of_a_chunk_is_not_waited_for(tmp_path):
     chunk = path / "full" / "c" / "1" / "0" / "0"
     chunk.unlink()
     os.mkfifo(chunk)
-    with pytest.raises(ScanError, match="holds a pipe or a device"):
+    with pytest.raises(ScanError, match="contains a pipe or a device"):
         read_scan(path)
 
 
@@ -203,7 +203,7 @@ def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
     path, _, _ = old(tmp_path / "a.zarr", Zstd())
     metadata = json.loads((path / ".zarray").read_text())
     (path / ".zarray").write_text(json.dumps(metadata | {"shape": [1 << 28, 32, 40]}))
-    with pytest.raises(ScanError, match="metadata name 134217728 files of voxels, and next to none are there"):
+    with pytest.raises(ScanError, match="metadata describe 134217728 files of voxels, but almost none exist"):
         open_scan(path)
 
 
@@ -213,5 +213,7 @@ def test_attributes_of_another_kind_are_refused(tmp_path, attributes):
     text = (path / "zarr.json").read_text()
     metadata = json.loads(text) | {"attributes": json.loads(attributes)}
     (path / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(ScanError, match=r"metadata are missing or damaged|holds no array|give the folder of one array"):
+    with pytest.raises(
+        ScanError, match=r"metadata are missing or damaged|contains no array|give the folder of one array"
+    ):
         read_scan(path)

@@ -100,7 +100,7 @@ def test_one_of_four_writers_of_a_new_file_has_its_way(tmp_path):
     assert (read_scan(path).voxels == 0).all()
     assert (tmp_path / "new.nii.gz.json").read_text() == '{\n  "n": 0\n}\n'
     assert len(told) == 3
-    assert all("another program has written a file of that name meanwhile; choose another" in words for words in told)
+    assert all("another program has just written a file of that name; choose another" in words for words in told)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nii.gz", "new.nii.gz.json"]
 
 

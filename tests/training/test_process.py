@@ -43,12 +43,12 @@ def test_a_job_comes_back_with_its_voxels_on_disk(folder, pair, weights_file):
 
 
 def test_a_folder_takes_one_job_only(folder, weights_file, pair):
-    with pytest.raises(OutputError, match="holds a fine-tuning already; start that one again"):
+    with pytest.raises(OutputError, match="already contains a fine-tuning run; restart that one"):
         write_job(folder, weights_file, pair)
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path):
-    with pytest.raises(ScanError, match="holds no fine-tuning that can be read"):
+    with pytest.raises(ScanError, match="contains no readable fine-tuning run"):
         read_job(tmp_path)
 
 
@@ -59,7 +59,7 @@ def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run
     process.kill()
     *_, last = process.records()
     assert last["kind"] == "crashed"
-    assert "start it again to go on" in last["text"]
+    assert "restart it to continue" in last["text"]
     assert not process.running
     assert (folder / "state.pt").is_file()
 

@@ -78,7 +78,7 @@ def test_a_killed_process_ends_the_job_in_words_and_it_goes_on(start, tmp_path):
     next(one for one in ranks if one.environ()["RANK"] == "1").send_signal(signal.SIGKILL)
     _, errors = job.communicate()
     assert job.returncode != 0
-    assert "Another process of this training has ended" in errors or "goes on from the last saved step" in errors
+    assert "Another process of this training has ended" in errors or "continues from the last saved step" in errors
     assert not (tmp_path / "ours.restorerwkv").exists()
     done = torch.load(tmp_path / "state" / "state.pt", weights_only=True)["step"]
     assert done >= 1

@@ -29,7 +29,7 @@ FAINT = 0.03
 class LossMap(SliceMap):
     """Probe, estimate, Map, Cancel; then the median and the worst places."""
 
-    tip = "Put faint discs all over this slice, restore it with them, and map what is left of them"
+    tip = "Insert faint discs all over this slice, restore it with them, and map how much of them is left"
     about_name = "What would be lost in this slice"
     places_tip = "Places where least is left"
 

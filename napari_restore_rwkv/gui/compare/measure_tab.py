@@ -114,7 +114,9 @@ class MeasureTab(QWidget):
                 )
                 self._write_volume(rows)
         except OSError as error:
-            self.failed.emit(OutputError(f"{path} cannot be written ({error.strerror}); choose another place."))
+            self.failed.emit(
+                OutputError(f"{path} cannot be written ({error.strerror}); choose another folder or name.")
+            )
 
     def let_go(self) -> None:
         """Stop following the viewer, and what runs. Touches nothing of Qt, which may be gone already."""

@@ -107,7 +107,7 @@ def report_on(choice: FineTuneChoice) -> Report:
         return Report(covered, refusal=str(error), can_be_forced=not choice.force and _passes_if_forced(choice))
     split = checked.splits[0]
     useless = checked.useless or _nothing_marked(covered, split)
-    refusal = f"Nothing can be learned: {useless}." if useless else ""
+    refusal = f"Training is not possible: {useless}." if useless else ""
     return Report(covered, "" if checked.useless else in_words(split), checked.warnings, refusal)
 
 

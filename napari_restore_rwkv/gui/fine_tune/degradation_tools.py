@@ -103,7 +103,7 @@ class DegradationTools(QWidget):
         self.about = hint()
         self.like = LayerChoice(
             self._viewer,
-            "A scan with the noise that is wanted; it may show another patient",
+            "A scan with the wanted noise; it may be of another patient",
             lambda layer: isinstance(layer, Image) and not layer.rgb and layer.ndim in (3, 4) and not is_result(layer),
         )
         self.fit_button = QPushButton("Fit")
@@ -123,7 +123,7 @@ class DegradationTools(QWidget):
         known = self._strengths.get(task.name)
         self.strength.setEnabled(known is not None)
         if known is None:
-            self.about.setText(f"How to simulate a degradation for {task.title} is not known: choose another task.")
+            self.about.setText(f"No degradation can be simulated for {task.title}: choose another task.")
             return
         self.strength.setRange(known.least, known.most)
         self.strength.setSingleStep(0.1 if known.usual < 10 else 1)

@@ -31,10 +31,10 @@ MODES = {
         "Two registered scans of the same object, for example low and full dose",
     ),
     "reference": (
-        "a good scan, made worse here",
+        "a good scan, degraded here",
         "Its degradation is simulated, in a strength that you choose",
     ),
-    "noisy": ("a noisy scan alone", "Each slice learns from its neighbours, which have noise of their own"),
+    "noisy": ("a noisy scan alone", "Each slice is trained with its neighbours, whose noise is independent"),
 }
 USUAL_STEPS, MOST_STEPS = 500, 20_000
 
@@ -134,8 +134,8 @@ class FineTuneForm(QWidget):
         for task in TASKS.values():
             self.tasks.addItem(task.title, task.name)
         self.models = ModelChoice(learned_only=True)
-        self.force = QCheckBox("go on anyway")
-        self.force.setToolTip("Learn from these scans although they do not fit well")
+        self.force = QCheckBox("continue anyway")
+        self.force.setToolTip("Train on these scans although they do not match well")
         self.force.hide()
         self.steps = QSpinBox()
         self.steps.setRange(1, MOST_STEPS)
@@ -170,7 +170,7 @@ class FineTuneForm(QWidget):
     def _scan(self, layers: LayerChoice) -> Scan:
         layer = layers.layer
         if layer is None:
-            raise ScanError("There is no second scan: open the reference, or learn from the noisy scan alone.")
+            raise ScanError("There is no second scan: open the reference, or train on the noisy scan alone.")
         frame = self._viewer.dims.current_step[self._viewer.dims.ndim - 4] if layer.ndim == 4 else None
         return layer_to_scan(layer, frame)
 

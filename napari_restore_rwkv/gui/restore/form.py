@@ -111,7 +111,7 @@ class RestoreForm(QWidget):
         volume = self.whole_volume.isChecked()
         output = self.save.path if volume else None
         if volume and output is None and self.run_on.scheduler is not None:
-            raise ScanError("A cluster restores into a file that its workers see: choose one at Save to.")
+            raise ScanError("A cluster restores into a file that its workers see: choose one under Save to.")
         return RestoreOptions(
             layer=self.layer,
             weights=model.weights,

@@ -203,7 +203,7 @@ class RestoreJob(QObject):
         elif options.output is not None:
             kind = StoredResult
         elif too_large := does_not_fit(scan):
-            raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file at Save to.")
+            raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file under Save to.")
         else:
             kind = ResultInMemory
         return kind(scan, restoration_axis(scan, options.axis))

@@ -40,7 +40,7 @@ PAUSE, RESUME = "Pause", "Resume"
 WIDE_ENOUGH = 350
 FIRST_STEPS = (
     "First steps: open a scan, or one of File > Open Sample > Restore-RWKV; press Restore; then B blinks between input "
-    "and result. All that can be chosen has been chosen already, with its reason."
+    "and result. Everything is already chosen, each with its reason."
 )
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
@@ -76,7 +76,7 @@ class RestorePanel(DockedPanel):
     def restore(self) -> None:
         """Start what is filled in."""
         if self.job.running:
-            self.say("A restoration is under way: wait for it, or press Cancel.")
+            self.say("A restoration is in progress: wait for it, or press Cancel.")
             return
         if self._starts_when_known:
             return
@@ -116,7 +116,7 @@ class RestorePanel(DockedPanel):
         if self._starts_when_known:
             self._starts_when_known = False
             self._let_run(False)
-            self.say("Cancelled; nothing was begun.")
+            self.say("Cancelled; nothing was started.")
         self.opener.cancel()
         self.job.cancel()
 
@@ -148,7 +148,7 @@ class RestorePanel(DockedPanel):
         self.restore_button.setDefault(True)
         self.cancel_button = QPushButton("Cancel")
         self.pause_button = QPushButton(PAUSE)
-        self.pause_button.setToolTip("Leave the processor to others for a while; nothing is lost")
+        self.pause_button.setToolTip("Leave the CPU to other programs for a while; nothing is lost")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress = QLabel()

@@ -1,7 +1,7 @@
-"""The stored numbers of DICOM images; packed ones are unpacked in a process of their own.
+"""The stored numbers of DICOM images; compressed ones are decoded in a separate process.
 
-Decoders of JPEG and its kin are native code, which ends its process on some damaged files, or never comes back. It may
-do so there: the image is refused, and the next one gets a new process. Plain and RLE images are read here.
+Decoders of JPEG and related formats are native code, which crashes its process on some damaged files, or never returns.
+There it may do so: the image is refused, and the next one gets a new process. Plain and RLE images are read here.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPE
 from ...isolation import python_command, python_environment
 from .files import header_of
 
-# Far longer than any slice takes, beside other work, too.
+# Far longer than any slice takes, even on a busy machine.
 PATIENCE_S = 60.0
-# Beyond what the process has once it has started.
+# On top of what the process takes once it has started.
 _MOST_MEMORY = 2 << 30
 _LONGEST_ANSWER = 4096
 
 
 class UndecodableError(ValueError):
-    """The decoder refused an image, ended, or did not come back."""
+    """The decoder refused an image, crashed, or did not return."""
 
 
 def transfer_syntax(path: Path) -> UID:
-    """Return how the pixels of a file are packed; "" where it does not say."""
+    """Return how the pixels of a file are compressed; "" if it does not say."""
     meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
     return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
 
@@ -49,14 +49,14 @@ def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
     Raises
     ------
     UndecodableError
-        It is packed, and could not be unpacked.
+        It is compressed, and could not be decoded.
     """
     packed = syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless
     return _process.unpacked(path, frame) if packed else _decoded(path, frame, syntax)
 
 
 def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
-    # The other decoders return a part of an image that is cut off.
+    # The other decoders return part of a truncated image.
     plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -64,14 +64,14 @@ def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
             return np.asarray(pixel_array(path, index=frame, decoding_plugin=plugin))
         data = pydicom.dcmread(path, force=True)
         if "TransferSyntaxUID" not in data.file_meta:
-            # Without a preamble there may be no word of it, and then nothing is packed.
+            # A file without a preamble may not state it, and is then uncompressed.
             implicit = data.original_encoding[0]
             data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         return np.asarray(pixel_array(data, decoding_plugin=plugin))
 
 
 class _DecoderProcess:
-    """A process that unpacks one image after the other, started when the first one is asked for."""
+    """A process that decodes one image after another, started when the first one is needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class _DecoderProcess:
         self._owner = 0
 
     def unpacked(self, path: Path, frame: int | None) -> np.ndarray:
-        """Return what `_decoded` returns there."""
+        """Return what `_decoded` returns in that process."""
         with self._lock:
             process = self._running()
             timer = threading.Timer(PATIENCE_S, process.kill)
@@ -89,7 +89,7 @@ class _DecoderProcess:
                 return _asked(process, {"path": str(path.absolute()), "frame": frame})
             except UndecodableError:
                 raise
-            # What comes from a process that has gone wrong may be anything.
+            # A process that has gone wrong may return anything.
             except (OSError, TypeError, ValueError, LookupError) as error:
                 self.close()
                 raise UndecodableError(str(error)) from error
@@ -121,7 +121,7 @@ class _DecoderProcess:
 
 
 def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndarray:
-    """Send a request and return the answer; ValueError where there is none."""
+    """Send a request and return the answer; ValueError if there is none."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -131,7 +131,7 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
         raise UndecodableError(answer["error"])
     shape, dtype = answer["shape"], np.dtype(answer["dtype"])
     if dtype.kind not in "iuf" or not 0 < math.prod(shape) * dtype.itemsize <= _MOST_MEMORY:
-        raise ValueError("the decoder answers what is no image")
+        raise ValueError("the decoder's answer is not an image")
     values = np.empty(shape, dtype)
     left = values.reshape(-1).view(np.uint8).data
     while left:
@@ -145,7 +145,7 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
 def _serve() -> None:
     """Answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "wb")
-    # What native code says must not come between the answers.
+    # Output of native code must not mix with the answers.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     _limit_memory()
@@ -154,7 +154,7 @@ def _serve() -> None:
         try:
             path = Path(request["path"])
             values = np.ascontiguousarray(_decoded(path, request["frame"], transfer_syntax(path)))
-        # Decoders raise errors of any kind.
+        # Decoders raise all kinds of errors.
         except Exception as error:
             answers.write(json.dumps({"error": str(error)[:500] or type(error).__name__}).encode() + b"\n")
         else:
