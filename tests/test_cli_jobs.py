@@ -97,7 +97,7 @@ def test_parts_are_finalized_verified_and_exported(run, long_scan_file, weights_
     assert run(*words, "--part", "1/2")[0] == 0
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "all slabs are there, but the result is not marked complete" in out
+    assert "all slabs are done, but the result is not marked complete" in out
     code, out, err = run("finalize", output)
     assert code == 0, err
     assert "restored.ome.zarr is complete" in out
@@ -127,7 +127,7 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
     code, out, _ = run("verify", output)
     assert code == 1
     assert "slab 1: 0/c/1/0/0 has changed" in out
-    assert "give the restore command again with --resume" in out
+    assert "run the restore command again with --resume" in out
     code, out, _ = run("verify", output, "--json")
     assert (code, json.loads(out)["bad"]) == (1, {"1": "0/c/1/0/0 has changed"})
     code, _, err = run("restore", long_scan_file, output, "--checkpoint", weights_file, "--resume")
@@ -140,8 +140,8 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
     [
         ("a.nii.gz", ["--resume"], "--resume is for results in OME-Zarr and for folders of scans"),
         ("a.nii.gz", ["--part", "1/2"], "give an OUTPUT ending in .ome.zarr"),
-        ("a.ome.zarr", ["--overwrite"], "--overwrite replaces files only: remove the OME-Zarr folder yourself"),
-        ("a.ome.zarr", ["--part", "1/2", "--scheduler", "tcp://x:1"], "are two ways to share the work"),
+        ("a.ome.zarr", ["--overwrite"], "--overwrite only replaces files: remove the OME-Zarr folder yourself"),
+        ("a.ome.zarr", ["--part", "1/2", "--scheduler", "tcp://x:1"], "are two ways to divide the work"),
         ("nowhere/a.ome.zarr", [], "does not exist: create it first, or choose another"),
     ],
 )

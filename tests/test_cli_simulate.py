@@ -46,7 +46,7 @@ def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file
 
 def test_a_scan_of_another_modality_is_refused(run, scan_file, tmp_path):
     outcome = run("simulate", scan_file, tmp_path / "low.nii", "--task", "mri-sr", "--seed", 3)
-    assert_refused_before_work(outcome, "mri-sr is for MR, and this scan is CT; choose another task")
+    assert_refused_before_work(outcome, "mri-sr is for MR, but this scan is CT; choose another task")
     assert not (tmp_path / "low.nii").exists()
 
 

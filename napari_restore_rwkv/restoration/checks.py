@@ -22,7 +22,7 @@ def check_voxels(voxels: Any, dimensions: int) -> None:
     shape, dtype = tuple(voxels.shape), np.dtype(voxels.dtype)
     if len(shape) != dimensions:
         raise ScanError(
-            f"A {'slice' if dimensions == 2 else 'scan'} has {dimensions} dimensions; got shape {shape}. "
+            f"A {'slice' if dimensions == 2 else 'scan'} must have {dimensions} dimensions; got shape {shape}. "
             "Choose one time frame or channel."
         )
     if 0 in shape:

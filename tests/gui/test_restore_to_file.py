@@ -208,7 +208,7 @@ def test_when_all_is_saved_restore_says_so_and_proposes_another_file(panel, outp
     wait_until_over(qtbot, panel)
     assert panel.form.save.path not in (None, output)
     panel.restore()
-    assert panel.message.text().startswith("All 40 slices are restored with these choices")
+    assert panel.message.text().startswith("All 40 slices are already restored with these choices")
 
 
 @pytest.mark.parametrize(("strength", "share"), [(100, 1.0), (40, 0.4)])

@@ -261,12 +261,15 @@ def test_one_frame_of_several_is_derived_from(tmp_path, pixels, folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda scan: scan.with_voxels(scan.voxels[:4]), "The result has 4 x 6 x 8 voxels and series 5 x 6 x 8"),
+        (lambda scan: scan.with_voxels(scan.voxels[:4]), "The result has 4 x 6 x 8 voxels, but series has 5 x 6 x 8"),
         (lambda scan: scan.with_voxels(scan.voxels, origin_mm=(0, 0, 0)), "and series differ in position"),
-        (lambda scan: scan.with_voxels(scan.voxels, modality="MR", unit=""), "The result is MR and series CT: give"),
+        (
+            lambda scan: scan.with_voxels(scan.voxels, modality="MR", unit=""),
+            "The result is MR, but series is CT: give",
+        ),
         (
             lambda scan: scan.with_voxels(scan.voxels, unit="SUV"),
-            "in SUV and series would be read in HU",
+            "in SUV, but series would be read in HU",
         ),
         (lambda scan: scan.with_voxels(scan.voxels + np.float32(np.nan)), "Slice 0 contains NaN or infinite values"),
     ],

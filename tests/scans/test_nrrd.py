@@ -152,7 +152,7 @@ def test_lines_and_bytes_before_the_voxels_are_skipped(tmp_path):
         ([], {"encoding": "ascii"}, "in the encoding ascii; save it with one of raw, gzip"),
         (["kinds: 3-color domain domain"], {"sizes": "3 10 4"}, "contains 3 values per voxel"),
         (["kinds: complex domain domain"], {"sizes": "2 15 4"}, "contains complex numbers"),
-        (["kinds: domain domain"], {}, "gives 2 kinds, and 3 are needed"),
+        (["kinds: domain domain"], {}, "gives 2 kinds, but 3 are needed"),
         (
             ["kinds: domain list domain domain"],
             {"sizes": "3 2 5 4", "dimension": "4"},

@@ -166,7 +166,7 @@ def test_a_pipe_in_the_place_of_a_chunk_is_not_waited_for(tmp_path):
 def test_a_chunk_file_far_too_large_is_not_read(tmp_path):
     path = ome(tmp_path / "a.zarr", noise((4, 16, 16)), "zyx", chunks=(2, 16, 16))
     os.truncate(path / "full" / "c" / "1" / "0" / "0", 1 << 40)
-    with pytest.raises(ScanError, match=r"has 1099511627776 bytes, and at most \d+ are expected"):
+    with pytest.raises(ScanError, match=r"has 1099511627776 bytes, but at most \d+ are expected"):
         read_scan(path)
 
 

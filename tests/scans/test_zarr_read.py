@@ -175,7 +175,7 @@ def sheared(path):
         (six_dimensions, "has 6 dimensions; give an array with two to five"),
         (cut_metadata, "cannot be read: its metadata are missing or damaged; copy or export it again"),
         (missing_array, "cannot be read: its array full is missing or damaged"),
-        (unknown_unit, "gives z in parsec, an unknown unit; give it in one of meter"),
+        (unknown_unit, "gives z in parsec, an unknown unit; use one of meter"),
         (flat_voxels, "has no usable geometry: its voxel size is 0 x 1 x 1 mm"),
         (a_plate, r"contains several images \(a plate or a collection\); give one of them"),
         (other_axes, "has the axes q, y, z; an image needs y and x at least|choose one by its channel"),

@@ -126,7 +126,7 @@ def test_four_processes_write_one_new_file_and_three_are_told(tmp_path):
         process.stdin.flush()
     said = [process.communicate(timeout=60)[0].strip() for process in four]
     [winner] = [words for words in said if words.startswith("won")]
-    assert sum("meanwhile; choose another" in words for words in said) == 3
+    assert sum("just written a file of that name; choose another" in words for words in said) == 3
     assert (read_scan(path).voxels == int(winner.split()[1])).all()
     assert f'"n": "{winner.split()[1]}"' in (tmp_path / "new.nii.json").read_text()
 

@@ -96,5 +96,5 @@ def test_folders_that_do_not_fit_are_told(tmp_path):
         found(tmp_path)
     for file in (tmp_path / "full").iterdir():
         file.rename(file.with_suffix(".txt"))
-    with pytest.raises(ScanError, match=r"full holds no scans"):
+    with pytest.raises(ScanError, match=r"full contains no scans"):
         found(tmp_path)

@@ -140,7 +140,7 @@ def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> f
     if scan.shape != expected:
         ours, theirs = (" x ".join(map(str, shape)) for shape in (scan.shape, expected))
         raise OutputError(
-            f"The result has {ours} voxels and {source.name} {theirs}: give the series that was restored."
+            f"The result has {ours} voxels, but {source.name} has {theirs}: give the series that was restored."
         )
     if not same_geometry(scan_of_series(stack, scan.voxels), scan):
         raise OutputError(
@@ -150,12 +150,12 @@ def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> f
     kind, factor = kind_and_factor(stack)
     if scan.modality not in (None, kind.modality):
         raise OutputError(
-            f"The result is {scan.modality} and {source.name} {kind.modality or 'of no known modality'}: "
+            f"The result is {scan.modality}, but {source.name} is {kind.modality or 'of no known modality'}: "
             "give the series that was restored."
         )
     if scan.unit != kind.unit and (scan.unit or kind.modality == "PET"):
         raise OutputError(
-            f"The result is in {scan.unit or 'no known unit'} and {source.name} would be read in "
+            f"The result is in {scan.unit or 'no known unit'}, but {source.name} would be read in "
             f"{kind.unit or 'no known unit'}: give a result that was restored from the series itself."
         )
     return factor or 1.0

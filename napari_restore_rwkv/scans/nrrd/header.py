@@ -146,7 +146,7 @@ def _axes(path: Path, fields: dict[str, str], space: Space, sizes: list[int]) ->
     """Return the spatial axes, fastest first, and the frame axis."""
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["domain"] * len(sizes)
     if len(kinds) != len(sizes):
-        raise integrity.broken(path, f"its header gives {len(kinds)} kinds, and {len(sizes)} are needed")
+        raise integrity.broken(path, f"its header gives {len(kinds)} kinds, but {len(sizes)} are needed")
     if space.vectors is not None:
         spatial = [axis for axis, vector in enumerate(space.vectors) if vector is not None]
     else:

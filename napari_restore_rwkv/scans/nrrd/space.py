@@ -129,7 +129,7 @@ def _one(path: Path, what: str, text: str, axis: int, count: int, *, nonzero: bo
     if not words:
         return 1.0
     if len(words) != count:
-        raise integrity.broken(path, f"its header gives {len(words)} numbers as {what}, and {count} are needed")
+        raise integrity.broken(path, f"its header gives {len(words)} numbers as {what}, but {count} are needed")
     return lengths(path, what, words[axis], 1, nonzero=nonzero)[0]
 
 
@@ -167,6 +167,6 @@ def _factor(path: Path, unit: str) -> float:
     factor = millimeters(unit)
     if factor is None:
         raise ScanError(
-            f"{path.name} gives lengths in {unit[:20]}, an unknown unit; give it in one of {', '.join(MILLIMETERS)}."
+            f"{path.name} gives lengths in {unit[:20]}, an unknown unit; use one of {', '.join(MILLIMETERS)}."
         )
     return factor

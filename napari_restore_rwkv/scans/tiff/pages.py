@@ -186,10 +186,10 @@ def _count(path: Path, stream: BinaryIO) -> int:
     head = stream.read(16)
     order = _BYTE_ORDERS.get(head[:2])
     if order is None or len(head) < 8:
-        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no TIFF header, so it is another type of file or cut off")
     (version,) = struct.unpack_from(f"{order}H", head, 2)
     if version not in {42, 43} or (version == 43 and len(head) < 16):
-        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no TIFF header, so it is another type of file or cut off")
     count_format, count_size, tag_size, next_format = _BIG if version == 43 else _CLASSIC
     (at,) = struct.unpack_from(f"{order}{next_format}", head, 8 if version == 43 else 4)
     seen: set[int] = set()
@@ -276,7 +276,7 @@ def _page(path: Path, page: Any, form: Form) -> Page:
     (height, width), (rows, columns) = form.size, form.segment
     needed = math.ceil(height / rows) * math.ceil(width / columns)
     if len(starts) != needed or len(lengths) != needed:
-        raise integrity.broken(path, f"page {page.index} has {len(starts)} strips or tiles, and {needed} are needed")
+        raise integrity.broken(path, f"page {page.index} has {len(starts)} strips or tiles, but {needed} are needed")
     size = path.stat().st_size
     if min(*starts, *lengths) < 1 or max(map(sum, zip(starts, lengths, strict=True))) > size:
         raise integrity.broken(path, f"it is cut off or damaged (page {page.index} is incomplete)")

@@ -106,7 +106,7 @@ def hdf5_volume(path: Path) -> Hdf5Volume:
 
     with path.open("rb") as stream:
         if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-            raise integrity.broken(path, "it has no HDF5 header, so it is another kind of file or cut off")
+            raise integrity.broken(path, "it has no HDF5 header, so it is another type of file or cut off")
         _check_end(path, stream)
         try:
             image = pyfive.File(_Bounded(stream, path.name))["ITKImage"]["0"]

@@ -109,7 +109,7 @@ class GuardedStore(LocalStore):
             raise DamagedChunk(f"{key} is empty")
         if whole and state.st_size > known.largest:
             raise ScanError(
-                f"{self.root.name} cannot be read: {key} has {state.st_size} bytes, and at most {known.largest} are "
+                f"{self.root.name} cannot be read: {key} has {state.st_size} bytes, but at most {known.largest} are "
                 "expected; copy or export it again."
             )
         if key in known.digests and key not in known.checked:

@@ -93,8 +93,7 @@ def spacing_and_origin(path: Path, place: Place) -> tuple[tuple[float, float, fl
         factor = millimeters(place.units[at] or "millimeter")
         if factor is None:
             raise ScanError(
-                f"{path.name} gives {name} in {place.units[at]}, an unknown unit; "
-                f"give it in one of {', '.join(MILLIMETERS)}."
+                f"{path.name} gives {name} in {place.units[at]}, an unknown unit; use one of {', '.join(MILLIMETERS)}."
             )
         steps.append(place.scale[at] * factor)
         starts.append(place.translation[at] * factor)
