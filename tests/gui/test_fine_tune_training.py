@@ -171,7 +171,7 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
     until_step(panel, 3)
     assert interrupted() == [], "a process is at work on it"
     panel.shut_down()
-    panel.job._thread.join(20)
+    panel.job._thread.join(60)
     assert not panel.job.running
     again = make_fine_tune_panel(viewer)
     assert not again.interrupted.isHidden()

@@ -18,6 +18,8 @@ from napari_restore_rwkv.training.config import Network, read_config
 from napari_restore_rwkv.training.from_scratch import train
 from napari_restore_rwkv.training.options import STOP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tmp_path):
