@@ -26,8 +26,9 @@ from ..untrusted import json_object, read_regular
 from . import cards
 from .bundles import is_bundle, read_bundle, weights_in
 from .cards import checked_values
-from .containers import REAL, CodeError, check_tensors, safetensors_in, state_in
+from .containers import REAL, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
+from .pickle_check import CodeError
 from .restorer import Card
 
 _SHIPPED = Path(__file__).parent / "weights"

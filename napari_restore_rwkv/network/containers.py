@@ -8,7 +8,6 @@ that a state_dict needs are allowed here.
 from __future__ import annotations
 
 import io
-import pickletools
 import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from ..untrusted import json_object
+from .pickle_check import check_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,28 +30,8 @@ _MOST_TENSORS = 20_000
 _LONGEST_HEADER, _LONGEST_PICKLE, _LONGEST_DIRECTORY = 8 << 20, 16 << 20, 8 << 20
 REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _ENCRYPTED = 1
-_GLOBALS = {
-    "collections OrderedDict",
-    "torch Size",
-    "torch device",
-    "torch._utils _rebuild_parameter",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch.serialization _get_layout",
-    *(
-        f"torch {kind}Storage"
-        for kind in ("Half", "BFloat16", "Float", "Double", "Int", "Long", "Short", "Char", "Byte")
-    ),
-    "torch BoolStorage",
-}
-# Opcodes that bring in objects other than by a readable name.
-_OTHER_WAYS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 # A stream without a zip archive around it: magic number, protocol, machine, content, names of its arrays.
 _PICKLES_OF_A_STREAM = 5
-
-
-class CodeError(ValueError):
-    """A pickle contains more than weights."""
 
 
 def safetensors_in(content: Path | bytes) -> dict[str, Tensor]:
@@ -74,12 +54,17 @@ def state_in(path: Path) -> Any:
             pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
             if len(pickles) != 1 or pickles[0].file_size > _LONGEST_PICKLE:
                 raise ValueError("it contains no pickle of a plausible size")
-            _check_pickle(io.BytesIO(archive.read(pickles[0])))
+            check_pickle(io.BytesIO(archive.read(pickles[0])))
     else:
         with path.open("rb") as stream:
-            for _ in range(_PICKLES_OF_A_STREAM):
-                _check_pickle(stream)
+            _check_stream(stream)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def storage_in(content: bytes) -> Any:
+    """Read the storage that torch has saved without a zip; errors as from `state_in`."""
+    _check_stream(io.BytesIO(content))
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
@@ -128,6 +113,11 @@ def check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
         raise ValueError("its tensors are larger than the file")
 
 
+def _check_stream(stream: Any) -> None:
+    for _ in range(_PICKLES_OF_A_STREAM):
+        check_pickle(stream)
+
+
 def _check_header(start: bytes, size: int, read: Any) -> None:
     if len(start) < 8:
         raise ValueError("it ends within its header")
@@ -142,17 +132,3 @@ def _starts_as_archive(path: Path) -> bool:
     # The same test as torch's: other programs look for an archive at the end of a file.
     with path.open("rb") as stream:
         return stream.read(4) == b"PK\x03\x04"
-
-
-def _check_pickle(stream: Any) -> None:
-    """Raise CodeError if a pickle names anything that a state_dict does not need, ValueError if it is not a pickle."""
-    start = stream.tell()
-    first = stream.read(1)
-    if first != b"\x80":
-        raise ValueError("it is not a pickle as written by torch")
-    stream.seek(start)
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in _OTHER_WAYS or (opcode.name == "GLOBAL" and argument not in _GLOBALS):
-            raise CodeError(f"it refers to {str(argument)[:60]}")
-        if stream.tell() - start > _LONGEST_PICKLE:
-            raise ValueError("its pickle is longer than that of weights")

@@ -9,6 +9,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -87,6 +88,21 @@ def test_an_enhanced_file_is_the_scan_of_its_slices(tmp_path, pixels):
     for index in range(5):
         np.testing.assert_array_equal(scan.voxels[index], pixels[index] * slopes[index] - 10.0)
     assert (scan.modality, scan.acquired_along) == ("MR", 0)
+
+
+@pytest.mark.parametrize("how", ["deflated", "without a transfer syntax"])
+def test_frames_of_an_enhanced_file_that_is_read_as_a_whole(tmp_path, pixels, how):
+    frames = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
+    plain = write_enhanced(tmp_path / "plain.dcm", pixels, frames)
+    data = pydicom.dcmread(plain)
+    other = tmp_path / "other.dcm"
+    if how == "deflated":
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        data.save_as(other)
+    else:
+        data.file_meta.clear()
+        data.save_as(other, implicit_vr=False, little_endian=True)
+    np.testing.assert_array_equal(read_scan(other).voxels, read_scan(plain).voxels)
 
 
 def test_the_frames_of_two_echoes_are_told_apart(tmp_path, rng):

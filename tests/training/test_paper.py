@@ -63,6 +63,10 @@ def test_pickled_slices_are_read(tmp_path, protocol, kind):
     assert (scan.modality, scan.unit) == ("CT", "HU")
 
 
+# A tuple that holds another one twice, and so on, sixty deep: the last one is number 60 of the reader's memory.
+DOUBLED = b"\x80\x02K\1K\2\x86q\0" + b"".join(b"h%ch%c\x86q%c0" % (at, at, at + 1) for at in range(60))
+
+
 class Hostile:
     def __reduce__(self):
         return (Path.touch, (Path("/tmp/must-not-exist"),))
@@ -78,6 +82,11 @@ class Hostile:
         pickle.dumps(torch.from_numpy(SLICE))[:-40],
         b"",
         b"\x80\x04r\xff\xff\xff\x7f.",
+        DOUBLED + b"}h\x3cK\x01s.",
+        DOUBLED + b"]h\x3ca(h\x3ch\x3cl.",
+        DOUBLED + b"cnumpy\ndtype\nh\x3cK\0K\1\x87R.",
+        DOUBLED + b"ccollections\nOrderedDict\n]h\x3cK\1\x86a\x85R.",
+        pickle.dumps(torch.from_numpy(SLICE)).replace(SLICE.tobytes(), b"")[:200],
     ],
 )
 def test_a_pickle_of_anything_else_is_refused_and_never_run(tmp_path, stored):

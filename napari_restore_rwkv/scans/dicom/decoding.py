@@ -15,13 +15,21 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.pixels import pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    RLELossless,
+)
 
 from ...isolation import python_command, python_environment
 from .files import header_of
@@ -38,9 +46,8 @@ class UndecodableError(ValueError):
 
 
 def transfer_syntax(path: Path) -> UID:
-    """Return how the pixels of a file are compressed; "" if it does not say."""
-    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
-    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
+    """Return how the pixels of a file are packed; "" where it does not say."""
+    return _syntax(path, _state(path))
 
 
 def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
@@ -60,14 +67,39 @@ def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
     plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if frame is not None:
-            return np.asarray(pixel_array(path, index=frame, decoding_plugin=plugin))
-        data = pydicom.dcmread(path, force=True)
-        if "TransferSyntaxUID" not in data.file_meta:
-            # A file without a preamble may not state it, and is then uncompressed.
-            implicit = data.original_encoding[0]
-            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        return np.asarray(pixel_array(data, decoding_plugin=plugin))
+        if frame is None:
+            return np.asarray(pixel_array(_whole(path), decoding_plugin=plugin))
+        # Of other files pydicom reads the frame alone.
+        in_memory = not syntax.is_transfer_syntax or syntax == DeflatedExplicitVRLittleEndian
+        source = _kept_whole(path, _state(path)) if in_memory else path
+        return np.asarray(pixel_array(source, index=frame, decoding_plugin=plugin))
+
+
+def _whole(path: Path) -> pydicom.Dataset:
+    """Read a file with its pixels; where it does not say how they are packed, they are not."""
+    data = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit = data.original_encoding[0]
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return data
+
+
+# A file with many frames is asked for each of them, one after the other.
+@lru_cache(maxsize=1)
+def _kept_whole(path: Path, _: tuple[int, ...]) -> pydicom.Dataset:
+    return _whole(path)
+
+
+@lru_cache(maxsize=1)
+def _syntax(path: Path, _: tuple[int, ...]) -> UID:
+    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
+    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class _DecoderProcess:

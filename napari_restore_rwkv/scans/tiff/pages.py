@@ -11,17 +11,28 @@ import logging
 import math
 import struct
 import threading
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 import tifffile
 
 from ...errors import ScanError
 from .. import integrity
+from .unpacking import (
+    DEFLATE,
+    FLOATING,
+    HORIZONTAL,
+    LZW,
+    NO_PREDICTOR,
+    NONE,
+    OLD_DEFLATE,
+    PACKBITS,
+    DamagedStripError,
+    unpacked,
+    unpredicted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +43,7 @@ _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _CLASSIC, _BIG = ("H", 2, 12, "I"), ("Q", 8, 20, "Q")
 _MOST_PAGES = 1 << 17
 _MOST_TAGS = 4096
-_NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 8, 32946, 32773
-_PACKED = {_LZW: "LZW", _DEFLATE: "deflate", _OLD_DEFLATE: "deflate", _PACKBITS: "PackBits"}
-_HORIZONTAL, _FLOATING = 2, 3
+_PACKED = {LZW: "LZW", DEFLATE: "deflate", OLD_DEFLATE: "deflate", PACKBITS: "PackBits"}
 _BILEVEL, _GREY = 0, 1
 # What tifffile raises for damaged tags, besides its own errors.
 _DAMAGED = (
@@ -149,7 +158,7 @@ def in_one_block(path: Path, pages: Pages, count: int) -> Pages:
     size = pages.form.size[0] * pages.form.size[1] * pages.form.dtype.itemsize
     start, behind = first.starts[0], first.starts[0]
     for at, length in zip(first.starts, first.lengths, strict=True):
-        if at != behind or pages.form.compression != _NONE or pages.form.tiled:
+        if at != behind or pages.form.compression != NONE or pages.form.tiled:
             raise integrity.broken(path, f"it has one page, but its description says {count}")
         behind += length
     found = path.stat().st_size - start
@@ -176,7 +185,7 @@ def read_page(path: Path, stream: BinaryIO, form: Form, page: Page) -> np.ndarra
         kept = rows if form.tiled else min(rows, height - top)
         stream.seek(start)
         content = _unpacked(path, stream.read(length), form, kept)
-        segment = _unpredicted(np.frombuffer(content, form.dtype).reshape(kept, columns), form)
+        segment = unpredicted(np.frombuffer(content, form.dtype).reshape(kept, columns), form.predictor)
         values[top : top + rows, left : left + columns] = segment[: height - top, : width - left]
     return values
 
@@ -252,13 +261,13 @@ def _form(path: Path, page: Any) -> Form:
         raise integrity.complex_valued(path)
     if dtype is None or dtype.kind not in "iuf" or page.bitspersample != 8 * dtype.itemsize or page.fillorder != 1:
         raise ScanError(f"{path.name} packs its values into {page.bitspersample} bits; save it with 8, 16 or 32 bits.")
-    if page.compression != _NONE and page.compression not in _PACKED:
+    if page.compression != NONE and page.compression not in _PACKED:
         raise ScanError(
             f"{path.name} uses an unsupported compression (TIFF number {int(page.compression)}); save it "
             f"uncompressed, or with {', '.join(sorted(set(_PACKED.values())))}."
         )
     floating = dtype.kind == "f"
-    if page.predictor not in {1, _FLOATING if floating else _HORIZONTAL} or page.imagedepth != 1:
+    if page.predictor not in {NO_PREDICTOR, FLOATING if floating else HORIZONTAL} or page.imagedepth != 1:
         raise integrity.broken(path, "its values have an unknown type")
     height, width = int(page.imagelength), int(page.imagewidth)
     if min(height, width) < 1:
@@ -280,7 +289,7 @@ def _page(path: Path, page: Any, form: Form) -> Page:
     size = path.stat().st_size
     if min(*starts, *lengths) < 1 or max(map(sum, zip(starts, lengths, strict=True))) > size:
         raise integrity.broken(path, f"it is cut off or damaged (page {page.index} is incomplete)")
-    if form.compression == _NONE:
+    if form.compression == NONE:
         pixels = (needed * rows if form.tiled else height) * columns
         if sum(lengths) < pixels * form.dtype.itemsize:
             raise integrity.cut_off(path, sum(lengths), pixels * form.dtype.itemsize)
@@ -298,28 +307,9 @@ def _unpacked(path: Path, content: bytes, form: Form, rows: int) -> bytes:
     # Some writers put rows beyond the page in the last strip.
     most = form.segment[0] * form.segment[1] * form.dtype.itemsize
     try:
-        if form.compression == _NONE:
-            found = content
-        elif form.compression in {_DEFLATE, _OLD_DEFLATE}:
-            stream = zlib.decompressobj()
-            found = stream.decompress(content, most + 1)
-            if len(found) > most or not stream.eof:
-                raise integrity.broken(path, "its compressed pixels are damaged or cut off")
-        else:
-            decode = imagecodecs.lzw_decode if form.compression == _LZW else imagecodecs.packbits_decode
-            found = bytes(decode(content, out=bytearray(most)))
-    # Errors of imagecodecs have this type.
-    except (zlib.error, RuntimeError) as error:
-        raise integrity.broken(path, "its compressed pixels are damaged") from error
+        found = unpacked(content, form.compression, most)
+    except DamagedStripError as error:
+        raise integrity.broken(path, "its compressed pixels are damaged or cut off") from error
     if len(found) < needed:
         raise integrity.cut_off(path, len(found), needed)
     return found[:needed]
-
-
-def _unpredicted(stored: np.ndarray, form: Form) -> np.ndarray:
-    """Undo horizontal differencing, which some writers use, and the byte order."""
-    native = form.dtype.newbyteorder("=")
-    if form.predictor == _FLOATING:
-        return np.asarray(imagecodecs.floatpred_decode(stored.view(native), axis=-1))
-    values = stored.astype(native)
-    return np.cumsum(values, axis=1, dtype=native) if form.predictor == _HORIZONTAL else values
