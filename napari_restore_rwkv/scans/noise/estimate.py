@@ -30,7 +30,7 @@ _SLICES, _PAIRS = 5, 3
 # Below this fraction of the largest value of a slice there is only float32 rounding, not noise.
 _ROUNDING = 1e-6
 _CORRELATED_FROM, _FAINT = 0.12, 0.01
-# For Rayleigh noise, the range of the ratio of standard deviation to root mean square.
+# Ratio of standard deviation to root mean square for Rayleigh noise, and its tolerance.
 _RAYLEIGH, _RAYLEIGH_MARGIN = 0.4633, 0.07
 _LEAST_AIR = 0.05  # of the blocks of a slice
 
