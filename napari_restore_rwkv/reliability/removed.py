@@ -164,7 +164,7 @@ def _local_deviation(
 def _of_known(summary: Callable[..., np.ndarray], groups: np.ndarray) -> NDArray[np.float64]:
     """Summarise each group (..., rows, columns) over what is not NaN; NaN where a group holds nothing.
 
-    NumPy warns of those, and a filter of warnings belongs to all threads: two that judge at once would undo each other's.
+    NumPy warns of those, and filters of warnings belong to all threads: two that judge at once would undo each other's.
     """
     empty = np.isnan(groups).all(axis=(-2, -1))
     found = summary(np.where(empty[..., np.newaxis, np.newaxis], 0.0, groups), axis=(-2, -1))

@@ -18,7 +18,7 @@ from ..form_parts import beside
 from ..layers import at_place_of
 from ..wording import words_of
 from ..worker import StepsWorker
-from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
+from .compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
 from .detail_slider import DetailSlider
 from .difference_row import DifferenceRow
 from .keys import KEYS, LayoutKeys, key_of
@@ -117,6 +117,9 @@ class ComparePanel(QWidget):
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
+        if mode == ORTHOGONAL and self.comparison is not None and not self.view.planes.suit(self.comparison):
+            self.said.emit("There is one slice only: no other planes can be cut through it.")
+            return
         self.modes.setCurrentText(mode)
 
     def blink(self, viewer: Any = None) -> None:
@@ -168,7 +171,7 @@ class ComparePanel(QWidget):
 
     def _build(self) -> None:
         self.modes = QComboBox()
-        self.modes.addItems([SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, RESTORED_ONLY, OWN_VIEW])
+        self.modes.addItems([SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, ORTHOGONAL, RESTORED_ONLY, OWN_VIEW])
         self.modes.setAccessibleName("How the result is shown")
         keys = ", ".join(f"{mode} {key_of(mode)}" for mode in KEYS)
         self.modes.setToolTip(
@@ -199,6 +202,7 @@ class ComparePanel(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         self.curtain = CurtainSlider(self.view.curtain)
         self.reading = Reading(self._viewer)
+        self.reading.values.elsewhere = self.view.planes.values_at
         self.reading.watch.arrived.connect(self.difference.look_at)
         self.reading.said.connect(self.said)
         self.reading.failed.connect(self.failed)
@@ -212,6 +216,7 @@ class ComparePanel(QWidget):
 
     def _take(self, comparison: Comparison) -> None:
         self.comparison = comparison
+        self._leave_planes_without_slices(comparison)
         self.difference.follow(comparison)
         self.setEnabled(True)
         blend = comparison.blend
@@ -221,6 +226,14 @@ class ComparePanel(QWidget):
             comparison.mix_in(blend)
         self.reading.follow(comparison)
         self._bind_key()
+
+    def _leave_planes_without_slices(self, comparison: Comparison) -> None:
+        """Offer orthogonal planes of volumes only."""
+        suit = self.view.planes.suit(comparison)
+        place = self.modes.findText(ORTHOGONAL)
+        self.modes.model().item(place).setEnabled(suit)
+        if not suit and self.modes.currentIndex() == place:
+            self.modes.setCurrentText(SIDE_BY_SIDE)
 
     def _read_beside(self, event: Any = None) -> None:
         """Tell the fourth cell's values in the line under the cursor, too."""
@@ -246,7 +259,7 @@ class ComparePanel(QWidget):
             sliders = (self.strength, self.coarse, self.fine)
             settled = not any(slider.isSliderDown() for slider in sliders)
             self.comparison.mix_in(Blend(*(slider.value() / FULL for slider in sliders)), settled)
-            self.view.curtain.refresh()
+            self.view.refresh()
             self.reading.watch.look_again()
 
     def _reshaping(self) -> tuple[Any, ...]:

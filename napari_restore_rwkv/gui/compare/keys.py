@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.key_bindings import coerce_keybinding
 
-from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
+from .compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ KEYS = {
     BLINK: "Alt-3",
     OVER_INPUT: "Alt-4",
     RESTORED_ONLY: "Alt-5",
+    ORTHOGONAL: "Alt-6",
     OWN_VIEW: "Alt-0",
 }
 

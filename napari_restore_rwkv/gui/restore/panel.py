@@ -196,6 +196,8 @@ class RestorePanel(DockedPanel):
         self.job.progressed.connect(self._on_progress)
         self.job.progressed.connect(self.compare.reading.watch.look)
         self.job.ended.connect(self.compare.reading.watch.look)
+        self.job.progressed.connect(lambda *_: self.compare.view.planes.show_more())
+        self.job.ended.connect(lambda *_: self.compare.view.refresh())
         self.job.paused.connect(self._on_paused)
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
