@@ -52,11 +52,14 @@ class ComparePanel(QWidget):
     said(text)
         Something to read: where a result was saved.
     failed(error)
-        Saving did not work.
+        Saving did not work, or reading planes.
+    mixed()
+        The result is mixed otherwise with its input, and no slider is being moved.
     """
 
     said = Signal(str)
     failed = Signal(object)
+    mixed = Signal()
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -202,6 +205,7 @@ class ComparePanel(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         self.curtain = CurtainSlider(self.view.curtain)
         self.reading = Reading(self._viewer)
+        self.view.planes.failed.connect(self.failed)
         self.reading.values.elsewhere = self.view.planes.values_at
         self.reading.watch.arrived.connect(self.difference.look_at)
         self.reading.said.connect(self.said)
@@ -261,6 +265,8 @@ class ComparePanel(QWidget):
             self.comparison.mix_in(Blend(*(slider.value() / FULL for slider in sliders)), settled)
             self.view.refresh()
             self.reading.watch.look_again()
+            if settled:
+                self.mixed.emit()
 
     def _reshaping(self) -> tuple[Any, ...]:
         """What changes the room for the pictures, or their shape."""

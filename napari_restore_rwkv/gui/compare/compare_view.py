@@ -187,10 +187,10 @@ class CompareView:
             self.curtain.draw(comparison)
         else:
             self.curtain.take_away()
+        if mode != ORTHOGONAL or not self.planes.shows(comparison):
+            self._take_planes_away()
         if mode == ORTHOGONAL:
             self.planes.draw(comparison, self._sheets()[1])
-        else:
-            self._take_planes_away()
 
     def _take_planes_away(self) -> None:
         if self.planes.layers:

@@ -43,6 +43,8 @@ class OrthogonalPlanes(QObject):
     -------
     changed()
         Reading has begun, or what was read is shown.
+    failed(error)
+        The planes could not be read.
 
     Attributes
     ----------
@@ -53,6 +55,7 @@ class OrthogonalPlanes(QObject):
     """
 
     changed = Signal()
+    failed = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -72,11 +75,16 @@ class OrthogonalPlanes(QObject):
         self._bound: list[str] = []
         self._background = Background(self)
         self._background.answered.connect(self._take)
+        self._background.failed.connect(self._on_failed)
 
     @property
     def is_reading(self) -> bool:
         """Whether planes are still to come that take long: across the slices of what is not in memory."""
         return self._question is not None and not self._in_memory()
+
+    def shows(self, comparison: Comparison) -> bool:
+        """Whether these are the planes of a comparison."""
+        return bool(self.layers) and comparison is self._comparison
 
     @staticmethod
     def suit(comparison: Comparison) -> bool:
@@ -91,7 +99,7 @@ class OrthogonalPlanes(QObject):
 
     def draw(self, comparison: Comparison, layout: Layout) -> None:
         """Show the planes of a comparison."""
-        if comparison is self._comparison and self.layers:
+        if self.shows(comparison):
             self._lay_out(layout)
             return
         self.take_away()
@@ -246,6 +254,11 @@ class OrthogonalPlanes(QObject):
         self.position = position
         self._mark()
         self.changed.emit()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._question = self._asked = None
+        self.changed.emit()
+        self.failed.emit(error)
 
     def _mark(self, event: Any = None) -> None:
         """Draw what was read, and lines through the voxel as bright as the picture can be."""
