@@ -181,6 +181,24 @@ def classical(stage: Stage) -> None:
     stage.wait_for(lambda: bool(bench.measure.measured is not None and bench.measure.measured.classical))
 
 
+def numbers(stage: Stage) -> None:
+    """Figures and plot beside the pictures."""
+    bench = stage.bench
+    stage.panel.compare.choose_mode(SIDE_BY_SIDE)
+    bench.tabs.setCurrentWidget(bench.measure)
+    if not bench.measure.beside.isChecked():
+        bench.measure.beside.click()
+    stage.wait_for(lambda: bench.measure.measured is not None)
+
+
+def sensitive(stage: Stage) -> None:
+    """How far results differ when the slice is flipped and turned."""
+    bench = stage.bench
+    bench.tabs.setCurrentWidget(bench.sensitive)
+    bench.sensitive.start()
+    stage.wait_for(lambda: bench.sensitive._worker is None)
+
+
 VIEWS: dict[str, Callable[[Stage], None]] = {
     "side_by_side": side_by_side,
     "swipe": swipe,
@@ -191,6 +209,8 @@ VIEWS: dict[str, Callable[[Stage], None]] = {
     "slices": slices,
     "lost": lost,
     "classical": classical,
+    "numbers": numbers,
+    "sensitive": sensitive,
 }
 
 

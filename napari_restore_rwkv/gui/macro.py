@@ -109,7 +109,7 @@ def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str
 def as_lines(
     options: RestoreOptions, axis: int, index: int | None, strength: float, back: Blend = NOTHING
 ) -> tuple[str, str]:
-    """Return `as_python` and `as_command`, the latter "" for one slice or detail back, which cannot be asked for there."""
+    """Return `as_python` and `as_command`, the latter "" for one slice or detail back, which it cannot be asked for."""
     there = index is None and (back == NOTHING or options.output is not None)
     return as_python(options, axis, index, strength, back), as_command(options, axis, strength) if there else ""
 

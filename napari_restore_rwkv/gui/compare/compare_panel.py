@@ -21,7 +21,7 @@ from ..worker import StepsWorker
 from .compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
 from .detail_slider import DetailSlider
 from .difference_row import DifferenceRow
-from .keys import KEYS, LayoutKeys, key_of
+from .keys import KEYS, key_of, layout_keys
 from .reading import CurtainSlider, Reading
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ComparePanel(QWidget):
         self.comparison: Comparison | None = None
         self._viewer = viewer
         self._bound = False
-        self._keys = LayoutKeys(viewer, self.choose_mode)
+        self._keys = layout_keys(viewer, self.choose_mode)
         self._saving: StepsWorker | None = None
         self._beside_name = ""
         self._remix = QTimer(self)
@@ -100,7 +100,7 @@ class ComparePanel(QWidget):
     def show_beside(self, layer: Image | None, name: str = "") -> None:
         """Show a layer as the fourth cell, side by side, in place of the one before; None takes that away.
 
-        `name` is what its values are called in the line under the cursor.
+        `name` is what its values are called in the line under the cursor; of one without a name there are none.
         """
         before = self.view.beside
         if before is not None:
@@ -243,7 +243,7 @@ class ComparePanel(QWidget):
         """Tell the fourth cell's values in the line under the cursor, too."""
         layer, watch = self.view.beside, self.reading.watch
         watch.others.clear()
-        if layer is not None:
+        if layer is not None and self._beside_name:
             watch.others[self._beside_name] = layer.data[None] if layer.ndim == 2 else layer.data
         watch.look_again()
 

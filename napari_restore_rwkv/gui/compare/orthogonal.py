@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.experimental import link_layers, unlink_layers
 from napari.layers import Image
-from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QObject, Signal
 
 from ..background import Background
 from ..layers import RECORD
 from .comparison import COLORBAR
 from .curtain import LINKED
+from .free_keys import FreeKeys
 from .montage import Layout, Plane, Sheet, planes_of, read_plane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
     from napari.components import ViewerModel
 
@@ -72,7 +73,7 @@ class OrthogonalPlanes(QObject):
         self._asked: object = None
         self._before: tuple[tuple[int, ...], int] = ((), 2)
         self._width = 1
-        self._bound: list[str] = []
+        self._keys = FreeKeys(viewer, {key: partial(self._step, *step) for key, step in STEPS.items()})
         self._background = Background(self)
         self._background.answered.connect(self._take)
         self._background.failed.connect(self._on_failed)
@@ -118,7 +119,7 @@ class OrthogonalPlanes(QObject):
         link_layers([comparison.difference, self.layers[2]], LINKED)
         self._hold()
         self._listen("connect")
-        self._bind()
+        self._keys.bind()
         self.refresh()
 
     def fit_into(self, height: float, width: float) -> None:
@@ -135,7 +136,7 @@ class OrthogonalPlanes(QObject):
         layers, comparison = self.layers, self._comparison
         if not layers or comparison is None:
             return
-        self._unbind()
+        self._keys.unbind()
         self._listen("disconnect")
         self._background.forget()
         self.layers, self._comparison, self._question, self._asked = (), None, None, None
@@ -322,30 +323,15 @@ class OrthogonalPlanes(QObject):
         if spot is not None and dragged <= CLICK_PX and self._sheet is not None:
             self.go_to(self._sheet.moved(self.position, spot))
 
-    def _bind(self) -> None:
-        """Take the keys that mean nothing to the viewer yet."""
-        for key, step in STEPS.items():
-            known = coerce_keybinding(key)
-            if known not in self._viewer.keymap and known not in self._viewer.class_keymap:
-                self._viewer.bind_key(key, self._stepping(step))
-                self._bound.append(key)
-
-    def _unbind(self) -> None:
-        for key in self._bound:
-            self._viewer.bind_key(key, None)
-        self._bound.clear()
-
-    def _stepping(self, step: tuple[int, int]) -> Callable[[Any], None]:
-        def go(viewer: Any) -> None:
-            if self._comparison is None:
-                return
-            plane, there = self._planes[0], list(self._voxel())
-            for along, by in zip((plane.down, plane.right), step, strict=True):
-                size = self._comparison.result.scan.shape[along.axis]
-                there[along.axis] = min(max(there[along.axis] + (-by if along.backwards else by), 0), size - 1)
-            self.go_to(there)
-
-        return go
+    def _step(self, rows: int, columns: int) -> None:
+        """Mark the voxel so many rows below and columns right of this one in the axial plane."""
+        if self._comparison is None:
+            return
+        plane, there = self._planes[0], list(self._voxel())
+        for along, by in ((plane.down, rows), (plane.right, columns)):
+            size = self._comparison.result.scan.shape[along.axis]
+            there[along.axis] = min(max(there[along.axis] + (-by if along.backwards else by), 0), size - 1)
+        self.go_to(there)
 
 
 def _sheet_of(comparison: Comparison, layout: Layout) -> Sheet:
