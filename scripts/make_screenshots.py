@@ -20,7 +20,7 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import PROFILE, REFERENCE
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PLUGIN, SAMPLE, GOOD = "napari-restore-rwkv", "ct_abdomen_quarter_dose", "ct_abdomen"
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 WINDOW = (1280, 800)
-SLICE, WINDOW_HU = 9, (-160.0, 240.0)
+SLICE, WINDOW_HU, VOXEL = 9, (-160.0, 240.0), (9, 230, 160)
 SETTLE_MS, PATIENCE_S = 1200, 300.0
 COLOURS, SHARES, LARGEST_BYTES = 128, (1.0, 0.8, 0.65), 150_000
 
@@ -118,6 +118,17 @@ def over_input(stage: Stage) -> None:
     stage.wait_for(lambda: not stage.panel.compare.difference._fits)
 
 
+def orthogonal(stage: Stage) -> None:
+    """The three planes through a voxel in the liver, of all slices."""
+    stage.panel.form.whole_volume.setChecked(True)
+    stage.panel.restore()
+    stage.wait_for(lambda: not stage.panel.job.running)
+    stage.panel.compare.choose_mode(ORTHOGONAL)
+    planes = stage.panel.compare.view.planes
+    planes.go_to(VOXEL)
+    stage.wait_for(lambda: planes.position == VOXEL)
+
+
 def own_view(stage: Stage) -> None:
     """The user's own view, restored."""
     stage.panel.compare.difference.mode.setCurrentText("signed")
@@ -170,15 +181,36 @@ def classical(stage: Stage) -> None:
     stage.wait_for(lambda: bool(bench.measure.measured is not None and bench.measure.measured.classical))
 
 
+def numbers(stage: Stage) -> None:
+    """Figures and plot beside the pictures."""
+    bench = stage.bench
+    stage.panel.compare.choose_mode(SIDE_BY_SIDE)
+    bench.tabs.setCurrentWidget(bench.measure)
+    if not bench.measure.beside.isChecked():
+        bench.measure.beside.click()
+    stage.wait_for(lambda: bench.measure.measured is not None)
+
+
+def sensitive(stage: Stage) -> None:
+    """How far results differ when the slice is flipped and turned."""
+    bench = stage.bench
+    bench.tabs.setCurrentWidget(bench.sensitive)
+    bench.sensitive.start()
+    stage.wait_for(lambda: bench.sensitive._worker is None)
+
+
 VIEWS: dict[str, Callable[[Stage], None]] = {
     "side_by_side": side_by_side,
     "swipe": swipe,
     "over_input": over_input,
     "own_view": own_view,
+    "orthogonal": orthogonal,
     "measure": measure,
     "slices": slices,
     "lost": lost,
     "classical": classical,
+    "numbers": numbers,
+    "sensitive": sensitive,
 }
 
 

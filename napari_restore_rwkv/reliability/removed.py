@@ -11,7 +11,6 @@ the prewhitening matched filter: for noise alone z is normal with variance 1, an
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -153,16 +152,23 @@ def _local_deviation(
     rows, columns = (-(-length // _LOCAL) for length in values.shape)
     pads = [(0, rows * _LOCAL - values.shape[0]), (0, columns * _LOCAL - values.shape[1])]
     blocks = np.pad(known, pads, constant_values=np.nan).reshape(rows, _LOCAL, columns, _LOCAL).swapaxes(1, 2)
-    with warnings.catch_warnings():
-        # Blocks outside the body are empty.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        medians = np.nanmedian(blocks, axis=(2, 3))
-        around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
-        medians = summary(around, axis=(2, 3))
+    medians = _of_known(np.nanmedian, blocks)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
+    medians = _of_known(summary, around)
     overall = np.median(known[inside])
     medians = np.where(np.isfinite(medians), medians, overall) / _MEDIAN_OF_NORMAL
     whole = np.kron(medians, np.ones((_LOCAL, _LOCAL)))[: values.shape[0], : values.shape[1]]
     return np.maximum(box_mean(whole, _LOCAL // 2), least)
+
+
+def _of_known(summary: Callable[..., np.ndarray], groups: np.ndarray) -> NDArray[np.float64]:
+    """Summarise each group (..., rows, columns) over what is not NaN; NaN where a group holds nothing.
+
+    NumPy warns of those, and filters of warnings belong to all threads: two that judge at once would undo each other's.
+    """
+    empty = np.isnan(groups).all(axis=(-2, -1))
+    found = summary(np.where(empty[..., np.newaxis, np.newaxis], 0.0, groups), axis=(-2, -1))
+    return np.where(empty, np.nan, found)
 
 
 def _spectrum(even: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -60,6 +60,8 @@ class RestorePanel(DockedPanel):
         self.opener = JobOpener(napari_viewer)
         # What was chosen for the result that the sentence in the messages line is about, if it is about one.
         self._told_of: tuple[Any, ...] | None = None
+        # Lines of the last run, with how it was mixed in when they were written.
+        self._restored_by: tuple[str, str] | None = None
         self._complained = False
         self._starts_when_known = False
         self._build()
@@ -186,6 +188,7 @@ class RestorePanel(DockedPanel):
         self.compare.reading.judge_wanted.connect(self._open_workbench)
         self.compare.reading.report.written.connect(lambda *written: self.macro.add(reported_as_python(*written)))
         self.compare.said.connect(self.say)
+        self.compare.mixed.connect(self._on_mixed)
         self.macro.said.connect(self.say)
         self.compare.failed.connect(self.fail)
         self.unfinished.resumed.connect(self._resume)
@@ -196,6 +199,8 @@ class RestorePanel(DockedPanel):
         self.job.progressed.connect(self._on_progress)
         self.job.progressed.connect(self.compare.reading.watch.look)
         self.job.ended.connect(self.compare.reading.watch.look)
+        self.job.progressed.connect(lambda *_: self.compare.view.planes.show_more())
+        self.job.ended.connect(lambda *_: self.compare.view.refresh())
         self.job.paused.connect(self._on_paused)
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
@@ -303,7 +308,8 @@ class RestorePanel(DockedPanel):
         self._look_for_unfinished()
         self.say(sentence)
         if (completed := self.job.completed) is not None:
-            self.macro.add(*as_lines(*completed))
+            self._restored_by = as_lines(*completed)
+            self.macro.add(*self._restored_by)
             self.first_steps.hide()
             preferences.hint_served()
         self._told_of = self._chosen()
@@ -312,6 +318,15 @@ class RestorePanel(DockedPanel):
         if self.job.rest_remains:
             self.form.offer_whole_volume()
         self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)
+
+    def _on_mixed(self) -> None:
+        """Tell the lines of what is seen now: with the strength and the detail that the sliders say."""
+        completed, before = self.job.completed, self._restored_by
+        if before is None or completed is None or self.job.running:
+            return
+        self._restored_by = as_lines(*completed)
+        if self._restored_by != before:
+            self.macro.correct(before[0], *self._restored_by)
 
     def _on_failed(self, error: Exception) -> None:
         self._let_run(False)
