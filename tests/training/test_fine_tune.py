@@ -33,11 +33,6 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture
-def tuned(weights_file, pair):
-    return everything(fine_tune(weights_file, pair, QUICK))
-
-
 def test_a_pair_improves_its_held_out_slices_and_is_accepted(tuned):
     outcome = tuned[1]
     assert outcome.accepted, outcome.verdict.reason
@@ -179,8 +174,8 @@ def test_hold_out_voxels_do_not_touch_the_trained_weights(weights_file, pair):
     assert results[0] == results[1]
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(weights_file, pair, tmp_path):
-    undisturbed = finish(fine_tune(weights_file, pair, QUICK))
+def test_an_interrupted_run_ends_with_the_same_weights(weights_file, pair, tmp_path, tuned):
+    undisturbed = tuned[1]
     run = fine_tune(weights_file, pair, QUICK, folder=tmp_path / "work")
     while next(run).step < 17:
         pass

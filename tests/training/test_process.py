@@ -13,8 +13,6 @@ from phantom import QUICK
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
-from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.job import read_job, write_job
 from napari_restore_rwkv.training.process import FineTuneProcess
 
@@ -52,7 +50,7 @@ def test_a_folder_without_a_job_is_refused(tmp_path):
         read_job(tmp_path)
 
 
-def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run(folder, weights_file, pair, tmp_path):
+def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run(folder, tmp_path, tuned):
     process = FineTuneProcess(folder)
     process.start()
     until_step(process.records(), 14)
@@ -74,9 +72,8 @@ def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run
     assert Path(done["picture"]).is_file()
     assert done["bundle"] == str(tmp_path / "ours.restorerwkv")
 
-    undisturbed = finish(fine_tune(weights_file, pair, QUICK))
     weights = load_checkpoint(done["bundle"], fused=False).state_dict()
-    assert all(torch.equal(weights[name], value) for name, value in undisturbed.new.items())
+    assert all(torch.equal(weights[name], value) for name, value in tuned[1].new.items())
 
 
 def test_it_pauses_shows_previews_and_stops_with_the_best(folder, pair):
