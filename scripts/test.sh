@@ -16,12 +16,12 @@ unset PYTHONDONTWRITEBYTECODE
 
 # Every slab of a job is synced to the disk; in memory, where there is plenty, nothing waits for that.
 most_written_kib=$((4 << 20))
-free_kib=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+free_kib=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${free_kib:-0}" -ge "$most_written_kib" ]; then
   in_memory=$(mktemp -d /dev/shm/restore-rwkv-tests.XXXXXX)
   trap 'rm -rf "$in_memory"' EXIT
   # Tests run programs that they have compiled, which a container may forbid there.
-  cp "$(command -v true)" "$in_memory" && "$in_memory/true" 2>/dev/null && export TMPDIR=$in_memory
+  cp "$(type -P true)" "$in_memory/program" && "$in_memory/program" 2>/dev/null && export TMPDIR=$in_memory
 fi
 
 virtual_display "$python" -m pytest ${shared_out[@]+"${shared_out[@]}"} "$@"
