@@ -89,7 +89,7 @@ def test_an_unknown_suffix_lists_those_that_are_read(tmp_path):
     (tmp_path / "scan.png").write_bytes(b"\x89PNG")
     with pytest.raises(
         ScanError,
-        match=r"scan\.png has an unsupported file type .* \.nii, \.nii\.gz, \.hdr, \.nrrd, \.nhdr, \.mha, \.mhd",
+        match=r"scan\.png has an unsupported file type; .* \.nii, \.nii\.gz, \.hdr, \.nrrd, \.nhdr, \.mha, \.mhd",
     ):
         read_scan(tmp_path / "scan.png")
 
