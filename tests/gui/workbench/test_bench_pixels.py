@@ -259,6 +259,10 @@ def test_numbers_and_plot_fill_the_fourth_cell(window, bench, qtbot):
         assert (np.abs(half - background).max(axis=2) > 60).mean() > 0.005, "neither half is empty"
     assert len(places_of(bottom, "input")[0]) > 20
     assert len(places_of(bottom, "restored")[0]) > 20
+    viewer.dims.ndisplay = 3
+    qtbot.wait(150)
+    viewer.dims.ndisplay = 2
+    assert len(cells(viewer, qtbot)) == 4, "three dimensions and back do no harm"
 
 
 def test_a_window_of_1280_x_800_holds_every_control_without_scrolling(window, bench, qtbot):
@@ -270,6 +274,8 @@ def test_a_window_of_1280_x_800_holds_every_control_without_scrolling(window, be
     qtbot.waitUntil(lambda: bench.slices.report is not None and bench.slices._worker is None)
     bench.tabs.setTabVisible(bench.tabs.indexOf(bench.kspace), True)
     panel.compare.choose_mode(SWIPE)
+    # Advice stands above the plot where there is nothing to draw yet.
+    bench.measure.kind.setCurrentText(PROFILE)
     looks = [(bench, tab) for tab in (bench.lost, bench.sensitive, bench.measure, bench.slices, bench.kspace)]
     for part, tab in [*looks, (panel, None)]:
         part.parent().raise_()
