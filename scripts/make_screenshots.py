@@ -204,13 +204,13 @@ VIEWS: dict[str, Callable[[Stage], None]] = {
     "swipe": swipe,
     "over_input": over_input,
     "own_view": own_view,
-    "orthogonal": orthogonal,
     "measure": measure,
     "slices": slices,
     "lost": lost,
     "classical": classical,
     "numbers": numbers,
     "sensitive": sensitive,
+    "orthogonal": orthogonal,
 }
 
 

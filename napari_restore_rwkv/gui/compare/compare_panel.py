@@ -18,7 +18,17 @@ from ..form_parts import beside
 from ..layers import at_place_of
 from ..wording import words_of
 from ..worker import StepsWorker
-from .compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
+from .compare_view import (
+    BLINK,
+    GRIDDED,
+    ORTHOGONAL,
+    OVER_INPUT,
+    OWN_VIEW,
+    RESTORED_ONLY,
+    SIDE_BY_SIDE,
+    SWIPE,
+    CompareView,
+)
 from .detail_slider import DetailSlider
 from .difference_row import DifferenceRow
 from .keys import KEYS, key_of, layout_keys
@@ -115,7 +125,7 @@ class ComparePanel(QWidget):
 
     def leave_grid(self) -> None:
         """Show one picture, to draw on."""
-        if self.view.mode == SIDE_BY_SIDE:
+        if self.view.mode in GRIDDED:
             self.modes.setCurrentText(RESTORED_ONLY)
 
     def choose_mode(self, mode: str) -> None:

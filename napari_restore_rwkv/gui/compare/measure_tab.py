@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .shown_slice import ShownSlice, SliceWatch
 
 NO_REFERENCE = "none"
-TABLE_HEIGHT, PLOT_HEIGHT = 240, 220
+TABLE_HEIGHT, PLOT_HEIGHT = 180, 220
 COLUMNS = ("input", "restored", "classical")
 ADVICE = {
     PROFILE: "Draw a line to see both curves along it.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+BELOW_LABELS = 7
 # Told apart by who sees no red or green, on dark and on light.
 COLOURS = {"input": "#e69f00", "restored": "#56b4e9", "reference": "#009e73", "": "#cc79a7"}
 
@@ -40,6 +41,8 @@ class PairPlot(QWidget):
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.hideButtons()
         self._plot.setMenuEnabled(False)
+        # Letters that go below the line would be cut off.
+        self._plot.getPlotItem().layout.setContentsMargins(1, 1, 1, BELOW_LABELS)
         self._legend = self._plot.addLegend(offset=(-5, 5))
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)

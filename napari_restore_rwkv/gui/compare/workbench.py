@@ -262,6 +262,9 @@ class Workbench(DockedPanel):
         at = layer.world_to_data(self._viewer.dims.point).copy()
         along = [axis for axis in range(layer.ndim) if layer.ndim == 2 or axis != layer.ndim - 3 + shown.axis][-2:]
         at[along] = row, column
+        if self._compare is not None and self._compare.view.planes.shows(comparison):
+            self._compare.view.planes.go_to([round(float(value)) for value in at[-3:]])
+            return
         world = layer.data_to_world(at)
         camera = self._viewer.scene.camera
         camera.center = (camera.center[0], *(float(world[axis]) for axis in along))
