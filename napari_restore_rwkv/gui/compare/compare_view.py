@@ -16,10 +16,10 @@ from .montage import Layout
 from .orthogonal import OrthogonalPlanes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from .comparison import Comparison
 
@@ -30,6 +30,8 @@ GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
 GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
+# Of its panel, as napari leaves it.
+FITTED = 0.95
 # What the colours mean stands below the names, of which there are two over each other where layers are; without a box,
 # which would cover them.
 MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": False}
@@ -307,7 +309,9 @@ class _OwnView:
             setattr(owner, name, value)
 
 
-def closer_than_fitting(viewer: ViewerModel, size: tuple[float, float] | None = None) -> float:
+def closer_than_fitting(
+    viewer: ViewerModel, size: tuple[float, float] | None = None, layers: Sequence[Layer] | None = None
+) -> float:
     """Return how many times larger the picture is than if the whole of it just fitted into its panel.
 
     Parameters
@@ -316,15 +320,37 @@ def closer_than_fitting(viewer: ViewerModel, size: tuple[float, float] | None = 
         The viewer; 1 where it shows nothing.
     size
         Height and width of the canvas in pixels; that of now by default.
+    layers
+        The layers that make the picture; all by default.
     """
-    layers, canvas = viewer.layers, viewer.canvas
-    if not layers:
+    canvas = viewer.canvas
+    if not viewer.layers:
         return 1.0
-    low, high = layers.extent.world
-    picture = np.maximum((high - low)[list(viewer.dims.displayed[-2:])], 1e-9)
-    panels = np.asarray(canvas.grid.actual_shape(layers) if canvas.grid.enabled else (1, 1))
+    low, high = _extent_on_screen(viewer, viewer.layers if layers is None else layers)
+    picture = np.maximum((high - low)[-2:], 1e-9)
+    panels = np.asarray(canvas.grid.actual_shape(viewer.layers) if canvas.grid.enabled else (1, 1))
     room = np.asarray(canvas.size if size is None else size, float) / panels
     return float(viewer.scene.camera.zoom / (room / picture).min())
+
+
+def _extent_on_screen(viewer: ViewerModel, layers: Sequence[Layer]) -> np.ndarray:
+    """Where layers begin and end in the world, along the axes on screen; shape (2, 2), in 3-D (2, 3)."""
+    world = viewer.layers.get_extent(layers).world
+    # A picture among volumes has no more axes than its own, which are the last.
+    world = np.pad(world, ((0, 0), (viewer.dims.ndim - world.shape[1], 0)))
+    return world[:, list(viewer.dims.displayed)]
+
+
+def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Show the whole of some layers.
+
+    napari fits single layers since 0.9.2 only, and none that has fewer axes than others; in 3-D all are fitted.
+    """
+    viewer.reset_view(reset_camera_angle=False)
+    if viewer.dims.ndisplay == 2:
+        low, high = _extent_on_screen(viewer, layers)
+        viewer.scene.camera.center = tuple((low + high) / 2)
+        viewer.scene.camera.zoom *= FITTED / closer_than_fitting(viewer, layers=layers)
 
 
 class _Focus:
@@ -344,7 +370,7 @@ class _Focus:
         self._closer = closer_than_fitting(viewer, size)
 
     def keep(self, comparison: Comparison) -> None:
-        self._viewer.reset_view(layers=comparison.layers, reset_camera_angle=False)
+        _fit(self._viewer, comparison.layers)
         if self._closer > ZOOMED_IN:
             self._viewer.scene.camera.zoom *= self._closer
             self._viewer.scene.camera.center = self._center
