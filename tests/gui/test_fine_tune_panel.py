@@ -205,7 +205,7 @@ def test_a_bundle_is_exported_imported_and_refused_if_it_was_changed(
     panel.bundles.export_to(tmp_path / "shared.restorerwkv")
     qtbot.waitUntil(lambda: panel.message.text() == f"Exported as {tmp_path / 'shared.restorerwkv'}", timeout=20_000)
     panel.bundles.export_to(original)
-    refusal = "ours.restorerwkv exists, and weights are never overwritten; give another name."
+    refusal = "ours.restorerwkv already exists, and weights are never overwritten; give another name."
     qtbot.waitUntil(lambda: panel.message.text() == refusal, timeout=20_000)
 
     content = bytearray(original.read_bytes())
