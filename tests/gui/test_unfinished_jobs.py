@@ -199,7 +199,7 @@ def test_a_scan_that_is_not_there_any_more_is_told_with_what_to_do(panel, cancel
     scan_path.unlink()
     panel.unfinished.look()
     offered(panel, qtbot).resume.click()
-    assert panel.message.text() == f"There is no {scan_path}: put the scan back there, then press Resume again."
+    assert panel.message.text() == f"{scan_path} does not exist: put the scan back there, then press Resume again."
     assert panel.restore_button.isEnabled()
     assert panel.unfinished.isEnabled()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QDoubleSpinBox
 
 from ...reliability.contrast_map import Probe, passes_needed
-from .again import loss_steps
 from .macro import lost_as_python
 from .slice_map import SliceMap, map_layer
+from .slice_map_steps import lost_contrast_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,7 +58,7 @@ class LossMap(SliceMap):
             layer = map_layer(comparison, shown, found.kept, f"left of {name}", "contrast kept", "magma", (0.0, 1.0))
             return words, found.worst, layer
 
-        return loss_steps(options, comparison, shown.index, probe), finish
+        return lost_contrast_steps(options, comparison, shown.index, probe), finish
 
     def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
         """Return lines that map the same again."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...reliability.difference import limit_of
 from ...reliability.sensitivity import passes_needed
-from .again import sensitivity_steps
 from .cursor_values import in_words
 from .macro import sensitivity_as_python
 from .slice_map import SliceMap, map_layer
+from .slice_map_steps import sensitivity_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
