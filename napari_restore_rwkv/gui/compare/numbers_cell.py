@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROLE = "numbers"
 # The longer side of the page as it is laid out, and how many pixels are painted for one of these, for who zooms in.
-SIDE_PX, FINENESS = 300, 3
+SIDE_PX, FINENESS = 300, 2
 # Of its height, for the figures; below them stands the plot.
 MOST_FOR_FIGURES = 0.55
 FONT_PX, MARGIN_PX = 11, 6
@@ -64,6 +64,8 @@ class NumbersCell(QObject):
             self._for_all_slices(page),
             name=f"{comparison.input.name} [numbers]",
             rgb=True,
+            # Thin lines would be left out where a screen has fewer pixels than the page.
+            interpolation2d="linear",
             metadata={RECORD: {"role": ROLE}},
             **{**placed, "scale": scale, "translate": translate},
         )
