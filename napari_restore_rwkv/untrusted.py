@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Records and cards have some kilobytes; one with a long curve has less than one megabyte.
 RECORD_BYTES = 16 << 20
+CONFIG_BYTES = 1 << 20
+_MOST_PARTS = 500
 _FORBIDDEN = set('\\:*?"<>|')
 _SHOWN = 60
 
@@ -113,6 +116,34 @@ def json_object(content: bytes | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("its outermost value is not an object")
     return values
+
+
+def toml_table(content: bytes) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises
+    ------
+    ValueError
+        It is none, is nested too deeply, or holds numbers beyond 64 bits, which TOML does not have.
+    """
+    text = content.decode()
+    # The parser takes the square of their number for the parts of a name.
+    if any(line.count(".") > _MOST_PARTS for line in text.splitlines()):
+        raise ValueError("a name in it has too many parts")
+    try:
+        table = tomllib.loads(text)
+        _check_numbers(table)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return table
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_numbers(inner)
+    elif is_number(value) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a whole number in it has more than 64 bits")
 
 
 def is_number(value: object) -> bool:

@@ -112,6 +112,7 @@ def test_a_reference_is_degraded_as_strongly_as_another_scan_is_noisy(run, confi
         ("[[scans]]\nnoisy = 1", '[[scans]] has the unknown name "noisy"; use degraded, labels, modality'),
         ("", "must name weights, and scans in [[scans]] or [[folders]]"),
         ("[[scans", "config.toml is not a TOML file"),
+        ("a." * 60_000 + "a = 1", "config.toml is not a TOML file: a name in it has too many parts"),
         ('[[scans]]\ndegraded = "missing.nii.gz"', "missing.nii.gz"),
         ('[[folders]]\ntarget = "nowhere"', "A folder in [[folders]] cannot be read"),
     ],

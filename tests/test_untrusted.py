@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_inside, read_regular
+from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_inside, read_regular, toml_table
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,22 @@ def test_a_large_file_is_not_read(tmp_path):
 def test_json_of_another_kind_is_a_value_error(content):
     with pytest.raises(ValueError, match=r"."):
         json_object(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a." * 60_000 + "a = 1", "too many parts"),
+        ("a = [{b = 0x" + "f" * 6000 + "}]", "more than 64 bits"),
+        ("a = -9223372036854775809", "more than 64 bits"),
+        ("a = 1" + "0" * 5000, "digits"),
+    ],
+)
+def test_toml_that_keeps_the_parser_busy_or_holds_endless_numbers_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        toml_table(text.encode())
+
+
+def test_toml_is_read():
+    assert toml_table(b"a = [1, 2.5]\n[b]\nc = -9223372036854775808\n") == {"a": [1, 2.5], "b": {"c": -(1 << 63)}}

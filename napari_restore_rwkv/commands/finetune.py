@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from ..errors import OutputError, ScanError
 from ..tasks import TASKS
 from ..training.options import Weights
+from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -87,7 +87,7 @@ def _words_of(step: FineTuneStep) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = tomllib.loads(path.read_text("utf-8"))
+        config = toml_table(read_regular(path, CONFIG_BYTES))
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:

@@ -7,12 +7,12 @@ file; docs/training.md has an example of each.
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ScanError
 from ..tasks import MODALITIES, TASKS
+from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -185,7 +185,7 @@ def read_config(path: Path) -> TrainConfig:
         It cannot be read, or has unknown or invalid content: the message says what, and what is allowed.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = toml_table(read_regular(path, CONFIG_BYTES))
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:

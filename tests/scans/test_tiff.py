@@ -272,3 +272,27 @@ def test_another_file_that_ome_names_is_not_read(tmp_path, stack):
     tifffile.tiffcomment(path, text.encode())
     with pytest.raises(ScanError, match="contains 5 pages, but its description says"):
         read_scan(path)
+
+
+def _pages(file, pages, tags, shared):
+    """Write pages whose tags say `count` values at the start of the file, with bytes of their own before them."""
+    content = bytearray(b"II*\0" + struct.pack("<I", 8 + len(shared)) + shared)
+    for left in reversed(range(pages)):
+        body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        content += body + struct.pack("<I", len(content) + len(body) + 4 if left else 0)
+    file.write_bytes(content)
+
+
+def test_pages_that_share_large_values_are_refused_before_each_reads_them(file):
+    """Each of a few thousand pages would keep its own copy of the 4 MB."""
+    size = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (262, 3, 1, 1)]
+    for tag in ((270, 2, 4 << 20, 8), (273, 4, 1 << 20, 8), (279, 16, 1 << 19, 8)):
+        _pages(file, 3000, [*size, tag], bytes(4 << 20))
+        with pytest.raises(ScanError, match=r"the tags of its pages refer to \d+ bytes, more than the file has"):
+            read_scan(file)
+
+
+def test_more_pages_than_any_scan_has_are_refused(file):
+    _pages(file, (1 << 14) + 1, [(256, 4, 1, 64), (257, 4, 1, 64)], b"")
+    with pytest.raises(ScanError, match="contains more than 16384 pages; split the stack"):
+        read_scan(file)

@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -17,6 +18,7 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.zarr.chunks import METHODS, DamagedChunk, check_chunk
+from napari_restore_rwkv.scans.zarr.reading import images_in
 
 VOXELS = np.cumsum(np.ones((4, 32, 40), np.int16), axis=1, dtype=np.int16)
 OLD = {"blosc": Blosc(), "zstd": Zstd(), "gzip": GZip(), "zlib": Zlib(), "bz2": BZ2(), "lzma": LZMA(), "lz4": LZ4()}
@@ -217,3 +219,51 @@ def test_attributes_of_another_kind_are_refused(tmp_path, attributes):
         ScanError, match=r"metadata are missing or damaged|contains no array|give the folder of one array"
     ):
         read_scan(path)
+
+
+def _collection(path):
+    path.mkdir()
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (path / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    return path
+
+
+def test_attributes_that_never_end_are_not_waited_for(tmp_path):
+    path = _collection(tmp_path / "a.zarr")
+    for make in (os.mkfifo, lambda name: os.symlink("/dev/zero", name), lambda name: name.write_text("[" * 100_000)):
+        (path / ".zattrs").unlink()
+        make(path / ".zattrs")
+        assert images_in(path) == []
+
+
+def test_an_image_of_a_collection_that_lies_outside_is_refused_unless_allowed(tmp_path):
+    path, *_ = old(tmp_path / "elsewhere", Zstd())
+    os.symlink(path, _collection(tmp_path / "a.zarr") / "0")
+    for read in (read_scan, images_in):
+        with pytest.raises(ScanError, match=r"outside of its own folder.* --allow-outside-files"):
+            read(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.zarr", allow_outside_files=True).voxels, VOXELS)
+
+
+def test_a_collection_that_holds_itself_is_refused(tmp_path):
+    path = _collection(tmp_path / "a.zarr")
+    os.symlink(".", path / "0")
+    with pytest.raises(ScanError, match="is a collection of collections"):
+        read_scan(path)
+
+
+def test_a_shard_that_says_its_chunks_are_gigabytes_is_refused(tmp_path):
+    """A sparse file has as many bytes as it says, and takes no place on the disk."""
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(
+        path, shape=(4, 64, 64), shards=(4, 64, 64), chunks=(1, 64, 64), dtype="i2", compressors=None
+    )
+    array[:] = noise((4, 64, 64))
+    shard = path / "c" / "0" / "0" / "0"
+    index = struct.pack("<8Q", 0, 6 << 30, *([0, 8192] * 3))
+    with shard.open("r+b") as stream:
+        stream.truncate(7 << 30)
+        stream.seek((7 << 30) - len(index) - 4)
+        stream.write(index + struct.pack("<I", google_crc32c.value(index)))
+    with pytest.raises(ScanError, match=r"a chunk of 6442450944 bytes in c/0/0/0"):
+        np.asarray(open_scan(path, modality="CT").voxels[0])

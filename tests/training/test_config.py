@@ -41,6 +41,8 @@ def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
         ("data = 1", r"data must be a list of tables: write \[\[data\]\]"),
         ("network = 1", r"\[network\] must contain names with values, not 1"),
         ("nonsense", r"config.toml is not a TOML file"),
+        ("a = " + "[" * 100_000, r"config.toml is not a TOML file: it is nested too deeply"),
+        ("learning_rate = 1" + "0" * 4000, r"config.toml is not a TOML file: a whole number in it has more than 64"),
     ],
 )
 def test_a_wrong_name_is_named_with_what_there_is(tmp_path, line, words):

@@ -41,8 +41,12 @@ if TYPE_CHECKING:
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 # For a page: format and size of its tag count, size of a tag, format of the offset of the next page.
 _CLASSIC, _BIG = ("H", 2, 12, "I"), ("Q", 8, 20, "Q")
-_MOST_PAGES = 1 << 17
+# Tifffile takes half a millisecond per page.
+_MOST_PAGES = 1 << 14
 _MOST_TAGS = 4096
+# Bytes of a value, by its type: one byte or letter, then numbers of two, four and eight bytes.
+_VALUE_BYTES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}
+_SHARED, _ALWAYS_ALLOWED = 2, 1 << 20
 _PACKED = {LZW: "LZW", DEFLATE: "deflate", OLD_DEFLATE: "deflate", PACKBITS: "PackBits"}
 _BILEVEL, _GREY = 0, 1
 # What tifffile raises for damaged tags, besides its own errors.
@@ -191,7 +195,7 @@ def read_page(path: Path, stream: BinaryIO, form: Form, page: Page) -> np.ndarra
 
 
 def _count(path: Path, stream: BinaryIO) -> int:
-    """Return the number of pages, after checking that their chain ends and stays within the file."""
+    """Return the number of pages, after checking that their chain ends and stays within the file, as do their tags."""
     head = stream.read(16)
     order = _BYTE_ORDERS.get(head[:2])
     if order is None or len(head) < 8:
@@ -202,10 +206,12 @@ def _count(path: Path, stream: BinaryIO) -> int:
     count_format, count_size, tag_size, next_format = _BIG if version == 43 else _CLASSIC
     (at,) = struct.unpack_from(f"{order}{next_format}", head, 8 if version == 43 else 4)
     seen: set[int] = set()
-    size = path.stat().st_size
+    size, referred = path.stat().st_size, 0
     while at:
-        if at in seen or len(seen) >= _MOST_PAGES:
+        if at in seen:
             raise integrity.broken(path, "the chain of its pages never ends")
+        if len(seen) == _MOST_PAGES:
+            raise ScanError(f"{path.name} contains more than {_MOST_PAGES} pages; split the stack into several files.")
         seen.add(at)
         # Reading beyond the end of the file gives no bytes; seeking far beyond it fails.
         stream.seek(min(at, size))
@@ -213,13 +219,24 @@ def _count(path: Path, stream: BinaryIO) -> int:
             (tags,) = struct.unpack(f"{order}{count_format}", stream.read(count_size))
             if not 0 < tags <= _MOST_TAGS:
                 raise integrity.broken(path, f"its page {len(seen) - 1} has {tags} tags")
-            stream.seek(tags * tag_size, 1)
+            referred += _referred_bytes(stream.read(tags * tag_size), order, tag_size)
             (at,) = struct.unpack(f"{order}{next_format}", stream.read(struct.calcsize(next_format)))
         except struct.error as error:
             raise integrity.broken(path, f"it is cut off (page {len(seen) - 1} is incomplete)") from error
+        # Pages may share a few values, but each page reads and keeps its own copy.
+        if referred > _SHARED * size + _ALWAYS_ALLOWED:
+            raise integrity.broken(path, f"the tags of its pages refer to {referred} bytes, more than the file has")
     if not seen:
         raise integrity.broken(path, "it has no pages")
     return len(seen)
+
+
+def _referred_bytes(tags: bytes, order: str, tag_size: int) -> int:
+    """Return the size in bytes of the values that the tags of a page only refer to."""
+    form = f"{order}HHQ8x" if tag_size == _BIG[2] else f"{order}HHI4x"
+    inside = 8 if tag_size == _BIG[2] else 4
+    sizes = [count * _VALUE_BYTES.get(kind, 8) for _, kind, count in struct.iter_unpack(form, tags)]
+    return sum(size for size in sizes if size > inside)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import RangeByteRequest
 from zarr.codecs import ShardingCodec
 from zarr.registry import get_pipeline_class
 from zarr.storage import LocalStore
@@ -18,6 +19,7 @@ from ...storage.durable import sha256_of
 from .. import bounds
 from ..outside import check_inside
 from .chunks import METHODS, DamagedChunk, check_chunk
+from .reading import LARGEST_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 _HARMLESS = {"bytes", "endian", "transpose", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3"}
 _FILTERS = {"delta", "fixedscaleoffset", "shuffle", "bitround", "quantize", "astype", "packbits"}
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
-_LARGEST_METADATA = 64 << 20
 # Overhead that compression may add to incompressible voxels.
 _OVERHEAD, _ADDED = 1.1, 1 << 20
 # Filters may store values in a wider type than that of the array.
@@ -55,7 +56,7 @@ class _Known:
     """
 
     allow_outside: bool
-    largest: int = _LARGEST_METADATA
+    largest: int = LARGEST_METADATA
     present: frozenset[str] = frozenset()
     digests: Mapping[str, set[str]] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
@@ -87,6 +88,10 @@ class GuardedStore(LocalStore):
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Return the content of a file, or part of it, as requested by zarr; None if there is no such file."""
         self._check(key, whole=byte_range is None)
+        # The index of a shard may say that a chunk in it has gigabytes, of which a sparse file has enough.
+        length = byte_range.end - byte_range.start if isinstance(byte_range, RangeByteRequest) else 0
+        if length > self.known.largest:
+            raise DamagedChunk(f"a chunk of {length} bytes in {key}")
         found = await super().get(key, prototype, byte_range)
         if found is None and key in self.known.present:
             raise ScanError(f"{self.root.name} has lost {key} since it was opened; put it back, and open it again.")

@@ -6,8 +6,8 @@ What they cannot express (direction, modality, unit of the values) is in the att
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ import numpy as np
 
 from ...errors import ScanError
 from ...tasks import MODALITIES
+from ...untrusted import json_object, read_regular
 from .. import bounds
 from ..geometry import check_geometry
 from ..integrity import broken
 from ..lazy import LazyVoxels, fingerprint
+from ..outside import check_inside
 from ..scan import Scan
 from ..volume.files import SeveralFramesError
 from .chunks import DamagedChunk
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
 
 # The key of this program's attributes in the group.
 OURS = "restore_rwkv"
+LARGEST_METADATA = 64 << 20
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 # What bioformats2raw writes at the top of its folders of images, which are named by numbers.
 _COLLECTION = "bioformats2raw.layout"
+_NUMBER = re.compile("[0-9]{1,9}")
 _NAMED = 10
 # Arrays with more files are not searched for missing ones.
 _MOST_KEYS = 200_000
@@ -49,24 +53,35 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in _METADATA)
 
 
-def images_in(path: Path) -> list[Path]:
-    """Return the images of a collection written by bioformats2raw, by number; none if this is not such a folder."""
+def images_in(path: Path, allow_outside: bool = False) -> list[Path]:
+    """Return the images of a collection written by bioformats2raw, by number; none if this is not such a folder.
+
+    Raises
+    ------
+    ScanError
+        An image is a symbolic link that leaves the folder, and `allow_outside` is not set.
+    """
     for name in ("zarr.json", ".zattrs"):
         try:
-            found = json.loads((path / name).read_bytes())
+            found = json_object(read_regular(path / name, LARGEST_METADATA))
             attributes = found.get("attributes", {}) if name == "zarr.json" else found
             collection = _is_collection(attributes)
         except (OSError, ValueError, AttributeError, TypeError):
             continue
         if collection:
-            numbered = [child for child in path.iterdir() if child.name.isdecimal() and is_zarr(child)]
+            numbered = [child for child in path.iterdir() if _NUMBER.fullmatch(child.name) and is_zarr(child)]
+            for child in [] if allow_outside else numbered:
+                check_inside(path, path, child)
             return sorted(numbered, key=lambda child: int(child.name))
     return []
 
 
-def _only_image(path: Path) -> Path:
-    images = images_in(path)
+def _only_image(path: Path, allow_outside: bool) -> Path:
+    images = images_in(path, allow_outside)
     if len(images) == 1:
+        # A link to a parent folder would make the collection endless.
+        if images_in(images[0], allow_outside):
+            raise ScanError(f"{path.name} is a collection of collections of images; give one of the images in it.")
         return images[0]
     if not images:
         raise ScanError(f"{path.name} is a collection without any images; convert it again.")
@@ -117,7 +132,7 @@ def read_zarr(
     except Exception as error:
         raise broken(path, "its metadata are missing or damaged") from error
     if _is_collection(attributes):
-        only = _only_image(path)
+        only = _only_image(path, allow_outside)
         return read_zarr(only, time_index=time_index, channel=channel, allow_outside=allow_outside)
     ours = attributes.get(OURS, {})
     if isinstance(ours, Mapping) and ours.get("complete") is False:
