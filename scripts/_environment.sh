@@ -2,6 +2,7 @@
 #
 # Afterwards the current directory is the repository, `$python` is .venv's Python with this package installed in it, and
 # `virtual_display COMMAND...` runs a command on a virtual screen. Anything already installed is not installed again.
+# The package comes with the extra that `$extra` names, "test" by default.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Without a terminal nothing may wait for an answer, and a closed stdin must not become some file that is opened next.
@@ -94,14 +95,17 @@ installed_state() {
     -exec cksum {} + | LC_ALL=C sort
 }
 
+# What tests need includes what all others do.
 install_package() {
-  local stamp=.venv/installed-state state
+  local wanted=${extra:-test} state one
   state=$(installed_state)
-  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ] && return
+  for one in test "$wanted"; do
+    [ -f ".venv/installed-$one" ] && [ "$(cat ".venv/installed-$one")" = "$state" ] && return
+  done
   say "Installing this package and its requirements into .venv (a few minutes the first time)"
-  "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" \
+  "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]" \
     || fail "The installation into .venv failed; pip's message above says why."
-  printf '%s\n' "$state" >"$stamp"
+  printf '%s\n' "$state" >".venv/installed-$wanted"
 }
 
 virtual_display() {

@@ -12,6 +12,7 @@ if [ $# -gt 0 ]; then
     *) scan=("$PWD/$1") ;;
   esac
 fi
+extra=pyqt6
 . "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 
 if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || [ "$(uname)" = Darwin ]; then

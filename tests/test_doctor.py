@@ -26,6 +26,8 @@ def test_doctor_says_which_kernel_and_device_in_plain_text(run):
     assert code == 0
     assert "CPU, " in out
     assert out.rstrip().endswith("Everything needed works.")
+    columns = {line.index(" light, ") for line in out.splitlines() if " light, " in line}
+    assert len(columns) == 1, "the findings stand below each other"
 
 
 def test_doctor_fails_where_the_kernel_computes_something_else(run, monkeypatch):

@@ -31,6 +31,8 @@ NEEDED = {
 }
 VIEWER = ("napari", "qtpy")
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5")
+# Letters of the longest name of a finding.
+WIDEST = max(len(f"weights {task}") for task in TASKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ def report(findings: list[Finding]) -> tuple[dict[str, Any], str, int]:
     works = all(finding.state != "failed" for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{finding.state:<7} {finding.name:<20} {finding.text}")
+        lines.append(f"{finding.state:<7} {finding.name:<{WIDEST}} {finding.text}")
         if finding.remedy:
-            lines.append(f"{'':<28} -> {finding.remedy}")
+            lines.append(f"{'':<{WIDEST + 8}} -> {finding.remedy}")
     lines.append(
         "Everything needed works." if works else "Something that is needed does not work: see the lines marked failed."
     )

@@ -40,7 +40,8 @@ def verify_result(request: ResultRequest) -> Answer:
         "sound": report.sound,
     }
     if report.sound:
-        return values, f"{request.output}: all {report.slabs} slabs are as they were written", 0
+        every = f"all {report.slabs} slabs are as they were" if report.slabs != 1 else "the only slab is as it was"
+        return values, f"{request.output}: {every} written", 0
     lines = [f"slab {slab}: {what}" for slab, what in report.bad.items()]
     if report.missing:
         lines.append(f"{len(report.missing)} of {report.slabs} slabs are missing ({numbers(report.missing)})")
