@@ -9,10 +9,15 @@ been drawn and measured. Pictures have few colours and at most 150 kB, so that a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# The theme of a picture is not to end up in the settings of whoever makes it.
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="screenshots-")) / "settings.yaml")
 
 import napari
 import numpy as np
