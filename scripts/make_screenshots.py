@@ -99,7 +99,7 @@ class Stage:
         for share in SHARES:
             size = (round(share * picture.width), round(share * picture.height))
             smaller = picture.resize(size, Image.Resampling.LANCZOS) if share < 1 else picture
-            smaller.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+            smaller.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
             if file.stat().st_size < LARGEST_BYTES:
                 break
         print(f"{file.name}: {picture.width} x {picture.height}, {file.stat().st_size / 1024:.0f} kB")
