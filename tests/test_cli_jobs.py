@@ -304,6 +304,20 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
     assert states == {"a.nii.gz": "was there", "b.nrrd": "failed", "c.mha": "was there", "d.ome.zarr": "was there"}
 
 
+def test_a_result_in_the_file_of_another_is_refused(run, small_scan, weights_file, tmp_path):
+    """As on a disk that knows no capitals, or through a link that somebody has put there."""
+    for name in ("a.nii", "b.nii"):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        write_scan(small_scan, tmp_path / "scans" / name)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "b.nii").symlink_to("a.nii")
+    words = ["restore", tmp_path / "scans", tmp_path / "results", "--checkpoint", weights_file, "--overwrite"]
+    code, out, _ = run(*words)
+    assert code == 1
+    assert "a.nii has its result in the same file; rename one of the two." in out
+    assert (tmp_path / "results" / "b.nii").is_symlink()
+
+
 def test_ctrl_c_in_a_folder_tells_how_it_goes_on(run, archive, weights_file, tmp_path, monkeypatch):
     restore_one = restore_folder._restore_one
 

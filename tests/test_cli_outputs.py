@@ -143,3 +143,25 @@ def test_values_that_are_no_numbers_do_not_stand_against_a_voxel_type(run, weigh
 def test_a_folder_as_weights_is_refused_before_the_scan_is_read(run, tmp_path):
     outcome = run("restore", tmp_path / "never_read.nii", tmp_path / "restored.nii", "--checkpoint", ".")
     assert_refused_before_work(outcome, ". is a folder: give a weights file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_a_name_that_is_no_text_is_refused_and_not_the_end_of_the_process(run, scan_file, weights_file, tmp_path):
+    name = os.fsdecode(b"bad\xff.nii.gz")
+    outcome = run("restore", scan_file, tmp_path / name, "--checkpoint", weights_file)
+    assert_refused_before_work(outcome, "bad?.nii.gz cannot be written: the name or its folder has bytes that are no")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names")
+def test_a_terminal_obeys_nothing_in_the_names_of_files(run, weights_file, tmp_path):
+    """Names can hold what clears the screen, renames the window, turns the reading direction, or is no text at all."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("\x1b]0;owned\x07\x1b[31m.nii", "rtl\u202egpj.nii", "bad\udcff.nii"):
+        (folder / name).write_bytes(b"no scan")
+    code, out, err = run("restore", folder, tmp_path / "out", "--checkpoint", weights_file)
+    assert code == 1
+    for text in (out, err):
+        assert "?]0;owned??[31m.nii" in text
+        assert not {"\x1b", "\x07", "\u202e", "\udcff"} & set(text)
+    assert "bad?.nii cannot be written: the name" in out

@@ -21,6 +21,7 @@ from ..isolation import forget_working_folder
 from ..storage.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
 from .signals import ending_by_signals
+from .terminal import printable
 from .wording import RESUME
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
         # Library output must not get between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
-        answer = json.dumps(values, allow_nan=False) if arguments.json else text
+        answer = json.dumps(values, allow_nan=False) if arguments.json else printable(text)
     except KeyboardInterrupt as stop:
         # If Ctrl-C came during an exec() in some library, Python remembers it as unhandled until the next one, and
         # would end itself by the signal instead of returning the exit code.
@@ -66,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) -> int:
     if arguments.debug:
         traceback.print_exc()
-    print(f"{PROGRAM}: {words}", file=sys.stderr)
+    print(f"{PROGRAM}: {printable(words)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps({"error": words}))
     return exit_code

@@ -16,6 +16,7 @@ from ..errors import OutputError, ScanError
 from ..tasks import TASKS
 from ..training.options import Weights
 from ..untrusted import CONFIG_BYTES, read_regular, toml_table
+from .terminal import note
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -66,7 +67,7 @@ def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
                 for warning in step.warnings:
                     if warning not in shown:
                         shown.add(warning)
-                        print(f"restore-rwkv: {warning}", file=sys.stderr)
+                        note(warning)
                 bar.total = step.total
                 bar.set_description(_words_of(step), refresh=False)
                 if step.score and step.start:

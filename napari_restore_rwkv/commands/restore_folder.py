@@ -48,6 +48,7 @@ def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[
     if request.part:
         scans = scans[request.part[0] - 1 :: request.part[1]]
     rows: list[dict[str, Any]] = []
+    written: dict[Path, Source] = {}
     for count, source in enumerate(scans):
         note(f"scan {count + 1} of {len(scans)}: {source.name}")
         output = outputs[source]
@@ -56,6 +57,7 @@ def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[
         try:
             if owners[output] != source:
                 raise OutputError(f"{owners[output].name} has the same result name; rename one of the two.")
+            _refuse_same_file(output, written)
             if request.resume and _is_there(output):
                 row["state"] = "was there"
             else:
@@ -71,6 +73,8 @@ def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[
         except Exception as error:
             # A defect in one file must not cost all other scans of the night.
             row |= {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
+        if row["state"] != "failed":
+            written[output] = source
         rows.append({**row, "seconds": round(time.perf_counter() - start, 3)})
     failed = sum(row["state"] == "failed" for row in rows)
     values = {"output": str(folder), "scans": rows, "failed": failed}
@@ -90,6 +94,14 @@ def _restore_one(request: RestoreRequest, source: Source, output: Path, restore:
     )
     values, _, _ = restore(one)
     return values
+
+
+def _refuse_same_file(output: Path, written: dict[Path, Source]) -> None:
+    """Raise OutputError where a disk that knows no capitals, or a link, makes a result of this run the place of one."""
+    if output.exists():
+        for other, source in written.items():
+            if other.exists() and output.samefile(other):
+                raise OutputError(f"{source.name} has its result in the same file; rename one of the two.")
 
 
 def _is_there(output: Path) -> bool:

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from ..progress import Progress, Result
 
 
+def printable(text: str) -> str:
+    """Return text without what a terminal would obey, or could not show, in the names of files: "?" in its place."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
 def note(words: str) -> None:
     """Print something that is neither the result nor an error."""
-    print(f"restore-rwkv: {words}", file=sys.stderr)
+    print(f"restore-rwkv: {printable(words)}", file=sys.stderr)
 
 
 def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Result:
@@ -29,6 +34,6 @@ def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Resul
             if progress.phase in (Phase.CONNECTED, Phase.WORKERS_LOST):
                 note(f"{progress.detail}.")
             bar.total = progress.total
-            bar.set_description(words_of(progress), refresh=False)
+            bar.set_description(printable(words_of(progress)), refresh=False)
             bar.update(progress.done - bar.n)
         return run.result

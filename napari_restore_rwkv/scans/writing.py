@@ -88,6 +88,14 @@ def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
 
 
 def _checked_suffix(path: Path) -> str:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        # ITK ends the process at such a name.
+        shown = path.name.encode(errors="replace").decode()
+        raise OutputError(
+            f"{shown} cannot be written: the name or its folder has bytes that are no text; give another name."
+        ) from error
     suffix = volume_suffix(path)
     if suffix in _SUFFIXES:
         return suffix

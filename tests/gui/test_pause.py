@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from file_jobs import chest_layer, undisturbed
 from napari.layers import Layer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
 
 CT, RESTORED = "CT abdomen", "CT abdomen [restored]"
 
@@ -104,3 +104,14 @@ def test_a_job_into_a_file_pauses_too(viewer, make_file_panel, weights_file, qtb
 @pytest.mark.parametrize("button", ["restore_button", "pause_button", "cancel_button"])
 def test_the_buttons_are_reached_by_the_keyboard(ct_panel, button):
     assert getattr(ct_panel, button).focusPolicy() & Qt.FocusPolicy.TabFocus
+
+
+def test_a_timer_that_qt_has_removed_does_not_stop_the_closing(ct_panel, qtbot, restoration):
+    """At the end of the program objects of Qt vanish in any order."""
+    start_and_pause(ct_panel, qtbot, restoration)
+    ct_panel.job._timer.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    with pytest.raises(RuntimeError):
+        ct_panel.job._timer.stop()
+    ct_panel.job.shut_down()
+    assert restoration.closed.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,9 @@ class RestoreJob(QObject):
         if self._closed:
             return
         self._closed = True
-        self._timer.stop()
+        # At the end of the program Qt may have removed it before this is called.
+        with contextlib.suppress(RuntimeError):
+            self._timer.stop()
         self._viewer.dims.events.disconnect(self._follow_the_eye)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         if self._run is not None and not self._run.over:

@@ -154,6 +154,7 @@ class RestorePanel(DockedPanel):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress = QLabel()
+        self.progress.setTextFormat(Qt.TextFormat.PlainText)
         for widget in (self.bar, self.progress):
             keep_room(widget)
         self.message = MessageLine()
