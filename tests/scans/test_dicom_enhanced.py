@@ -105,6 +105,19 @@ def test_frames_of_an_enhanced_file_that_is_read_as_a_whole(tmp_path, pixels, ho
     np.testing.assert_array_equal(read_scan(other).voxels, read_scan(plain).voxels)
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_a_deflated_file_with_padding_behind_its_stream_is_read(tmp_path, rng, padding):
+    """The check of its size went on for ever where more than a megabyte was unpacked before the padding."""
+    path = tmp_path / "slice.dcm"
+    pixels = rng.integers(0, 4, (900, 1000), dtype=np.uint16)
+    write_slice(path, pixels, CORNER, RescaleIntercept=0)
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    path.write_bytes(path.read_bytes() + bytes(padding))
+    np.testing.assert_array_equal(read_scan(path).voxels[0], pixels)
+
+
 def test_the_frames_of_two_echoes_are_told_apart(tmp_path, rng):
     pixels = rng.integers(0, 3000, (6, 6, 8), dtype=np.uint16)
     frames = [

@@ -39,6 +39,7 @@ PATIENCE_S = 60.0
 # On top of what the process takes once it has started.
 _MOST_MEMORY = 2 << 30
 _LONGEST_ANSWER = 4096
+_LARGEST_KEPT = 256 << 20
 
 
 class UndecodableError(ValueError):
@@ -69,8 +70,9 @@ def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
         warnings.simplefilter("ignore")
         if frame is None:
             return np.asarray(pixel_array(_whole(path), decoding_plugin=plugin))
-        # Of other files pydicom reads the frame alone.
+        # Of a large file pydicom reads the frame alone, and all attributes of all frames again, though.
         in_memory = not syntax.is_transfer_syntax or syntax == DeflatedExplicitVRLittleEndian
+        in_memory = in_memory or path.stat().st_size <= _LARGEST_KEPT
         source = _kept_whole(path, _state(path)) if in_memory else path
         return np.asarray(pixel_array(source, index=frame, decoding_plugin=plugin))
 

@@ -145,7 +145,8 @@ def _refuse_deflated_bomb(path: Path) -> None:
         stream.seek(_PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))
         unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while not unpacker.eof and (block := stream.read(1 << 16)):
-            while block and size <= _MOST_INFLATED:
+            # Behind its end a stream is padded, and what pads it stays unconsumed for ever.
+            while block and not unpacker.eof and size <= _MOST_INFLATED:
                 size += len(unpacker.decompress(block, 1 << 20))
                 block = unpacker.unconsumed_tail
             if size > _MOST_INFLATED:
