@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ..tasks import TASKS, Task
 from .form_parts import beside, choice, plain_tip, small_button
-from .options import ModelEntry
+from .surroundings import ModelEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

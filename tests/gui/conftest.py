@@ -16,10 +16,10 @@ from phantom import QUICK, clean_scan, noisy_scan
 
 from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.fine_tune import panel as fine_tune_panel
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore import steps as steps_module
+from napari_restore_rwkv.gui.surroundings import DeviceChoice, ModelEntry, Surroundings
 from napari_restore_rwkv.progress import Phase, Progress
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -150,17 +150,13 @@ def restoration(monkeypatch):
 
 def surroundings():
     """A machine without a GPU, and weights for CT only."""
-    return options_module.Surroundings(
+    return Surroundings(
         devices=(
-            options_module.DeviceChoice(
+            DeviceChoice(
                 "cpu", "CPU, compiled kernel", "CPU, 2 threads, compiled CPU kernel (AVX2)", "There is no GPU."
             ),
         ),
-        models={
-            "ct-denoise": (
-                options_module.ModelEntry("ct-denoise", "light, shipped 2026-12", "trained on three subjects", "CT"),
-            )
-        },
+        models={"ct-denoise": (ModelEntry("ct-denoise", "light, shipped 2026-12", "trained on three subjects", "CT"),)},
     )
 
 

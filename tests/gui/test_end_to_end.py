@@ -7,7 +7,7 @@ import pytest
 import torch
 from napari.layers import Layer
 
-from napari_restore_rwkv.gui import options
+from napari_restore_rwkv.gui import surroundings
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
@@ -99,11 +99,11 @@ def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weig
     ],
 )
 def test_devices_are_named_briefly(hardware, kernel, title):
-    assert options.short_title(hardware, kernel) == title
+    assert surroundings.short_title(hardware, kernel) == title
 
 
 def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
-    words = " ".join(device.advice for device in options.look_around().devices)
+    words = " ".join(device.advice for device in surroundings.look_around().devices)
     assert "'" not in words
     assert panel.form.run_on.devices.toolTip().startswith(("CPU", "GPU"))
 

@@ -4,7 +4,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_restore_rwkv.gui.model_choice import ModelChoice
-from napari_restore_rwkv.gui.options import ModelEntry
+from napari_restore_rwkv.gui.surroundings import ModelEntry
 from napari_restore_rwkv.network.checkpoint import Card
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.training.bundle import save_bundle

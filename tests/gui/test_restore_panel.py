@@ -9,7 +9,8 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_restore_rwkv.gui.layers import scan_to_layer
-from napari_restore_rwkv.gui.options import ModelEntry, RestoreOptions
+from napari_restore_rwkv.gui.options import RestoreOptions
+from napari_restore_rwkv.gui.surroundings import ModelEntry
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...tasks import Task
     from ...training.annotations import Coverage
     from ...training.material import Material, Mode
-    from ..options import ModelEntry
+    from ..surroundings import ModelEntry
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from ..form_parts import choice, hint
 from ..layer_choice import LayerChoice
 from ..layers import describe, layer_to_scan
 from ..model_choice import ModelChoice
-from ..options import could_be_hu, no_weights, propose_task
+from ..surroundings import could_be_hu, no_weights, propose_task
 from .choice import FineTuneChoice
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...scans.scan import Scan
-    from ..options import Surroundings
+    from ..surroundings import Surroundings
 
 MODES = {
     "paired": (

@@ -18,8 +18,8 @@ from ..background import Background
 from ..docking import DockedPanel
 from ..form_parts import dividing_line, hint, scrolled
 from ..message_line import MessageLine
-from ..options import look_around
 from ..restore.panel import RESEARCH_USE
+from ..surroundings import look_around
 from .annotation_tools import AnnotationTools
 from .choice import Report, report_on
 from .degradation_tools import DegradationTools

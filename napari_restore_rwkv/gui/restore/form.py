@@ -22,7 +22,8 @@ from ..compare.comparison import is_result
 from ..form_parts import beside, choice, hint
 from ..layers import describe, frame_name, layer_to_scan
 from ..model_choice import ModelChoice
-from ..options import RestoreOptions, Surroundings, could_be_hu, mismatch, no_weights, propose_task
+from ..options import RestoreOptions
+from ..surroundings import Surroundings, could_be_hu, mismatch, no_weights, propose_task
 from .advice import AdviceLine
 from .run_on import RunOn
 from .save_choice import SaveChoice

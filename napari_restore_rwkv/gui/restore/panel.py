@@ -20,7 +20,7 @@ from ..form_parts import beside, dividing_line, hint, keep_room
 from ..macro import as_lines
 from ..macro_view import MacroView
 from ..message_line import MessageLine
-from ..options import look_around
+from ..surroundings import look_around
 from .form import RestoreForm, SaidInForm
 from .job import RestoreJob
 from .resuming import JobOpener
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...jobs.registry import BegunJob
-    from ..options import RestoreOptions, Surroundings
+    from ..options import RestoreOptions
+    from ..surroundings import Surroundings
 
 COMPARE = "Compare"
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"

@@ -16,7 +16,7 @@ from ..form_parts import beside, choice, hint, plain_tip, small_button
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..options import DeviceChoice
+    from ..surroundings import DeviceChoice
 
 ASK, ASK_TITLE = "ask", "a dask scheduler ..."
 FASTEST_THERE_IS = "the fastest there is"
