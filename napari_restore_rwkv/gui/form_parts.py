@@ -1,4 +1,4 @@
-"""Small Qt pieces that both halves of the Restore panel are made of."""
+"""Small Qt pieces that the panels are made of."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ def choice(tip: str) -> QComboBox:
     """Return a drop-down list that does not widen the panel for a long layer name."""
     combo = QComboBox()
     combo.setToolTip(tip)
+    narrow(combo)
+    return combo
+
+
+def narrow(combo: QComboBox) -> None:
+    """Keep a drop-down list from widening the panel for a long layer name."""
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(NARROW_COMBO)
     combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return combo
 
 
 class WrappedLine(QLabel):

@@ -278,9 +278,9 @@ def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
         panel = fine_tune_panel.FineTunePanel(viewer)
         panels.append(panel)
         panel.recipe = QUICK
-        qtbot.waitUntil(lambda: panel.form.devices.currentData() == "cpu", timeout=20_000)
-        panel.form.models.use_file(weights_file)
-        panel.form.steps.setValue(QUICK.steps)
+        qtbot.waitUntil(lambda: panel.form.device.value == "cpu", timeout=20_000)
+        panel.form.weights.use_file(weights_file)
+        panel.form.steps.value = QUICK.steps
         qtbot.waitUntil(lambda: not panel._checks.busy, timeout=20_000)
         return panel
 

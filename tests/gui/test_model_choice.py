@@ -28,7 +28,7 @@ def choice(qtbot):
 
     yield make
     for made in choices:
-        made.deleteLater()
+        made.native.deleteLater()
     qtbot.wait(20)
 
 
