@@ -145,7 +145,7 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
         self.changed.emit(self.value)
 
     def look_for_bundles(self) -> None:
-        """Read in the background which bundles there are; soon, for what is imported holds up whoever is being built."""
+        """Read in the background which bundles there are; soon: what is imported holds up whoever is being built."""
         self._looking.ask(_bundles)
 
     def _show_bundles(self, found: tuple[str, tuple[FineTunedEntry, ...]]) -> None:

@@ -1,57 +1,111 @@
 """What was filled in in the Restore panel."""
 
-from __future__ import annotations
+# Not from __future__ import annotations: the form is made from them.
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from napari.layers import Image
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ..scans.scan import AXES
+from ..tasks import TASKS
+from .layer_choice import LayerChoice, is_image
+from .model_choice import ModelChoice
+from .restore.run_on import RunOn
+from .restore.save_choice import SaveChoice
 
-    from napari.layers import Image
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    """One filled-in form.
+    """One filled-in form; what is annotated is asked for, in this order.
 
     Attributes
     ----------
     layer, time_index
         The image layer, and its frame if it has four dimensions.
+    task
+        For which weights were chosen; None where that was not asked for. It changes no voxel, and is not compared.
+    any_modality
+        Restore although the network was made for another modality.
     weights
         Name of the task whose shipped weights are used, or of a classical filter, or the path of a weights file.
     region
         The displayed slice or the whole volume.
-    device
-        "auto", "cpu" or "cuda".
-    any_modality
-        Restore although the network was made for another modality.
     axis
         The axis across the slices: "auto", "z", "y" or "x"; see `choose_slice_axis`.
-    strength
-        The strength that is proposed for this scan, 0 to 1; None where it is still to be measured.
     output
         The OME-Zarr folder that a whole volume is saved to while it is restored; None keeps it in memory.
-    scheduler
-        Address of the dask scheduler whose workers restore a whole volume into `output`; None for this computer.
+    run_on
+        "auto", "cpu" or "cuda", or the address of a dask scheduler whose workers restore a whole volume into `output`.
+    strength
+        The strength that is proposed for this scan, 0 to 1; None where it is still to be measured.
     """
 
-    layer: Image
-    weights: str | Path
-    time_index: int | None = None
-    region: Literal["slice", "volume"] = "slice"
-    device: str = "auto"
-    any_modality: bool = False
-    axis: str = "auto"
-    output: Path | None = None
+    layer: Annotated[
+        Image,
+        {
+            "label": "Scan",
+            "tooltip": "The image layer to restore",
+            "widget_type": LayerChoice,
+            "accepts": is_image,
+            "takes_fresh": True,
+        },
+    ]
+    time_index: Annotated[
+        int | None, {"label": "Frame", "tooltip": "Which frame of a scan with a time axis", "min": 0, "step": 1}
+    ] = None
+    task: Annotated[
+        str | None,
+        {
+            "label": "Task",
+            "tooltip": "What to do with it",
+            "choices": [(task.title, task.name) for task in TASKS.values()],
+        },
+    ] = field(default=None, compare=False)
+    any_modality: Annotated[
+        bool,
+        {"label": "restore anyway", "tooltip": "Use these weights although they were made for another modality"},
+    ] = False
+    weights: Annotated[str | Path, {"label": "Model", "widget_type": ModelChoice}]
+    region: Annotated[
+        Literal["slice", "volume"],
+        {
+            "label": "Region",
+            "widget_type": "RadioButtons",
+            "orientation": "horizontal",
+            "choices": [("this slice", "slice"), ("whole volume", "volume")],
+        },
+    ] = "slice"
+    axis: Annotated[
+        str,
+        {
+            "label": "Slices",
+            "tooltip": "The axis across the slices that are restored one by one",
+            "choices": [("auto", "auto"), *((f"along {axis}", axis) for axis in AXES)],
+        },
+    ] = "auto"
+    output: Annotated[Path | None, {"label": "Save to", "widget_type": SaveChoice}] = None
+    run_on: Annotated[str, {"label": "Run on", "widget_type": RunOn}] = "auto"
     strength: float | None = None
-    scheduler: str | None = None
 
-    def continues(self, other: RestoreOptions | None) -> bool:
+    @property
+    def device(self) -> str:
+        """The device of this computer, "auto" where a scheduler is chosen."""
+        return "auto" if _is_address(self.run_on) else self.run_on
+
+    @property
+    def scheduler(self) -> str | None:
+        """Address of the dask scheduler for a whole volume; None for this computer, which restores single slices."""
+        return self.run_on if self.region == "volume" and _is_address(self.run_on) else None
+
+    def continues(self, other: Self | None) -> bool:
         """Whether slices restored with the other options are part of what these ask for, wherever they are kept."""
 
-        def choices(options: RestoreOptions) -> RestoreOptions:
-            return replace(options, region="volume", output=None, strength=None, scheduler=None)
+        def choices(options: Self) -> Self:
+            return replace(options, region="volume", output=None, strength=None, run_on=options.device)
 
         return other is not None and choices(self) == choices(other)
+
+
+def _is_address(place: str) -> bool:
+    return "://" in place

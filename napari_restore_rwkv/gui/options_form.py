@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from magicgui.types import Undefined
-from magicgui.widgets import ComboBox, create_widget
+from magicgui.widgets import ComboBox, RadioButtons, create_widget
 from magicgui.widgets.bases import ButtonWidget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QWidget
@@ -125,7 +125,8 @@ def _widgets_for(kind: type, viewer: ViewerModel) -> dict[str, Any]:
 def _widget(name: str, hint: Any, default: Any, viewer: ViewerModel) -> Any:
     kind, about = get_args(hint)
     made_by = about.get("widget_type")
-    more = {"viewer": viewer} if made_by is LayerChoice else {}
+    # None says that nothing was asked; it is not among the choices.
+    more = {"nullable": False} | ({"viewer": viewer} if made_by is LayerChoice else {})
     # Of a Literal magicgui lists the values, whatever titles they were given.
     kind = str if get_origin(kind) is Literal else kind
     # Our own widgets know how they begin.
@@ -133,4 +134,8 @@ def _widget(name: str, hint: Any, default: Any, viewer: ViewerModel) -> Any:
     widget = create_widget(value=begins_with, annotation=kind, name=name, options={**about, **more})
     if isinstance(widget, ComboBox):
         narrow(widget.native)
+    elif isinstance(widget, RadioButtons):
+        # A row has no frame, for which napari's theme leaves room above.
+        widget.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0; }")
+        widget.native.layout().setContentsMargins(0, 0, 0, 0)
     return widget

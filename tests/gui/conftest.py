@@ -189,7 +189,7 @@ def open_panel(qtbot):
     def make(viewer):
         panel = restore_panel.RestorePanel(viewer)
         panels.append(panel)
-        qtbot.waitUntil(lambda: panel.form.run_on.device == "cpu")
+        qtbot.waitUntil(lambda: panel.form.run_on.value == "cpu")
         return panel
 
     yield make
@@ -237,8 +237,8 @@ def denoise_anyway():
     """Choose CT denoising for a scan that says no modality and holds no HU."""
 
     def choose(panel):
-        panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
-        panel.form.anyway.setChecked(True)
+        panel.form.task.value = "ct-denoise"
+        panel.form.any_modality.value = True
         return panel
 
     return choose
@@ -250,7 +250,7 @@ def run_to_the_end(qtbot):
 
     def run(panel, region=None):
         if region is not None:
-            (panel.form.this_slice if region == "slice" else panel.form.whole_volume).setChecked(True)
+            panel.form.region.value = region
         qtbot.waitUntil(lambda: panel.form.is_known, timeout=10_000)
         panel.restore()
         qtbot.waitUntil(lambda: not panel.job.running, timeout=10_000)

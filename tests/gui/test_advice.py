@@ -72,7 +72,7 @@ def test_noise_beyond_the_weights_offers_the_classical_filter_in_one_click(noisy
     assert "the classical filter is proposed" in panel.form.advice.line.text()
     assert panel.form.advice.take.isVisibleTo(panel)
     panel.form.advice.take.click()
-    assert panel.form.models.entry is classical
+    assert panel.form.weights.entry is classical
 
 
 def test_a_result_that_is_saved_while_it_grows_is_made_with_the_strength(ct_scan):

@@ -48,7 +48,7 @@ def panel(viewer, ct_layer, qtbot):
 def test_a_ct_scan_is_restored_slice_by_slice_and_saved(
     viewer, panel, weights, ct_scan, qtbot, run_to_the_end, tmp_path
 ):
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "slice")
     assert panel.message.text().startswith("This slice is restored")
     run_to_the_end(panel)
@@ -70,7 +70,7 @@ def test_a_ct_scan_is_restored_slice_by_slice_and_saved(
 
 
 def test_the_digest_of_two_runs_is_that_of_one(viewer, panel, weights, run_to_the_end):
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "slice")
     run_to_the_end(panel, "volume")
     in_two = panel.compare.comparison.result.provenance["input_sha256"]
@@ -82,11 +82,11 @@ def test_the_digest_of_two_runs_is_that_of_one(viewer, panel, weights, run_to_th
 def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weights, run_to_the_end, rng):
     mr = Scan(rng.integers(0, 900, (3, 16, 16)).astype(np.int16), (5, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel)
     assert panel.message.text().startswith("These weights were made for CT, but this scan is MR")
-    assert not panel.form.anyway.isHidden()
-    panel.form.anyway.setChecked(True)
+    assert not panel.form.any_modality.native.isHidden()
+    panel.form.any_modality.value = True
     run_to_the_end(panel)
     assert panel.message.text().startswith("This slice is restored")
 
@@ -110,7 +110,7 @@ def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
 
 def test_a_damaged_weights_file_is_refused_in_words(panel, tmp_path, run_to_the_end):
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    panel.form.use_file(tmp_path / "broken.safetensors")
+    panel.form.weights.use_file(tmp_path / "broken.safetensors")
     run_to_the_end(panel)
     assert panel.message.text().startswith("broken.safetensors cannot be read as weights")
 
@@ -121,7 +121,7 @@ def test_tiny_constant_and_empty_valued_scans_end_in_a_result_or_a_sentence(
 ):
     scan = Scan(voxels, (3, 1, 1), modality="CT", unit="HU")
     viewer.add_layer(Layer.create(*scan_to_layer(scan, "odd")))
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "volume")
     assert panel.message.text()
     assert "unexpected" not in panel.message.text()

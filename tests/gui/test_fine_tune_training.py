@@ -83,7 +83,7 @@ def test_a_paired_training_is_accepted_listed_blended_and_used(
     assert not panel.verdict.use.isHidden()
     assert panel.verdict.keep_anyway.isHidden()
     (bundle,) = available_bundles(bundles)
-    listed = restore.form.models.combo
+    listed = restore.form.weights.combo
     qtbot.waitUntil(lambda: listed.findData(str(bundle.path)) >= 0, timeout=10_000)
 
     panel.blend.preview.setChecked(True)
@@ -107,13 +107,13 @@ def test_a_paired_training_is_accepted_listed_blended_and_used(
     )
 
     panel.verdict.use.click()
-    assert restore.form.layer is scan
-    assert restore.form.models.entry.weights == bundle.path
+    assert restore.form.layer.value is scan
+    assert restore.form.weights.entry.weights == bundle.path
     restore.restore()
     qtbot.waitUntil(lambda: not restore.job.running, timeout=30_000)
     assert np.allclose(viewer.layers["low dose [restored]"].data[9], restored(scan, 9, bundle.path), atol=0.01)
     panel.bundles.back_button.click()
-    assert restore.form.models.entry.weights == "ct-denoise"
+    assert restore.form.weights.entry.weights == "ct-denoise"
     assert bundle.path.exists()
 
 

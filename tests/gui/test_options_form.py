@@ -19,6 +19,7 @@ TITLES = {"few": "a few slices", "all": "all slices"}
 class Options:
     """Options with a field of each kind."""
 
+    task: Annotated[str | None, {"label": "Task", "choices": ["ct", "mr"]}] = None
     layer: Annotated[Image | None, {"label": "Scan", "widget_type": LayerChoice, "accepts": is_image}] = None
     extent: Annotated[
         Literal["few", "all"], {"label": "Extent", "choices": [(title, name) for name, title in TITLES.items()]}
@@ -42,7 +43,7 @@ def labels_of(form):
 
 
 def test_a_field_gets_label_title_tip_and_range_from_its_annotation(form):
-    assert labels_of(form) == ["Scan", "Extent", "Steps"]
+    assert labels_of(form) == ["Task", "Scan", "Extent", "Steps"]
     assert form.extent.current_choice == "a few slices"
     assert (form.steps.value, form.steps.min, form.steps.max, form.steps.step) == (10, 1, 20, 5)
     assert form.steps.tooltip == "How many"
@@ -51,7 +52,8 @@ def test_a_field_gets_label_title_tip_and_range_from_its_annotation(form):
 
 def test_a_label_names_its_widget_for_a_screen_reader(form):
     buddies = {label.text(): label.buddy() for label in form.findChildren(QLabel)}
-    assert buddies == {"Scan": form.layer.native, "Extent": form.extent.native, "Steps": form.steps.native}
+    fields = {"Task": form.task, "Scan": form.layer, "Extent": form.extent, "Steps": form.steps}
+    assert buddies == {label: widget.native for label, widget in fields.items()}
 
 
 def test_a_field_without_an_annotation_is_not_asked_for(form):
@@ -60,7 +62,7 @@ def test_a_field_without_an_annotation_is_not_asked_for(form):
 
 
 def test_what_is_filled_in_is_read_again(form, viewer):
-    options = Options(viewer.layers["scan"], "all", 20, True)
+    options = Options("mr", viewer.layers["scan"], "all", 20, True)
     form.fill_in(options)
     assert Options(**form.values(Options)) == options
 
@@ -68,6 +70,8 @@ def test_what_is_filled_in_is_read_again(form, viewer):
 def test_none_says_nothing_when_it_is_filled_in(form, viewer):
     form.fill_in(Options(steps=3))
     assert form.values(Options)["layer"] is viewer.layers["scan"]
+    assert form.values(Options)["task"] == "ct"
+    assert form.task.choices == ("ct", "mr"), "it is not among the choices"
 
 
 def test_what_is_hidden_or_disabled_has_its_default_and_its_choice_back_later(form):
