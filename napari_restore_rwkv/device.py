@@ -20,7 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Parameters
     ----------
     name
-        "auto" takes an NVIDIA GPU where PyTorch sees one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
+        "auto" takes an NVIDIA GPU if PyTorch sees one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
 
     Raises
     ------
@@ -41,7 +41,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """Name a device for a person, such as "GPU: NVIDIA H100" or "CPU, 8 threads"."""
+    """Describe a device for the user, such as "GPU: NVIDIA H100" or "CPU, 8 threads"."""
     if device.type == "cuda":
         return f"GPU: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
@@ -51,9 +51,9 @@ def describe(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a job may still take; None for a device, or a system, that does not tell.
+    """Bytes that a job may still take; None for a device, or a system, that does not say.
 
-    What PyTorch keeps for reuse on a GPU counts as free, for it is given to whoever asks next in this process.
+    What PyTorch keeps for reuse on a GPU counts as free, since the next allocation in this process gets it.
     """
     if device.type == "cpu":
         sizes = [_free_in_machine(), *(_free_in_container(folder) for folder in _containers())]
@@ -66,7 +66,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _free_in_machine() -> int | None:
-    """Memory, and space for swapping, that the system could hand out."""
+    """Memory, and swap space, that the system could provide."""
     try:
         sizes = dict(line.split(":") for line in _MEMINFO.read_text("ascii").splitlines())
         return sum(int(sizes[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))
@@ -79,7 +79,7 @@ def _free_in_machine() -> int | None:
 
 
 def _containers() -> list[Path]:
-    """Return the control groups (version 2) that this process is in, the outermost first; each may have a limit."""
+    """Return the control groups (version 2) of this process, outermost first; each may have a limit."""
     try:
         names = next(line[3:] for line in _OWN_CONTAINER.read_text("utf-8").splitlines() if line.startswith("0::"))
     except (OSError, ValueError, StopIteration):
@@ -89,11 +89,11 @@ def _containers() -> list[Path]:
 
 
 def _free_in_container(folder: Path) -> int | None:
-    """Memory that is left to a container that was given a limit."""
+    """Memory left in a container with a limit."""
     try:
         most, used = ((folder / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
         state = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
-        # Pages of files that nobody has open are given up where memory is short.
+        # Cached pages of unused files are released if memory is short.
         return int(most) - int(used) + int(state["inactive_file"])
     except (OSError, KeyError, ValueError):
         return None

@@ -1,24 +1,24 @@
-"""Errors whose text is meant for the person at the screen.
+"""Errors whose text is meant for the user.
 
 Every message is one sentence or two: what came, what is allowed, what to do. The viewer and the command line show it as
-it is, except that each has its own words for how a stopped job is resumed. None of these derives from RuntimeError, so
-that a broad handler around torch never swallows one.
+it is, except that each has its own wording for how to resume a stopped job. None of these derives from RuntimeError, so
+a broad handler around torch never swallows one.
 """
 
 _IN_PYTHON = "give the same call with resume=True"
 
 
 class RestoreError(Exception):
-    """Something the user can put right; its text says how.
+    """Something that the user can fix; its text says how.
 
     Parameters
     ----------
     cause
-        What is wrong; the whole text where there is nothing else.
+        What is wrong; the whole text if there is nothing else.
     remedy
-        What to do about it, as a part of a sentence; "" where the cause says it.
+        What to do about it, as part of a sentence; "" if the cause says it.
     resumable
-        Whether a job goes on where it stopped once the remedy is done.
+        Whether a job can continue where it stopped once the remedy is done.
     """
 
     def __init__(self, cause: str, remedy: str = "", *, resumable: bool = False) -> None:
@@ -26,7 +26,7 @@ class RestoreError(Exception):
         self.cause, self.remedy, self.resumable = cause, remedy, resumable
 
     def worded(self, resume: str) -> str:
-        """Return the text, where `resume` says how the person at hand resumes a job."""
+        """Return the text; `resume` says how this user can resume a job."""
         steps = [self.remedy] if self.remedy else []
         steps += [resume] if self.resumable else []
         return f"{self.cause}; {', then '.join(steps)}." if steps else self.cause
@@ -44,8 +44,8 @@ class CheckpointError(RestoreError):
 
 
 class OutputError(RestoreError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the requested place."""
 
 
 class DeviceError(RestoreError):
-    """The chosen device is not there or ran out of memory."""
+    """The chosen device does not exist or ran out of memory."""

@@ -1,4 +1,4 @@
-"""One call for everybody who has an image at hand: what comes back is of the kind that was given."""
+"""One call for images of any kind: the result has the same type as the input."""
 
 from __future__ import annotations
 
@@ -49,34 +49,34 @@ def restore(
     device: str | torch.device = "auto",
     **options: Unpack[Options],
 ) -> Image:
-    """Restore an image, and return another one of the same kind and shape.
+    """Restore an image, and return one of the same type and shape.
 
     Parameters
     ----------
     image
         A NumPy array, a PyTorch tensor (its result is on the same device) or a dask array of shape (Y, X) or (Z, Y, X)
-        in the unit of its modality, such as HU; a `Scan`; or an image layer of napari, whose result lies in the same
-        place. Slices of a dask array are read one by one, and the result is in memory: for larger ones there is
+        in the unit of its modality, such as HU; a `Scan`; or an image layer of napari, whose result has the same
+        position. Slices of a dask array are read one by one, and the result is in memory: for larger ones there is
         `restore_to_zarr`.
     weights
         A task with shipped weights, such as "ct-denoise", or "classical:ct-denoise" for the filter; a file of weights;
-        or a network of `load_checkpoint`.
+        or a network from `load_checkpoint`.
     device
-        "auto" takes an NVIDIA GPU where there is one; or "cpu", "cuda", "cuda:1".
+        "auto" takes an NVIDIA GPU if there is one; or "cpu", "cuda", "cuda:1".
     **options
-        As for `iter_restore`. An array of three dimensions is cut along its first axis unless `axis` says otherwise.
+        As for `iter_restore`. A three-dimensional array is sliced along its first axis unless `axis` says otherwise.
 
     Returns
     -------
     object
-        Values are in the unit of the image; integers of 16 bits and more stay what they are, all others become float32.
+        Values are in the unit of the image; integers of 16 bits and more keep their type, all others become float32.
 
     Raises
     ------
     ScanError
         If it is none of these, has other dimensions, or cannot be restored as it is.
     CheckpointError
-        If there are no such weights, they are for another modality, or return values that are not numbers.
+        If there are no such weights, they are for another modality, or return NaN or infinite values.
     DeviceError
         If there is no such device, or it runs out of memory with a single slice.
     """
@@ -89,7 +89,7 @@ def restore(
         return whole
     voxels, back = _as_array(image)
     if len(voxels.shape) not in (2, 3):
-        raise ScanError(f"An image has the shape (Y, X) or (Z, Y, X); got {tuple(voxels.shape)}: give one frame.")
+        raise ScanError(f"An image must have the shape (Y, X) or (Z, Y, X); got {tuple(voxels.shape)}: give one frame.")
     flat = len(voxels.shape) == 2
     options = {**options, "axis": "z" if flat else options.get("axis", "z")}
     restored = np.asarray(_restored(Scan(voxels[None] if flat else voxels), weights, device, options).voxels)
@@ -102,7 +102,7 @@ def _restored(scan: Scan, weights: str | Path | nn.Module, device: str | torch.d
 
 
 def _as_array(image: Any) -> tuple[Any, Any]:
-    """Return an array that is read slice by slice, and what makes an image of the first kind from a NumPy array."""
+    """Return an array to read slice by slice, and a function that converts a NumPy array to the type of the input."""
     if isinstance(image, np.ndarray):
         return image, lambda voxels: voxels
     if isinstance(image, torch.Tensor):
@@ -110,5 +110,5 @@ def _as_array(image: Any) -> tuple[Any, Any]:
     if (dask := sys.modules.get("dask.array")) is not None and isinstance(image, dask.Array):
         return image, lambda voxels: dask.from_array(voxels, chunks=image.chunks)
     raise ScanError(
-        f"A {type(image).__name__} is not restored: give a NumPy, PyTorch or dask array, a Scan, or an image layer."
+        f"A {type(image).__name__} cannot be restored: give a NumPy, PyTorch or dask array, a Scan, or an image layer."
     )

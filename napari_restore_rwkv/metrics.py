@@ -1,8 +1,8 @@
 """How close a restored scan is to its reference: PSNR, SSIM, RMSE and NRMSE, slice by slice.
 
 The protocol is that of arXiv 2407.11087: every slice is scored by itself, its data range is max - min of that reference
-slice (after truncation to the window, where there is one), and the scan's figure is the mean over those of its slices
-where the figure is finite: a slice that equals its reference has an infinite PSNR, which would hide all others.
+slice (after clipping to the window, if there is one), and the scan's figure is the mean over the slices where the
+figure is finite: a slice that equals its reference has an infinite PSNR, which would hide all others.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class SliceScore:
     Attributes
     ----------
     psnr
-        In dB; ``inf`` where the slices are identical, ``nan`` where the reference is constant and they are not.
-        Like ``rmse`` and ``nrmse`` also ``nan`` where a voxel is not finite.
+        In dB; ``inf`` if the slices are identical, ``nan`` if the reference is constant and they are not.
+        Like ``rmse`` and ``nrmse`` also ``nan`` if a voxel is not finite.
     ssim
-        At most 1; ``nan`` where the reference is constant and the slices differ, or a side is under 11 pixels.
+        At most 1; ``nan`` if the reference is constant and the slices differ, or a side is under 11 pixels.
     rmse
         In the unit of the scan.
     nrmse
-        ``rmse / data_range``; ``nan`` where the reference is constant and the slices differ.
+        ``rmse / data_range``; ``nan`` if the reference is constant and the slices differ.
     data_range
-        max - min of the reference slice, in the unit of the scan, after truncation.
+        max - min of the reference slice, in the unit of the scan, after clipping.
     """
 
     psnr: float
@@ -59,7 +59,7 @@ class Evaluation:
     slices
         One `SliceScore` per slice, in the order of the first array axis.
     window
-        Values were truncated to this (low, high) before scoring; None for no truncation.
+        Values were clipped to this (low, high) before scoring; None for no clipping.
     """
 
     slices: tuple[SliceScore, ...]
@@ -69,7 +69,7 @@ class Evaluation:
     def mean(self) -> dict[str, float]:
         """The mean of each figure over the slices where it is finite.
 
-        PSNR is inf only where all slices that have one are identical; a figure that no slice has is nan.
+        PSNR is inf only if all slices with a PSNR are identical; a figure that no slice has is nan.
         """
         return {name: _mean([getattr(score, name) for score in self.slices]) for name in NAMES}
 
@@ -90,21 +90,20 @@ def evaluate(restored: Any, reference: Any, window: tuple[float, float] | None =
     Parameters
     ----------
     restored, reference
-        Arrays of shape (Z, Y, X) or (Y, X), or scans that hold such voxels; in the same unit.
+        Arrays of shape (Z, Y, X) or (Y, X), or scans with such voxels; in the same unit.
     window
-        (low, high), in the unit of the scan; both are truncated to it first. CT is customarily scored in
-        (-160, 240) HU.
+        (low, high), in the unit of the scan; both are clipped to it first. CT is usually scored in (-160, 240) HU.
 
     Raises
     ------
     ScanError
-        Where the two do not have the same shape, or are not made of slices.
+        If the two do not have the same shape, or are not made of slices.
     ValueError
-        Where the window is empty or has no finite ends.
+        If the window is empty or does not have finite ends.
     """
     if window is not None and not -math.inf < window[0] < window[1] < math.inf:
         raise ValueError(
-            f"The window {window[0]:g} to {window[1]:g} is empty or has no finite ends: "
+            f"The window {window[0]:g} to {window[1]:g} is empty or does not have finite ends: "
             "its low end must be below its high end."
         )
     image_slices, reference_slices = _as_slices(restored), _as_slices(reference)
@@ -121,7 +120,7 @@ def evaluate(restored: Any, reference: Any, window: tuple[float, float] | None =
 
 
 def score_slice(image: ArrayLike, reference: ArrayLike, window: tuple[float, float] | None = None) -> SliceScore:
-    """Score one slice of shape (Y, X), after truncation of both to the window."""
+    """Score one slice of shape (Y, X), after clipping both to the window."""
     shown, truth = _prepare(image, reference, window)
     spread = _range(truth)
     return SliceScore(
@@ -130,7 +129,7 @@ def score_slice(image: ArrayLike, reference: ArrayLike, window: tuple[float, flo
 
 
 def rmse(image: ArrayLike, reference: ArrayLike, *, window: tuple[float, float] | None = None) -> float:
-    """Root mean square error of two slices of shape (Y, X), in their unit; nan where it is not finite."""
+    """Root mean square error of two slices of shape (Y, X), in their unit; nan if it is not finite."""
     shown, truth = _prepare(image, reference, window)
     with np.errstate(invalid="ignore", over="ignore"):
         error = float(np.sqrt(np.mean(np.square(shown - truth))))
@@ -144,7 +143,7 @@ def nrmse(
     *,
     window: tuple[float, float] | None = None,
 ) -> float:
-    """RMSE divided by the data range; nan where that is 0 and the slices differ.
+    """RMSE divided by the data range; nan if that is 0 and the slices differ.
 
     ``data_range`` defaults to max - min of the reference, after truncation to ``window``.
     """
@@ -171,7 +170,7 @@ def psnr(
     error, spread = rmse(shown, truth), _range(truth) if data_range is None else data_range
     if error == 0:
         return math.inf
-    # Also false for NaN, which stands for an error that is not finite.
+    # Also false for NaN, which marks an error that is not finite.
     return 20 * math.log10(spread / error) if spread / error > 0 else math.nan
 
 
@@ -188,11 +187,11 @@ def ssim(
         SSIM = (2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))
 
     with c1 = (0.01 L)^2, c2 = (0.03 L)^2, L the data range, and means m and (co)variances s under an 11x11 Gaussian
-    window of sigma 1.5 that sums to 1. Only windows that lie wholly inside the slice count, and of those, where
-    ``inside`` is given (shape (Y, X)), the ones whose middle is there; without any it is nan.
+    window of sigma 1.5 that sums to 1. Only windows entirely inside the slice count, and of those, if ``inside`` is
+    given (shape (Y, X)), the ones whose centre is inside; without any the result is nan.
 
     ``data_range`` defaults to max - min of the reference, after truncation to ``window``. Identical slices give 1. A
-    constant reference has no data range, and a slice with a side under 11 pixels no window: both give nan.
+    constant reference has no data range, and a slice with a side under 11 pixels has no window: both give nan.
     """
     shown, truth = _prepare(image, reference, window)
     spread = _range(truth) if data_range is None else data_range
@@ -200,7 +199,7 @@ def ssim(
         return 1.0
     if min(truth.shape) < WINDOW_WIDTH or not spread > 0:
         return math.nan
-    # Python's own power raises where this overflows.
+    # Python's own power operator would raise on overflow.
     c1, c2 = 0.0001 * spread * spread, 0.0009 * spread * spread
     with np.errstate(invalid="ignore", over="ignore"):
         mean_x, mean_y = _smooth(shown), _smooth(truth)
@@ -217,7 +216,7 @@ def ssim(
 
 
 def _smooth(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted means under the Gaussian window, where it lies wholly inside: shape (Y - 10, X - 10)."""
+    """Weighted means under the Gaussian window, where it is entirely inside: shape (Y - 10, X - 10)."""
     offsets = np.arange(WINDOW_WIDTH) - WINDOW_WIDTH // 2
     weights = np.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2)
     weights /= weights.sum()
@@ -229,7 +228,7 @@ def _smooth(image: NDArray[np.float64]) -> NDArray[np.float64]:
 def _prepare(
     image: ArrayLike, reference: ArrayLike, window: tuple[float, float] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both slices in float64, truncated to the window."""
+    """Both slices in float64, clipped to the window."""
     shown, truth = np.asarray(image, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if shown.shape != truth.shape or truth.ndim != 2 or truth.size == 0:
         raise ScanError(

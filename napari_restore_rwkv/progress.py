@@ -1,4 +1,4 @@
-"""What a long piece of work reports between two steps, as values; the viewer and the command line word them."""
+"""What long-running work reports between two steps, as values; the viewer and the command line put them into words."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ Result = TypeVar("Result")
 
 
 class Phase(Enum):
-    """What a piece of work is doing."""
+    """What the work is currently doing."""
 
     RESTORING = "restoring"
-    """Slices go through the network; with a region once one has come back."""
+    """Slices go through the network; with a region once one is restored."""
     SHORT_OF_MEMORY = "short of memory"
-    """The work goes on with less memory; the detail says how."""
+    """The work continues with less memory; the detail says how."""
     COMPARING_PRECISION = "comparing precision"
-    """A slice is restored in float32 too, to know the error of a shorter type."""
+    """A slice is also restored in float32, to measure the error of lower precision."""
     SAVED = "saved"
-    """A slab of slices, the region, is on the disk."""
+    """A slab of slices, the region, is on disk."""
     CONNECTED = "connected"
-    """The workers of a cluster are known; the detail says how many, and where they can be watched."""
+    """The workers of a cluster are known; the detail says how many, and gives the dashboard."""
     STAGING = "staging"
     """The input is compared with, or copied to, what the workers of a cluster see."""
     WORKERS_LOST = "workers lost"
-    """Workers of a cluster have gone, and others take over; the detail says how many."""
+    """Workers of a cluster were lost, and others take over; the detail says how many."""
     CHECKING = "checking"
-    """What is on the disk is compared with its digests."""
+    """What is on disk is compared with its digests."""
     COMPARING_INPUT = "comparing input"
     """The input is compared with what was restored from it before."""
     UNPACKING = "unpacking"
     """A compressed file, the detail, is unpacked."""
     EXAMINING = "examining"
-    """Values are looked at, to choose how they are stored."""
+    """Values are examined, to choose how they are stored."""
     WRITING = "writing"
-    """Slices are written into files."""
+    """Slices are written to files."""
     READING_BACK = "reading back"
-    """What was written is read again and compared."""
+    """What was written is read back and compared."""
     SIMULATING = "simulating"
-    """Slices are made worse as an acquisition would."""
+    """Slices are degraded as an acquisition would."""
     MEASURING = "measuring"
     """Quality is measured; the detail says on what."""
 
@@ -53,12 +53,12 @@ class Progress:
     phase
         What is being done.
     done, total
-        Slices (or training steps) finished and asked for; ``0 <= done <= total``.
+        Slices (or training steps) finished and requested; ``0 <= done <= total``.
     region
-        The voxels that were just finished, one slice per array axis in z, y, x order with the end one past the last
-        voxel; None while a slice is still being worked on.
+        The voxels that were just finished, one index range per array axis in z, y, x order, ends exclusive; None while
+        a slice is still in progress.
     detail
-        Words to be shown with the phase, such as the name of a file; no code depends on them.
+        Text to show with the phase, such as the name of a file; no code depends on it.
     """
 
     phase: Phase
@@ -69,12 +69,12 @@ class Progress:
 
 
 class Run(Generic[Step, Result]):
-    """Iterates a generator with ``for``, and keeps its value.
+    """Iterates a generator with ``for``, and keeps its return value.
 
     Attributes
     ----------
     result
-        The value of the generator, once it has ended.
+        The return value of the generator, once it has ended.
     """
 
     def __init__(self, steps: Generator[Step, Any, Result]) -> None:

@@ -1,9 +1,9 @@
-"""Threads that take what the processor has to spare, and no more.
+"""Threads that use spare CPU time, and no more.
 
-PyTorch shares each operation out among OpenMP threads that meet at barriers. GNU's OpenMP spins there, for
-milliseconds, before it sleeps: alone on a machine that is a little faster, but beside other programs one thread spins
-away the very time that the other one, put off by the scheduler, waits for. `scripts/benchmark_contention.py` measures
-it.
+PyTorch divides each operation among OpenMP threads that meet at barriers. GNU's OpenMP spins there for milliseconds
+before it sleeps: alone on a machine that is slightly faster, but beside other programs a spinning thread uses up the
+very time that another thread, descheduled by the system, is waiting for. `scripts/benchmark_contention.py` measures
+this.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _Result = TypeVar("_Result")
 
 @cache
 def let_idle_threads_sleep() -> bool:
-    """Have PyTorch's threads sleep at their barriers instead of spinning; tell whether that could be arranged.
+    """Make PyTorch's threads sleep at their barriers instead of spinning; return whether that worked.
 
-    OMP_WAIT_POLICY would do it, but is read when OpenMP is loaded, which another plugin may have caused long ago. At
-    any time, however, GNU's OpenMP spins for microseconds only while it manages more threads than there are processors.
-    So a thread of this package starts that many, which do nothing, and holds on to them: they sleep for the rest of the
-    process. Elsewhere than on Linux nothing is done.
+    OMP_WAIT_POLICY would do it, but is read when OpenMP is loaded, which another plugin may have done long before. At
+    any time, however, GNU's OpenMP spins only for microseconds while it manages more threads than there are CPU cores.
+    So a thread of this package starts that many idle threads and keeps them: they sleep for the rest of the process.
+    Nothing is done on systems other than Linux.
     """
     import torch
 
@@ -42,11 +42,11 @@ def let_idle_threads_sleep() -> bool:
     held = threading.Event()
 
     def hold() -> None:
-        # What each of the threads calls is free(NULL), which is defined to do nothing.
+        # Each of the threads calls free(NULL), which is defined to do nothing.
         nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
         openmp.GOMP_parallel(nothing, None, openmp.omp_get_num_procs() + 1, 0)
         held.set()
-        # The threads are this one's, and would end with it.
+        # The threads belong to this one, and would end with it.
         threading.Event().wait()
 
     threading.Thread(target=hold, name="holds idle OpenMP threads", daemon=True).start()
@@ -57,18 +57,18 @@ def let_idle_threads_sleep() -> bool:
 def each_on_one_thread(
     work: Callable[[_Item], _Result], items: Iterable[_Item], count: int
 ) -> Generator[_Result, None, None]:
-    """Work on several items at a time, each on one thread of PyTorch's, and yield the results in order.
+    """Process several items at a time, each on one PyTorch thread, and yield the results in order.
 
-    Small operations lose more by being shared out than they gain; whole items can be shared out instead.
+    Small operations lose more by being divided among threads than they gain; whole items can be distributed instead.
 
     Parameters
     ----------
     work
         Called with one item, in some thread.
     items
-        Taken in the thread that iterates, a few ahead of the results.
+        Taken in the iterating thread, a few ahead of the results.
     count
-        How many items there are, at most.
+        Maximum number of items.
     """
     import torch
 
@@ -78,7 +78,7 @@ def each_on_one_thread(
     all_here, before = threading.Barrier(threads), torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=_work_alone) as pool:
         list(pool.map(lambda _: all_here.wait(), range(threads)))
-        # A thread's setting is its own, but also what threads get that are started later.
+        # The setting is per thread, but threads started later inherit it.
         torch.set_num_threads(before)
         remaining = iter(items)
         waiting = [pool.submit(work, item) for item in islice(remaining, threads + 1)]
@@ -93,10 +93,10 @@ def each_on_one_thread(
 
 
 def _work_alone() -> None:
-    """Leave the operations of this thread to this thread."""
+    """Run the operations of this thread on this thread only."""
     import torch
 
-    # The first question sets the number from the process's own, which would overrule ours later.
+    # The first query sets the number from the process's setting, which would later overrule ours.
     torch.get_num_threads()
     torch.set_num_threads(1)
 
@@ -107,7 +107,7 @@ def _gnu_openmp() -> ctypes.CDLL | None:
         return None
     with suppress(OSError, StopIteration):
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        # Of several the one that PyTorch brings along is the one that it uses.
+        # Of several, PyTorch uses the one that it ships.
         paths = sorted(
             {line.split(maxsplit=5)[5] for line in maps if "libgomp" in line}, key=lambda path: "torch" not in path
         )

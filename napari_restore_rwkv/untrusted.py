@@ -1,4 +1,4 @@
-"""What is read from files that somebody else may have made: names in them become paths, and their sizes are bounded.
+"""Reading files that somebody else may have made: names in them become checked paths, and their sizes are limited.
 
 Results, bundles and records are shared between people. A name inside such a file may point anywhere, a record may be
 replaced by a pipe that never ends, and JSON may be nested until the parser gives up.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,72 +18,74 @@ if TYPE_CHECKING:
 
 # Records and cards have some kilobytes; one with a long curve has less than one megabyte.
 RECORD_BYTES = 16 << 20
+CONFIG_BYTES = 1 << 20
+_MOST_PARTS = 500
 _FORBIDDEN = set('\\:*?"<>|')
 _SHOWN = 60
 
 
 class UnsafeNameError(ValueError):
-    """A name that was read from a file leads somewhere else; its text is the middle of a sentence."""
+    """A name read from a file leads somewhere else; the text is the middle of a sentence."""
 
 
 def path_inside(folder: Path, name: object, allowed: Collection[str] | None = None) -> Path:
-    """Return the place in a folder that a name stands for which was read from a file.
+    """Return the path in a folder for a name that was read from a file.
 
     Parameters
     ----------
     folder
-        The name may not lead out of it, neither by itself nor through a link.
+        The name must not lead outside it, either by itself or through a link.
     name
-        Whatever the file holds in the place of a name; its parts are separated by slashes.
+        Whatever the file has where a name is expected; its parts are separated by slashes.
     allowed
-        The only names that there may be; None allows any that stay inside.
+        The only names allowed; None allows any that stay inside.
 
     Returns
     -------
     Path
-        A file or folder, which need not be there.
+        A file or folder, which need not exist.
 
     Raises
     ------
     UnsafeNameError
-        It is not such a name. The text says what is wrong, such as 'names "../x", which leads out of its folder'.
+        It is not such a name. The text says what is wrong, such as 'names "../x", which leads outside its folder'.
     """
     if not isinstance(name, str):
-        raise UnsafeNameError(f"holds {_short(name)} in the place of a file name")
+        raise UnsafeNameError(f"has {_short(name)} where a file name is needed")
     if allowed is not None and name not in allowed:
         raise UnsafeNameError(f"names {_short(name)}, which is not among the files that belong to it")
     parts = name.split("/")
     if any(part in {"", ".", ".."} for part in parts):
-        raise UnsafeNameError(f"names {_short(name)}, which leads out of its folder")
+        raise UnsafeNameError(f"names {_short(name)}, which leads outside its folder")
     if any(character in _FORBIDDEN or ord(character) < 32 for character in name):
-        raise UnsafeNameError(f"names {_short(name)}, which has characters that file names may not have")
+        raise UnsafeNameError(f"names {_short(name)}, which has characters that are not allowed in file names")
     path = folder.joinpath(*parts)
     try:
         stays = path.resolve().is_relative_to(folder.resolve())
-    # A ring of links; bytes that are not text; too long a name.
+    # A loop of links; bytes that are not text; a name that is too long.
     except (OSError, RuntimeError, ValueError) as error:
         raise UnsafeNameError(f"names {_short(name)}, which cannot be followed") from error
     if not stays:
-        raise UnsafeNameError(f"names {_short(name)}, which is a link that leads out of its folder")
+        raise UnsafeNameError(f"names {_short(name)}, which is a link that leads outside its folder")
     return path
 
 
 def read_regular(path: Path, most: int = RECORD_BYTES) -> bytes:
-    """Read a file of bounded size as a whole.
+    """Read a whole file of limited size.
 
     Parameters
     ----------
     path
         A regular file; pipes and devices, which may never end, are not opened for reading.
     most
-        Bytes that it may have.
+        Maximum size in bytes.
 
     Raises
     ------
     OSError
-        It is not there or may not be read.
+        It does not exist or cannot be read.
     ValueError
-        It is something else than a regular file, or larger.
+        It is not a regular file, or larger.
     """
     # Without waiting for a writer, if it is a pipe.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -115,13 +118,41 @@ def json_object(content: bytes | str) -> dict[str, Any]:
     return values
 
 
+def toml_table(content: bytes) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises
+    ------
+    ValueError
+        It is none, is nested too deeply, or holds numbers beyond 64 bits, which TOML does not have.
+    """
+    text = content.decode()
+    # The parser takes the square of their number for the parts of a name.
+    if any(line.count(".") > _MOST_PARTS for line in text.splitlines()):
+        raise ValueError("a name in it has too many parts")
+    try:
+        table = tomllib.loads(text)
+        _check_numbers(table)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return table
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_numbers(inner)
+    elif is_number(value) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a whole number in it has more than 64 bits")
+
+
 def is_number(value: object) -> bool:
-    """Whether a value read from a file is a whole number; ``true`` is none."""
+    """Whether a value read from a file is an integer; ``true`` is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_sha256(value: object) -> bool:
-    """Whether a value read from a file is a digest as we write it: 64 hexadecimal digits in small letters."""
+    """Whether a value read from a file is a digest in this program's form: 64 lower-case hexadecimal digits."""
     return isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef")
 
 

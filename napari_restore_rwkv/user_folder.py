@@ -1,7 +1,7 @@
-"""Where programs keep what belongs to a user, on each platform.
+"""The folder for per-user application data, on each platform.
 
-Kept by hand because these are three places in five lines, and the library platformdirs would be one more dependency of
-every cluster node.
+Written by hand because these are three paths in five lines, and the library platformdirs would be one more dependency
+on every cluster node.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def user_data_folder() -> Path:
-    """Return the folder for data of this program: in the platform's place for such, or in ``XDG_DATA_HOME``."""
+    """Return the folder for this program's data: in the platform's usual place, or in ``XDG_DATA_HOME``."""
     if os.name == "nt":
         data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -1,7 +1,8 @@
 # The set-up that test.sh, demo.sh and lint.sh share; it is sourced, not run.
 #
 # Afterwards the current directory is the repository, `$python` is .venv's Python with this package installed in it, and
-# `virtual_display COMMAND...` runs a command on a screen that nobody sees. What is there already is not installed again.
+# `virtual_display COMMAND...` runs a command on a virtual screen. Anything already installed is not installed again.
+# The package comes with the extra that `$extra` names, "test" by default.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Without a terminal nothing may wait for an answer, and a closed stdin must not become some file that is opened next.
@@ -11,7 +12,7 @@ python=$PWD/.venv/bin/python
 
 . scripts/_debian.sh
 
-# An independent reader of DICOM, which a test asks where it is there; nothing else needs it.
+# An independent DICOM reader, which a test uses if it is installed; nothing else needs it.
 wished_packages=(dcm2niix)
 
 say() { printf '%s\n' "$*" >&2; }
@@ -35,7 +36,7 @@ install_wished_packages() {
   local name
   for name in "${wished_packages[@]}"; do
     if ! command -v "$name" >/dev/null && [ "$(id -u)" = 0 ]; then
-      apt_install "$name" || say "$name could not be installed; the tests that ask it are skipped."
+      apt_install "$name" || say "$name could not be installed; the tests that use it are skipped."
     fi
   done
 }
@@ -46,7 +47,7 @@ install_debian_packages() {
   for name in "${debian_packages[@]}"; do
     debian_has "$name" || missing+=("$name")
   done
-  # The CPU kernel is built by whichever C++ compiler there is; CMake and ninja come from PyPI.
+  # The CPU kernel is built by any installed C++ compiler; CMake and ninja come from PyPI.
   command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing+=(g++)
   install_wished_packages
   [ "${#missing[@]}" -gt 0 ] || return 0
@@ -65,7 +66,7 @@ find_python() {
       return
     fi
   done
-  fail "Python 3.11 or newer is needed; set PYTHON to it if it goes by another name than python3."
+  fail "Python 3.11 or newer is needed; set PYTHON to it if its name is not python3."
 }
 
 make_venv() {
@@ -77,16 +78,16 @@ make_venv() {
   base=$(find_python)
   if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-      apt_install python3-venv || fail "python3-venv could not be installed, and .venv cannot be made without it."
+      apt_install python3-venv || fail "python3-venv could not be installed, and .venv cannot be created without it."
     else
-      fail "This Python cannot make virtual environments: sudo apt-get install python3-venv"
+      fail "This Python cannot create virtual environments: sudo apt-get install python3-venv"
     fi
   fi
   say "Making .venv with $("$base" --version)"
   "$base" -m venv --clear .venv
 }
 
-# Everything that an installation copies or compiles; the Python files are used where they are.
+# Everything that an installation copies or compiles; Python files are used in place.
 installed_state() {
   printf '%s\n' "$PWD"
   "$python" --version
@@ -94,14 +95,17 @@ installed_state() {
     -exec cksum {} + | LC_ALL=C sort
 }
 
+# What tests need includes what all others do.
 install_package() {
-  local stamp=.venv/installed-state state
+  local wanted=${extra:-test} state one
   state=$(installed_state)
-  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ] && return
-  say "Installing this package and what it needs into .venv (a few minutes the first time)"
-  "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" \
+  for one in test "$wanted"; do
+    [ -f ".venv/installed-$one" ] && [ "$(cat ".venv/installed-$one")" = "$state" ] && return
+  done
+  say "Installing this package and its requirements into .venv (a few minutes the first time)"
+  "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]" \
     || fail "The installation into .venv failed; pip's message above says why."
-  printf '%s\n' "$state" >"$stamp"
+  printf '%s\n' "$state" >".venv/installed-$wanted"
 }
 
 virtual_display() {

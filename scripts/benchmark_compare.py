@@ -1,11 +1,11 @@
-"""How quickly the workbench answers: the curtain, the strength, and the numbers of another slice.
+"""How quickly the workbench responds: the curtain, the strength, and the numbers of another slice.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/benchmark_compare.py [--json FILE]
 
 Slices of 512 x 512 of the CT sample with a stand-in for the restoration (a mean over 3 x 3 pixels), in a real window
-that is drawn by software. Of the curtain, the strength and detail back each step is mixed, drawn, and waited for; of
-the numbers it is the time from the slider's step to figures of that slice in the table, with waits of the panel's own.
-On a busy machine the processor time of the thread that draws says more than the clock.
+with software rendering. For the curtain, the strength and detail back, each step is mixed, drawn, and waited for; for
+the numbers, it is the time from the slider's step to that slice's figures in the table, including the panel's own
+delays. On a busy machine the CPU time of the drawing thread says more than the clock.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    # A thread that is still at work would find no window to answer to.
+    # A thread that is still running would find no window to report to.
     wait_for(lambda: not any(one.busy for one in viewer.window._qt_window.findChildren(Background)))
     bench.let_go()
     compare.let_go()
@@ -88,7 +88,7 @@ def window() -> tuple[napari.Viewer, ComparePanel, MeasureTab]:
 
 
 def mix(compare: ComparePanel, strength: float = 1.0, fine: float = 0.0) -> None:
-    """Move a slider as a person does who holds it."""
+    """Move a slider as a user dragging it does."""
     for slider, share in ((compare.strength, strength), (compare.fine, fine)):
         slider.setSliderDown(True)
         slider.setValue(round(100 * share))
@@ -96,7 +96,7 @@ def mix(compare: ComparePanel, strength: float = 1.0, fine: float = 0.0) -> None
 
 
 def updates(viewer: napari.Viewer, move: Callable[[float], None]) -> dict[str, float]:
-    """Return how many steps a second are seen, and how many would be with the processor to oneself."""
+    """Return how many steps per second are displayed, and how many would be with an idle CPU."""
     canvas = viewer.window._qt_viewer.canvas.native
     began, worked = time.perf_counter(), time.thread_time()
     for step in range(STEPS):
@@ -110,7 +110,7 @@ def updates(viewer: napari.Viewer, move: Callable[[float], None]) -> dict[str, f
 
 
 def numbers_after_ms(viewer: napari.Viewer, bench: MeasureTab, index: int) -> float:
-    """Return how long it takes from a step of the slider to the figures of that slice."""
+    """Return the time from a step of the slider to the figures of that slice."""
     measured = bench.measured
     began = time.perf_counter()
     viewer.dims.set_current_step(0, index)
@@ -119,11 +119,11 @@ def numbers_after_ms(viewer: napari.Viewer, bench: MeasureTab, index: int) -> fl
 
 
 def wait_for(done: Callable[[], bool]) -> None:
-    """Let the window work until something is so."""
+    """Run the event loop until a condition holds."""
     until = time.monotonic() + PATIENCE_S
     while not done():
         if time.monotonic() > until:
-            raise SystemExit("The window does not answer.")
+            raise SystemExit("The window does not respond.")
         QApplication.processEvents()
         time.sleep(0.001)
 

@@ -1,12 +1,12 @@
-"""Measure how much slower each kind of work gets beside one and two busy processes, and at which priority.
+"""Measure how much slower each kind of work gets beside one and two busy processes, and at what priority.
 
     xvfb-run -a .venv/bin/python scripts/benchmark_contention.py [--work NAME ...] [--rounds N] [--priorities N ...]
                                                                  [--json FILE]
 
-Each kind of work runs in a process of its own that has imported PyTorch, and used its threads, before the package: the
-worst case. It is timed alone, beside one busy process and beside two, in turns, so that other programs meet all of
-them; the ratios within a turn are what counts. Of two processors a fair share is two thirds beside one busy process,
-half beside two: 1.5 and 2 times the time, and up to 2 and 3 where the scheduler puts the others first.
+Each kind of work runs in a separate process that has imported PyTorch, and used its threads, before the package: the
+worst case. It is timed alone, beside one busy process and beside two, in turns, so that other load affects all of
+them equally; only the ratios within a turn count. A fair share of two cores is two thirds beside one busy process,
+half beside two: 1.5 and 2 times the time, and up to 2 and 3 if the scheduler favours the others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def a_scan() -> Any:
 
 
 def restoring() -> Callable[[], object]:
-    """The scan through `restore`, as the panel and the command line do it."""
+    """The scan through `restore`, as in the panel and on the command line."""
     from napari_restore_rwkv import finish, iter_restore, load_checkpoint
 
     scan, network = a_scan(), load_checkpoint("ct-denoise")
@@ -49,7 +49,7 @@ def restoring() -> Callable[[], object]:
 
 
 def from_the_command_line() -> Callable[[], object]:
-    """The scan from file to file in a process of its own, its start included."""
+    """The scan from file to file in a separate process, including its start-up."""
     from napari_restore_rwkv import write_scan
 
     folder = Path(tempfile.mkdtemp(prefix="contention-"))
@@ -60,7 +60,7 @@ def from_the_command_line() -> Callable[[], object]:
 
 
 def in_the_panel() -> Callable[[], object]:
-    """The scan in a viewer's Restore panel, from the press of the button until the result is there."""
+    """The scan in a viewer's Restore panel, from pressing the button to the result."""
     import napari
     from benchmark_gui import PLUGIN, spin
     from napari.layers import Layer
@@ -157,18 +157,18 @@ def serve_work(name: str) -> None:
     """Do the work once for each line read, after once to warm up."""
     import torch
 
-    # As a program would have done that imports the package late.
+    # As a program that imports the package late would have done.
     _ = torch.rand(512, 512) @ torch.rand(512, 512)
     work = WORK[name]()
     work()
     serve(lambda _: work())
-    # Qt's objects cannot be taken down in the order in which an interpreter ends.
+    # Qt objects cannot be destroyed in the order in which an interpreter shuts down.
     sys.stdout.flush()
     os._exit(0)
 
 
 def measure(name: str, priority: int, rounds: int) -> dict[str, Any]:
-    """What one kind of work costs alone and beside others; its ratios within each round."""
+    """The cost of one kind of work alone and beside others; its ratios within each round."""
     with Served([__file__, "--serve", name], priority=priority) as served:
         turns: list[dict[int, Cost]] = []
         for _ in range(rounds):
@@ -189,7 +189,7 @@ def measure(name: str, priority: int, rounds: int) -> dict[str, Any]:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Keep so many processors busy meanwhile."""
+    """Keep this many CPU cores busy inside this context."""
     with ExitStack() as stack:
         for _ in range(count):
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -199,7 +199,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON if asked to."""
+    """Measure, print, and save the figures as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", choices=tuple(WORK), default=list(WORK))
     parser.add_argument("--rounds", type=int, default=5)

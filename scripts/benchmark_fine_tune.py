@@ -3,8 +3,8 @@
     nice -n 5 .venv/bin/python scripts/benchmark_fine_tune.py [--cases NAME ...] [--steps N] [--threads N] [--json FILE]
 
 The sample CT, whose subject the shipped weights were never trained on, gets simulated noise: correlated texture, double
-strength, or that of a sharper kernel. A part of its slices is held out; the figures are those of held-out slices
-against the clean scan, PSNR in the window of -160 to 240 HU. "noisy only" learns from the noisy scan alone and is
+strength, or that of a sharper kernel. Some of its slices are held out; the figures are those of held-out slices
+against the clean scan, PSNR in the window of -160 to 240 HU. "noisy only" trains on the noisy scan alone and is
 then measured against the clean one, which it has never seen. "loop" compares 1,000 steps (or
 --loop-steps) with bare forward and backward passes of batches of the same size.
 """
@@ -47,7 +47,7 @@ def correlated(noise: np.ndarray) -> np.ndarray:
 
 
 def sharper(noise: np.ndarray) -> np.ndarray:
-    """Noise as a sharper kernel leaves it: fine grain is emphasised, at the same strength."""
+    """Noise of a sharper kernel: fine grain is emphasised, at the same strength."""
     sharp = noise + 2 * (noise - box_mean(noise, 1))
     return sharp * (noise.std() / sharp.std())
 
@@ -107,7 +107,7 @@ def _mean_scores(noisy: Scan, clean: Scan, network: Any, held: tuple[int, ...]) 
 
 
 def loop(clean: Scan, steps: int) -> dict[str, Any]:
-    """Compare steps of fine-tuning at 4x64x64, scores left out, with bare passes, in alternating parts."""
+    """Compare steps of fine-tuning at 4x64x64, without scoring, with bare passes, in alternating parts."""
     network = load_checkpoint(TASK, fused=False).train()
     image = torch.rand(4, 1, 64, 64)
     noise = np.random.default_rng(SEED).normal(0, QUARTER_DOSE_HU, clean.shape)
@@ -138,7 +138,7 @@ def loop(clean: Scan, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the cases that were asked for."""
+    """Run the requested cases."""
     names = [f"{texture}, {mode}" for texture in TEXTURES for mode in ("paired", "noisy only")] + ["loop"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=names, default=names)

@@ -1,11 +1,11 @@
-"""How long a running restoration holds the window: event-loop latency with a job, and without one.
+"""How long a running restoration blocks the window: event-loop latency with a job, and without one.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/benchmark_gui.py [--json FILE] [--stacks]
 
-A job restores the sample CT from nothing while the slider is stepped; a timer of 1 ms notes how late the event loop
-comes back. Then the same layers, slider steps and refreshes are repeated at the same moments without a job: that is
-napari's own drawing. The difference is what the restoration costs the person at the mouse. "later" is the longest gap
-once the new layers have been drawn for the first time.
+A job restores the sample CT from scratch while the slider is stepped; a timer of 1 ms records how late the event loop
+returns. Then the same layers, slider steps and refreshes are repeated at the same moments without a job: that is
+napari's own drawing. The difference is what the restoration costs the user. "later" is the longest gap once the new
+layers have been drawn for the first time.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> int:
     """Run the benchmark; return 0 if a job holds the window at most 50 ms longer than drawing does."""
     arguments = _parse()
     with window() as (viewer, panel):
-        # What is compiled and loaded once is no part of the comparison.
+        # One-time compilation and loading are not part of the comparison.
         record_job(viewer, panel, stacks=False)
     jobs, controls = [], []
     for repeat in range(arguments.repeats):
@@ -205,7 +205,7 @@ def record_control(
 
 
 def step_slider(viewer: napari.Viewer, recording: Recording) -> None:
-    """Go on by one slice, round and round."""
+    """Advance by one slice, cyclically."""
     index = (viewer.dims.current_step[0] + 1) % int(viewer.dims.nsteps[0])
     recording.note("step", index)
     viewer.dims.set_current_step(0, index)

@@ -1,4 +1,4 @@
-"""Measure a long session: restorations one after the other in one viewer; memory, threads and open files meanwhile.
+"""Measure a long session: consecutive restorations in one viewer; memory, threads and open files meanwhile.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/benchmark_long_run.py [--restorations 500] [--json FILE]
 
@@ -17,6 +17,7 @@ from typing import Any
 import napari
 import numpy as np
 import psutil
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_restore_rwkv.gui.layers import scan_to_layer
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def run(restorations: int) -> list[dict[str, Any]]:
-    """Restore again and again; what the process holds after each."""
+    """Restore repeatedly; yield what the process holds after each."""
     viewer = napari.Viewer()
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
     ended: list[Any] = []
@@ -59,7 +60,7 @@ def run(restorations: int) -> list[dict[str, Any]]:
         panel.restore()
         _wait_for(ended)
         viewer.layers.clear()
-        QApplication.processEvents()
+        _settle()
         rows.append(
             {
                 "restoration": number,
@@ -72,6 +73,13 @@ def run(restorations: int) -> list[dict[str, Any]]:
             print(rows[-1], flush=True)
     viewer.close()
     return rows
+
+
+def _settle() -> None:
+    """Do what is pending; widgets that are to be deleted later are left alone by `processEvents` alone."""
+    QApplication.processEvents()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    QApplication.processEvents()
 
 
 def _slice(seed: int) -> Any:

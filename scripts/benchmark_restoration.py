@@ -1,12 +1,12 @@
-"""Measure every task at several strengths on the validation subjects, beside what else one could do.
+"""Measure every task at several strengths on the validation subjects, beside alternative methods.
 
     python scripts/benchmark_restoration.py [--task TASK ...] [--slices N] [--without bm3d] [--only METHOD ...]
 
 Reads the data that train_weights.py packs; writes benchmarks/restoration.json and .md, where tasks and methods that are
 not measured keep their rows, and pictures of the slices that gained least. The strengths of the classical filters are
-tuned on training subjects, for each task and strength anew; "as offered" is the filter of the package, which knows the
-slice alone. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise of CT. A U-Net takes
-part where train_unet.py has trained one. Times are those of a machine that may have other work to do.
+tuned on training subjects, separately for each task and strength; "as offered" is the filter of the package, which
+only knows the slice. BM3D (non-commercial licence, only if installed) is given the spectrum of the noise of CT. A U-Net
+takes part if train_unet.py has trained one. Times are those of a machine that may have other work to do.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def classical(case: Case, without: Collection[str]) -> dict[str, tuple[Filter, s
 
 
 def learned(case: Case, without: Collection[str]) -> dict[str, tuple[Method, str]]:
-    """Our shipped weights, the all-in-one network, and the U-Net, as far as they are there."""
+    """Our shipped weights, the all-in-one network, and the U-Net, as far as they exist."""
     rule = choose_intensity(
         Scan(np.stack([pair.low for pair in case.measured]), modality=case.modality, unit=case.unit)
     )
@@ -105,7 +105,7 @@ def measure(
 ) -> tuple[list[Row], Image.Image | None]:
     """Rows of the table for one case, and a picture of the slice that gained least by ours."""
     networks = learned(case, without)
-    # To tune the filters takes longest: only if one of them is wanted.
+    # Tuning the filters takes longest: only if one of them is wanted.
     filters = {} if only and set(only) <= set(networks) else classical(case, without)
     on_slices: dict[str, tuple[Method, str]] = {
         name: ((lambda pair, apply=apply: apply(pair.low)), setting) for name, (apply, setting) in filters.items()
@@ -147,7 +147,7 @@ def measure(
 
 
 def together(known: list[Row], measured: list[Row]) -> list[Row]:
-    """Known rows and new ones, which take the place of what was measured before; by case, its input first."""
+    """Known rows and new ones, which replace earlier measurements; by case, its input first."""
 
     def place(row: Row) -> tuple[object, ...]:
         return row["task"], row["strength"], row["method"]
@@ -188,7 +188,7 @@ def table(rows: list[Row], heads: dict[str, dict[str, object]]) -> str:
 
 
 def qualified() -> str:
-    """What the cards of the shipped weights say of phantoms, as Markdown; PSNR alone rewards smoothing."""
+    """What the cards of the shipped weights say about phantoms, as Markdown; PSNR alone rewards smoothing."""
     lines = ["", "# On phantoms (`restore-rwkv qualify`, quick form)", ""]
     lines += [
         "| task | condition | measure | input | NLM, tuned | ours | limit | |",
@@ -226,15 +226,15 @@ def _bm3d_of_known_noise(spectrum: Callable[[tuple[int, ...]], np.ndarray]) -> F
 
 
 def _bm3d_of_estimated_noise(multiple: float) -> Filter:
-    """White noise of so many times what is estimated, for smooth noise looks fainter than it is."""
+    """White noise of this many times the estimate, since smooth noise looks fainter than it is."""
     return lambda image: bm3d_filtered(image, lambda width: max(multiple * estimate_sigma(image) / width, 1e-4))
 
 
 def bm3d_filtered(image: np.ndarray, noise: Callable[[float], Any]) -> np.ndarray:
-    """Filter an image scaled to 0..1, which its matching of blocks is made for; `noise` is told the range it had."""
+    """Filter an image scaled to 0..1, which BM3D's block matching is made for; `noise` gets its original range."""
     import bm3d
 
-    # It asks NumPy 2 for a function by the name that NumPy 1 had for it.
+    # It asks NumPy 2 for a function by its NumPy 1 name.
     setattr(np, "trapz", np.trapezoid)  # noqa: B010 - as an attribute it is unknown to checkers
     low, width = float(image.min()), float(np.ptp(image)) or 1.0
     return bm3d.bm3d((image - low) / width, noise(width)) * width + low
@@ -259,7 +259,7 @@ def _picture(case: Case, results: dict[str, list[np.ndarray]], rows: list[Row]) 
 
 
 def _reset_peak() -> None:
-    """Let Linux count the peak memory of this process anew; elsewhere the figure stays 0."""
+    """Reset Linux's peak memory counter of this process; elsewhere the figure stays 0."""
     path = Path("/proc/self/clear_refs")
     if path.exists():
         path.write_text("5")
@@ -272,7 +272,7 @@ def _memory_kb(name: str) -> int:
 
 
 def main() -> None:
-    """Measure what the command line asks for and write it down."""
+    """Measure what the command line requests and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--slices", type=int, default=8, help="validation slices of each case, at most (8)")

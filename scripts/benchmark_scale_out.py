@@ -1,16 +1,17 @@
-"""What sharing a job out gains, what one slice takes, and what a restored archive would weigh.
+"""What distributing a job gains, what one slice takes, and how large a restored archive would be.
 
     .venv/bin/python scripts/benchmark_scale_out.py [--json FILE] [--only NAME ...]
 
-parts      the same job as one part and as two parts, in processes of one thread each, that start together. What they
-           write is compared bit by bit with the result of a restoration in memory, before any time is believed.
+parts      the same job as one part and as two parts, in single-threaded processes that start together. What they
+                      write is compared bit by bit with the result of a restoration in memory, before any time is
+                      accepted.
 cluster    the same through a dask scheduler with one worker and with two, of one thread each.
 slice      the highest resident memory of a process that restores one square slice, as a whole and in strips of rows.
            Both results are compared bit by bit.
-storage    bytes of a real CT on the disk, as it came and restored, and of the ledger.
+storage    bytes of a real CT on disk, original and restored, and of the ledger.
 
-One and two take turns, because other work on the machine would otherwise look like a difference. Where that is not
-enough, the processor time of the busiest process tells what the wall clock would on a machine of one's own.
+One and two take turns, because other work on the machine would otherwise look like a difference. If that is not
+enough, the CPU time of the busiest process says what the wall clock would show on an idle machine.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from benchmark_volumes import in_a_process, peak_mib
 
 PER_SLAB = 2
 SIDES = {"light": (256, 512, 1024, 2048), "full": (256, 512)}
-# Long enough for what starts and ends a job to be small beside it.
+# Long enough for the start and end of a job to be small in comparison.
 SLICES = 16
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON if asked to."""
+    """Measure, print, and save the figures as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file for the figures; those of an earlier run are kept beside them")
     parser.add_argument(
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def speed_up(folder: Path, side: int, repeats: int, run: Any) -> dict[str, Any]:
-    """Time a job on one processor and on two in turn, and compare what they write with a restoration in memory."""
+    """Time a job on one core and on two in turn, and compare what they write with a restoration in memory."""
     source = folder / f"source_{side}.zarr"
     if not source.exists():
         noisy_ct(source, SLICES, side)
@@ -79,7 +80,7 @@ def speed_up(folder: Path, side: int, repeats: int, run: Any) -> dict[str, Any]:
             if in_a_process(voxels_digest, folder, 1, output) != expected:
                 raise SystemExit(f"{count} at work gave another result")
             shutil.rmtree(output)
-            # The first of each warms the file system up.
+            # The first of each warms up the file system.
             if repeat:
                 wall[count].append(round(seconds, 2))
                 busy[count].append(round(of_busiest, 2))
@@ -104,9 +105,9 @@ def _ratio(seconds: dict[int, list[float]]) -> dict[str, Any]:
 
 
 def in_parts(source: Path, output: Path, count: int) -> tuple[float, float]:
-    """Run so many parts, each in a process of its own, that start together.
+    """Run this many parts, each in its own process, started together.
 
-    Returns the seconds until the end of the last, and the processor time of the one that took most.
+    Returns the seconds until the end of the last, and the CPU time of the one that took most.
     """
     context = multiprocessing.get_context("spawn")
     together, busy = context.Barrier(count + 1), context.Queue()
@@ -146,7 +147,7 @@ def _one_part(source: Path, output: Path, part: tuple[int, int], together: Any, 
 
 
 def in_a_cluster(source: Path, output: Path, count: int) -> tuple[float, float]:
-    """Run a job through so many workers of one thread each; seconds as of `in_parts`."""
+    """Run a job through this many single-threaded workers; seconds as for `in_parts`."""
     from distributed import Client, LocalCluster
 
     from napari_restore_rwkv.jobs.cluster import ClusterJob, Source
@@ -178,7 +179,7 @@ def _warm_worker(source: Any) -> None:
 
 
 def _warm(source: Path) -> tuple[Any, Any]:
-    """Open input and weights and restore one slice, which is slower than those that follow."""
+    """Open input and weights and restore one slice, which is slower than the following ones."""
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
     from napari_restore_rwkv.restoration.restore import iter_restore
@@ -190,7 +191,7 @@ def _warm(source: Path) -> tuple[Any, Any]:
 
 
 def restored_in_memory(folder: Path, source: Path) -> str:
-    """Digest of the result that all others have to have."""
+    """Digest of the result that all others have to match."""
     from napari_restore_rwkv.jobs.digests import slice_digest
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish
@@ -201,7 +202,7 @@ def restored_in_memory(folder: Path, source: Path) -> str:
 
 
 def voxels_digest(folder: Path, output: Path) -> str:
-    """Digest of the voxels of a result on the disk."""
+    """Digest of the voxels of a result on disk."""
     from napari_restore_rwkv.jobs.digests import slice_digest
     from napari_restore_rwkv.scans.opening import open_scan
 
@@ -261,7 +262,7 @@ def one_slice(folder: Path, kind: str, side: int, in_strips: bool) -> tuple[floa
 
 
 def storage(folder: Path) -> dict[str, Any]:
-    """Bytes for each slice of the sample CT: uncompressed, on the disk as it came and restored, and in the ledger."""
+    """Bytes for each slice of the sample CT: uncompressed, on disk (original and restored), and in the ledger."""
     from napari_restore_rwkv.jobs.job import restore_to_zarr
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.progress import finish

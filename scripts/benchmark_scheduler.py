@@ -1,10 +1,10 @@
-"""What the way through a dask scheduler costs: the first slice, and a whole scan, against the same on this computer.
+"""The overhead of a dask scheduler: the first slice, and a whole scan, compared with the same on this computer.
 
     .venv/bin/python scripts/benchmark_scheduler.py [--rounds N] [--slices N] [--side N] [--json FILE]
 
-Both are the jobs that the panel starts, of one thread each, in slabs of their size: here, and by one worker. A worker
-has not run this program before its first job, which is counted apart. The results are compared bit by bit before any
-time is believed.
+Both are the jobs that the panel starts, single-threaded, in slabs of their size: here, and by one worker. A worker has
+not run this program before its first job, which is counted separately. The results are compared bit by bit before any
+time is accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from napari_restore_rwkv.scans.options import OpenOptions
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON if asked to."""
+    """Measure, print, and save the figures as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slices", type=int, default=200)
@@ -84,7 +84,7 @@ def compared(folder: Path, rounds: int, shape: tuple[int, int, int]) -> dict[str
 
 
 def timed(job: ZarrJob) -> tuple[float, float]:
-    """Run a job; seconds until its first slice came, and until its end."""
+    """Run a job; seconds until its first slice, and until its end."""
     first, start = None, time.perf_counter()
     for step in job.run():
         if first is None and step.region is not None:

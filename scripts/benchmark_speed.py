@@ -3,15 +3,15 @@
     .venv/bin/python scripts/benchmark_speed.py [--sides N ...] [--threads N ...] [--repeats N] [--before FOLDER]
                                                 [--full] [--ways WAY ...] [--json FILE]
 
-Each way is a process of its own; all take turns. Told are medians, the least and the largest, of the time that passed,
-of the time that the processor spent, and of the ratios to the network within each turn. Where other programs run, the
-processor's time says more, most of all with one thread. Every way that computes the same network has to agree with its
-plain form to 1e-5 on the image that is timed, else nothing is kept.
+Each way runs in its own process; all take turns. Medians, minima and maxima are reported, of wall time, of CPU time,
+and of the ratios to the network within each turn. If other programs are running, CPU time says more, especially with
+one thread. Every way that computes the same network has to agree with its plain form to 1e-5 on the timed image,
+otherwise nothing is kept.
 
---before FOLDER has an earlier version of the package, with its kernel, as `pip install --target` leaves it. "share" is
-what the network reaches of the rate of a large matrix product with as many threads. BM3D and ONNX Runtime take part
-where they are installed; torch.compile does not, because what it makes of the network's generator returns nothing.
---json adds to what the file has, and writes the table beside it as .md.
+--before FOLDER has an earlier version of the package, with its kernel, as installed by `pip install --target`. "share"
+is the network's arithmetic rate relative to a large matrix product with the same number of threads. BM3D and ONNX
+Runtime take part if installed; torch.compile does not, because the network's generator returns nothing once compiled.
+--json adds to the content of the file, and writes the table beside it as .md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from served import Cost, Served, machine, middle, serve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Multiply-adds of the light and of the full network for a pixel, counted twice.
+# Multiply-adds per pixel of the light and of the full network, each counted as two operations.
 FLOP_PER_PIXEL = {"light": 2 * 1.33e9 / 128**2, "full": 2 * 37.3e9 / 128**2}
 PRODUCT_SIDE = 1536
 NETWORK, PLAIN, BEFORE, PRODUCT = "network", "plain network", "v0.1.0", "matrix product"
@@ -46,7 +46,7 @@ ENVIRONMENT = {f"{NETWORK}, AVX2": AVX2, f"{BEFORE}, AVX2": AVX2, PLAIN: {"RESTO
 # Ways that compute the same numbers.
 SAME = (NETWORK, PLAIN, BEFORE, ONNX)
 TOLERANCE = 1e-5
-# What takes seconds, or is prepared for each size anew, is measured on the smallest slice only.
+# Ways that take seconds, or are prepared separately for each size, are only measured on the smallest slice.
 ON_THE_SMALLEST = ("BM3D", ONNX)
 # A way that costs this many times the network takes part in every third turn.
 SLOW = 10.0
@@ -58,14 +58,14 @@ def image_of(side: int) -> np.ndarray:
 
 
 def network_of(size: str) -> Any:
-    """The network with the CT weights that v0.1.0 came with, or the full one with weights drawn at random."""
+    """The network with the CT weights of v0.1.0, or the full one with random weights."""
     import torch
 
     from napari_restore_rwkv import RestoreRWKV, load_checkpoint
     from napari_restore_rwkv.network import checkpoint
 
     if size == "light":
-        # There they had no number yet.
+        # In that version they had no number yet.
         return load_checkpoint("ct-denoise@1" if hasattr(checkpoint, "earlier_checkpoints") else "ct-denoise")
     torch.manual_seed(0)
     network = RestoreRWKV.full()
@@ -231,7 +231,7 @@ def _row(costs: list[tuple[Cost, Cost]]) -> dict[str, Any]:
 
 
 def _differences(places: list[tuple[str, int]], folder: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """Largest difference of each way of the same network from its plain form; SystemExit where one is off."""
+    """Largest difference of each way of the same network from its plain form; SystemExit if one is too large."""
     errors = {}
     for way, side in places:
         if way.removesuffix(", AVX2") not in SAME or way == PLAIN:
@@ -283,7 +283,7 @@ def _spread(one: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON and Markdown if asked to."""
+    """Measure, print, and save the figures as JSON and Markdown if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

@@ -1,9 +1,9 @@
-"""How much faster two processes train than one, of one thread each and with the same crops a step between them.
+"""How much faster two processes train than one, single-threaded and with the same total crops per step.
 
     .venv/bin/python scripts/benchmark_training_processes.py [--rounds N] [--json FILE]
 
-Both are `restore-rwkv train` as a person starts it, on made-up scans. The time of a step is what a longer run takes
-beyond a shorter one, so that starting and loading do not count. One and two take turns.
+Both are `restore-rwkv train` as a user starts it, on synthetic scans. The time of a step is the difference between a
+longer and a shorter run, so that starting and loading do not count. One and two take turns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CROPS, SIDE = 4, 128
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON if asked to."""
+    """Measure, print, and save the figures as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)

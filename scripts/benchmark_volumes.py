@@ -2,14 +2,14 @@
 
     .venv/bin/python scripts/benchmark_volumes.py [--json FILE] [--slices N]
 
-Three measurements with the shipped CT weights on 512 x 512 slices, each in processes of their own:
+Measurements with the shipped CT weights on 512 x 512 slices, each in separate processes:
 
-overhead   a job into OME-Zarr from a zarr, against the same slices from memory to memory. The two take turns, because
+overhead   a job into OME-Zarr from a zarr, compared with the same slices in memory. The two take turns, because
            other work on the machine would otherwise look like a difference; and the time that the job spends outside of
            the network is measured directly, too.
-opening    the middle slice of a zarr of 100 GiB through a job, against the network on that slice.
+opening    the middle slice of a zarr of 100 GiB through a job, compared with the network on that slice.
 memory     the highest resident memory after each slab, of a job on a volume of 4 GiB; and of opening it.
-many       the same over many slabs, with one convolution in place of the network, so that they are soon done.
+many       the same over many slabs, with one convolution instead of the network, so that they are quick.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GIB = 1 << 30
 
 
 def main() -> None:
-    """Measure, print, and keep the figures as JSON if asked to."""
+    """Measure, print, and save the figures as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--slices", type=int, default=64, help="slices of the 4 GiB volume to restore")
@@ -129,7 +129,7 @@ def overhead(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def opening(folder: Path) -> dict[str, Any]:
-    """Time from opening a zarr of 100 GiB until its middle slice has come back, beyond the network's own time."""
+    """Time from opening a zarr of 100 GiB until its middle slice is restored, beyond the network's own time."""
     from napari_restore_rwkv.jobs.job import ZarrJob
     from napari_restore_rwkv.network.checkpoint import load_checkpoint
     from napari_restore_rwkv.restoration.intensity import IntensityRule
@@ -139,7 +139,7 @@ def opening(folder: Path) -> dict[str, Any]:
     slices = 100 * GIB // (SIDE * SIDE * 2)
     path = noise_zarr(folder / "hundred.zarr", slices, 2 * UNIT, first=slices // 2 - UNIT)
     network = load_checkpoint("ct-denoise")
-    # The first pass of a process is slower, and not for our reasons.
+    # The first pass of a process is slower, for reasons unrelated to this program.
     restore_slice(np.zeros((SIDE, SIDE), np.int16), network, IntensityRule("ct-hu", -1024.0, 3072.0, unit="HU"))
     start = time.perf_counter()
     scan = open_scan(path, modality="CT")
@@ -200,13 +200,13 @@ def memory(folder: Path, slices: int, cheap: bool) -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Adds up the time that functions take, calls within calls once."""
+    """Sums the time that functions take, counting nested calls once."""
 
     def __init__(self) -> None:
         self.seconds, self._inside = 0.0, False
 
     def watch(self, place: Any, name: str) -> None:
-        """Put a clock around a function of a module or class."""
+        """Time a function of a module or class."""
         original = getattr(place, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -223,7 +223,7 @@ class Stopwatch:
 
 
 def noise_zarr(path: Path, slices: int, filled: int, first: int = 0) -> Path:
-    """Make a plain zarr of CT numbers in which only some slices hold anything: noise, which does not compress."""
+    """Create a plain zarr of CT numbers in which only some slices have content: noise, which does not compress."""
     import zarr
 
     array: Any = zarr.create_array(path, shape=(slices, SIDE, SIDE), chunks=(4, 256, 256), dtype=np.int16)
@@ -234,7 +234,7 @@ def noise_zarr(path: Path, slices: int, filled: int, first: int = 0) -> Path:
 
 
 def peak_mib() -> float:
-    """Highest resident memory of this process so far."""
+    """Peak resident memory of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 

@@ -1,12 +1,12 @@
-"""A volume of 4 GiB from its first slice to its last, with the highest memory of every process that worked on it.
+"""A volume of 4 GiB from its first slice to its last, with the peak memory of every process that worked on it.
 
     .venv/bin/python scripts/benchmark_whole_volume.py FOLDER [--json FILE] [--slices N] [--stop-after N]
 
 The volume is the sample CT, repeated, with fresh noise on every slice: 4096 slices of 512 x 512 float32 in a zarr that
 is made first. One process of one thread restores it with the shipped light network, slice by slice, as
-`restore-rwkv restore` does. The same command goes on after an interruption of any kind; what each process has taken
-stays in FOLDER/log.jsonl. In the end every file is compared with its digest, and some slices with a restoration in
-memory, bit by bit.
+`restore-rwkv restore` does. The same command continues after an interruption of any kind; the memory of each process
+is recorded in FOLDER/log.jsonl. At the end every file is compared with its digest, and some slices with a restoration
+in memory, bit by bit.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ COMPARED = 4
 
 
 def main() -> None:
-    """Make the volume, restore what is left of it, check it, and tell."""
+    """Create the volume, restore what is left of it, check it, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="for the volume, the result and the log; needs 8 GB")
     parser.add_argument("--json", type=Path, help="file for the figures, once all is done")
     parser.add_argument("--slices", type=int, default=SLICES)
-    parser.add_argument("--stop-after", type=int, metavar="N", help="leave after so many slices, as if interrupted")
+    parser.add_argument("--stop-after", type=int, metavar="N", help="stop after this many slices, as if interrupted")
     arguments = parser.parse_args()
     arguments.folder.mkdir(exist_ok=True)
     log = arguments.folder / "log.jsonl"
@@ -68,7 +68,7 @@ def make_volume(path: Path, slices: int) -> None:
 
 
 def restored(source: Path, output: Path, log: Path, stop_after: int | None) -> bool:
-    """Restore what is left, writing down each slab and the memory so far; return whether all is done."""
+    """Restore what is left, recording each slab and the memory so far; return whether everything is done."""
     import torch
 
     from napari_restore_rwkv.jobs.job import ZarrJob
@@ -97,14 +97,14 @@ def restored(source: Path, output: Path, log: Path, stop_after: int | None) -> b
         )
         last = now
         if stop_after and saved >= stop_after:
-            print(f"left after {saved} slices in {now - first:.0f} s; the same command goes on")
+            print(f"stopped after {saved} slices in {now - first:.0f} s; the same command continues")
             return False
     note(log, process | {"complete": True, "peak_mib": peak_mib()})
     return True
 
 
 def summary(log: Path) -> dict[str, Any]:
-    """Return what all processes together have taken."""
+    """Return the total over all processes."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seconds = [line["seconds_per_slice"] for line in lines if "seconds_per_slice" in line]
     return {

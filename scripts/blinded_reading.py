@@ -1,15 +1,15 @@
-"""Would a reader who has only the verdict notice that something was erased? A blinded reading by script.
+"""Would a reader with nothing but the verdict notice that something was erased? A blinded reading by script.
 
     .venv/bin/python scripts/blinded_reading.py [--json benchmarks/blinded_reading.json]
 
 Scans are slices of the full-dose CT sample with noise of a random kernel and strength, three to a scan. Of each there
-are two results: an ideal one, in which a random part of the noise is left and nothing else is changed, and one of whose
-middle slice a lesion of 4 to 9 pixels and 1.5 to 3 noise deviations was erased with the noise. The reader is given the
-input and result in a shuffled order, and calls a scan erased where the verdict on a slice finds structure for certain,
-or comes within a tenth of that. The truth is compared afterwards.
+are two results: an ideal one, in which a random part of the noise is left and nothing else is changed, and one in whose
+middle slice a lesion of 4 to 9 pixels and 1.5 to 3 noise deviations was erased with the noise. The reader gets input
+and result in shuffled order, and calls a scan erased if the verdict on a slice finds structure for certain, or comes
+within a tenth of that. The truth is compared afterwards.
 
-The same script says how the verdict is calibrated: how often it is green on noise alone, and how often it turns where a
-structure of 3 pixels and twice the noise was erased.
+The same script reports the calibration of the verdict: how often it is green on noise alone, and how often it changes
+if a structure of 3 pixels and twice the noise was erased.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TISSUE_HU, NEARLY = -200.0, 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """Input and result of a scan, each (Z, Y, X), and whether a a lesion was erased from it."""
+    """Input and result of a scan, each (Z, Y, X), and whether a lesion was erased from it."""
 
     before: np.ndarray
     after: np.ndarray
@@ -78,12 +78,12 @@ def calls_erased(before: np.ndarray, after: np.ndarray) -> bool:
     judged = [judge_removed(one, other) for one, other in zip(before, after, strict=True)]
     if any(one.verdict is Verdict.STRUCTURE for one in judged):
         return True
-    # Among many slices of noise alone one is doubtful now and then, so that a doubt is not enough.
+    # Among many slices of pure noise one is occasionally doubtful, so a doubt is not enough.
     return max(one.highest for one in judged) > NEARLY * CERTAIN
 
 
 def calibration(trials: int, seed: int) -> dict[str, Any]:
-    """Return how often the verdict is green on noise, and turns where 3 px of 2 deviations were erased."""
+    """Return how often the verdict is green on noise, and changes if 3 px of 2 deviations were erased."""
     pieces = _pieces(trials, np.random.default_rng((seed, trials)))
     pure = [judge_removed(clean + noise, clean).verdict for clean, noise in pieces]
     rng = np.random.default_rng((seed, trials, 1))
@@ -125,7 +125,7 @@ def _pair(rng: np.random.Generator) -> tuple[Case, Case]:
 
 
 def _pieces(count: int, rng: np.random.Generator, same_noise: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Clean pieces of slices, 256 x 256, and noise for each; of one kernel and strength where they are one scan."""
+    """Clean pieces of slices, 256 x 256, and noise for each; of one kernel and strength if they are one scan."""
     scan = read_scan(sample_path("ct_abdomen_dicom"))
     kernel, strength = random_kernel(rng), rng.uniform(*NOISE_HU)
     pieces = []

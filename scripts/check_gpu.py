@@ -1,10 +1,10 @@
-"""Prove the GPU kernel right on the GPU at hand, then measure it.
+"""Verify the GPU kernel on the installed GPU, then measure it.
 
     python scripts/check_gpu.py [--quick]
 
 Needs PyTorch with CUDA, cuda-core and some five minutes, but no network, and no installation of this package. First the
-checks (`src_kernels/gates_gpu.py`), in part under compute-sanitizer where that is found; only if all hold, the times
-(`src_kernels/benchmark_gpu.py`). Both are left in benchmarks/gpu_DEVICE.json and .md. Exit code 1: a check failed.
+checks (`src_kernels/gates_gpu.py`), partly under compute-sanitizer if that is found; only if all hold, the times
+(`src_kernels/benchmark_gpu.py`). Both are saved in benchmarks/gpu_DEVICE.json and .md. Exit code 1: a check failed.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SAMPLE = ROOT / "sample_data" / "ct_abdomen_quarter_dose.nii.gz"
-# A product of matrices in float32 may add up in another order for another number of rows.
+# A float32 matrix product may sum in another order for another number of rows.
 SAME_HU = 0.05
-# cuBLAS keeps a work space of 32 MiB at most for a stream.
+# cuBLAS keeps a workspace of at most 32 MiB per stream.
 LEFT_MIB = 64
 PACKAGES = ("torch", "cuda-core", "cuda-bindings", "numpy")
 
-# What a fresh process waits for before the kernel can run: the seconds of it, or why it cannot.
+# How many seconds a fresh process waits before the kernel can run, or why it cannot.
 START = """
 import sys, time, torch
 sys.path.insert(0, sys.argv[1])
@@ -66,7 +66,7 @@ print(why or time.perf_counter() - start)
 
 
 def main() -> int:
-    """Check, measure, and leave the results behind."""
+    """Check, measure, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and runs, no sanitizer: about a minute")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder of the results")
@@ -135,14 +135,14 @@ def all_gates(device: torch.device, quick: bool) -> Iterator[Gate]:
 
 
 def sanitizer() -> Iterator[Gate]:
-    """The smallest problems again, each tool of compute-sanitizer watching every access."""
+    """The smallest problems again, with each tool of compute-sanitizer checking every access."""
     program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if program is None:
         print("not checked  compute-sanitizer: it is not on the PATH", flush=True)
         return
     for tool in SANITIZER_TOOLS:
         command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__, "--sanitize"]
-        # Of torch's pool one block could be overrun into the next without notice.
+        # In torch's pool an overrun from one block into the next would go unnoticed.
         environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         try:
             done = subprocess.run(
@@ -157,12 +157,12 @@ def sanitizer() -> Iterator[Gate]:
 
 
 def sanitized(device: torch.device) -> int:
-    """What runs under the sanitizer: a few problems, which must also come out right, in memory that nothing filled."""
+    """What runs under the sanitizer: a few problems, whose results must also be correct, in uninitialised memory."""
     return 0 if all(gate.holds for gate in gates_gpu.parity(device, gates_gpu.WATCHED, poisoned=False)) else 1
 
 
 def inference_on_sample(device: torch.device) -> dict[str, Any]:
-    """Restore the sample CT with the shipped network in every way that there is; nothing where a library is missing."""
+    """Restore the sample CT with the shipped network in every available way; nothing if a library is missing."""
     try:
         from napari_restore_rwkv.network.checkpoint import load_checkpoint
         from napari_restore_rwkv.restoration.verification import check_inference
@@ -173,7 +173,7 @@ def inference_on_sample(device: torch.device) -> dict[str, Any]:
 
 
 def sample_scan() -> Scan:
-    """Read the sample CT by hand, as SimpleITK need not be there: a NIfTI of int16, little-endian."""
+    """Read the sample CT by hand, since SimpleITK may be missing: a NIfTI of int16, little-endian."""
     content = gzip.decompress(SAMPLE.read_bytes())
     x, y, z = struct.unpack_from("<3h", content, 42)
     [voxels_at] = struct.unpack_from("<f", content, 108)
@@ -182,7 +182,7 @@ def sample_scan() -> Scan:
 
 
 def inference_gates(found: dict[str, Any]) -> Iterator[Gate]:
-    """Batches and recordings give what single slices give, and memory comes back."""
+    """Batches and recordings give the same as single slices, and memory is freed."""
     if not found:
         return
     for name in ("together", "recorded"):
@@ -197,7 +197,7 @@ def inference_gates(found: dict[str, Any]) -> Iterator[Gate]:
 
 
 def inference_table(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """How far each way is from float32 one by one, and how long it takes from processor to processor."""
+    """How far each way is from float32 slice by slice, and how long it takes including transfers."""
     return {
         name: {
             "ms a slice": 1e3 * run["seconds_per_slice"],
@@ -223,7 +223,7 @@ def measurements(device: torch.device, quick: bool) -> Iterator[tuple[str, dict[
 
 
 def start_times(runs: int) -> dict[str, dict[str, Any]]:
-    """Seconds until the kernel can run, in processes of their own: with an empty cache, and with a filled one."""
+    """Seconds until the kernel can run, in separate processes: with an empty cache, and with a filled one."""
     seconds: dict[str, list[float]] = {"compiled": [], "from the cache": []}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as cache:
@@ -243,7 +243,7 @@ def start_times(runs: int) -> dict[str, dict[str, Any]]:
 
 
 def targets(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was aimed at, next to what was measured; what was not measured is left out."""
+    """The targets beside the measurements; what was not measured is left out."""
     table: dict[str, dict[str, Any]] = {}
 
     def aim(name: str, title: str, row: str, column: str, *, at_most: float = 0.0, at_least: float = 0.0) -> None:
@@ -271,7 +271,7 @@ def targets(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Leave the results as JSON and as a page."""
+    """Save the results as JSON and as a page."""
     path = folder / f"gpu_{slug(results['environment']['device'])}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n")

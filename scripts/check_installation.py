@@ -1,10 +1,12 @@
-"""Look at an installation as a stranger would: doctor, manifest, one restoration; exit code 0 if all of it works.
+"""Check an installation as a new user would: doctor, manifest, one restoration; exit code 0 if everything works.
 
 It needs nothing but the package, napari and what they need: python scripts/check_installation.py
+With --panel, and a screen, napari is opened too, and a sample is restored by its panel.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,11 +14,35 @@ import tempfile
 from pathlib import Path
 
 SAMPLE = "pet_low_count.nii.gz"
+PANEL = """
+import time
+import napari
+from qtpy import API_NAME
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer()
+viewer.open_sample("napari-restore-rwkv", "pet_low_count")
+_, panel = viewer.window.add_plugin_dock_widget("napari-restore-rwkv", "Restore")
+ended = []
+panel.job.ended.connect(ended.append)
+panel.job.failed.connect(ended.append)
+panel.restore()
+begun = time.monotonic()
+while not ended and time.monotonic() < begun + 300:
+    QApplication.processEvents()
+    time.sleep(0.01)
+names = [layer.name for layer in viewer.layers]
+viewer.close()
+assert any(name.endswith("[restored]") for name in names), (ended, panel.message.text(), names)
+print(f"panel: works with {API_NAME} and napari {napari.__version__}")
+"""
 
 
 def main() -> int:
     """Check, and say what was found."""
-    # The source that this script may lie in must not stand in for what is installed.
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--panel", action="store_true", help="open napari, and restore a sample there")
+    arguments = parser.parse_args()
+    # A source checkout around this script must not be used instead of the installed package.
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
     import napari_restore_rwkv
@@ -33,6 +59,7 @@ def main() -> int:
         problems += _command("doctor")
         problems += _command("restore", str(sample_path(SAMPLE)), str(result), "--task", "pet-low-count")
         problems += [] if result.is_file() else ["nothing was restored"]
+    problems += _panel() if arguments.panel else []
     for problem in problems:
         print(f"PROBLEM: {problem}")
     print("The installation works." if not problems else "The installation does not work.")
@@ -49,13 +76,28 @@ def _manifest(path: Path) -> list[str]:
 
 
 def _command(*words: str) -> list[str]:
-    program = [sys.executable, "-P", "-m", "napari_restore_rwkv", *words, "--json"]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=900, check=False)
+    done = _python("-m", "napari_restore_rwkv", *words, "--json")
     if done.returncode:
-        return [f"{words[0]} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-2000:]}"]
+        return [_ended(words[0], done)]
     json.loads(done.stdout)
     print(f"{words[0]}: works")
     return []
+
+
+def _panel() -> list[str]:
+    done = _python("-c", PANEL)
+    if done.returncode:
+        return [_ended("the panel", done)]
+    print(done.stdout.strip().splitlines()[-1])
+    return []
+
+
+def _python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-P", *words], capture_output=True, text=True, timeout=900, check=False)
+
+
+def _ended(what: str, done: subprocess.CompletedProcess[str]) -> str:
+    return f"{what} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-2000:]}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Open a scan in napari and press Restore; then leave the window to the person, or leave files and close it."""
+"""Open a scan in napari and press Restore; then leave the window to the user, or save files and close it."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def main() -> int:
 
 
 def restore_and_wait(panel: RestorePanel) -> tuple[bool, str]:
-    """Press Restore and wait for the end; return whether it worked, and the panel's last words."""
+    """Press Restore and wait for the end; return whether it worked, and the panel's last message."""
     loop, failures = QEventLoop(), []
-    # Restore waits by itself for the devices to be known; here it has to be seen to start.
+    # Restore itself waits until the devices are known; here its start has to be observed.
     for _ in range(MOST_WAITS):
         if panel.form.is_known:
             break
@@ -92,7 +92,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scan", nargs="?", type=Path, help="a scan file or DICOM folder; by default the CT sample")
     parser.add_argument(
-        "--leave-files", type=Path, metavar="FOLDER", help="leave a picture and the result there, and close"
+        "--leave-files", type=Path, metavar="FOLDER", help="save a picture and the result there, and close"
     )
     return parser.parse_args()
 

@@ -6,12 +6,13 @@
 set -euo pipefail
 scan=()
 if [ $# -gt 0 ]; then
-  # The set-up changes the directory, so a relative name must be completed first.
+  # The set-up changes the directory, so a relative path must be made absolute first.
   case $1 in
     /*) scan=("$1") ;;
     *) scan=("$PWD/$1") ;;
   esac
 fi
+extra=pyqt6
 . "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 
 if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || [ "$(uname)" = Darwin ]; then

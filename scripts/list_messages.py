@@ -1,4 +1,4 @@
-"""Every sentence with which the program refuses something, from the sources."""
+"""Lists every error message of the program, from the sources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 PACKAGE = "napari_restore_rwkv"
 _OUR_ERROR = "RestoreError"
-# What the command line says of an argument; it is none of our errors.
+# What the command line says about an argument; this is not one of our errors.
 _USAGE = "ArgumentTypeError"
-# Of the sentence nothing is known but its parts.
+# Stands for the unknown parts of a sentence.
 _ANYTHING = "…"
 _LEAST_LETTERS = 7
-# Functions that are followed from one into the next.
+# How many nested function calls are followed.
 _DEEPEST = 2
 
-# What a parameter of a function was given, by its name.
+# The argument of each parameter of a function, by its name.
 Given = dict[str, ast.expr]
 
 
@@ -32,7 +32,7 @@ class Message:
     Attributes
     ----------
     room
-        Folder or file of the package that says it, such as "scans".
+        Folder or file of the package that it comes from, such as "scans".
     kind
         Class of the error.
     text
@@ -46,19 +46,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """What a function may return: the error of ``broken(path, why)``, or the words of one."""
+    """What a function may return: an error, as from ``broken(path, why)``, or its text."""
 
     parameters: tuple[str, ...]
     returned: tuple[ast.expr, ...]
 
     def given(self, call: ast.Call) -> Given:
-        """Return what a call gives, by the names of the parameters."""
+        """Return the arguments of a call, by the names of the parameters."""
         named = {word.arg: word.value for word in call.keywords if word.arg}
         return dict(zip(self.parameters, call.args, strict=False)) | named
 
 
 def messages(root: Path) -> list[Message]:
-    """Return every message that stands where an error of ours is raised or made, sorted, each once."""
+    """Return every message of an error of ours that is raised or created, sorted, each once."""
     found = set()
     for path, _, _, told in _errors_made(root):
         room = path.relative_to(root / PACKAGE).parts[0].removesuffix(".py")
@@ -69,7 +69,7 @@ def messages(root: Path) -> list[Message]:
 
 
 def without_words(root: Path) -> list[str]:
-    """Return the places, as file:line, where an error is made of which no words are known."""
+    """Return the places, as file:line, where an error is created whose text is unknown."""
     return [
         f"{path.relative_to(root)}:{line}"
         for path, line, handed_on, told in _errors_made(root)
@@ -87,7 +87,7 @@ def table(found: list[Message]) -> str:
 
 
 def _errors_made(root: Path) -> Iterator[tuple[Path, int, bool, list[tuple[str, str]]]]:
-    """Yield file, line, whether it hands on another error's words, and (kind, sentence) of each error that is made."""
+    """Yield file, line, whether it passes on another error's text, and (kind, sentence) of each created error."""
     sources = sorted((root / PACKAGE).rglob("*.py"))
     files = {path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in sources}
     kinds = _kinds(node for nodes in files.values() for node in nodes)
@@ -99,7 +99,7 @@ def _errors_made(root: Path) -> Iterator[tuple[Path, int, bool, list[tuple[str, 
             name = _name_of(call.func)
             if name in kinds:
                 told = _sentences(call, {}, known)
-                # An error that only names its file adds nothing to the words of another one.
+                # An error that only names its file adds nothing to the text of another one.
                 yield path, call.lineno, not any(map(_letters, told)), [(name, text) for text in told]
             elif name in known and (made := [one for one in known[name].returned if _makes(one, kinds)]):
                 given = known[name].given(call)
@@ -116,7 +116,7 @@ def _name_of(called: ast.expr) -> str:
 
 
 def _kinds(nodes: Iterable[ast.AST]) -> set[str]:
-    """The names of our errors: the first one, and all that derive from it."""
+    """The names of our errors: the base class, and all that derive from it."""
     bases = {node.name: {_name_of(base) for base in node.bases} for node in nodes if isinstance(node, ast.ClassDef)}
     kinds = {_OUR_ERROR, _USAGE}
     while more := {name for name, above in bases.items() if above & kinds} - kinds:
@@ -125,7 +125,7 @@ def _kinds(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _functions(nodes: list[ast.AST]) -> dict[str, Function]:
-    """The functions of a file that return an error or words, by name."""
+    """The functions of a file that return an error or text, by name."""
     found = {}
     for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
         if function.returns is None or not any(
@@ -143,14 +143,14 @@ def _makes(node: ast.expr, kinds: set[str]) -> TypeGuard[ast.Call]:
 
 
 def _sentences(call: ast.Call, given: Given, known: dict[str, Function]) -> list[str]:
-    """What the error of a call may say: its cause, and what to do where that is given apart."""
+    """What the error of a call may say: its cause, and the remedy if that is given separately."""
     remedy = [*call.args[1:2], *(named.value for named in call.keywords if named.arg == "remedy")]
     remedies = [f"; {text}." for text in _texts(remedy[0], given, known)] if remedy else [""]
     return [cause + text for cause in (_texts(call.args[0], given, known) if call.args else []) for text in remedies]
 
 
 def _texts(node: ast.expr, given: Given, known: dict[str, Function], deep: int = 0) -> list[str]:
-    """The sentences that an expression may be: both of a choice, both parts of a sum as one."""
+    """The sentences that an expression may yield: both branches of a choice, the parts of a sum joined."""
     if isinstance(node, ast.IfExp):
         return [*_texts(node.body, given, known, deep), *_texts(node.orelse, given, known, deep)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

@@ -1,4 +1,4 @@
-"""Make the pictures of the worked examples: good twin, degraded sample, restored one, and the difference."""
+"""Make the pictures of the worked examples: reference, degraded sample, restored one, and the difference."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ EXAMPLES = {
 
 
 def main() -> None:
-    """Make the pictures that are named, or all of them."""
+    """Make the named pictures, or all of them."""
     for name in sys.argv[1:] or EXAMPLES:
         draw(EXAMPLES[name], PICTURES / f"{name}.png")
 

@@ -1,4 +1,4 @@
-"""Make the simulated scans of sample_data/: fewer photons, less resolution, fewer counts than in those beside them."""
+"""Make the simulated scans of sample_data/: fewer photons, less resolution, fewer counts than in their references."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SAMPLES = Path(__file__).parent.parent / "sample_data"
 SEED = 20
 # The slices of the MNI152 template through the basal ganglia.
 MR_SLICES = slice(78, 102)
-# The slices of the CT of which the PET is made.
+# The slices of the CT from which the PET is made.
 PET_SLICES = slice(6, 14)
-# Pixels of the CT that make one of the PET along each side.
+# Pixels of the CT per pixel of the PET along each side.
 COARSER = 4
 LESIONS, LESION_MM, LESION_SUV = 6, (5.0, 12.0), (4.0, 9.0)
-# Steps that the values are rounded to, far below their noise: what is compressed becomes smaller.
+# Steps that the values are rounded to, far below their noise, so that they compress better.
 PET_STEP, MR_STEP = 1 / 256, 1 / 64
 
 
 def main() -> None:
-    """Write the samples that are named, or all of them."""
+    """Write the named samples, or all of them."""
     wanted = sys.argv[1:] or ["ct", "mr", "pet"]
     ct = read_scan(SAMPLES / "ct_abdomen_dicom")
     if "ct" in wanted:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def quarter_dose(scan: Scan) -> Scan:
-    """Return a CT as a quarter of its dose would have made it, in the range of the scanner's own numbers."""
+    """Return a CT as at a quarter of its dose, in the range of the scanner's own numbers."""
     slices = [low_dose(image, scan.spacing_mm[1], seed=SEED + i) for i, image in enumerate(scan.voxels)]
     voxels = np.rint(np.stack(slices)).clip(-1024, 3071).astype(np.int16)
     return scan.with_voxels(voxels, metadata={})
@@ -64,7 +64,7 @@ def pet(ct: Scan) -> tuple[Scan, Scan]:
     uptake = _coarser(tissue_activity(hu, rng))
     uptake = with_spheres(np.stack([textured(image, spacing[1], rng) for image in uptake]), spacing, rng)
     images = low_count(uptake, spacing[1], Acquisition(), seed=SEED, attenuation=_coarser(attenuation(hu)))
-    # Where the middle of the first, larger pixel lies.
+    # Centre of the first, larger pixel.
     first = tuple(position_mm(ct, (0, (COARSER - 1) / 2, (COARSER - 1) / 2)))
     low, full = (
         Scan(
@@ -81,7 +81,7 @@ def pet(ct: Scan) -> tuple[Scan, Scan]:
 
 
 def with_spheres(activity: np.ndarray, spacing: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
-    """Put hot spheres at random places of the body into a volume (z, y, x) of SUV."""
+    """Insert hot spheres at random positions in the body into a volume (z, y, x) of SUV."""
     hot, places = activity.copy(), np.argwhere(activity > 0.5)
     points = np.indices(activity.shape).reshape(3, -1).T * spacing
     for _ in range(LESIONS):

@@ -2,8 +2,8 @@
 
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/make_screenshots.py [--only NAME ...] [--to FOLDER]
 
-The window is driven as a person would: a slice is restored, a view is chosen, and the window is photographed when
-everything has been drawn and measured. Pictures have few colours and at most 150 kB, so that a page loads at once.
+The window is driven as by a user: a slice is restored, a view is chosen, and a screenshot is taken when everything has
+been drawn and measured. Pictures have few colours and at most 150 kB, so that a page loads quickly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import PROFILE, REFERENCE
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 PLUGIN, SAMPLE, GOOD = "napari-restore-rwkv", "ct_abdomen_quarter_dose", "ct_abdomen"
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 WINDOW = (1280, 800)
-SLICE, WINDOW_HU = 9, (-160.0, 240.0)
+SLICE, WINDOW_HU, VOXEL = 9, (-160.0, 240.0), (9, 230, 160)
 SETTLE_MS, PATIENCE_S = 1200, 300.0
 COLOURS, SHARES, LARGEST_BYTES = 128, (1.0, 0.8, 0.65), 150_000
 
 
 class Stage:
-    """A window with the sample, its good twin as a reference, the Restore panel and the workbench."""
+    """A window with the sample, its reference, the Restore panel and the workbench."""
 
     def __init__(self, theme: str) -> None:
         get_settings().appearance.theme = theme
@@ -61,7 +61,7 @@ class Stage:
 
     @property
     def bench(self) -> Workbench:
-        """The workbench, opened by the button of the panel where it is not open."""
+        """The workbench, opened with the panel's button if necessary."""
         from napari_restore_rwkv.gui.compare.workbench import Workbench
 
         self.panel.compare.reading.judge.click()
@@ -75,11 +75,11 @@ class Stage:
         loop.exec()
 
     def wait_for(self, done: Callable[[], bool]) -> None:
-        """Let the window work until something is so."""
+        """Run the event loop until a condition holds."""
         until = time.monotonic() + PATIENCE_S
         while not done():
             if time.monotonic() > until:
-                raise SystemExit("The window did not get where it should; look at it under a display of your own.")
+                raise SystemExit("The window did not reach the expected state; look at it on your own display.")
             self.wait(50)
 
     def judged(self) -> None:
@@ -118,8 +118,19 @@ def over_input(stage: Stage) -> None:
     stage.wait_for(lambda: not stage.panel.compare.difference._fits)
 
 
+def orthogonal(stage: Stage) -> None:
+    """The three planes through a voxel in the liver, of all slices."""
+    stage.panel.form.region.value = "volume"
+    stage.panel.restore()
+    stage.wait_for(lambda: not stage.panel.job.running)
+    stage.panel.compare.choose_mode(ORTHOGONAL)
+    planes = stage.panel.compare.view.planes
+    planes.go_to(VOXEL)
+    stage.wait_for(lambda: planes.position == VOXEL)
+
+
 def own_view(stage: Stage) -> None:
-    """What the person had, back again."""
+    """The user's own view, restored."""
     stage.panel.compare.difference.mode.setCurrentText("signed")
     stage.panel.compare.choose_mode(BLINK)
     stage.panel.compare.choose_mode(OWN_VIEW)
@@ -170,6 +181,24 @@ def classical(stage: Stage) -> None:
     stage.wait_for(lambda: bool(bench.measure.measured is not None and bench.measure.measured.classical))
 
 
+def numbers(stage: Stage) -> None:
+    """Figures and plot beside the pictures."""
+    bench = stage.bench
+    stage.panel.compare.choose_mode(SIDE_BY_SIDE)
+    bench.tabs.setCurrentWidget(bench.measure)
+    if not bench.measure.beside.isChecked():
+        bench.measure.beside.click()
+    stage.wait_for(lambda: bench.measure.measured is not None)
+
+
+def sensitive(stage: Stage) -> None:
+    """How far results differ when the slice is flipped and turned."""
+    bench = stage.bench
+    bench.tabs.setCurrentWidget(bench.sensitive)
+    bench.sensitive.start()
+    stage.wait_for(lambda: bench.sensitive._worker is None)
+
+
 VIEWS: dict[str, Callable[[Stage], None]] = {
     "side_by_side": side_by_side,
     "swipe": swipe,
@@ -179,11 +208,14 @@ VIEWS: dict[str, Callable[[Stage], None]] = {
     "slices": slices,
     "lost": lost,
     "classical": classical,
+    "numbers": numbers,
+    "sensitive": sensitive,
+    "orthogonal": orthogonal,
 }
 
 
 def main() -> None:
-    """Make the pictures that are asked for."""
+    """Make the requested pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=VIEWS, default=list(VIEWS), help="these views; all by default")
     parser.add_argument("--to", type=Path, default=PICTURES, help="folder to write to")

@@ -75,7 +75,7 @@ def ct_cases(slices: int) -> list[Case]:
             shape = noise_shape(clean, pixel_mm)
             noise = noise_realisation(shape, clean.shape, pixel_mm, KERNELS[kernel], noise_hu, rng)
             tuning.append(alone(clean + noise, clean))
-        # That of the very noise that was added: nobody has it so well in practice.
+        # That of the actual noise that was added: in practice it is never known so well.
         added = [pair.low - pair.clean for pair in measured]
         power = gaussian_filter(np.mean([np.abs(np.fft.fft2(one)) ** 2 for one in added], axis=0), 2, mode="wrap")
         strength = f"{kernel}, {noise_hu:g} HU"
@@ -139,7 +139,7 @@ def pet_cases(slices: int) -> list[Case]:
     for name, reduction in product((pet_low_count.PHANTOM, pet_low_count.REAL), pet_low_count.MEASURED_REDUCTIONS):
         pairs = load_slices(folder / f"{name}_{reduction:g}.safetensors")
         numbers = np.linspace(0, len(pairs["low"]) - 1, slices).round().astype(int)
-        # Training slices were thinned at random; those whose noise is nearest to that of this strength are tuned on.
+        # Training slices were thinned at random; those whose noise is closest to this strength are used for tuning.
         wanted = np.median([estimate_sigma(pairs["low"][i] / suv) for i in numbers])
         near = np.argsort([abs(estimate_sigma(low / suv) - wanted) for low in training["low"]])[:5]
         cases.append(

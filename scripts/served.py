@@ -1,7 +1,7 @@
-"""Work that is timed in a process of its own, so that no threads of one kind of work disturb another.
+"""Work timed in a separate process, so that threads of one kind of work do not disturb another.
 
-The process does the work once for each line that it reads, and writes what that cost. Several such processes can take
-turns, so that other programs on the machine meet all of them.
+The process does the work once for each line that it reads, and writes the cost. Several such processes can take turns,
+so that other load on the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """What one piece of work cost: seconds that passed, seconds of the processor, and memory at its peak in MiB."""
+    """The cost of one piece of work: wall time and CPU time in seconds, and peak memory in MiB."""
 
     passed: float
     spent: float
@@ -29,7 +29,7 @@ class Cost(NamedTuple):
 
 
 class Served:
-    """A process that works on demand; leaving it as a context ends the process."""
+    """A process that works on demand; leaving its context ends the process."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None, priority: int = 0) -> None:
         self.process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Served:
         self.process.wait()
 
     def work(self, what: str = "") -> Cost:
-        """Have the work done once; SystemExit where the process has ended."""
+        """Have the work done once; SystemExit if the process has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(what, file=self.process.stdin, flush=True)
@@ -62,7 +62,7 @@ class Served:
 
 
 def serve(work: Callable[[str], object]) -> None:
-    """Work once for each line read, and write what it cost."""
+    """Work once for each line read, and write the cost."""
     for line in sys.stdin:
         before = _fresh_memory_mib()
         passed, spent = time.perf_counter(), time.process_time()
@@ -97,7 +97,7 @@ def _short(value: float) -> float:
 
 
 def _fresh_memory_mib() -> float:
-    """Have Linux count the peak anew; return what is in use. Elsewhere the figures stay 0."""
+    """Reset Linux's peak counter; return what is in use. Elsewhere the figures stay 0."""
     path = Path("/proc/self/clear_refs")
     if path.exists():
         path.write_text("5")

@@ -1,10 +1,10 @@
-"""What breaks first when one coordinator hands 10,000 slabs to hundreds of workers: a simulation, event by event.
+"""What breaks first when one coordinator distributes 10,000 slabs to hundreds of workers: a discrete-event simulation.
 
     python scripts/simulate_scheduler.py [--json FILE]
 
-The workers are made up: they take as long for a slab as one was measured to (docs/scale_out.md), and die at random. The
-coordinator is one queue that serves one event at a time, as `jobs.cluster` does: it takes a result and chooses the next
-slab by the very function that it uses. That function is timed here; dask's own share of an event is assumed.
+The workers are simulated: they take the measured time for a slab (docs/scale_out.md), and die at random. The
+coordinator is a queue that serves one event at a time, as `jobs.cluster` does: it takes a result and chooses the next
+slab with the same function. That function is timed here; dask's own share of an event is assumed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SLABS, SLICES, WORKERS = 10_000, 16, (50, 200, 1000, 4000)
 SECONDS_A_SLAB, SPREAD, DASK_SECONDS = 16 * 1.04, 0.2, 1e-3
 # Assumed: a spot machine lives 5 hours on average, and another one takes its place after 3 minutes.
 MEAN_LIFE, REPLACED_AFTER = 5 * 3600.0, 180.0
-# dask gives a task up, and the coordinator the job, once so many workers have died over it beyond the first.
+# dask gives up a task, and the coordinator the job, once this many workers beyond the first have died on it.
 ALLOWED_FAILURES = 3
 AHEAD = 2
 
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def seconds_to_choose(waiting: int, repeats: int = 3) -> float:
-    """Processor time of the coordinator's choice of the next slab, among so many."""
+    """CPU time of the coordinator's choice of the next slab, among this many."""
     layout = ZarrLayout((SLABS * SLICES, 512, 512), "int16", 0, SLICES, 2)
     slabs = set(range(SLABS - waiting, SLABS))
     times = []
@@ -57,18 +57,18 @@ def seconds_to_choose(waiting: int, repeats: int = 3) -> float:
 def simulate(workers: int, mean_life: float, seconds_a_waiting_slab: float, seed: int = 0) -> Outcome:
     """Run a whole job through the queue.
 
-    Every worker has one slab in hand and another one waiting for it, as the coordinator keeps it.
+    Every worker has one slab in progress and another one waiting, as the coordinator arranges it.
     """
     chance = random.Random(seed)
     waiting, deaths = list(range(SLABS)), dict.fromkeys(range(SLABS), 0)
     free_at, coordinating, working, finished, died, last = 0.0, 0.0, 0.0, 0, 0, 0.0
-    # For each worker, the slabs that it was given, each with the time when it arrives.
+    # For each worker, its assigned slabs, each with its time of arrival.
     queued: list[list[tuple[float, int]]] = [[] for _ in range(workers)]
     events: list[tuple[float, int, str, int]] = []
     dies_at = [chance.expovariate(1 / mean_life) for _ in range(workers)]
 
     def choose(now: float) -> tuple[float, int] | None:
-        """The coordinator's time for one event, and the slab that it gives out."""
+        """The coordinator's time for one event, and the slab that it assigns."""
         nonlocal free_at, coordinating
         cost = DASK_SECONDS + seconds_a_waiting_slab * len(waiting)
         free_at, coordinating = max(now, free_at) + cost, coordinating + cost
@@ -98,7 +98,7 @@ def simulate(workers: int, mean_life: float, seconds_a_waiting_slab: float, seed
             died, deaths[slab] = died + 1, deaths[slab] + 1
             if deaths[slab] > ALLOWED_FAILURES:
                 break
-            # dask hands what the worker held to others; here its successor takes it, which is the slowest way.
+            # dask reassigns the worker's slabs to others; here its successor takes them, which is slowest.
             dies_at[worker] = now + REPLACED_AFTER + chance.expovariate(1 / mean_life)
             start(now + REPLACED_AFTER, worker)
             continue

@@ -3,7 +3,7 @@
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/stress_layers.py --actions 300 --seed 1
 
 Nothing may crash, and no exception may be left over. The bin, the eyes and the buttons are pressed with the mouse; the
-seed says what is done, how fast the machine is says in the midst of what.
+seed decides what is done, and the speed of the machine decides what that interrupts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Stress:
         self.timer.start(0)
 
     def act(self) -> None:
-        """Do something, and come back after a while."""
+        """Do something, and schedule the next action."""
         if self.left <= 0:
             self.viewer.close()
             return
@@ -80,12 +80,12 @@ class Stress:
         action = self.random.choice((*counted, *counted, *others))
         self.done[action.__name__] += 1
         self.left -= action in counted
-        # Before it is done: an exception must not end it.
+        # Scheduled first: an exception must not end the sequence.
         self.timer.start(self.random.choice((0, 0, self.random.randrange(LONGEST_REST_MS))))
         action()
 
     def keep_it_going(self) -> None:
-        """See to it that there is a scan, and mostly a restoration under way."""
+        """Ensure that there is a scan, and usually a restoration in progress."""
         layers, form = self.viewer.layers, self.panel.form
         if form.layer.value is None or (len(layers) < MOST_LAYERS and self.random.random() < 0.05):
             self.open_scan()
@@ -115,7 +115,7 @@ class Stress:
         press(self.viewer.window._qt_viewer.layerButtons.deleteButton)
 
     def select(self, count: int) -> None:
-        """Select so many layers."""
+        """Select this many layers."""
         layers = list(self.viewer.layers)
         self.viewer.layers.selection = set(self.random.sample(layers, min(count, len(layers))))
 
@@ -166,12 +166,12 @@ class Stress:
             dims.roll()
 
     def annotate(self) -> None:
-        """Add a layer of another kind, or one of no scan."""
+        """Add a layer of another kind, or one that is not a scan."""
         if len(self.viewer.layers) < MOST_LAYERS:
             self.random.choice((self.viewer.add_labels, self.viewer.add_image))(np.zeros(SHAPE, np.uint8))
 
     def resize(self) -> None:
-        """Give the window another size."""
+        """Resize the window."""
         self.viewer.window.resize(self.random.randrange(900, 1500), self.random.randrange(600, 950))
 
 

@@ -1,8 +1,8 @@
-"""Train a plain U-Net on the pairs and the number of steps of ours: the learned peer of the benchmark, never shipped.
+"""Train a plain U-Net on the same pairs and steps as ours: the learned peer in the benchmark, never shipped.
 
     python scripts/train_unet.py --task TASK   # continues where it stopped; needs the data that train_weights.py packs
 
-Its state lies in training_state/TASK/unet/.
+Its state is in training_state/TASK/unet/.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Train the light network for one task; resumable to the bit, meant to run beside other work.
+"""Train the light network for one task; resuming gives the same bits, and it is meant to run beside other work.
 
     python scripts/train_weights.py pack   --task TASK --scans FOLDER   # what training reads, files under 60 MB
     python scripts/train_weights.py train  --task TASK                  # continues where the last run stopped
     python scripts/train_weights.py export --task TASK --scans FOLDER   # the best averaged weights, measured, with card
     python scripts/train_weights.py qualify --task TASK                 # the shipped weights on phantoms, into the card
 
-FOLDER holds the training scans, as scripts/fetch_training_scans.py makes it. Everything that is made on the way lies in
+FOLDER contains the training scans, as made by scripts/fetch_training_scans.py. Everything made along the way is in
 training_state/TASK/: the packed data, curve.jsonl, state.pt (to continue from), best.pt (what gets shipped).
 """
 
@@ -34,7 +34,7 @@ from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.threads import let_idle_threads_sleep
 from napari_restore_rwkv.training.train import Trainer, one_batch
 
-# In the details of a card: what `restore-rwkv qualify` says of the weights.
+# In the details of a card: what `restore-rwkv qualify` says about the weights.
 QUALIFIED = "qualified"
 ROOT = Path(__file__).parent.parent
 STATES = ROOT / "training_state"
@@ -51,9 +51,10 @@ def train(
     network: torch.nn.Module | None = None,
     data: Path | None = None,
 ) -> None:
-    """Train until the schedule ends or the time is over, whichever comes first.
+    """Train until the schedule ends or the time is up, whichever comes first.
 
-    The state goes to `folder`; the packed data lie there, too, or in `data`. Another network than ours has `fused`.
+    The state goes to `folder`; the packed data are there as well, or in `data`. A network other than ours needs
+    `fused`.
     """
     torch.manual_seed(recipe.options.seed)
     start = _start(recipe) if network is None else network
@@ -63,7 +64,7 @@ def train(
     if state.exists():
         trainer.resume(state)
         print(f"continuing at step {trainer.step}", flush=True)
-    # Lines of a run that was cut off behind its last save are written again.
+    # Lines that an interrupted run wrote after its last save are written again.
     rows = [row for row in _rows(curve) if row["step"] <= trainer.step]
     curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
     best = max((row["score"] for row in rows if "score" in row), default=-np.inf)
@@ -93,7 +94,7 @@ def train(
 
 
 def export(recipe: Recipe, folder: Path, scans: Path) -> None:
-    """Ship the best averaged weights, with what they are worth on the validation subject."""
+    """Ship the best averaged weights, with their scores on the validation subject."""
     state = torch.load(folder / "best.pt", weights_only=True, map_location="cpu")
     network = RestoreRWKV.light(recipe.context)
     network.load_state_dict(state["average"])
@@ -155,7 +156,7 @@ def _start(recipe: Recipe) -> RestoreRWKV:
         weights = state["average"]
     else:
         weights = load_checkpoint(recipe.start_from, fused=False).state_dict()
-    # Weights of a network that sees one slice say nothing about context, which then starts at zero.
+    # Weights of a network that sees a single slice have none for context, which then start at zero.
     network.load_state_dict(network.state_dict() | weights)
     return network
 
@@ -165,7 +166,7 @@ def _rows(curve: Path) -> list[dict[str, float]]:
 
 
 def _described(path: Path, source: str) -> dict[str, str]:
-    """Name, origin and digest of a scan; that of a folder is of its files one after the other, in order of name."""
+    """Name, origin and digest of a scan; that of a folder is of its files, concatenated in order of name."""
     files = [path] if path.is_file() else sorted(path.iterdir())
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return {"name": path.name, "source": source, "sha256": digest}

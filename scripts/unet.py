@@ -16,7 +16,7 @@ _LEVELS = 3
 
 
 class UNet(nn.Module):
-    """Two convolutions a level, four levels, 1.2 million parameters with 25 channels; a new one is the identity."""
+    """Two convolutions per level, four levels, 1.2 million parameters with 25 channels; a new one is the identity."""
 
     def __init__(self, channels: int = 25) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restore (B, 1, Y, X) images of any size; what comes in further channels is not looked at."""
+        """Restore (B, 1, Y, X) images of any size; further channels are ignored."""
         image = image[:, :1]
         height, width = image.shape[2:]
         multiple = 2**_LEVELS

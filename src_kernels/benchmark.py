@@ -3,9 +3,9 @@
     python src_kernels/benchmark.py [--threads N] [--json FILE]
 
 Every time is the median of interleaved runs, and every claim a ratio of two times of the same run: to torch.add over
-arrays of the same size with the same number of threads, or to the portable PyTorch form. Ratios are those of the time
-that the processor spent, which other programs disturb least. What the operator costs within a network is seen by
-leaving it out: the sources are compiled twice for that, with it and without.
+arrays of the same size with the same number of threads, or to the portable PyTorch form. Ratios are of CPU time, which
+other programs disturb least. The cost of the operator within a network is measured by leaving it out: the sources are
+compiled twice for that, with it and without.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from napari_restore_rwkv.restoration.memory import reused_buffers
 SIDE, CHANNELS = 256, 96
 RUNS = 15
 SOURCES = Path(__file__).parent
-# Bytes of a vector, and flags of the compiler, as in CMakeLists.txt.
+# Bytes of a vector, and compiler flags, as in CMakeLists.txt.
 FLAGS = {
     "AVX-512": (64, "-mavx512f -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512"),
     "AVX2": (32, "-mavx2 -mfma"),
@@ -66,7 +66,7 @@ def check() -> float:
             for got, exact in zip(_with_gradients(operator, inputs, *size), expected, strict=True):
                 scale = exact.abs().max() if exact.abs().max() > 1e-9 else torch.ones(())
                 worst = max(worst, float((got.double() - exact).abs().max() / scale))
-    # The equation itself takes T^2 time, so a large problem is held against the portable form.
+    # The equation itself takes T^2 time, so a large problem is compared with the portable form.
     inputs = _map_inputs(96 * 96, CHANNELS)
     pairs = zip(*(_with_gradients(operator, inputs, 96, 96) for operator in (re_wkv, re_wkv_portable)), strict=True)
     worst = max(worst, *(float((got - other).abs().max() / other.abs().max()) for got, other in pairs))
@@ -101,7 +101,7 @@ def measure_operator() -> dict[str, Any]:
 
 
 def measure_network() -> dict[str, Any]:
-    """Time the light network at 256x256: in whole blocks, with the operator and without, and layer by layer."""
+    """Time the light network at 256x256: in whole blocks, with and without the operator, and layer by layer."""
     image = torch.rand(1, 1, SIDE, SIDE)
     network, portable = (RestoreRWKV(**LIGHT, operator=one).fused() for one in (re_wkv, re_wkv_portable))
     torch.nn.init.normal_(network.output.weight, std=0.01, generator=torch.Generator().manual_seed(0))
@@ -129,7 +129,7 @@ def measure_network() -> dict[str, Any]:
         for name in ("layer by layer", "portable operator"):
             torch.testing.assert_close(ways["whole blocks"](), ways[name](), rtol=0, atol=1e-5)
         if torch.allclose(ways["whole blocks"](), ways["whole blocks, without operator"](), rtol=0, atol=1e-5):
-            raise SystemExit("Without the operator the network gives the same; nothing was left out.")
+            raise SystemExit("Without the operator the network gives the same result, so nothing was left out.")
         times = _medians(ways)
     table = _with_ratios(times, "whole blocks")
     share = 1 - times["whole blocks, without operator"][1] / times["whole blocks"][1]
@@ -139,7 +139,7 @@ def measure_network() -> dict[str, Any]:
 
 @contextmanager
 def compiled() -> Iterator[dict[str, ctypes.CDLL]]:
-    """The kernel compiled for the instructions in use, with the operator and without."""
+    """The kernel compiled for the instruction set in use, with and without the operator."""
     vector_bytes, flags = FLAGS[bi_wkv_cpu.instruction_set()]
     libraries = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +155,7 @@ def compiled() -> Iterator[dict[str, ctypes.CDLL]]:
 
 @contextmanager
 def in_place_of_the_kernel(library: ctypes.CDLL) -> Iterator[None]:
-    """Have the package call another library meanwhile."""
+    """Make the package call another library inside this context."""
     usual, bi_wkv_cpu.library = bi_wkv_cpu.library, lambda: library  # type: ignore[assignment]
     try:
         yield
@@ -229,7 +229,7 @@ def _with_gradients(operator: Callable[..., Tensor], inputs: list[Tensor], heigh
 
 
 def _medians(work: dict[str, Callable[[], Any]], runs: int = RUNS) -> dict[str, tuple[float, float]]:
-    """Median seconds of each, passed and spent by the processor; they take turns, so that others meet all of them."""
+    """Median seconds of each, wall time and CPU time; they take turns, so that other load affects all of them."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for turn in range(runs + 1):
         for name, run in work.items():

@@ -1,8 +1,9 @@
-// What the GPU kernel is measured against: the straightforward way to share a channel out among 64 threads.
+// The baseline for the GPU kernel: the straightforward way to divide a channel among 64 threads.
 //
-// One block for each image and channel; each thread walks one 64th of the tokens, and so reads memory with a stride of all
-// channels. States meet in shared memory, a barrier apart. The suffix is carried along the walk by taking away each token
-// as it is reached, which spares a second walk, and costs digits; they suffice for moderate decays. Row order, float32.
+// One block for each image and channel; each thread walks over one 64th of the tokens, and so reads memory with a stride of
+// all channels. States are exchanged through shared memory, with one barrier. The suffix is updated along the walk by
+// subtracting each token as it is reached, which saves a second walk but costs digits; the rest suffice for moderate
+// decays. Row order, float32.
 
 namespace {
 
@@ -33,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     const long long start = image * tokens * channels + channel;
     const float w = w_[channel], u = u_[channel];
 
-    // What the thread's own tokens add up to, one token behind them and one before them.
+    // The sums of the thread's own tokens, one token after them and one before them.
     State prefix = {-1e30f, 0.f, 0.f}, suffix = prefix;
     for (long long t = first; t < end; ++t) {
         const float key = k[start + t * channels], value = v[start + t * channels];
@@ -44,14 +45,14 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     suffixes[threadIdx.x] = suffix;
     __syncthreads();
 
-    // What reaches the thread's first token from before it; and from it and behind it, one token before it.
+    // What reaches the thread's first token from before; and the sum of it and all tokens after it, one token before it.
     prefix = suffix = {-1e30f, 0.f, 0.f};
     for (int i = 0; i < int(threadIdx.x); ++i) prefix = join(decayed(prefix, length * w), prefixes[i]);
     for (int i = kThreads - 1; i >= int(threadIdx.x); --i) suffix = join(decayed(suffix, length * w), suffixes[i]);
 
     for (long long t = first; t < end; ++t) {
         const float key = k[start + t * channels], value = v[start + t * channels];
-        // Take the token out of the suffix.
+        // Subtract the token from the suffix.
         const float own = __expf(key - suffix.m);
         suffix = {suffix.m + w, suffix.a - own * value, suffix.b - own};
         const State self = {u + key, value, 1.f};

@@ -1,8 +1,8 @@
 """Measure the GPU kernel and the networks; `scripts/check_gpu.py` does so after its checks.
 
-Times are those of the GPU alone, taken by its own clock: each run is a captured graph where that is possible, and waits
-behind a write that fills the caches, so that nothing is there which a first reading would not find. Runs of one table
-take turns. A ratio is of two medians of one table.
+Times are those of the GPU alone, measured by its own clock: each run is a captured graph where possible, and follows a
+write that fills the caches, so that nothing is cached. Runs of one table take turns. A ratio is of two medians of one
+table.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def measure_operator(
 ) -> Table:
     """Time the operator on one map, batch 1, against copies of what it must move.
 
-    Three arrays must move forward (k, v, y), five backward (k, v, gy, gk, gv). "copy of 3 arrays" copies three whole
-    ones, so that twice their bytes pass; "copy of 3 arrays, same bytes" reads and writes as much as must move in all.
+    Three arrays must be moved forward (k, v, y), five backward (k, v, gy, gk, gv). "copy of 3 arrays" copies three
+    whole ones, which moves twice their bytes; "copy of 3 arrays, same bytes" reads and writes as much as must be moved
+    in total.
     """
     tokens = height * width
     kernels = cuda_kernels.kernels_for(device, dtype)
@@ -129,9 +130,9 @@ def measure_network(device: torch.device, name: str, side: int, runs: int = NETW
 
 
 class Captured:
-    """The work of a function as a graph, which repeats it without Python; what it returned is dropped.
+    """The work of a function as a graph, which repeats it without Python; its result is dropped.
 
-    Graphs of one pool work in the same memory, as they never run at the same time.
+    Graphs of one pool share memory, since they never run at the same time.
     """
 
     def __init__(self, run: Callable[[], Any], pool: Any) -> None:
@@ -140,7 +141,7 @@ class Captured:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            # What is compiled, loaded or chosen at first use must be done before.
+            # Anything compiled, loaded or chosen at first use must be done before.
             for _ in range(2):
                 run()
         torch.cuda.current_stream().wait_stream(side)
@@ -181,7 +182,7 @@ def _row(name: str, timing: Timing, timings: dict[str, Timing], array_bytes: int
 
 
 def _baseline(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor]:
-    """The straightforward kernel, once it is found to agree."""
+    """The straightforward kernel, once it is verified to agree."""
     kernels = cuda_kernels.LoadedKernels(k.device.index)
     kernels.load(compile_cubin(cuda_kernels.architecture(k.device), BASELINE.read_text(encoding="utf-8"))[0])
     _, tokens, channels = k.shape
@@ -193,7 +194,7 @@ def _baseline(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Callable[[], Tensor
 
     expected = bi_wkv_portable(w, u, k, v)
     if (run() - expected).abs().max() > 1e-3 * expected.abs().max():
-        raise SystemExit("The kernel that ours is compared with is wrong; nothing was measured.")
+        raise SystemExit("The baseline kernel is wrong; nothing was measured.")
     return run
 
 

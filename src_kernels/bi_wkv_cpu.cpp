@@ -1,5 +1,5 @@
-// The C interface of the CPU kernel: cuts the problem into blocks of channels and chunks of tokens, and shares the chunks
-// out among threads. Results do not depend on the number of threads.
+// The C interface of the CPU kernel: divides the problem into blocks of channels and chunks of tokens, and distributes
+// the chunks among threads. Results do not depend on the number of threads.
 
 #include "bi_wkv_cpu.h"
 #include "instruction_set.h"
@@ -33,7 +33,7 @@ Passes<Real> passes();
 namespace {
 
 // Sums within a chunk decay by up to e^-(|w| n), and the bonus scales them by e^u: with this bound on either they stay
-// inside float32's range together with the keys.
+// within float32's range together with the keys.
 constexpr double kMaxExponentPerChunk = 24.0;
 
 // Below this many array elements a thread costs more than it saves.
@@ -93,7 +93,7 @@ std::vector<Block<Real>> make_blocks(const Problem<Real>& p) {
     return blocks;
 }
 
-// Call work(i) for every i in [0, count), in runs long enough that taking one costs nothing.
+// Call work(i) for every i in [0, count), in runs long enough that the cost of taking one is negligible.
 template <class Work>
 void in_parallel(int64_t count, int threads, Work work) {
     const int64_t grain = std::max<int64_t>(1, count / (int64_t(8) * threads));
@@ -155,7 +155,7 @@ class Runner {
                     [&](int64_t i) { passes_.carry(blocks_[i], states + blocks_[i].first_chunk); });
     }
 
-    // Neighbouring channels of the same tokens follow each other, so that memory is read in long runs.
+    // Neighbouring channels of the same tokens are consecutive, so memory is read in long runs.
     template <class Work>
     void for_each_chunk(Work work) {
         const auto count = static_cast<int64_t>(blocks_.size());
@@ -184,7 +184,7 @@ class Runner {
     int threads_ = 1;
 };
 
-// 0 on success, 1 when memory ran out (the only thing that can fail): no exception crosses the C interface.
+// 0 on success, 1 if out of memory (the only possible failure): no exception crosses the C interface.
 template <class Run>
 int guarded(Run run) {
     try {

@@ -1,14 +1,14 @@
-// What the passes over one chunk (bi_wkv_passes.cpp) and their driver (bi_wkv_cpu.cpp) share.
+// Shared by the passes over one chunk (bi_wkv_passes.cpp) and their driver (bi_wkv_cpu.cpp).
 #pragma once
 
 #include <cstdint>
 
 namespace bi_wkv {
 
-constexpr int kLanes = 16;     // channels carried side by side: one cache line of floats
+constexpr int kLanes = 16;     // channels processed side by side: one cache line of floats
 constexpr int kMaxChunk = 64;  // tokens of a chunk
 
-// Stands for "no term yet" among the exponents: far below any real one, yet safe to subtract from.
+// Means "no term yet" among the exponents: far below any real one, yet safe to subtract from.
 constexpr float kEmpty = -1e30f;
 
 template <class Real>
@@ -27,7 +27,7 @@ struct State {
     Real m[kLanes], a[kLanes], b[kLanes];
 };
 
-// Of one chunk: first what it gives to the tokens behind it and before it, later what reaches it from there.
+// Of one chunk: first what it contributes to the tokens after it and before it, later what reaches it from there.
 template <class Real>
 struct States {
     State<Real> prefix, suffix;
@@ -37,12 +37,12 @@ struct States {
 template <class Real>
 struct Block {
     const Problem<Real>* problem;
-    int64_t batch, first_channel, chunks, first_chunk;  // first_chunk: its place among all blocks' chunks
+    int64_t batch, first_channel, chunks, first_chunk;  // first_chunk: its position among all blocks' chunks
     int channels, chunk_tokens;
     Real w[kLanes], u[kLanes], decay[kLanes], bonus[kLanes];  // decay = e^-w, bonus = e^u
 };
 
-// One chunk's share of the gradients of w and u.
+// One chunk's contribution to the gradients of w and u.
 template <class Real>
 struct ParameterGradients {
     Real w[kLanes], u[kLanes];

@@ -5,9 +5,9 @@
 //   S_t = sum_{i>t} e^(k_i - (i-t-1) w) (v_i, 1),    S_{t-1} = e^-w S_t + e^(k_t) (v_t, 1),
 //   y_t = N_t / D_t,   (N_t, D_t) = P_t + S_t + e^(u + k_t) (v_t, 1).
 //
-// A thread walks a segment of one channel, a block a chunk of segments of neighbouring channels. Each pass reads memory
-// once: the first leaves what every chunk gives to the others, `carry` turns that into what reaches every chunk, the next
-// pass finishes. Compiled at run time for the GPU at hand, so there is no header to include.
+// A thread walks over a segment of one channel, a block over a chunk of segments of neighbouring channels. Each pass reads
+// memory once: the first stores what every chunk contributes to the others, `carry` turns that into what reaches every
+// chunk, the next pass finishes. Compiled at run time for the installed GPU, so there is no header to include.
 
 #include "bi_wkv_cuda_careful.h"
 #include "bi_wkv_cuda_carry.h"
@@ -15,7 +15,7 @@
 
 namespace bi_wkv {
 
-// Above this sum of exponents of keys and gradients their factors are not kept apart.
+// Above this sum of exponents of keys and gradients their factors are not kept separate.
 constexpr float kMaxMeeting = 20.f;
 
 __device__ __forceinline__ bool wants_care(float w, float u) {
@@ -76,11 +76,11 @@ __device__ __forceinline__ Ends gradient_sum(const Segment& s, bool careful, flo
                                              float (&g)[kLength], float (&h)[kLength]) {
     if (careful) return careful_gradient_ends(s, w, u, k, v, gy, reach);
     walk.gradient_terms(s, reach, gy, g, h);
-    // A segment without tokens has no exponent to offer.
+    // A segment without tokens has no exponent.
     return ends_of(g, h, s.tokens ? -walk.scale : kEmpty, walk.decay);
 }
 
-// What both gradient passes begin with: the forward sums, then g and h, published. Returns what reaches the segment.
+// The start of both gradient passes: the forward sums, then g and h, published. Returns what reaches the segment.
 template <class Number>
 __device__ __forceinline__ Ends reach_gradient_terms(const Segment& s, Published& own, Published& own_gradient,
                                                      bool careful, float w, float u, const Number* k, const Number* v,
@@ -113,7 +113,7 @@ typedef ParameterGradients Shares[kSegments][kLanes];
 // With Q the scans of (g, h) from either side and self_t = e^(u + k_t):
 //   gv_t = e^(k_t) (Q of g) + self_t g_t,    gk_t = v_t gv_t + e^(k_t) (Q of h) + self_t h_t,
 //   gu = sum_t self_t (g_t v_t + h_t),
-//   gw = -e^-w sum_j (P_j . Q behind j + S_j . Q before j): each term is counted once for every token between its two.
+//   gw = -e^-w sum_j (P_j . Q behind j + S_j . Q before j): each pair is counted once for every token between its two.
 template <class Number>
 __device__ __forceinline__ ParameterGradients plain_gradients(const Segment& s, const Walk& walk, const float (&g)[kLength],
                                                               const float (&h)[kLength], const Ends& reach,
@@ -161,7 +161,7 @@ __device__ __forceinline__ void write_gradients(const Map& map, Published& own, 
     float g[kLength], h[kLength];
     const Ends reach = reach_gradient_terms(s, own, own_gradient, careful, w, u, k, v, gy, states, walk, g, h);
     const Ends reach_gradient = reaching(s, gradient_states, own_gradient, over);
-    // Where terms far apart in size meet, e^k Q is moderate while its factors leave float32's range.
+    // Where terms of very different size meet, e^k Q is moderate although its factors leave float32's range.
     const float meeting = walk.scale + fmaxf(reach_gradient.prefix.m, reach_gradient.suffix.m);
     publish(careful || meeting > kMaxMeeting
                 ? careful_gradients(s, w, u, k, v, gy, reach, reach_gradient, gk, gv)
@@ -180,7 +180,7 @@ __device__ __forceinline__ void write_gradients(const Map& map, Published& own, 
 
 }  // namespace bi_wkv
 
-// The entries. All sizes are 64-bit; the grid is one-dimensional: channels / 16, then chunks, then images.
+// The entry points. All sizes are 64-bit; the grid is one-dimensional: channels / 16, then chunks, then images.
 
 #define BI_WKV_BLOCK(blocks) __launch_bounds__(bi_wkv::kLanes * bi_wkv::kSegments, blocks)
 #define BI_WKV_SIZES long long batch, long long height, long long width, long long channels

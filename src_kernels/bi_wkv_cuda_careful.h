@@ -10,7 +10,7 @@ struct CarefulWalk {
     int tokens;
     State term[kLength], prefix[kLength], suffix[kLength];
 
-    // The loops below stay loops, their arrays in local memory: this is rare, and must not cost the others registers.
+    // The loops below stay loops, their arrays in local memory: this path is rare, and must not cost the others registers.
     template <class Number>
     __device__ CarefulWalk(const Segment& s, float w, float u, const Number* k, const Number* v)
         : decay(power(-w)), bonus(power(u)), tokens(s.tokens) {
@@ -25,7 +25,7 @@ struct CarefulWalk {
     __device__ State self(int t) const { return term[t] * bonus; }
     __device__ State total(int t) const { return join(join(prefix[t], suffix[t]), self(t)); }
 
-    // The sums of `terms` that reach every token from either side; returns what they give to the other segments.
+    // The sums of `terms` that reach every token from either side; returns what they contribute to the other segments.
     __device__ Ends scan(const State* terms, const Ends& reach, State* before, State* behind) const {
         Ends sums = reach;
 #pragma unroll 1
@@ -84,7 +84,7 @@ __device__ __noinline__ Ends careful_gradient_ends(const Segment& s, float w, fl
     return walk.scan(gradient, {nothing(), nothing()}, unused, unused);
 }
 
-// One thread's share of the gradients of w and u.
+// One thread's contribution to the gradients of w and u.
 struct ParameterGradients {
     float w, u;
 };
@@ -104,7 +104,7 @@ __device__ __noinline__ ParameterGradients careful_gradients(const Segment& s, f
     for (int t = 0; t < walk.tokens; ++t, cursor.advance(s)) {
         const State term = walk.term[t], self = walk.self(t), q = join(before[t], behind[t]), own = gradient[t];
         const State p = walk.prefix[t] * walk.decay, r = walk.suffix[t] * walk.decay;
-        // The exponents meet before the exponential: their sum is moderate where each alone is not.
+        // The exponents are added before the exponential: their sum is moderate even where each alone is not.
         const float from_others = expf(term.m + q.m), from_self = expf(self.m + own.m);
         store(from_others * term.b * q.a + from_self * self.b * own.a, gv + cursor.at);
         const float of_u = from_self * (self.a * own.a + self.b * own.b);

@@ -1,4 +1,4 @@
-// Handing the states on from chunk to chunk.
+// Carries the states from chunk to chunk.
 #pragma once
 
 #include "bi_wkv_cuda_segment.h"
@@ -6,9 +6,9 @@
 namespace bi_wkv {
 
 constexpr int kCarryLanes = BI_WKV_CARRY_LANES;    // channels of a block of `carry`
-constexpr int kCarryGroups = BI_WKV_CARRY_GROUPS;  // runs of chunks that it hands on side by side
+constexpr int kCarryGroups = BI_WKV_CARRY_GROUPS;  // runs of chunks that it processes side by side
 
-// In double precision: over thousands of chunks the rounding of one decay, always to the same side, would add up.
+// In double precision: over thousands of chunks the rounding of one decay, always in the same direction, would add up.
 struct Carried {
     double a, b;
     float m;
@@ -25,7 +25,7 @@ struct Carried {
 
 typedef Carried CarriedRuns[kCarryGroups][kCarryLanes];
 
-// e^x as e^whole times a factor near 1.
+// e^x as e^integer times a factor near 1.
 struct CarriedPower {
     double whole, factor;
 
@@ -44,7 +44,7 @@ __device__ __forceinline__ void carry(CarriedRuns& runs, const float* w, float* 
     const double decay = in_use ? -double(slower_than_fastest(w[channel])) * kChunk : 0.;
     const CarriedPower over(decay);
 
-    // Each group of threads has a run of chunks, counted in the order of the scan.
+    // Each group of threads has a run of chunks, counted in scan order.
     const Index run = (chunks + kCarryGroups - 1) / kCarryGroups;
     const int group = int(threadIdx.y);
     const Index begin = in_use ? group * run : chunks, end = begin + run < chunks ? begin + run : chunks;
@@ -62,7 +62,7 @@ __device__ __forceinline__ void carry(CarriedRuns& runs, const float* w, float* 
     for (Index i = begin; i < end; ++i) sum.pass(over.whole, over.factor, load(i));
     runs[group][threadIdx.x] = sum;
     __syncthreads();
-    // Each round doubles how many runs a sum covers.
+    // Each round doubles the number of runs that a sum covers.
     for (int reach = 1; reach < kCarryGroups && reach * run < chunks; reach *= 2) {
         const bool has_other = group >= reach;
         Carried other = has_other ? runs[group - reach][threadIdx.x] : Carried{0., 0., kEmpty};

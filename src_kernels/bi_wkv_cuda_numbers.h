@@ -1,11 +1,11 @@
-// 16-bit numbers by their bits (the compiler at run time has no header for them), and sums with an exponent of their own.
+// 16-bit numbers by their bits (NVRTC has no header for them here), and sums that carry their own exponent.
 #pragma once
 
 namespace bi_wkv {
 
-// Stands for "no term yet" among the exponents: far below any real one, yet safe to subtract from.
+// Means "no term yet" among the exponents: far below any real one, yet safe to subtract from.
 constexpr float kEmpty = -1e30f;
-// No decay needs to be faster than this a token: e^-kFastest is nothing, while its multiples are still whole numbers.
+// No decay needs to be faster than this per token: e^-kFastest is 0, while its multiples are still exact integers.
 constexpr float kFastest = 1e4f;
 
 struct Half {
@@ -26,7 +26,7 @@ __device__ __forceinline__ float to_float(Half x) {
     if (magnitude < 0x0400u)  // subnormal
         bits = __float_as_uint(float(magnitude) * 0x1p-24f);
     else
-        bits = (magnitude << 13) + (magnitude < 0x7c00u ? 0x38000000u : 0x70000000u);  // infinity and NaN stay so
+        bits = (magnitude << 13) + (magnitude < 0x7c00u ? 0x38000000u : 0x70000000u);  // infinity and NaN are preserved
     return __uint_as_float(bits | (x.bits & 0x8000u) << 16);
 }
 
@@ -44,16 +44,16 @@ __device__ __forceinline__ void store(float x, Half* to) {
     unsigned bits;
     if (magnitude > 0x7f800000u)
         bits = 0x7e00u;
-    else if (magnitude >= 0x477ff000u)  // from 65520 on
+    else if (magnitude >= 0x477ff000u)  // 65520 and above
         bits = 0x7c00u;
-    else if (magnitude < 0x38800000u)  // subnormal: next to 0.5 a float's steps are those of a subnormal half
+    else if (magnitude < 0x38800000u)  // subnormal: near 0.5 the steps of a float are those of a subnormal half
         bits = __float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u;
     else
         bits = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
     to->bits = bits | (__float_as_uint(x) >> 16 & 0x8000u);
 }
 
-// e^m (a, b) for v and for 1, or for the two parts of the gradient. m is a whole number, so that it never rounds.
+// e^m (a, b) for v and for 1, or for the two parts of the gradient. m is an integer, so it never rounds.
 struct State {
     float m, a, b;
 };
@@ -68,7 +68,7 @@ __device__ __forceinline__ State join(const State& x, const State& y) {
 
 __device__ __forceinline__ float slower_than_fastest(float w) { return fminf(fmaxf(w, -kFastest), kFastest); }
 
-// e^x as e^whole times a factor near 1.
+// e^x as e^integer times a factor near 1.
 struct Power {
     float whole, factor;
 };
@@ -82,8 +82,8 @@ __device__ __forceinline__ State operator*(const State& x, const Power& p) {
     return {x.m + p.whole, x.a * p.factor, x.b * p.factor};
 }
 
-// What a run of tokens adds up to one token behind it and one token before it; or what reaches it from there: the sum of
-// all before, at its first token, and of all behind, at its last.
+// The sums of a run of tokens, one token after it and one token before it; or what reaches it from there: the sum of all
+// tokens before, at its first token, and of all tokens after, at its last.
 struct Ends {
     State prefix, suffix;
 };

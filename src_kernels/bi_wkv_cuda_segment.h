@@ -1,4 +1,4 @@
-// Where the tokens of a thread lie, and what the segments of a chunk give to each other.
+// Where the tokens of a thread are, and what the segments of a chunk contribute to each other.
 #pragma once
 
 #include "bi_wkv_cuda_numbers.h"
@@ -6,13 +6,13 @@
 namespace bi_wkv {
 
 typedef long long Index;
-// From network/cuda_compiler.py, which the launches share.
+// From network/cuda_compiler.py, where the launches get them, too.
 constexpr int kLanes = BI_WKV_LANES;        // channels of a block, side by side in memory
 constexpr int kLength = BI_WKV_LENGTH;      // tokens of a segment
 constexpr int kSegments = BI_WKV_SEGMENTS;  // segments of a chunk
 constexpr int kChunk = kLength * kSegments;
 
-// A map whose columns are scanned one after the other. Row order is the column order of a map one pixel wide.
+// A map whose columns are scanned one after another. Row order is the column order of a map one pixel wide.
 struct Map {
     Index batch, height, width, channels;
 
@@ -20,21 +20,21 @@ struct Map {
     __device__ unsigned chunks() const { return unsigned((tokens() + kChunk - 1) / kChunk); }
 };
 
-// Division by words of 32 bits where they suffice, as it is several times faster.
+// Division of 32-bit words where they suffice, as it is several times faster.
 __device__ __forceinline__ Index quotient(Index x, Index y) {
     return (x | y) >> 32 ? x / y : Index(unsigned(x) / unsigned(y));
 }
 
-// The tokens of one channel that a thread walks.
+// The tokens of one channel that a thread walks over.
 struct Segment {
     Index channel, channels;
     Index state;            // first element of the chunk's states, at this channel
-    Index parameter;        // element of the chunk's share of a parameter's gradient
+    Index parameter;        // element of the chunk's contribution to a parameter's gradient
     Index start;            // element of the first token
     Index step, wrap;       // to the next token of a column, and from the last one to the next column
-    int row, height;        // of the first token; both cut off where a segment cannot reach
-    int tokens;             // none for the lanes beyond the last channel
-    bool straight;          // it is full and does not turn to another column
+    int row, height;        // of the first token; both clamped to what a segment can reach
+    int tokens;             // 0 for lanes beyond the last channel
+    bool straight;          // it is full and does not wrap to another column
 
     __device__ Segment(const Map& map, unsigned unit) {
         channels = map.channels;
@@ -60,7 +60,7 @@ struct Segment {
     __device__ bool in_use() const { return channel < channels; }
 };
 
-// Goes from token to token of a segment.
+// Moves from token to token of a segment.
 struct Cursor {
     Index at;
     int row;
@@ -74,7 +74,7 @@ struct Cursor {
     }
 };
 
-// Call visit(t, element, there) for every token of a segment, in order; straight ones need no more than an addition each.
+// Call visit(t, element, there) for every token of a segment, in order; straight ones need only an addition each.
 template <class Visit>
 __device__ __forceinline__ void for_each_token(const Segment& s, Visit visit) {
     if (s.straight) {
@@ -100,7 +100,7 @@ __device__ __forceinline__ void write(const Segment& s, const float (&from)[kLen
     });
 }
 
-// The states of a chunk in memory: prefix and suffix, m, a and b of each, a row of channels long.
+// The states of a chunk in memory: prefix and suffix, each with m, a and b, each a row of channels.
 __device__ __forceinline__ State load_state(const Segment& s, const float* states, int direction) {
     const float* at = states + s.state + 3 * direction * s.channels;
     return {at[0], at[s.channels], at[2 * s.channels]};
@@ -115,13 +115,13 @@ __device__ __forceinline__ void store_state(const Segment& s, const State& x, fl
 
 typedef Ends Published[kSegments][kLanes];
 
-// Each thread shows what it has to the others of its block, in shared memory.
+// Each thread publishes its states to the others of its block, in shared memory.
 template <class Value>
 __device__ __forceinline__ void publish(const Value& own, Value (&values)[kSegments][kLanes]) {
     values[threadIdx.y][threadIdx.x] = own;
 }
 
-// What reaches this segment: what reaches the chunk, and what the other segments of the chunk give.
+// What reaches this segment: what reaches the chunk, and what the other segments of the chunk contribute.
 __device__ __forceinline__ Ends reaching(const Segment& s, const float* states, const Published& own, const Power& over) {
     Ends ends = {nothing(), nothing()};
     if (!s.in_use()) return ends;
@@ -132,7 +132,7 @@ __device__ __forceinline__ Ends reaching(const Segment& s, const float* states, 
     return ends;
 }
 
-// What the chunk gives to the others: the first threads fold the prefixes, the next ones the suffixes.
+// What the chunk contributes to the others: the first threads fold the prefixes, the next ones the suffixes.
 __device__ __forceinline__ void store_chunk(const Segment& s, const Published& own, const Power& over, float* states) {
     if (!s.in_use()) return;
     State sum = nothing();

@@ -5,10 +5,10 @@
 
 namespace bi_wkv {
 
-// The key of a token beyond the end: nothing even next to kEmpty.
+// The key of a token beyond the end: negligible even relative to kEmpty.
 constexpr float kMissing = -3e38f;
 // Within a segment sums decay by up to e^-(|w| length), and the bonus scales them by e^u: with this bound on either they
-// stay inside float32's range together with the keys.
+// stay within float32's range together with the keys.
 constexpr float kMaxExponent = 24.f;
 
 __device__ __forceinline__ Ends ends_of(const float (&x)[kLength], const float (&y)[kLength], float m, float decay) {
@@ -23,7 +23,7 @@ __device__ __forceinline__ Ends ends_of(const float (&x)[kLength], const float (
     return ends;
 }
 
-// Two sums that run side by side, relative to a given exponent.
+// Two parallel sums, relative to a given exponent.
 struct Pair {
     float a, b;
 
@@ -64,7 +64,7 @@ struct Walk {
         return ends_of(x, e, scale, decay);
     }
 
-    // Make everything relative to the largest exponent at hand.
+    // Make everything relative to the largest exponent involved.
     __device__ __forceinline__ void rescale(const Ends& reach) {
         const float own = scale;
         scale = fmaxf(own, fmaxf(reach.prefix.m, reach.suffix.m));

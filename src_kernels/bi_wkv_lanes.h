@@ -1,6 +1,6 @@
-// Sixteen neighbouring channels as one value with arithmetic, made of as many of the processor's vectors as it takes.
-// The vectors are the extension of GCC and Clang; BI_WKV_VECTOR_BYTES is the size of one (a wider type than the
-// instruction set has would be lowered through memory).
+// Sixteen neighbouring channels as one value with arithmetic, made of as many SIMD vectors as necessary.
+// The vectors are the GCC and Clang extension; BI_WKV_VECTOR_BYTES is the size of one (a type wider than the instruction
+// set supports would be lowered through memory).
 #pragma once
 
 #include <cstring>
@@ -19,7 +19,7 @@ RESTORE_INLINE void unrolled(Function& function, std::integer_sequence<int, indi
     (function(std::integral_constant<int, indices>{}), ...);
 }
 
-// Call function(0), ..., function(count - 1), each with a constant: arrays so indexed live in registers.
+// Call function(0), ..., function(count - 1), each with a constant: arrays indexed this way stay in registers.
 template <int count, class Function>
 RESTORE_INLINE void unrolled(Function function) {
     unrolled(function, std::make_integer_sequence<int, count>{});
@@ -33,8 +33,8 @@ struct Lanes {
     Vector part[kVectors];
 
     Lanes() : part{} {}
-    Lanes(Real value) {  // implicit, so that numbers mix with lanes as they do with numbers
-        // Minus zero, not plus: that is the value itself whatever its sign, so no subtraction is left of it.
+    Lanes(Real value) {  // implicit, so that numbers and lanes can be mixed
+        // Minus zero, not plus: subtracting it gives the value itself whatever its sign, so the compiler can remove it.
         unrolled<kVectors>([&](auto i) __attribute__((always_inline)) { part[i] = value - Vector{}; });
     }
 
@@ -71,7 +71,7 @@ struct Lanes {
 template <class Real>
 RESTORE_INLINE Lanes<Real> load(const Real* from) {
     Lanes<Real> lanes;
-    // Vector by vector: all at once may be copied in smaller pieces, and reading those back as a vector stalls.
+    // Vector by vector: one large copy may be split into smaller pieces, and reading those back as a vector stalls.
     unrolled<Lanes<Real>::kVectors>([&](auto i) __attribute__((always_inline)) {
         memcpy(&lanes.part[i], from + i * kLanes / Lanes<Real>::kVectors, sizeof lanes.part[i]);
     });
@@ -98,8 +98,8 @@ inline Lanes<To> convert(const Lanes<From>& lanes) {
     }
 }
 
-// What the exponential needs to know about a type. Adding 1.5 * 2^(mantissa bits) rounds to an integer, which then stands
-// in the low bits of the sum; ln 2 comes in two parts, the first with few bits, so that its product is exact.
+// Constants of the exponential for a type. Adding 1.5 * 2^(mantissa bits) rounds to an integer, which is then in the low
+// bits of the sum; ln 2 is split in two, the first part with few bits, so that its product is exact.
 template <class Real>
 struct ExponentialOf;
 

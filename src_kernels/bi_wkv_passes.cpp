@@ -4,8 +4,8 @@
 //   S_t = sum_{i>t} e^(k_i - (i-t-1) w) (v_i, 1),    S_{t-1} = e^-w S_t + e^(k_t) (v_t, 1),
 //   y_t = N_t / D_t,   (N_t, D_t) = P_t + S_t + e^(u + k_t) (v_t, 1).
 //
-// Compiled once for each instruction set; BI_WKV_ISA names the namespace. Everything here is internal to the file, lest
-// the linker hand a function compiled for a newer processor to an older one.
+// Compiled once for each instruction set; BI_WKV_ISA names the namespace. Everything here is internal to the file, so that
+// the linker cannot give a function compiled for a newer CPU to an older one.
 
 #include "bi_wkv_cpu.h"
 #include "bi_wkv_lanes.h"
@@ -21,10 +21,10 @@ struct Tile {
     const Lanes<Real>& operator[](int t) const { return at[t]; }
 };
 
-// Walks the tokens in the order of the scan; columns are a stride, not a transposed copy.
+// Walks over the tokens in scan order; columns are a stride, not a transposed copy.
 struct Cursor {
     int64_t offset;        // of the token's first channel in a (B, T, C) array
-    int64_t left_in_line;  // tokens up to the end of this column; rows simply follow each other
+    int64_t left_in_line;  // tokens up to the end of this column; rows are consecutive
     int64_t step, line_length, to_next_line;
 
     template <class Real>
@@ -65,7 +65,7 @@ struct Chunk {
         for (int t = 0; t < tokens; ++t, token.advance()) visit(t, token.offset + block.first_channel);
     }
 
-    // Call visit(t, the sixteen channels of token t): work that is done at once hides the wait for the next.
+    // Call visit(t, the sixteen channels of token t): immediate work hides the latency of the next.
     template <class Visit>
     void read(const Real* from, Visit visit) const {
         if (block.channels == kLanes) {
@@ -107,8 +107,8 @@ struct Chunk {
         });
     }
 
-    // This block's share of the cache lines of the next chunk, all channels of a token in a row: the strided reads of a
-    // single block would leave the processor's own prefetcher in the dark.
+    // Prefetch this block's share of the next chunk's cache lines, contiguous over all channels of a token: the hardware
+    // prefetcher does not follow the strided reads of a single block.
     struct Ahead {
         Cursor token;
         int64_t line, lines;
@@ -142,8 +142,8 @@ inline Lanes<Work> read_keys(const Chunk<Real>& chunk, Tile<Work>& keys) {
     return largest;
 }
 
-// What the terms (x, y) of a chunk add up to one token behind it and one token before it, in one walk: a term's way back to
-// the start is the power of the decay that has built up so far.
+// The sums of the terms (x, y) of a chunk, one token after it and one token before it, in one walk: the factor of a term
+// on its way back to the start is the power of the decay accumulated so far.
 template <class Real>
 struct SumsTowardsBothEnds {
     const Lanes<Real> decay;
@@ -170,8 +170,8 @@ struct SumsTowardsBothEnds {
     }
 };
 
-// A state that is handed on from chunk to chunk, in double precision: over a thousand chunks the rounding of one decay,
-// always to the same side, would add up.
+// A state that is carried from chunk to chunk, in double precision: over a thousand chunks the rounding of one decay,
+// always in the same direction, would add up.
 struct RunningState {
     Lanes<double> m = double(kEmpty), a, b;
 
@@ -182,7 +182,7 @@ struct RunningState {
         store(convert<Real>(b), to.b);
     }
 
-    // Decay by the tokens of a chunk and add what the chunk gives, relative to the larger exponent of the two.
+    // Decay by the tokens of a chunk and add the chunk's contribution, relative to the larger exponent of the two.
     template <class Real>
     void pass_chunk(const Lanes<double>& w, int tokens, const State<Real>& own) {
         const Lanes<double> decayed = m - w * double(tokens), own_m = convert<double>(load(own.m));
@@ -193,12 +193,12 @@ struct RunningState {
     }
 };
 
-// Two sums that run side by side, for v and for 1 (or for the two parts of the gradient).
+// Two parallel sums, for v and for 1 (or for the two parts of the gradient).
 template <class Work>
 struct Pair {
     Lanes<Work> a, b;
 
-    // A state brought to another scale, in the precision of the work.
+    // A state converted to another scale, in working precision.
     template <class Real>
     static Pair from(const State<Real>& state, const Lanes<Work>& scale) {
         const Lanes<Work> factor = exp_of(convert<Work>(load(state.m)) - scale);
@@ -211,7 +211,7 @@ struct Pair {
     }
 };
 
-// The forward sums of one chunk, token by token, all relative to `scale`, the largest exponent at hand.
+// The forward sums of one chunk, token by token, all relative to `scale`, the largest exponent involved.
 template <class Real, class Work>
 struct ForwardWalk {
     const Chunk<Real>& chunk;
@@ -239,7 +239,7 @@ struct ForwardWalk {
         });
     }
 
-    // In chunks of one token the bonus may be too large for a factor, so it joins the exponent.
+    // In chunks of one token the bonus may be too large for a factor, so it is added to the exponent.
     bool single() const { return chunk.block.chunk_tokens == 1; }
 
     // From the last token to the first: visit(t, self = e^(u + k_t), S_t, N_t, D_t).
@@ -314,7 +314,7 @@ void summarise_gradient(const Block<Real>& block, int64_t index, const States<Re
 // With Q the scans of (g, h) from either side and self_t = e^(u + k_t):
 //   gv_t = e^(k_t) (Q of g) + self_t g_t,    gk_t = v_t gv_t + e^(k_t) (Q of h) + self_t h_t,
 //   gu = sum_t self_t (g_t v_t + h_t),
-//   gw = -e^-w sum_j (P_j . Q behind j + S_j . Q before j): each term is counted once for every token between its two.
+//   gw = -e^-w sum_j (P_j . Q behind j + S_j . Q before j): each pair is counted once for every token between its two.
 template <class Real, class Work>
 void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, const States<Real>& reaching_gradient,
                         const Real* gy, Real* gk, Real* gv, ParameterGradients<Real>& sums) {
@@ -350,8 +350,8 @@ void write_gradients_in(const Chunk<Real>& chunk, const States<Real>& reaching, 
     store(convert<Real>(gu), sums.u);
 }
 
-// Where terms far apart in size meet (a strongly negative decay and keys that differ by tens), the product e^k Q is
-// moderate while its factors leave float32's range.
+// Where terms of very different size meet (a strongly negative decay and keys that differ by tens), the product e^k Q is
+// moderate although its factors leave float32's range.
 template <class Real>
 bool leaves_single_precision(const States<Real>& reaching, const States<Real>& gradient) {
     for (int c = 0; c < kLanes; ++c) {

@@ -1,4 +1,4 @@
-// What the fused passes (fused_passes.cpp) and their driver (fused_cpu.cpp) share; README.md derives them.
+// Shared by the fused passes (fused_passes.cpp) and their driver (fused_cpu.cpp); README.md derives them.
 #pragma once
 
 #include <cstdint>
@@ -7,11 +7,11 @@
 
 namespace bi_wkv {
 
-// Within these limits e^k, its sums over a map and their quotients stay inside float32's range without exponents of
-// their own: e^24 for a key, e^16 for a decay over the whole map, e^8 for the bonus, 2^20 for a value.
+// Within these limits e^k, its sums over a map and their quotients stay within float32's range without separate
+// exponents: e^24 for a key, e^16 for a decay over the whole map, e^8 for the bonus, 2^20 for a value.
 constexpr float kMostKey = 24.0f, kMostDecay = 16.0f, kMostBonus = 8.0f, kMostValue = 1048576.0f;
 
-// benchmark.py leaves the operator out to see what it costs: v takes the place of its result.
+// benchmark.py leaves out the operator to measure its cost: v replaces its result.
 #ifdef RESTORE_WITHOUT_OPERATOR
 constexpr bool kWithOperator = false;
 #else
@@ -20,13 +20,13 @@ constexpr bool kWithOperator = true;
 
 constexpr int kMostTileRows = 16, kMostTileColumns = 64;
 
-// What a chunk of tokens gives to the tokens behind it and before it, for v and for 1; later what reaches it from there.
+// What a chunk of tokens contributes to those after and before it, for v and for 1; later what reaches it from there.
 struct ScanState {
     float prefix[2][kLanes], suffix[2][kLanes];
 };
 
-// The weights of a block of the network. Matrices lie in groups of sixteen columns, (groups, depth, 16); the depthwise
-// kernels of Omni-Shift as (groups, 25, 16). The names are those of network/model.py.
+// The weights of a block of the network. Matrices are stored in groups of sixteen columns, (groups, depth, 16); the
+// depthwise kernels of Omni-Shift as (groups, 25, 16). The names are those of network/model.py.
 struct BlockWeights {
     const float *norm1_scale, *norm1_bias, *shift1;
     const float* key_value_receptance;  // C to 3C
@@ -38,8 +38,8 @@ struct BlockWeights {
     float epsilon1, epsilon2;
 };
 
-// One image, (Y, X, C), on its way through a block, cut into tiles of rows x columns pixels. A chunk of the scan along the
-// rows is a row of a tile, one of the scan along the columns a column of a tile.
+// One image, (Y, X, C), in a block, divided into tiles of rows x columns pixels. A chunk of the scan along the rows is a
+// row of a tile, one of the scan along the columns a column of a tile.
 struct BlockWork {
     BlockWeights weights;
     int64_t height, width;
@@ -53,7 +53,7 @@ struct BlockWork {
     int64_t tiles() const { return tiles_down * tiles_across; }
 };
 
-// A 3x3 convolution of a map (Y, X, from) with zeros around it, or a product for every pixel of two maps side by side.
+// A 3x3 convolution of a map (Y, X, from) with zero padding, or a product for every pixel of two maps side by side.
 struct MapProduct {
     enum Kind : int { kPlain = 0, kUnshuffle = 1, kShuffle = 2, kJoin = 3 };
     Kind kind;
@@ -68,7 +68,7 @@ struct MapProduct {
 
 struct FusedPasses {
     int64_t (*block_scratch)(const BlockWork&);                             // floats that a thread needs
-    bool (*keys_and_values)(const BlockWork&, int64_t tile, float* scratch);  // false where a limit is exceeded
+    bool (*keys_and_values)(const BlockWork&, int64_t tile, float* scratch);  // false if a limit is exceeded
     void (*carry)(const BlockWork&, bool columns, bool backwards, int group);
     void (*scan_rows)(const BlockWork&, int64_t tile);
     void (*scan_columns)(const BlockWork&, int64_t tile, float* scratch);

@@ -1,5 +1,5 @@
-// The C interface of the fused passes: cuts maps into tiles, hands the scans' sums on between the passes, and shares the
-// tiles out among threads. How the image is cut depends on its size alone, so results do not depend on the threads.
+// The C interface of the fused passes: divides maps into tiles, carries the scans' sums between the passes, and distributes
+// the tiles among threads. The division depends only on the image's size, so results do not depend on the threads.
 
 #include <algorithm>
 #include <atomic>
@@ -49,7 +49,7 @@ FusedPasses best_fused_passes() {
     return baseline::fused_passes();
 }
 
-// Zeros at first: what lies beyond the last pixel of a row is worked on and never used, but should not slow us down.
+// Zeros at first: values beyond the last pixel of a row are processed but never used, and should not slow things down.
 class Scratch {
    public:
     Scratch(int64_t floats, int threads) : floats_((floats + 15) / 16 * 16), memory_(new float[floats_ * threads + 16]()) {}
@@ -68,7 +68,7 @@ class Scratch {
 int64_t states_of_rows(const BlockWork& work) { return work.height * work.tiles_across * work.groups; }
 int64_t states_of_columns(const BlockWork& work) { return work.width * work.tiles_down * work.groups; }
 
-// A tile's maps fit into a second-level cache with those that are made of them; a small map still gives work to several.
+// A tile's maps fit into an L2 cache together with the maps made from them; a small map still keeps several threads busy.
 BlockWork cut(int64_t height, int64_t width, int64_t channels) {
     BlockWork work{};
     work.height = height;
@@ -155,19 +155,19 @@ int guarded(Run run) {
 #define RESTORE_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-// Numbers that `states` of a call has to hold.
+// How many numbers `states` of a call has to hold.
 RESTORE_EXPORT int64_t restore_block_states(int64_t height, int64_t width, int64_t channels) {
     const bi_wkv::BlockWork work = bi_wkv::cut(height, width, channels);
     return (bi_wkv::states_of_rows(work) + bi_wkv::states_of_columns(work)) * (sizeof(bi_wkv::ScanState) / sizeof(float));
 }
 
-// The result is left in the map of terms. 1: out of memory; 2: keys, values or decays are too large for plain sums, the
-// maps hold nothing of use.
+// The result is left in the map of terms. 1: out of memory; 2: keys, values or decays are too large for plain sums, and
+// the content of the maps is not usable.
 RESTORE_EXPORT int restore_block(const bi_wkv::BlockCall* call, int threads) {
     return bi_wkv::guarded([&] { return bi_wkv::run_block(*call, threads); });
 }
 
-// The first convolution; a function of its own, by which a caller knows that it is there.
+// The first convolution; a separate function, so that a caller can detect whether it exists.
 RESTORE_EXPORT int restore_plain_product(const bi_wkv::MapProduct* product, int threads) {
     return bi_wkv::guarded([&] { return bi_wkv::run_product(*product, threads); });
 }

@@ -1,7 +1,7 @@
-// A block of the network, tile by tile, in four passes over the image; between them the scans' sums are handed on.
+// A block of the network, tile by tile, in four passes over the image; between them the scans' sums are carried on.
 //
-//   1  n = LN(x), s = shift(n), k, v, r = s W;  keeps e^k, v, 1 + e^-r and what each row of the tile adds up to
-//   2  the scan along the rows, over v; and what each column of the tile adds up to
+//   1  n = LN(x), s = shift(n), k, v, r = s W;  keeps e^k, v, 1 + e^-r and the sums of each row of the tile
+//   2  the scan along the rows, over v; and the sums of each column of the tile
 //   3  the scan along the columns, y;  x1 = x + gamma1 * W_o(y / (1 + e^-r))
 //   4  n = LN(x1), s = shift(n);  x1 + gamma2 * W_v(relu(W_k s)^2) / (1 + e^-(W_r s))
 //
@@ -21,7 +21,7 @@ constexpr int kColumnsAtOnce = 4;  // of the scan along the columns
 inline int64_t row_pixels(const BlockWork& work) { return round_up(work.columns, kPixelsAtOnce) + kPixelsAtOnce; }
 
 int64_t block_scratch(const BlockWork& work) {
-    // The normalised tile; a row that is shifted, its receptance, its hidden layer; or what the gates have let through.
+    // The normalised tile; a shifted row, its receptance, its hidden layer; or the output of the gates.
     const int64_t rows = normalised_floats(work) + 6 * row_pixels(work) * work.channels;
     const int64_t gated = (work.rows * kColumnsAtOnce + kPixelsAtOnce) * work.channels;
     return rows > gated ? rows : gated;
@@ -35,7 +35,7 @@ inline void invert_sigmoid(float* values, int64_t count) {
     }
 }
 
-// e^k in place of k; false where a value is too large for plain sums, or is not a number.
+// e^k in place of k; false if a value is too large for plain sums, or is NaN.
 inline bool exponentiate(float* keys, const float* values, int64_t count) {
     typedef int Mask __attribute__((vector_size(BI_WKV_VECTOR_BYTES)));
     Mask fits[Floats::kVectors];
@@ -110,7 +110,7 @@ bool keys_and_values(const BlockWork& work, int64_t index, float* scratch) {
     return fits;
 }
 
-// The chunks of a scan lie in order: along the rows (y, across), along the columns (x, down).
+// The chunks of a scan are stored in order: along the rows (y, across), along the columns (x, down).
 void carry(const BlockWork& work, bool columns, bool backwards, int group) {
     if (!kWithOperator) return;
     ScanState* states = (columns ? work.along_columns : work.along_rows) + group;
@@ -154,8 +154,8 @@ void scan_rows(const BlockWork& work, int64_t index) {
     }
 }
 
-// N / (D (1 + e^-r)) of a few columns of a tile, row by row: neighbouring columns share their reads, and as their sums do
-// not wait for each other, the processor works on all of them.
+// N / (D (1 + e^-r)) of a few columns of a tile, row by row: neighbouring columns share their reads, and since their sums
+// are independent, the CPU works on all of them in parallel.
 inline void scan_some_columns(const BlockWork& work, const TilePlace& tile, int first, int columns, int g, float* gated) {
     const Floats decay = decay_of(work, 1, g), bonus = bonus_of(work, 1, g);
     const int64_t channels = work.channels, in_row = work.width * channels, down = tile.top / work.rows;
@@ -176,7 +176,7 @@ inline void scan_some_columns(const BlockWork& work, const TilePlace& tile, int 
         for (int c = 0; c < columns; ++c) {
             const int64_t token = at + t * in_row + c * channels;
             scans[c].forwards(t, sums[c], work.terms + token, work.values + token, decay);
-            // The processor's own prefetcher does not follow the columns.
+            // The hardware prefetcher does not follow the columns.
             for (const float* map : maps)
                 __builtin_prefetch(map + token + kColumnsAtOnce * channels, 0, 2);
         }

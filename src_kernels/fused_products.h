@@ -15,7 +15,7 @@ int64_t product_scratch(const MapProduct& product) {
     return (product.kind == MapProduct::kJoin ? product.from + product.from_second : 3 * product.from) * pixels;
 }
 
-// Rows y-1, y, y+1 with a pixel more on either side; zeros outside the image.
+// Rows y-1, y, y+1 with one more pixel on either side; zeros outside the image.
 inline void neighbourhood(const MapProduct& product, int64_t y, Segment (&segments)[3], float* scratch) {
     const int64_t from = product.from, width = product.width;
     for (int i = 0; i < 3; ++i) {

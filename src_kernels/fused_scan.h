@@ -1,5 +1,5 @@
-// The operator on keys and values of moderate size, whose terms e_t = e^(k_t) are there already: all sums are plain
-// numbers, and a token costs no further exponential.
+// The operator on keys and values of moderate size, whose terms e_t = e^(k_t) are already computed: all sums are plain
+// numbers, and a token needs no further exponential.
 //
 //   P_{t+1} = e^-w P_t + e_t (v_t, 1),   S_{t-1} = e^-w S_t + e_t (v_t, 1),   (N_t, D_t) = P_t + S_t + e^u e_t (v_t, 1)
 #pragma once
@@ -45,11 +45,11 @@ RESTORE_INLINE void summarise_chunk(const ScanChunk& chunk, const Floats& decay,
     store(suffix.b, own.suffix[1]);
 }
 
-// The sums of a chunk in both directions. What the walk forwards has worked out is kept for the walk backwards: the tokens
-// of a column lie so far apart that they push each other out of the first cache.
+// The sums of a chunk in both directions. Results of the forward walk are kept for the backward walk: the tokens of a
+// column are so far apart that they evict each other from the L1 cache.
 template <int most_tokens>
 struct ChunkScan {
-    // P for v and for 1, e v, e. Plain numbers, for lanes would be set to zero first.
+    // P for v and for 1, e v, e. Plain numbers, since lanes would be zeroed first.
     float before_a[most_tokens][kLanes], before_b[most_tokens][kLanes];
     float terms_a[most_tokens][kLanes], terms_b[most_tokens][kLanes];
 
@@ -71,8 +71,8 @@ struct ChunkScan {
     }
 };
 
-// Hands sums on from chunk to chunk in one direction; what a chunk gave is replaced by what reaches it. In double precision:
-// the same decay, rounded to the same side a thousand times, would add up.
+// Carries sums from chunk to chunk in one direction; a chunk's contribution is replaced by what reaches it. In double
+// precision: the same decay, rounded in the same direction a thousand times, would add up.
 struct Carry {
     Lanes<double> a, b;
 

@@ -15,7 +15,7 @@ constexpr int kPixelsAtOnce = 8;  // accumulators of the convolution
 
 constexpr int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-// A tile of an image: where it lies and how large it is, cut off at the image's border.
+// A tile of an image: its position and its size, clipped at the image's border.
 struct TilePlace {
     int64_t top, left;
     int rows, columns;
@@ -28,7 +28,7 @@ struct TilePlace {
     }
 };
 
-// Pixels from one row of a normalised tile to the next: the halo, and room for the last few pixels that are worked on
+// Pixels from one row of a normalised tile to the next: the halo, and space for the last few pixels, which are processed
 // together.
 inline int64_t normalised_stride(const BlockWork& work) {
     return round_up(work.columns, kPixelsAtOnce) + 2 * kHalo + kHalo;
@@ -40,7 +40,7 @@ inline int64_t normalised_floats(const BlockWork& work) {
 
 constexpr int kNormalisedAtOnce = 4;
 
-// Four pixels, each from its own place, to four in a row.
+// Gather four pixels from separate places into four contiguous ones.
 RESTORE_INLINE void normalise_pixels(const float* const (&x)[kNormalisedAtOnce], int groups, const float* scale,
                                      const float* bias, float epsilon, float* to) {
     const float share = 1.0f / static_cast<float>(groups * kLanes);
@@ -83,7 +83,7 @@ inline void normalise_tile(const BlockWork& work, const TilePlace& tile, const f
         memset(to, 0, before * channels * sizeof(float));
         for (int64_t x = first; x < end; x += kNormalisedAtOnce) {
             const float* pixels[kNormalisedAtOnce];
-            // The last of the row more than once: a row of the tile has room for them, and zeros follow.
+            // The last pixel of the row more than once: a row of the tile has space for the copies, and zeros follow.
             for (int64_t p = 0; p < kNormalisedAtOnce; ++p)
                 pixels[p] = map + (y * work.width + (x + p < end ? x + p : end - 1)) * channels;
             normalise_pixels(pixels, work.groups, scale, bias, epsilon, to + (x - tile.left + kHalo) * channels);
@@ -107,7 +107,7 @@ inline void shift_row(const BlockWork& work, const float* normalised, int row, i
                     unrolled<kTaps>([&](auto j) __attribute__((always_inline)) {
                         weights[j] = load_vector(kernel + (i * kTaps + j) * kLanes + v * kFloatsInVector);
                     });
-                    // Each pixel is read once a row, and goes into the sums of all that it is a neighbour of.
+                    // Each pixel is read once per row, and added to the sums of all pixels that it is a neighbour of.
                     unrolled<kPixelsAtOnce + kTaps - 1>([&](auto q) __attribute__((always_inline)) {
                         const Vector value = load_vector(from + q * channels);
                         unrolled<kTaps>([&](auto j) __attribute__((always_inline)) {

@@ -1,5 +1,5 @@
-// Horizontal sums, and products of matrices small enough that one of the
-// two stays in the cache. Everything here is compiled once for each instruction set.
+// Horizontal sums, and products of matrices of which one is small enough to stay in the cache. Everything here is
+// compiled once for each instruction set.
 #pragma once
 
 #include "bi_wkv_lanes.h"
@@ -20,7 +20,7 @@ RESTORE_INLINE Vector load_vector(const float* from) {
 
 typedef float Four __attribute__((vector_size(16)));
 
-// Lanes i, i + 4, i + 8 and i + 12 added up.
+// The sums of lanes i, i + 4, i + 8 and i + 12.
 RESTORE_INLINE Four quarter_sums(const Floats& lanes) {
 #if BI_WKV_VECTOR_BYTES == 64
     const auto half = __builtin_shufflevector(lanes.part[0], lanes.part[0], 0, 1, 2, 3, 4, 5, 6, 7) +
@@ -43,15 +43,15 @@ RESTORE_INLINE Four sums_of(const Floats (&lanes)[4]) {
     return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-// A product C = A B adds up over segments of A: the rows of a 3x3 neighbourhood, the two maps of a concatenation.
+// A product C = A B is summed over segments of A: the rows of a 3x3 neighbourhood, the two maps of a concatenation.
 struct Segment {
     const float* rows;  // row p starts at rows + p * stride
     int64_t stride;
     int length;
 };
 
-// Rows and groups of sixteen columns that the registers hold: of the 32 (AVX-512, NEON) or 16 there are, all but those
-// for one row of B and one value of A.
+// Rows and groups of sixteen columns held in registers: of the 32 (AVX-512, NEON) or 16 registers, all but those for one
+// row of B and one value of A.
 #if BI_WKV_VECTOR_BYTES == 64
 constexpr int kTileRows = 8, kTileGroups = 3;
 #elif BI_WKV_VECTOR_BYTES == 32
@@ -62,7 +62,7 @@ constexpr int kTileRows = 6, kTileGroups = 1;
 constexpr int kTileRows = 3, kTileGroups = 1;
 #endif
 
-// So many rows at the end, or half as many, are a tile of their own.
+// This many rows at the end, or half as many, are a separate tile.
 constexpr int kRowsLeftOver = kTileRows > 4 ? 4 : 0;
 
 // Rows p..p+rows-1 of A times `groups` groups of columns of B; put(row, group, lanes) takes each result.
@@ -120,7 +120,7 @@ RESTORE_INLINE void multiply(const Segment* segments, int count, int64_t rows, c
     while (first < groups) {
         const int left = groups - first;
         if constexpr (kTileGroups >= 3) {
-            // Four are two and two, not three and one.
+            // Four groups are split into two and two, not three and one.
             if (left == 3 || left > 4) {
                 some(std::integral_constant<int, 3>{});
                 continue;

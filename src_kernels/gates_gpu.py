@@ -1,7 +1,7 @@
-"""What must hold of the kernel on a device before its times are worth anything; `scripts/check_gpu.py` runs it.
+"""What must hold for the kernel on a device before its times mean anything; `scripts/check_gpu.py` runs it.
 
-Inputs are new at every run. Memory that the kernel is given to write on is full of NaN, so that a place that it leaves
-out, or reads before it wrote there, shows in the result.
+Inputs are new at every run. Memory that the kernel is to write is filled with NaN, so an element that it leaves out, or
+reads before writing, shows in the result.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SIZES = (
 LARGE = (2, 253, 260, 40)
 SMALLEST = SIZES[:6]
 WATCHED = ((2, 9, 15, 17), (1, 3, 43, 3))
-# Relative to the largest value: what a result loses when it is rounded to this dtype, with room for the sums.
+# Relative to the largest value: the error of rounding a result to this dtype, with some margin for the sums.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 NAMES = ("y", "gw", "gu", "gk", "gv")
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the kernel is held against, in float64, and where that is computed."""
+    """The reference for the kernel, in float64, and where it is computed."""
 
     operator: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     device: torch.device
@@ -50,7 +50,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that must hold: its name, whether it does, and what was found."""
+    """One requirement: its name, whether it holds, and what was found."""
 
     name: str
     holds: bool
@@ -83,7 +83,7 @@ def large_parity(device: torch.device, size: tuple[int, int, int, int] = LARGE) 
 
 
 def extremes(device: torch.device) -> Iterator[Gate]:
-    """Decays of up to 50 over the sequence with either sign, keys up to 80 apart: finite, and right."""
+    """Decays of up to 50 over the sequence with either sign, keys up to 80 apart: finite, and correct."""
     worst, finite = 0.0, True
     for decay, keys in ((50.0, 1.0), (-50.0, 1.0), (50.0, 40.0), (-50.0, 40.0), (1.0, 80.0)):
         w, u, k, v, gy = problem(device, torch.float32, (1, 1, 500, 7))
@@ -98,7 +98,7 @@ def extremes(device: torch.device) -> Iterator[Gate]:
 
 
 def repeatable(device: torch.device, size: tuple[int, int, int, int] = LARGE) -> Iterator[Gate]:
-    """The same inputs give the same bits, run after run."""
+    """The same inputs give the same bits in every run."""
     for dtype in TOLERANCE:
         _, height, width, _ = size
         inputs = problem(device, dtype, size)
@@ -147,7 +147,7 @@ def streams_and_threads(device: torch.device) -> Iterator[Gate]:
     def work() -> None:
         try:
             answers.append(_direct(*inputs, height, width))
-        # Whatever a thread dies of is what the check found.
+        # Whatever makes a thread fail is the finding of the check.
         except Exception as error:
             answers.append(error)
 
@@ -157,11 +157,11 @@ def streams_and_threads(device: torch.device) -> Iterator[Gate]:
     torch.cuda.synchronize()
     [answer] = answers
     same = isinstance(answer, list) and all(torch.equal(a, b) for a, b in zip(expected, answer, strict=True))
-    yield Gate("new thread", same, "agrees with the main thread" if same else f"answers {answer}")
+    yield Gate("new thread", same, "agrees with the main thread" if same else f"gave {answer}")
 
 
 def autocast(device: torch.device) -> Iterator[Gate]:
-    """A small network under autocast, forward and backward, next to the same in float32."""
+    """A small network under autocast, forward and backward, compared with float32."""
     torch.manual_seed(0)
     network = RestoreRWKV(channels=16, blocks=(1, 1, 1, 1), refinement=1).to(device)
     torch.nn.init.normal_(network.output.weight, std=0.01)
@@ -201,12 +201,12 @@ def results(operator: Callable[..., Tensor], *problem_and_map: Any, poisoned: bo
 
 @contextmanager
 def poisoned_memory(device: torch.device) -> Iterator[None]:
-    """Let torch.empty hand out NaN."""
+    """Let torch.empty return NaN."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         if not torch.empty(1000, device=device).isnan().all():
-            raise SystemExit("PyTorch does not fill new memory with NaN; the checks would prove less than they say.")
+            raise SystemExit("PyTorch does not fill new memory with NaN; the checks would prove less than they claim.")
         yield
     finally:
         torch.use_deterministic_algorithms(before)
@@ -220,7 +220,7 @@ def _errors(
     truth: Truth,
     poisoned: bool = True,
 ) -> dict[str, float]:
-    """Largest error of each result over its largest value; NaN counts as infinite."""
+    """Largest error of each result relative to its largest value; NaN counts as infinite."""
     _, height, width, _ = size
     inputs = problem(device, dtype, size)
 

@@ -1,4 +1,4 @@
-// Which of the copies that were compiled for different instruction sets runs.
+// Chooses among the versions compiled for different instruction sets.
 #pragma once
 
 #include <cstdlib>
@@ -6,7 +6,7 @@
 
 namespace bi_wkv {
 
-// The best that the processor has, or less where the environment asks for it: so every copy can be tested on one machine.
+// The best that the CPU supports, or less if the environment asks for it: so every version can be tested on one machine.
 inline const char* instruction_set() {
 #ifdef BI_WKV_X86_DISPATCH
     const char* wanted = std::getenv("BI_WKV_INSTRUCTION_SET");

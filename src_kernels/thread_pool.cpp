@@ -54,14 +54,14 @@ class Pool {
         try {
             for (; threads_ < wanted; ++threads_) std::thread(&Pool::serve, this).detach();
         } catch (const std::system_error&) {
-            // The system has no more threads: those that are there do the work.
+            // The system has no more threads: the existing ones do the work.
         }
     }
 
     void serve() {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            // Looked for once: units are taken without the mutex, and a second look might find none that wants help.
+            // Searched once: units are taken without the mutex, and a second search might find no job that needs help.
             auto found = jobs_.end();
             work_.wait(lock, [&] {
                 found = std::find_if(jobs_.begin(), jobs_.end(), [](const Job* one) { return one->wants_help(); });
@@ -83,7 +83,7 @@ class Pool {
     int threads_ = 0;
 };
 
-// Never destroyed: its threads sleep in it when the process ends.
+// Never destroyed: its threads are asleep inside it when the process ends.
 Pool*& the_pool() {
     static Pool* pool = [] {
 #ifndef _WIN32

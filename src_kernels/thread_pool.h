@@ -1,12 +1,12 @@
-// Threads that sleep while there is nothing to do. They take units of work one after the other, so that one that the
-// system holds up keeps nobody waiting but for the unit in its hands.
+// Threads that sleep while there is nothing to do. They take units of work one at a time, so a thread that the system
+// suspends only delays its current unit.
 #pragma once
 
 #include <cstdint>
 
 namespace restore_threads {
 
-// Units first, first + 1, ... one past the last, by the thread in this slot; no two threads share a slot at a time.
+// Units from the first to one past the last, by the thread in this slot; no two threads share a slot at a time.
 using Work = void (*)(void* context, int64_t first, int64_t last, int slot);
 
 // Call work for all units in [0, count), `grain` at a time, on the calling thread and up to threads - 1 others. Returns

@@ -6,10 +6,9 @@ import sys
 import numpy as np
 import pytest
 from memory_watch import MemoryWatch
+from tiny import SEED, new_network, write_weights
 
 from napari_restore_rwkv.scans.scan import Scan
-
-SEED = 20240711
 
 
 def pytest_configure(config):
@@ -64,27 +63,13 @@ def small_scan(rng):
 @pytest.fixture
 def tiny_network():
     """A CT network of the smallest sizes that changes what it is given, not fused."""
-    import torch
-
-    from napari_restore_rwkv.network.checkpoint import Card
-    from napari_restore_rwkv.network.model import RestoreRWKV
-
-    network = RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1).eval()
-    with torch.no_grad():
-        # A new network is the identity.
-        network.output.weight.normal_(0, 0.01)
-    network.card = Card(title="tiny", task="ct-denoise", modality="CT", created="2026-01-01")
-    return network
+    return new_network()
 
 
 @pytest.fixture
 def weights_file(tiny_network, tmp_path_factory):
     """The weights of the tiny network with their card, in a folder of their own."""
-    from napari_restore_rwkv.network.checkpoint import save_checkpoint
-
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(tiny_network, tiny_network.card, path)
-    return path
+    return write_weights(tiny_network, tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

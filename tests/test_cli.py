@@ -115,7 +115,7 @@ def test_experimental_weights_say_so_and_name_the_filter(run, scan_file, tmp_pat
     save_checkpoint(tiny_network, card, path)
     code, _, err = run("restore", scan_file, tmp_path / "out.nii.gz", "--checkpoint", path, "--modality", "CT")
     assert code == 0
-    assert "these weights are experimental (the gain is 0.1, not 1); --classical takes the classical filter" in err
+    assert "these weights are experimental (the gain is 0.1, not 1); --classical uses the classical filter" in err
 
 
 def test_a_scan_of_unknown_modality_needs_a_task(run, rng, tmp_path):
@@ -175,12 +175,18 @@ def test_wrong_usage_exits_with_2_and_shows_the_usage(words, capfd):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["restore", "a.nii", "b.nii", "--threads", "abc"], '"abc" is not a whole number from 1 on'),
-        (["restore", "a.nii", "b.nii", "--time-index", "1.5"], '"1.5" is not a whole number from 0 on'),
-        (["restore", "", "b.nii"], "the name is blank: give that of a file or folder"),
+        (["restore", "a.nii", "b.nii", "--threads", "abc"], '"abc" is not a whole number of 1 or more'),
+        (["restore", "a.nii", "b.nii", "--time-index", "1.5"], '"1.5" is not a whole number of 0 or more'),
+        (["restore", "", "b.nii"], "the name is blank: give the name of a file or folder"),
         (["restore", "a.nii", "b.nii", "--checkpoint", ""], "the name is blank"),
-        (["evaluate", "a.nii", "b.nii", "--window", "0", "inf"], "--window 0 inf has no finite ends: give two numbers"),
-        (["evaluate", "a.nii", "b.nii", "--window", "nan", "1"], "--window nan 1 has no finite ends: give two numbers"),
+        (
+            ["evaluate", "a.nii", "b.nii", "--window", "0", "inf"],
+            "--window 0 inf does not have finite ends: give two numbers",
+        ),
+        (
+            ["evaluate", "a.nii", "b.nii", "--window", "nan", "1"],
+            "--window nan 1 does not have finite ends: give two numbers",
+        ),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(words, said, capfd):
@@ -246,7 +252,7 @@ def test_weights_with_one_missing_key_are_refused_by_its_name(run, scan_file, we
 
 def test_weights_for_another_task_than_asked_for_are_refused(run, scan_file, weights_file, tmp_path):
     outcome = run(*restore_words(scan_file, weights_file, tmp_path, "--task", "mri-sr"))
-    assert_refused_before_work(outcome, "holds weights for ct-denoise, not for mri-sr: leave --task out")
+    assert_refused_before_work(outcome, "has weights for ct-denoise, not for mri-sr: leave out --task")
 
 
 def test_ct_weights_on_an_mr_scan_need_an_explicit_choice(run, scan_file, weights_file, tmp_path):

@@ -47,7 +47,7 @@ def test_a_result_becomes_a_derived_series(run, series, result, tmp_path):
     assert same_geometry(derived, expected)
     assert_refused_before_work(run("export", result, folder, "--dicom-from", series), "give the name of a folder that")
     words = ["export", result, tmp_path / "other", "--dicom-from", series, "--overwrite"]
-    assert_refused_before_work(run(*words), "--overwrite replaces files only: remove the DICOM folder yourself")
+    assert_refused_before_work(run(*words), "--overwrite only replaces files: remove the DICOM folder yourself")
 
 
 def test_a_float_result_tells_its_steps(run, series, weights_file, tmp_path):
@@ -66,10 +66,10 @@ def test_another_patient_in_the_same_place_is_refused(run, series, result, tmp_p
         tags.PixelData = (tags.pixel_array + 1).tobytes()
         tags.save_as(file)
     outcome = run("export", result, tmp_path / "out", "--dicom-from", series)
-    assert_refused_before_work(outcome, f"{result.name} was restored from other voxels than those of series: give the")
+    assert_refused_before_work(outcome, f"{result.name} was not restored from the voxels of series: give the")
     next(series.iterdir()).unlink()
     outcome = run("export", result, tmp_path / "out", "--dicom-from", series)
-    assert_refused_before_work(outcome, "has 3 restored slices and series 2: give the series that was restored")
+    assert_refused_before_work(outcome, "has 3 restored slices, but series has 2: give the series that was restored")
     assert not (tmp_path / "out").exists()
 
 
@@ -78,4 +78,4 @@ def test_what_was_not_restored_is_no_derived_series(run, series, scan_file, tmp_
     assert_refused_before_work(outcome, "abdomen.nii.gz has no record of a restoration, and only a restored scan")
     shutil.rmtree(series)
     outcome = run("export", scan_file, tmp_path / "nowhere" / "out", "--dicom-from", series)
-    assert_refused_before_work(outcome, "does not exist: make it first, or choose another")
+    assert_refused_before_work(outcome, "does not exist: create it first, or choose another")

@@ -77,7 +77,7 @@ def test_evaluate_takes_the_chosen_frame_of_a_four_dimensional_scan(run, scan_fi
     sitk.WriteImage(sitk.JoinSeries([frame + 100, frame]), str(frames))
     code, _, err = run("evaluate", scan_file, frames)
     assert code == 1
-    assert "holds 2 frames (time points); choose one by its time index, from 0 to 1" in err
+    assert "contains 2 frames (time points); choose one by its time index, from 0 to 1" in err
     code, out, err = run("evaluate", scan_file, frames, "--time-index", "1", "--json")
     assert code == 0, err
     assert json.loads(out)["mean"]["rmse"] == 0

@@ -58,7 +58,7 @@ def test_a_pair_ends_in_a_verdict_and_a_bundle_that_restores(run, config, folder
     assert run(*words)[0] == 0
 
     refused = run("finetune", config(top=top))
-    assert_refused_before_work(refused, "ours.restorerwkv exists, and weights are never overwritten")
+    assert_refused_before_work(refused, "ours.restorerwkv already exists, and weights are never overwritten")
 
 
 def test_a_useless_set_says_that_the_old_weights_were_kept(run, config, folder):
@@ -109,9 +109,10 @@ def test_a_reference_is_degraded_as_strongly_as_another_scan_is_noisy(run, confi
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[[scans]]\nnoisy = 1", '[[scans]] has "noisy", which means nothing; there are degraded, labels, modality'),
+        ("[[scans]]\nnoisy = 1", '[[scans]] has the unknown name "noisy"; use degraded, labels, modality'),
         ("", "must name weights, and scans in [[scans]] or [[folders]]"),
         ("[[scans", "config.toml is not a TOML file"),
+        ("a." * 60_000 + "a = 1", "config.toml is not a TOML file: a name in it has too many parts"),
         ('[[scans]]\ndegraded = "missing.nii.gz"', "missing.nii.gz"),
         ('[[folders]]\ntarget = "nowhere"', "A folder in [[folders]] cannot be read"),
     ],
@@ -123,9 +124,9 @@ def test_a_config_that_says_something_else_is_refused(run, config, text, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("[options]\nspeed = 3", '[options] has "speed", which means nothing; there are adapter_rank'),
-        ('[options]\nsteps = "many"', "[options] has a value of the wrong kind"),
-        ("[options]\nsteps = 0", "Fine-tuning takes 1 step or more; got 0"),
+        ("[options]\nspeed = 3", '[options] has the unknown name "speed"; use adapter_rank'),
+        ('[options]\nsteps = "many"', "[options] has a value of the wrong type"),
+        ("[options]\nsteps = 0", "Fine-tuning needs 1 step or more; got 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(run, config, options, words):

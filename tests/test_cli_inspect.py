@@ -67,9 +67,9 @@ def test_qualify_writes_its_table_and_a_page_of_figures(run, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--report", "report.txt"), "A report is a PDF or a PNG, both are written; report.txt is neither."),
+        (("--report", "report.txt"), "report.txt is not a .pdf or .png file: give one of the two; both are written."),
         (("--report", "nowhere/report.pdf"), "The folder nowhere does not exist"),
-        (("--classical",), "Say with --task which classical filter is to be judged."),
+        (("--classical",), "Choose the classical filter to judge with --task."),
         (("--classical", "--task", "all-in-one"), "There are phantoms for CT, MR and PET"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_zarr_input_is_restored(run, weights_file, output, tmp_path, rng):
     voxels = rng.integers(-1000, 1500, (2, 3, 12, 14), dtype=np.int16)
     source = ome(tmp_path / "input.ome.zarr", voxels, "czyx")
     words = ["restore", source, output, "--checkpoint", weights_file, "--modality", "CT"]
-    assert_refused_before_work(run(*words), "holds 2 channels; choose one by its channel, from 0 to 1")
+    assert_refused_before_work(run(*words), "contains 2 channels; choose one by its channel, from 0 to 1")
     code, _, err = run(*words, "--channel", "1")
     assert code == 0, err
     assert open_scan(output).shape == (3, 12, 14)
@@ -92,12 +92,12 @@ def test_parts_are_finalized_verified_and_exported(run, long_scan_file, weights_
     assert_refused_before_work(run("finalize", output), "2 of 3 slabs are missing or damaged (0, 2); run the parts")
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "2 of 3 slabs are not there yet (0, 2)" in out
+    assert "2 of 3 slabs are missing (0, 2)" in out
     assert_refused_before_work(run("export", output, tmp_path / "early.nii.gz"), "is an unfinished restoration")
     assert run(*words, "--part", "1/2")[0] == 0
     code, out, _ = run("verify", output)
     assert code == 1
-    assert "all slabs are there, but the result is not marked complete" in out
+    assert "all slabs are done, but the result is not marked complete" in out
     code, out, err = run("finalize", output)
     assert code == 0, err
     assert "restored.ome.zarr is complete" in out
@@ -117,7 +117,7 @@ def test_export_keeps_voxels_geometry_and_provenance(run, long_scan_file, weight
     assert np.allclose(exported.spacing_mm, restored.spacing_mm, rtol=1e-6)
     assert np.allclose(exported.origin_mm, restored.origin_mm, rtol=1e-6)
     assert json.loads(file.with_name(f"{file.name}.json").read_text()) == restored.metadata["restoration"]
-    assert_refused_before_work(run("export", output, file), "exists already: give another name, or --overwrite")
+    assert_refused_before_work(run("export", output, file), "already exists: give another name, or --overwrite")
 
 
 def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output):
@@ -127,7 +127,7 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
     code, out, _ = run("verify", output)
     assert code == 1
     assert "slab 1: 0/c/1/0/0 has changed" in out
-    assert "give the restore command again with --resume" in out
+    assert "run the restore command again with --resume" in out
     code, out, _ = run("verify", output, "--json")
     assert (code, json.loads(out)["bad"]) == (1, {"1": "0/c/1/0/0 has changed"})
     code, _, err = run("restore", long_scan_file, output, "--checkpoint", weights_file, "--resume")
@@ -140,9 +140,9 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
     [
         ("a.nii.gz", ["--resume"], "--resume is for results in OME-Zarr and for folders of scans"),
         ("a.nii.gz", ["--part", "1/2"], "give an OUTPUT ending in .ome.zarr"),
-        ("a.ome.zarr", ["--overwrite"], "--overwrite replaces files only: remove the OME-Zarr folder yourself"),
-        ("a.ome.zarr", ["--part", "1/2", "--scheduler", "tcp://x:1"], "are two ways to share the work"),
-        ("nowhere/a.ome.zarr", [], "does not exist: make it first, or choose another"),
+        ("a.ome.zarr", ["--overwrite"], "--overwrite only replaces files: remove the OME-Zarr folder yourself"),
+        ("a.ome.zarr", ["--part", "1/2", "--scheduler", "tcp://x:1"], "are two ways to divide the work"),
+        ("nowhere/a.ome.zarr", [], "does not exist: create it first, or choose another"),
     ],
 )
 def test_what_does_not_go_together_is_refused(run, long_scan_file, tmp_path, output, more, words):
@@ -163,7 +163,7 @@ def test_tiles_are_made_when_asked_for_and_the_answer_calls_them_approximate(run
     code, out, _ = run("restore", source, tmp_path / "fits.nii", *words, "160")
     assert (code, "approximate" in out) == (0, False)
     outcome = run("restore", source, tmp_path / "no.nii", *words, "32")
-    assert_refused_before_work(outcome, "A tile has at least 64 pixels along a side; got 32")
+    assert_refused_before_work(outcome, "A tile must have at least 64 pixels along a side; got 32")
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 25 slabs are done; go on with the same command and --resume." in err
+    assert "of 25 slabs are done; continue with the same command and --resume." in err
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
     words = ["restore", archive, results, "--checkpoint", weights_file, "--modality", "CT"]
     code, out, _ = run(*words)
     assert code == 1
-    assert "3 of 4 scans are there, 1 failed" in out
+    assert "3 of 4 scans are done, 1 failed" in out
     table = {line.split()[0]: line for line in out.splitlines()}
     assert "b.nrrd is empty: its header gives no voxels" in table["b.nrrd"]
     assert "c.mha (restored)" in table["c.mha"]
@@ -315,7 +315,7 @@ def test_ctrl_c_in_a_folder_tells_how_it_goes_on(run, archive, weights_file, tmp
     monkeypatch.setattr(restore_folder, "_restore_one", stopped)
     code, _, err = run("restore", archive, tmp_path / "results", "--checkpoint", weights_file)
     assert code == 130
-    assert "stopped; 1 of 4 scans are there; go on with the same command and --resume." in err
+    assert "stopped; 1 of 4 scans are done; continue with the same command and --resume." in err
 
 
 def test_a_folder_without_failures_ends_with_0_and_parts_share_it(run, archive, weights_file, tmp_path):

@@ -19,7 +19,7 @@ def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file
     output = tmp_path / "restored.nii.gz"
     output.write_bytes(b"precious")
     words = restore_words(scan_file, weights_file, tmp_path)
-    assert_refused_before_work(run(*words), "exists already: give another name, or --overwrite to replace it")
+    assert_refused_before_work(run(*words), "already exists: give another name, or --overwrite to replace it")
     assert output.read_bytes() == b"precious"
     assert run(*words, "--overwrite")[0] == 0
     assert output.read_bytes() != b"precious"
@@ -35,7 +35,7 @@ def test_the_input_is_never_overwritten(run, scan_file, weights_file):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nowhere/restored.nii.gz", "does not exist: make it first, or choose another"),
+        ("nowhere/restored.nii.gz", "does not exist: create it first, or choose another"),
         ("restored.tif", ".tif would lose the position and direction of the scan; choose a name ending in .nii"),
         ("restored", "restored cannot be written: choose a name ending in .nii"),
     ],
@@ -86,7 +86,7 @@ def test_a_json_file_where_the_record_would_go_is_kept(run, scan_file, weights_f
     record = tmp_path / "restored.nii.gz.json"
     record.write_text("precious")
     words = restore_words(scan_file, weights_file, tmp_path)
-    assert_refused_before_work(run(*words), "restored.nii.gz.json is there already and may belong to another scan")
+    assert_refused_before_work(run(*words), "restored.nii.gz.json already exists and may belong to another scan")
     assert record.read_text() == "precious"
     assert run(*words, "--overwrite")[0] == 0
     assert '"software"' in record.read_text()
@@ -97,7 +97,7 @@ def test_the_voxel_file_of_another_scan_is_kept(run, tmp_path, more):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / "restored.nhdr"))
     before = (tmp_path / "restored.raw").read_bytes()
     outcome = run("restore", tmp_path / "never_read.nii", tmp_path / "restored.mhd", *more)
-    assert_refused_before_work(outcome, "restored.raw is there already and may belong to another scan")
+    assert_refused_before_work(outcome, "restored.raw already exists and may belong to another scan")
     assert (tmp_path / "restored.raw").read_bytes() == before
 
 
@@ -128,7 +128,7 @@ def test_a_voxel_type_that_cannot_hold_the_scan_is_refused(run, scan_file, weigh
     refuse_to_work(monkeypatch)
     lowest, highest = read_scan(scan_file).voxels.min(), read_scan(scan_file).voxels.max()
     outcome = run(*restore_words(scan_file, weights_file, tmp_path, "--dtype", "uint16"))
-    assert_refused_before_work(outcome, f"reach from {lowest} to {highest}, and uint16 holds 0 to 65535: choose")
+    assert_refused_before_work(outcome, f"range from {lowest} to {highest}, but uint16 holds 0 to 65535: choose")
 
 
 def test_values_that_are_no_numbers_do_not_stand_against_a_voxel_type(run, weights_file, tmp_path):

@@ -36,7 +36,7 @@ def test_export_and_evaluate_take_one_of_several_series(run, two_series, tmp_pat
     output = tmp_path / "second.nii.gz"
     code, _, err = run("export", two_series, output)
     assert code == 1
-    assert "study holds 2 series" in err
+    assert "study contains 2 series" in err
     assert run("export", two_series, output, "--series", "2")[0] == 0
     np.testing.assert_array_equal(read_scan(output).voxels, read_scan(two_series, series="2").voxels)
     code, out, _ = run("evaluate", output, two_series, "--series", "2", "--json")
@@ -52,8 +52,8 @@ def test_a_derived_series_is_made_of_the_series_that_was_restored(run, two_serie
     output, folder = tmp_path / "restored.nii.gz", tmp_path / "derived"
     assert run("restore", two_series, output, "--checkpoint", weights_file, "--series", "2")[0] == 0
     words = ["export", output, folder, "--dicom-from", two_series]
-    assert "study holds 2 series" in run(*words)[2]
-    assert "was restored from other voxels" in run(*words, "--series", "1")[2]
+    assert "study contains 2 series" in run(*words)[2]
+    assert "was not restored from the voxels" in run(*words, "--series", "1")[2]
     assert run(*words, "--series", "2")[0] == 0
     np.testing.assert_array_equal(read_scan(folder).voxels, read_scan(output).voxels)
 

@@ -40,13 +40,13 @@ def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file
     output = tmp_path / "noisy.nii"
     output.write_bytes(b"precious")
     words = ("simulate", scan_file, output, "--task", "ct-denoise", "--seed", 3)
-    assert_refused_before_work(run(*words), "exists already: give another name, or --overwrite to replace it")
+    assert_refused_before_work(run(*words), "already exists: give another name, or --overwrite to replace it")
     assert run(*words, "--overwrite")[0] == 0
 
 
 def test_a_scan_of_another_modality_is_refused(run, scan_file, tmp_path):
     outcome = run("simulate", scan_file, tmp_path / "low.nii", "--task", "mri-sr", "--seed", 3)
-    assert_refused_before_work(outcome, "mri-sr is for MR, and this scan is CT; choose another task")
+    assert_refused_before_work(outcome, "mri-sr is for MR, but this scan is CT; choose another task")
     assert not (tmp_path / "low.nii").exists()
 
 

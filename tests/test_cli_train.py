@@ -21,7 +21,7 @@ def test_train_writes_a_bundle_and_says_what_it_scores(tmp_path, capsys):
     assert said["best_step"] in (2, 4)
     assert load_checkpoint(said["bundle"]).card.details["curve"] == said["card"]["details"]["curve"]
     assert main(["train", config]) == 1
-    assert "ours.restorerwkv exists, and weights are never overwritten" in capsys.readouterr().err
+    assert "ours.restorerwkv already exists, and weights are never overwritten" in capsys.readouterr().err
 
 
 def test_a_wrong_configuration_is_one_sentence(tmp_path, capsys):

@@ -26,6 +26,8 @@ def test_doctor_says_which_kernel_and_device_in_plain_text(run):
     assert code == 0
     assert "CPU, " in out
     assert out.rstrip().endswith("Everything needed works.")
+    columns = {line.index(" light, ") for line in out.splitlines() if " light, " in line}
+    assert len(columns) == 1, "the findings stand below each other"
 
 
 def test_doctor_fails_where_the_kernel_computes_something_else(run, monkeypatch):
@@ -42,7 +44,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(run, monkeypatch):
     code, out, _ = run("doctor", "--device", "cpu")
     assert code == 1
     assert "pip install --force-reinstall pydicom" in out
-    assert "see what is marked failed" in out
+    assert "see the lines marked failed" in out
 
 
 def test_doctor_needs_no_library_that_restoring_does_without(run, monkeypatch):

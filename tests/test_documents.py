@@ -115,6 +115,14 @@ def test_the_tests_run_on_every_python_that_is_promised():
     assert matrix["qt"] == ["pyqt6", "pyside6"]
 
 
+def test_the_tests_run_with_the_oldest_napari_that_is_allowed():
+    required = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["pyqt6"]]
+    required += PROJECT["optional-dependencies"]["pyside6"]
+    oldest = {re.fullmatch(r"napari(?:\[\w+\])?>=(\S+)", one)[1] for one in required if one.startswith("napari")}
+    job = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]["suite"]
+    assert {one["napari"] for one in job["strategy"]["matrix"]["include"]} - {"newest"} == oldest
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=named)
 def test_what_a_workflow_runs_is_there(workflow):
     text = workflow.read_text(encoding="utf-8")

@@ -90,7 +90,7 @@ def test_a_file_with_another_digest_is_never_written(get, tmp_path):
 
 def test_a_package_without_the_file_is_named(get, tmp_path):
     del get.files["heads-1.0/data/head.nii"]
-    with pytest.raises(script.FetchError, match=r"heads holds no heads-1.0/data/head.nii; is it another version"):
+    with pytest.raises(script.FetchError, match=r"heads contains no heads-1.0/data/head.nii; is it another version"):
         list(script.fetch(tmp_path, SCANS, get))
 
 
@@ -116,7 +116,9 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 def test_a_missing_program_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(script.FetchError, match=r"atlas needs apt-get, which is not here; fetch it on a Debian system"):
+    with pytest.raises(
+        script.FetchError, match=r"atlas needs apt-get, which is not installed here; fetch it on a Debian system"
+    ):
         script.download(script.Package("atlas", "", "deb"), tmp_path)
 
 
@@ -127,7 +129,7 @@ def test_scans_of_no_package_are_taken_from_a_folder_if_they_are_right(get, tmp_
     given = tmp_path / "given"
     (given / "sts").mkdir(parents=True)
     (given / "sts" / "1.nii").write_bytes(b"other")
-    with pytest.raises(script.FetchError, match="has another sha256"):
+    with pytest.raises(script.FetchError, match="does not have the sha256"):
         list(script.fetch(tmp_path / "scans", scans, get, given))
     (given / "sts" / "1.nii").write_bytes(b"uptake")
     assert list(script.fetch(tmp_path / "scans", scans, get, given)) == [f"sts/1.nii: taken from {given}"]

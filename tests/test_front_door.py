@@ -84,9 +84,9 @@ def test_weights_may_be_a_task_a_file_or_a_network(small_scan, weights_file, tin
 
 
 def test_what_cannot_be_restored_is_refused_in_words(small_scan, tiny_network):
-    with pytest.raises(ScanError, match="A list is not restored: give a NumPy, PyTorch or dask array"):
+    with pytest.raises(ScanError, match="A list cannot be restored: give a NumPy, PyTorch or dask array"):
         restore([[1, 2], [3, 4]], tiny_network)
-    with pytest.raises(ScanError, match=r"has the shape \(Y, X\) or \(Z, Y, X\); got \(2, 3, 4, 5\)"):
+    with pytest.raises(ScanError, match=r"must have the shape \(Y, X\) or \(Z, Y, X\); got \(2, 3, 4, 5\)"):
         restore(np.zeros((2, 3, 4, 5)), tiny_network)
     with pytest.raises(ScanError, match="only an image layer can be restored"):
         restore(Labels(np.zeros((4, 4), int)), tiny_network)

@@ -47,7 +47,7 @@ def test_a_training_process_loads_nothing_from_the_working_folder(poisoned, ran,
     process.start()
     [said] = process.records()
     assert said["kind"] == "error", (tmp_path / LOG).read_text()
-    assert "holds no fine-tuning that can be read" in said["text"]
+    assert "contains no readable fine-tuning run" in said["text"]
     assert ran() == ""
 
 

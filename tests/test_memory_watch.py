@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from memory_watch import EXIT_CODE
 
-GREEDY = "import time; greedy = bytearray(b'1' * (200 << 20)); time.sleep(60)"
+GREEDY = "import time; greedy = bytearray(b'1' * (200 << 20)); time.sleep(600)"
 WATCHED = f"""
 import subprocess, sys
 from memory_watch import MemoryWatch
@@ -27,7 +27,7 @@ def test_a_process_that_takes_too_much_memory_is_ended_with_a_traceback(who):
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == EXIT_CODE, ended.stderr

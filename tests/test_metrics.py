@@ -174,7 +174,9 @@ def test_what_is_not_a_stack_of_slices_is_refused(shape):
 
 @pytest.mark.parametrize("window", [(240, -160), (0, math.inf), (-math.inf, 0), (math.nan, 1)])
 def test_a_window_that_is_empty_or_endless_is_refused(window):
-    with pytest.raises(ValueError, match=f"The window {window[0]:g} to {window[1]:g} is empty or has no finite ends"):
+    with pytest.raises(
+        ValueError, match=f"The window {window[0]:g} to {window[1]:g} is empty or does not have finite ends"
+    ):
         evaluate(np.zeros((16, 16)), np.zeros((16, 16)), window)
 
 

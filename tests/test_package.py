@@ -1,6 +1,7 @@
 """The house rules: who imports whom, what an import costs, what is installed, what the README promises."""
 
 import ast
+import functools
 import importlib.metadata
 import os
 import re
@@ -70,10 +71,16 @@ def room_of(path):
     return parts[0]
 
 
+@functools.cache
+def statements_of(path):
+    """Every node of a file's syntax tree."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports_of(path):
     """Every module that a file imports, anywhere in it, as absolute dotted names."""
     here = ("napari_restore_rwkv", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -124,10 +131,10 @@ def test_only_gui_imports_the_viewer_and_scans_need_no_torch(path):
 
 def files_imported_by(path):
     """The files of ours that one imports when it runs, at its head or in a function; not those for types only."""
-    here, tree = path.relative_to(PACKAGE).parts[:-1], ast.parse(path.read_text(encoding="utf-8"))
-    for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    here, nodes = path.relative_to(PACKAGE).parts[:-1], statements_of(path)
+    for_types = [node for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     left_out = {inner for node in for_types for inner in ast.walk(node)}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level and node not in left_out:
             base = PACKAGE.joinpath(*here[: len(here) - node.level + 1], *(node.module or "").split("."))
             modules = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
@@ -219,7 +226,9 @@ def test_a_wheel_holds_kernels_manifest_samples_and_weights_and_runs_alone(tmp_p
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     source = tmp_path / "source"
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "training_state", "demo_output")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".git", ".venv*", "build", "training_state", "demo_output", "__pycache__"),
     )
     subprocess.run([*build, "-w", tmp_path, source], check=True, env={**os.environ, "PATH": path}, timeout=300)
     [wheel] = tmp_path.glob("*.whl")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_inside, read_regular
+from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_inside, read_regular, toml_table
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,15 @@ from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_ins
     ],
 )
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
-    with pytest.raises(UnsafeNameError, match=r"leads out of its folder|characters that file names may not have"):
+    with pytest.raises(
+        UnsafeNameError, match=r"leads outside its folder|characters that are not allowed in file names"
+    ):
         path_inside(tmp_path, name)
 
 
 @pytest.mark.parametrize("name", [None, 5, ["a"], b"a", {"a": 1}, True])
 def test_what_is_no_text_is_no_name(tmp_path, name):
-    with pytest.raises(UnsafeNameError, match="in the place of a file name"):
+    with pytest.raises(UnsafeNameError, match="where a file name is needed"):
         path_inside(tmp_path, name)
 
 
@@ -56,7 +58,7 @@ def test_links_may_lead_inside_and_not_out(tmp_path):
     (inside / "ring").symlink_to(inside / "ring")
     assert path_inside(inside, "own/x") == inside / "own" / "x"
     for name in ("out/x", "file", "own/out/x"):
-        with pytest.raises(UnsafeNameError, match=r"a link that leads out of its folder"):
+        with pytest.raises(UnsafeNameError, match=r"a link that leads outside its folder"):
             path_inside(inside, name)
     with pytest.raises(UnsafeNameError, match=r"cannot be followed|leads out"):
         path_inside(inside, "ring/x")
@@ -87,3 +89,22 @@ def test_a_large_file_is_not_read(tmp_path):
 def test_json_of_another_kind_is_a_value_error(content):
     with pytest.raises(ValueError, match=r"."):
         json_object(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a." * 60_000 + "a = 1", "too many parts"),
+        ("a = [{b = 0x" + "f" * 6000 + "}]", "more than 64 bits"),
+        ("a = -9223372036854775809", "more than 64 bits"),
+        ("a = 1" + "0" * 5000, "digits"),
+    ],
+)
+def test_toml_that_keeps_the_parser_busy_or_holds_endless_numbers_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        toml_table(text.encode())
+
+
+def test_toml_is_read():
+    assert toml_table(b"a = [1, 2.5]\n[b]\nc = -9223372036854775808\n") == {"a": [1, 2.5], "b": {"c": -(1 << 63)}}

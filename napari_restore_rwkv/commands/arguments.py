@@ -1,4 +1,4 @@
-"""How words of the command line become values, and what is said about those that do not."""
+"""How command-line arguments become values, and the messages for those that are not valid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Window(argparse.Action):
     """Two finite numbers, the low one first."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
-        """Keep them, or end with wrong usage."""
+        """Keep them, or end with a usage error."""
         low, high = values
         if not (math.isfinite(low) and math.isfinite(high)):
-            parser.error(f"--window {low:g} {high:g} has no finite ends: give two numbers, such as -160 240")
+            parser.error(f"--window {low:g} {high:g} does not have finite ends: give two numbers, such as -160 240")
         if not low < high:
             parser.error(f"--window {low:g} {high:g} is empty: give the low end first")
         namespace.window = (low, high)
@@ -24,17 +24,17 @@ class Window(argparse.Action):
 def path(text: str) -> Path:
     """Name of a file or folder."""
     if not text:
-        raise argparse.ArgumentTypeError("the name is blank: give that of a file or folder")
+        raise argparse.ArgumentTypeError("the name is blank: give the name of a file or folder")
     return Path(text)
 
 
 def positive(text: str) -> int:
-    """Whole number from 1 on."""
+    """Integer of 1 or more."""
     return _whole_number(text, 1)
 
 
 def index(text: str) -> int:
-    """Whole number from 0 on."""
+    """Integer of 0 or more."""
     return _whole_number(text, 0)
 
 
@@ -47,7 +47,7 @@ def part(text: str) -> tuple[int, int]:
 
 
 def tile(text: str) -> tuple[int, int | None]:
-    """SIZE or SIZE,OVERLAP in pixels; an overlap of None is the usual one."""
+    """SIZE or SIZE,OVERLAP in pixels; an overlap of None means the default."""
     size, comma, overlap = text.partition(",")
     if not size.isdigit() or (comma and not overlap.isdigit()):
         raise argparse.ArgumentTypeError(f'"{text}" is not a tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64')
@@ -66,26 +66,26 @@ def strength(text: str) -> float:
 
 
 def dicom_switches(parser: argparse.ArgumentParser) -> None:
-    """Add the choice among DICOM series, and how a tilted one is read."""
+    """Add the choice among DICOM series, and the correction of a tilted one."""
     parser.add_argument("--series", metavar="N", help="which of several DICOM series: its number or the end of its UID")
     parser.add_argument(
         "--correct-tilt",
         action="store_true",
-        help="shift DICOM slices of a tilted gantry back, which interpolates between pixels",
+        help="shift back DICOM slices from a tilted gantry, which interpolates between pixels",
     )
 
 
 def allow_outside_files(parser: argparse.ArgumentParser) -> None:
-    """Add the permission for files that lie elsewhere."""
+    """Add the permission for files in other folders."""
     parser.add_argument(
         "--allow-outside-files",
         action="store_true",
-        help="read files that a scan refers to outside of its own folder; only for scans that you trust",
+        help="read files outside its own folder that a scan refers to; only for scans that you trust",
     )
 
 
 def _whole_number(text: str, least: int) -> int:
-    words = f'"{text}" is not a whole number from {least} on'
+    words = f'"{text}" is not a whole number of {least} or more'
     try:
         number = int(text)
     except ValueError as error:

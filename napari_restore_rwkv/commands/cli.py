@@ -1,9 +1,9 @@
 """The command line: ``restore-rwkv restore | verify | finalize | export | evaluate | simulate | inspect |
 qualify | finetune | train | reproduce | doctor``.
 
-Exit codes: 0 done, 1 failed (one sentence on stderr says why and what to do), 2 wrong usage, 130 stopped by Ctrl-C; 143
+Exit codes: 0 done, 1 failed (one sentence on stderr says why and what to do), 2 usage error, 130 stopped by Ctrl-C; 143
 and 129 by SIGTERM and SIGHUP, which clean up as Ctrl-C does.
-With ``--json`` stdout carries exactly one JSON object: the result, or ``{"error": ...}``. All else goes to stderr.
+With ``--json`` stdout has exactly one JSON object: the result, or ``{"error": ...}``. Everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     before = _last_change(arguments)
     try:
-        # What a library prints must not land between the caller and the JSON object.
+        # Library output must not get between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
         answer = json.dumps(values, allow_nan=False) if arguments.json else text
     except KeyboardInterrupt as stop:
-        # If Ctrl-C fell into an exec() of some library, Python remembers it as unhandled until the next one, and would
-        # end itself by the signal instead of returning the exit code.
+        # If Ctrl-C came during an exec() in some library, Python remembers it as unhandled until the next one, and
+        # would end itself by the signal instead of returning the exit code.
         exec("")
         what = "nothing was written" if _last_change(arguments) == before else f"{arguments.output} is complete"
         return _fail(arguments, f"stopped; {str(stop) or what}.", INTERRUPTED)
     except RestoreError as error:
         return _fail(arguments, error.worded(RESUME))
     except Exception as error:
-        words = " ".join(str(error).split()).rstrip(".") or "no further words"
+        words = " ".join(str(error).split()).rstrip(".") or "no further details"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."
         return _fail(arguments, f"unexpected {type(error).__name__}: {words}.{hint}")
     print(answer)
@@ -73,7 +73,7 @@ def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) ->
 
 
 def _last_change(arguments: argparse.Namespace) -> int | None:
-    """When the output file was last written, in ns; None where there is none."""
+    """When the output file was last written, in ns; None if it does not exist."""
     try:
         return int(arguments.output.stat().st_mtime_ns)
     except (AttributeError, OSError):

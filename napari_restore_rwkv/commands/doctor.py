@@ -1,4 +1,4 @@
-"""``restore-rwkv doctor``: what works here, what does not, and how to mend it."""
+"""``restore-rwkv doctor``: what works here, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-# Largest difference from the equation that a float32 kernel may show, relative to the largest value.
+# Largest difference from the equation allowed for a float32 kernel, relative to the largest value.
 TOLERANCE = 1e-5
 
 # Distribution -> the module that must import for restoring to work.
@@ -31,22 +31,24 @@ NEEDED = {
 }
 VIEWER = ("napari", "qtpy")
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5")
+# Letters of the longest name of a finding.
+WIDEST = max(len(f"weights {task}") for task in TASKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
     name
-        What was looked at.
+        What was checked.
     state
-        "ok"; "note" for something that restoring works without; "failed" for something that it needs.
+        "ok"; "note" for something that is not needed for restoring; "failed" for something that is.
     text
         What was found.
     remedy
-        What to do about it; empty where there is nothing to do.
+        What to do about it; empty if there is nothing to do.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Finding:
 
 
 def examine(device: str = "auto") -> list[Finding]:
-    """Look at the installation, the device, the kernel and the shipped weights."""
+    """Check the installation, the device, the kernel and the shipped weights."""
     findings = [_system(), *_libraries(), *_viewer()]
     if any(finding.name == "torch" and finding.state == "failed" for finding in findings):
         return findings
@@ -64,14 +66,16 @@ def examine(device: str = "auto") -> list[Finding]:
 
 
 def report(findings: list[Finding]) -> tuple[dict[str, Any], str, int]:
-    """Return the findings as plain values, as text, and the exit code: 1 where something needed failed."""
+    """Return the findings as plain values, as text, and the exit code: 1 if something needed failed."""
     works = all(finding.state != "failed" for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{finding.state:<7} {finding.name:<20} {finding.text}")
+        lines.append(f"{finding.state:<7} {finding.name:<{WIDEST}} {finding.text}")
         if finding.remedy:
-            lines.append(f"{'':<28} -> {finding.remedy}")
-    lines.append("Everything needed works." if works else "Something needed does not work: see what is marked failed.")
+            lines.append(f"{'':<{WIDEST + 8}} -> {finding.remedy}")
+    lines.append(
+        "Everything needed works." if works else "Something that is needed does not work: see the lines marked failed."
+    )
     return {"works": works, "findings": [asdict(finding) for finding in findings]}, "\n".join(lines), 0 if works else 1
 
 
@@ -112,7 +116,7 @@ def _libraries() -> Iterator[Finding]:
     for distribution, module in NEEDED.items():
         try:
             import_module(module)
-        # A library that is there and broken can raise anything.
+        # A library that is installed but broken can raise anything.
         except Exception as error:
             yield Finding(
                 distribution, "failed", f"cannot be loaded: {error}", f"pip install --force-reinstall {distribution}"
@@ -122,7 +126,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _viewer() -> Iterator[Finding]:
-    """The viewer's libraries by their versions alone: the command line works without them."""
+    """Check the viewer's libraries by version only: the command line works without them."""
     for distribution in VIEWER:
         version = _version(distribution)
         if version is None:
@@ -141,7 +145,7 @@ def _viewer() -> Iterator[Finding]:
 
 
 def _computing(name: str) -> Iterator[Finding]:
-    """The device, the kernel on it, and whether that kernel computes the equation."""
+    """Check the device, the kernel on it, and whether that kernel computes the equation."""
     from ..device import choose_device, describe
     from ..network.bi_wkv import kernel_in_use
 
@@ -155,9 +159,9 @@ def _computing(name: str) -> Iterator[Finding]:
     yield Finding("kernel", "note" if kernel.why else "ok", kernel.name, kernel.why)
     try:
         difference = kernel_error(device)
-    # Whatever a kernel dies of here, it would die of in a restoration.
+    # Whatever makes a kernel fail here would also make it fail in a restoration.
     except Exception as reason:
-        yield Finding("kernel and equation", "failed", f"the kernel stopped: {reason}", "reinstall this package")
+        yield Finding("kernel and equation", "failed", f"the kernel failed: {reason}", "reinstall this package")
         return
     agrees = difference <= TOLERANCE
     text = f"largest relative difference {difference:.1e} (at most {TOLERANCE:.0e})"

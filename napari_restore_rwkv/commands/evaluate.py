@@ -1,4 +1,4 @@
-"""``restore-rwkv evaluate``: figures of a restored scan against its reference."""
+"""``restore-rwkv evaluate``: scores of a restored scan against its reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_files(request: EvaluateRequest) -> Answer:
-    """Score RESTORED against REFERENCE, slice by slice along z; both turned to the axial order if theirs differs."""
+    """Score RESTORED against REFERENCE, slice by slice along z; both are turned to axial order if they differ."""
     restored = _read_frame(request.restored, request.reading)
     reference = _read_frame(request.reference, request.reading)
     if not np.allclose(restored.direction, reference.direction, rtol=0, atol=1e-3):
@@ -36,7 +36,7 @@ def evaluate_files(request: EvaluateRequest) -> Answer:
 
 
 def _read_frame(path: Path, reading: OpenOptions) -> Scan:
-    """Read a scan; of a four-dimensional one the frame chosen, as a result may have one and its reference many."""
+    """Read a scan, or the chosen frame of a 4-D one: a result may have one frame and its reference many."""
     try:
         return read_as(path, replace(reading, time_index=None))
     except SeveralFramesError:

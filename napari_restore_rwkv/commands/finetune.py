@@ -1,12 +1,11 @@
 """The work behind ``restore-rwkv finetune CONFIG.toml``.
 
-`parser.EXAMPLE` shows the file; `weights` and one scan are all that it needs. Names in it are relative to it.
+`parser.EXAMPLE` shows the file; `weights` and one scan are enough. File names in it are relative to it.
 """
 
 from __future__ import annotations
 
 import sys
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from ..errors import OutputError, ScanError
 from ..tasks import TASKS
 from ..training.options import Weights
+from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,14 +31,14 @@ _OF_FOLDERS = {"degraded", "target", "modality"}
 
 
 def fine_tune_from_file(request: FineTuneRequest) -> Answer:
-    """Fine-tune as a TOML file says; return values for ``--json``, text, and the exit code."""
+    """Fine-tune according to a TOML file; return values for ``--json``, text, and the exit code."""
     config, here = _read(request.config), request.config.parent
     weights = _weights(config, here)
     output = _path(config, "output", here)
     if output and output.exists():
-        raise OutputError(f"{output.name} exists, and weights are never overwritten; give another output.")
+        raise OutputError(f"{output.name} already exists, and weights are never overwritten; give another output.")
 
-    # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
+    # Imported this late because torch takes seconds, and errors in the file should be reported at once.
     from ..training.acceptance import table
     from ..training.fine_tune import fine_tune
 
@@ -87,7 +87,7 @@ def _words_of(step: FineTuneStep) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = tomllib.loads(path.read_text("utf-8"))
+        config = toml_table(read_regular(path, CONFIG_BYTES))
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:
@@ -104,9 +104,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _only(values: Any, known: set[str], where: str) -> None:
     if not isinstance(values, dict):
-        raise ScanError(f"{where} must hold names with values; see restore-rwkv finetune --help.")
+        raise ScanError(f"{where} must contain names with values; see restore-rwkv finetune --help.")
     if unknown := sorted(values.keys() - known):
-        raise ScanError(f'{where} has "{unknown[0]}", which means nothing; there are {", ".join(sorted(known))}.')
+        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
 
 
 def _weights(config: dict[str, Any], here: Path) -> str | Path:
@@ -126,7 +126,7 @@ def _options(config: dict[str, Any], device: str) -> FineTuneOptions:
     try:
         return FineTuneOptions(**({"device": device} | given))
     except TypeError as error:
-        raise ScanError(f"[options] has a value of the wrong kind: {error}; see finetune --help.") from error
+        raise ScanError(f"[options] has a value of the wrong type: {error}; see finetune --help.") from error
 
 
 def _material(config: dict[str, Any], here: Path, options: FineTuneOptions) -> list[Material]:
@@ -145,7 +145,7 @@ def _material(config: dict[str, Any], here: Path, options: FineTuneOptions) -> l
         if "strength_like" in values and target is not None:
             task = options.task or (str(config["weights"]) if config["weights"] in TASKS else "")
             if not task:
-                raise ScanError("strength_like needs to know the task; give it in [options].")
+                raise ScanError("strength_like needs a task; give it in [options].")
             like = open_scan(here / values["strength_like"], modality=values.get("modality"))
             strength = fit_strength(target, like, task, seed=options.seed, axis=options.axis).strength
         material.append(Material(degraded, target, labels, strength))
@@ -153,7 +153,7 @@ def _material(config: dict[str, Any], here: Path, options: FineTuneOptions) -> l
 
 
 def _pairs(config: dict[str, Any], here: Path) -> list[dict[str, Any]]:
-    """Scans of folders as entries of their own; two folders must hold the same names."""
+    """Turn folders into entries for single scans; two folders must contain the same names."""
     entries = []
     for pair in config.get("folders", []):
         sides = [side for side in ("degraded", "target") if side in pair]

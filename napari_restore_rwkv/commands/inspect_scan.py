@@ -95,7 +95,7 @@ def _text(values: dict[str, Any], noise: Noise | None) -> str:
         f"  slices along {values['slice_axis']}, {values['slice_axis_reason']}",
     ]
     if noise is not None and noise.sigma == 0:
-        lines.append("  noise: none was found")
+        lines.append("  noise: none found")
     elif noise is not None:
         lines.append(
             f"  noise: {noise.sigma:.3g}{unit}, {texture(noise)} (mean frequency {noise.mean_frequency:.2f} "

@@ -1,4 +1,4 @@
-"""Outputs that could not be written in the end, refused before the work starts."""
+"""Refuses outputs that could not be written in the end, before the work starts."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
     Raises
     ------
     OutputError
-        Where the folder is missing or cannot be written into, the suffix is of no format that keeps the geometry, the
-        output is the input or a folder, the name is too long, there is such a file (or one beside it that the result
-        would replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of the result.
+        If the folder is missing or cannot be written to, the suffix is not of a format that keeps the geometry, the
+        output is the input or a folder, the name is too long, the file exists (or one beside it that the result would
+        replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of the result.
     """
     folder = output.parent
     if not folder.is_dir():
-        raise OutputError(f"The folder {folder} does not exist: make it first, or choose another.")
+        raise OutputError(f"The folder {folder} does not exist: create it first, or choose another.")
     try:
         if source.exists() and output.exists() and output.samefile(source):
             raise OutputError(f"{output} is the scan to be restored: give the result another name.")
         if output.is_dir():
             raise OutputError(f"{output} is a folder: give the name of a file.")
         if output.exists() and not overwrite:
-            raise OutputError(f"{output} exists already: give another name, or --overwrite to replace it.")
-        # A scan of one voxel, written for real, meets whatever would stop the result in the end.
+            raise OutputError(f"{output} already exists: give another name, or --overwrite to replace it.")
+        # Actually writing a scan of one voxel reveals whatever would stop the result in the end.
         with TemporaryFolder(folder) as trial:
             write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), trial / output.name)
             beside = [path.name for path in trial.iterdir() if path.name != output.name]
@@ -47,7 +47,7 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
 
 
 def check_space(output: Path, needed: int) -> None:
-    """Refuse a result of so many bytes that does not fit on the disk, compressed or not."""
+    """Refuse a result of this many bytes if it does not fit on the disk, compressed or not."""
     free = shutil.disk_usage(output.parent).free
     if needed > free:
         raise OutputError(
@@ -57,15 +57,15 @@ def check_space(output: Path, needed: int) -> None:
 
 
 def _check_beside(output: Path, names: list[str], overwrite: bool) -> None:
-    """Refuse to replace a file that would come to lie beside a new output and is there without it."""
+    """Refuse to replace a file beside a new output that exists although the output does not."""
     if output.exists():
         return
     for name in names:
-        # The voxels of another scan are not replaced even if asked for.
+        # The voxels of another scan are not replaced even on request.
         voxels = name.endswith(".raw")
         if output.with_name(name).exists() and (voxels or not overwrite):
             hint = "" if voxels else ", or --overwrite to replace it"
             raise OutputError(
-                f"{output} cannot be written: {name} is there already and may belong to another scan; "
+                f"{output} cannot be written: {name} already exists and may belong to another scan; "
                 f"give another name{hint}."
             )

@@ -21,11 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Restore CT, MR and PET scans with Restore-RWKV. Research use only, not for diagnosis.",
     )
-    parser.add_argument("--version", action=_Version, help="show the version and leave")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-    common.add_argument("--debug", action="store_true", help="show where in the program an error arose")
+    common.add_argument("--debug", action="store_true", help="show where in the program an error occurred")
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (auto)")
     add_restore(commands, [device, common])
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_doctor(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("doctor", parents=parents, help="check this installation and say how to mend it")
+    parser = commands.add_parser("doctor", parents=parents, help="check this installation and say how to fix it")
     parser.set_defaults(run=_doctor)
 
 
@@ -54,7 +54,7 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
 
 
 class _Version(argparse.Action):
-    """Show the version; looked up only when asked for."""
+    """Show the version; looked up only when requested."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(nargs=0, **options)

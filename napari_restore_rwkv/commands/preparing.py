@@ -1,4 +1,4 @@
-"""What every restoration needs before it begins: the scan, the type of the result, the network and its options."""
+"""What every restoration needs before it starts: the scan, the type of the result, the network and its options."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Setup:
     Attributes
     ----------
     name
-        What `load_restorer` made the network of, wherever it is called from.
+        What `load_restorer` made the network from, valid in any working folder.
     network
-        With its weights, on the processor.
+        With its weights, on the CPU.
     task
         Name of what it does.
     device
@@ -54,7 +54,7 @@ class Setup:
     def described(
         self, output: Path, slices: int, seconds: float, record: dict[str, Any] | None
     ) -> tuple[dict[str, Any], str]:
-        """Describe a result: plain values for ``--json``, and the end of the line for a person."""
+        """Describe a result: plain values for ``--json``, and the end of the line of text."""
         from ..device import describe
         from ..network.restorer import kernel_of
 
@@ -80,7 +80,7 @@ def check_weights(checkpoint: Path | None) -> None:
 
 
 def open_input(path: Path, reading: OpenOptions) -> Scan:
-    """Open INPUT, lazily where it is large or read piece by piece anyway."""
+    """Open INPUT, lazily if it is large or read piece by piece anyway."""
     state = InputWatch(path, reading)
     scan = watch(opening(path, reading))
     state.check_read()
@@ -90,13 +90,13 @@ def open_input(path: Path, reading: OpenOptions) -> Scan:
 
 
 def fits_in_memory(scan: Scan) -> bool:
-    """Whether a scan is of a size that is restored in memory."""
+    """Whether a scan is small enough to be restored in memory."""
     size = int(np.prod(scan.shape, dtype=np.int64)) * np.dtype(scan.voxels.dtype).itemsize
     return isinstance(scan.voxels, np.ndarray) or size <= LARGE_BYTES
 
 
 def result_type(scan: Scan, chosen: str) -> np.dtype:
-    """The voxel type of the result; ScanError where the chosen one cannot hold the values of the scan."""
+    """The voxel type of the result; ScanError if the chosen one cannot hold the values of the scan."""
     own = np.dtype(scan.voxels.dtype)
     if chosen == "auto":
         return own if own.kind in "iu" and own.itemsize > 1 else np.dtype(np.float32)
@@ -104,24 +104,24 @@ def result_type(scan: Scan, chosen: str) -> np.dtype:
     if dtype.kind == "f" or np.can_cast(own, dtype):
         return dtype
     if not isinstance(scan.voxels, np.ndarray):
-        raise ScanError(f"{dtype} cannot hold every {own}, and the scan is too large to look: choose auto or float32.")
+        raise ScanError(f"{dtype} cannot hold every {own}, and the scan is too large to check: choose auto or float32.")
     finite = scan.voxels[np.isfinite(scan.voxels)] if own.kind == "f" else scan.voxels
     if finite.size == 0:
         return dtype
     lowest, highest, limits = finite.min(), finite.max(), np.iinfo(dtype)
     if lowest < limits.min or highest > limits.max:
         raise ScanError(
-            f"The values of the scan reach from {lowest:g} to {highest:g}, and {dtype} holds {limits.min} to "
+            f"The values of the scan range from {lowest:g} to {highest:g}, but {dtype} holds {limits.min} to "
             f"{limits.max}: choose another --dtype, or auto."
         )
     return dtype
 
 
 def prepare(request: RestoreRequest, scan: Scan, dtype: np.dtype) -> Setup:
-    """Choose the device and load the network; the task is that of the weights, the one asked for, or the scan's."""
+    """Choose the device and load the network; the task is that of the weights, the requested one, or the scan's."""
     weights = request.checkpoint.resolve() if request.checkpoint else request.task or _task_of(scan)
 
-    # Imported this late because torch takes seconds, and a wrong name should be answered at once.
+    # Imported this late because torch takes seconds, and a wrong name should be reported at once.
     import torch
 
     from ..device import choose_device
@@ -130,13 +130,13 @@ def prepare(request: RestoreRequest, scan: Scan, dtype: np.dtype) -> Setup:
     from ..restoration.tiles import Tile
 
     if request.threads:
-        # Far more threads than processors end the process.
+        # Far more threads than CPU cores would crash the process.
         torch.set_num_threads(min(request.threads, os.cpu_count() or 1))
     device = choose_device(request.device)
     name = classical_name(str(weights)) if request.classical else str(weights)
     network: Any = load_restorer(name)
     if short := network.card.details.get(FALLS_SHORT):
-        instead = "; --classical takes the classical filter instead" if network.card.task in CLASSICAL else ""
+        instead = "; --classical uses the classical filter instead" if network.card.task in CLASSICAL else ""
         note(f"these weights are experimental ({short}){instead}.")
     axis = choose_slice_axis(scan, request.axis)
     note(f"slices along {axis}.")
@@ -156,7 +156,7 @@ def prepare(request: RestoreRequest, scan: Scan, dtype: np.dtype) -> Setup:
 
 
 def _noise_and_strength(request: RestoreRequest, scan: Scan, axis: int, network: Any) -> tuple[float | None, float]:
-    """Measure the noise where the weights care about it; the strength is that of --strength, or what is proposed."""
+    """Measure the noise if the weights use it; the strength is that of --strength, or the proposed one."""
     from ..restoration.context import uses_context
     from ..restoration.noise import measured_noise
     from ..restoration.suitability import TRAINED_FOR, suitability
@@ -181,7 +181,7 @@ def tile_line(provenance: dict[str, Any]) -> str:
 
 
 def precision_line(provenance: dict[str, Any]) -> str:
-    """Say what the result lost to numbers shorter than float32; "" for float32."""
+    """Say how far the result is from float32 because of lower precision; "" for float32."""
     error = provenance.get("precision_error")
     if not error:
         return ""
@@ -205,12 +205,12 @@ def _task_of(scan: Scan) -> str:
 
 
 def _agree_on_task(network: Any, request: RestoreRequest, scan: Scan) -> str:
-    """The task of the weights, which must be the one asked for; weights without a card take the latter."""
+    """The task of the weights, which must be the requested one; weights without a card take the latter."""
     card: Card = network.card
     if card.task and request.task and card.task != request.task:
         given = request.checkpoint.name if request.checkpoint else card.title
         raise CheckpointError(
-            f"{given} holds weights for {card.task}, not for {request.task}: leave --task out, or give other weights."
+            f"{given} has weights for {card.task}, not for {request.task}: leave out --task, or give other weights."
         )
     if card.task:
         if request.checkpoint and not request.task:

@@ -1,4 +1,4 @@
-"""``restore-rwkv qualify``: what weights do to noise, sharpness, faint things and values."""
+"""``restore-rwkv qualify``: what weights do to noise, sharpness, faint objects and values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from .requests import Answer, QualifyRequest
 
-# Of a report, the page of figures.
+# Suffixes of the page of figures of a report.
 FIGURES = (".pdf", ".png")
 
 
 def qualify_weights(request: QualifyRequest) -> Answer:
-    """Judge weights, or the classical filter; exit code 1 where a limit is missed."""
+    """Judge weights, or the classical filter; exit code 1 if a limit is missed."""
     if request.report is not None:
         _check_report(request.report)
     background = None if request.background is None else read_scan(request.background)
     if request.classical and not request.task:
-        raise ScanError("Say with --task which classical filter is to be judged.")
+        raise ScanError("Choose the classical filter to judge with --task.")
 
-    # Imported this late because torch takes seconds, and a wrong word should be answered at once.
+    # Imported this late because torch takes seconds, and a wrong argument should be reported at once.
     from ..image_quality.qualify import qualify
     from ..network.checkpoint import load_checkpoint
 
@@ -55,6 +55,6 @@ def qualify_weights(request: QualifyRequest) -> Answer:
 def _check_report(report: Path) -> None:
     """Refuse a report that could not be written in the end."""
     if report.suffix.lower() not in FIGURES:
-        raise OutputError(f"A report is a PDF or a PNG, both are written; {report.name} is neither.")
+        raise OutputError(f"{report.name} is not a .pdf or .png file: give one of the two; both are written.")
     if not report.parent.is_dir():
-        raise OutputError(f"The folder {report.parent} does not exist: make it first, or choose another.")
+        raise OutputError(f"The folder {report.parent} does not exist: create it first, or choose another.")

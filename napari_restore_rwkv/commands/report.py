@@ -37,7 +37,7 @@ def _check(output: Path, overwrite: bool) -> None:
     """Refuse a file that could not be written in the end."""
     check_report_file(output)
     if output.exists() and not overwrite:
-        raise OutputError(f"{output.name} exists already: give another name, or --overwrite.")
+        raise OutputError(f"{output.name} already exists: give another name, or --overwrite.")
 
 
 def _lines(report: Report) -> list[str]:
@@ -56,5 +56,5 @@ def _lines(report: Report) -> list[str]:
         lines.append("What was removed looks like noise alone in every slice.")
     lines += [f"slice {one.index}: {one.removed.reason}" for one in suspicious[:5]]
     if len(suspicious) > 5:
-        lines.append(f"and {len(suspicious) - 5} more slices, which the .json report names")
+        lines.append(f"and {len(suspicious) - 5} more slices, listed in the .json report")
     return lines

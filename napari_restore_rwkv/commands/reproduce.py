@@ -23,7 +23,7 @@ def reproduce_paper(request: ReproduceRequest) -> Answer:
     from ..training.paper import paper_source, paper_tasks
     from ..training.reproduction import measure, table
 
-    # What is missing for the end is told before days of training.
+    # Anything missing for the end is reported before days of training.
     for task in paper_tasks(request.task):
         paper_source(request.data, task, "test")
     network, bundle = _network(request)
@@ -43,7 +43,7 @@ def reproduce_paper(request: ReproduceRequest) -> Answer:
 
 
 def _network(request: ReproduceRequest) -> tuple[RestoreRWKV, str | None]:
-    """The network to measure, fused, and the bundle that was written of it."""
+    """The network to measure, fused, and the bundle written from it."""
     if request.checkpoint is not None:
         from ..network.checkpoint import load_checkpoint
 

@@ -1,6 +1,6 @@
-"""What was asked for on the command line, one frozen class a command; its attributes are the arguments of these names.
+"""What was requested on the command line, one frozen class per command; its attributes are named like the arguments.
 
-What each argument means is said once, where it is added to the parser. `reading` is how scans are opened.
+The meaning of each argument is stated once, where it is added to the parser. `reading` is how scans are opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..scans.options import OpenOptions
 
-    # Values for --json, text for a person, and the exit code.
+    # Values for --json, text for the user, and the exit code.
     Answer = tuple[dict[str, Any], str, int]
 
 Request = TypeVar("Request")
@@ -160,7 +160,7 @@ def request_of(kind: type[Request], arguments: argparse.Namespace) -> Request:
     kind
         The class of the request.
     arguments
-        What argparse made of the command line.
+        The command line as parsed by argparse.
     """
     given = vars(arguments)
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]

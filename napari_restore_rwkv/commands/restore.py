@@ -51,7 +51,7 @@ def restore_command(request: RestoreRequest) -> Answer:
 
 
 def _restore_file(request: RestoreRequest) -> Answer:
-    """Restore INPUT into a file; what can be refused is refused before the work starts."""
+    """Restore INPUT into a file; anything that can be refused is refused before the work starts."""
     output = request.output
     check_output(output, request.input, request.overwrite)
     check_weights(request.checkpoint)
@@ -64,7 +64,7 @@ def _restore_file(request: RestoreRequest) -> Answer:
     if large:
         check_large(scan.shape, output)
     size = int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize
-    # A large result lies on the disk twice for a while.
+    # A large result is on disk twice for a while.
     check_space(output, 2 * size if large else size)
     setup = prepare(request, scan, dtype)
     start = time.perf_counter()
@@ -85,7 +85,7 @@ def _restored(scan: Scan, setup: Setup, output: Path, overwrite: bool, state: In
 
 
 def _restored_piecewise(scan: Scan, setup: Setup, output: Path, overwrite: bool, state: InputWatch) -> Scan:
-    """Restore a scan larger than memory into a zarr beside the output first, and that into the file."""
+    """Restore a scan larger than memory first into a zarr beside the output, and write that to the file."""
     from ..jobs.job import restore_to_zarr
 
     with TemporaryFolder(output.parent) as folder:
@@ -105,9 +105,9 @@ def _restore_to_zarr(request: RestoreRequest) -> Answer:
     output, part = request.output, request.part
     resume = request.resume or part is not None
     if request.overwrite:
-        raise OutputError("--overwrite replaces files only: remove the OME-Zarr folder yourself, or give another name.")
+        raise OutputError("--overwrite only replaces files: remove the OME-Zarr folder yourself, or give another name.")
     if request.scheduler and part:
-        raise OutputError("--scheduler and --part are two ways to share the work: give one of them.")
+        raise OutputError("--scheduler and --part are two ways to divide the work: give only one of them.")
     check_place(output, resume)
     check_weights(request.checkpoint)
     scan = open_input(request.input, request.reading)
@@ -143,7 +143,7 @@ def _restore_to_zarr(request: RestoreRequest) -> Answer:
 
 
 def _watched(steps: Generator[Progress, int | None, Scan], output: Path) -> Scan:
-    """Run a job; where somebody stops it, say how it goes on."""
+    """Run a job; if it is stopped, say how to continue."""
     try:
         return watch(steps)
     except KeyboardInterrupt as stop:
@@ -151,5 +151,5 @@ def _watched(steps: Generator[Progress, int | None, Scan], output: Path) -> Scan
             raise
         ledger = Ledger(output)
         raise KeyboardInterrupt(
-            f"{len(ledger.done())} of {ledger.layout.slabs} slabs are done; go on with the same command and --resume"
+            f"{len(ledger.done())} of {ledger.layout.slabs} slabs are done; continue with the same command and --resume"
         ) from stop

@@ -1,4 +1,4 @@
-"""``restore-rwkv restore`` for a folder of scans: one failure stops nothing, and a table tells in the end."""
+"""``restore-rwkv restore`` for a folder of scans: failures do not stop the rest, and a table shows the results."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ ZARR_SUFFIX = ".ome.zarr"
 
 
 def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[str], restore: Command) -> Answer:
-    """Restore scan after scan by the command for one of them; what fails is listed at the end, and stops nothing.
+    """Restore scan after scan with the command for one of them; failures are listed at the end, and stop nothing.
 
-    `left_out` are the names of what holds no scan.
+    `left_out` are the names of files and folders without a scan.
     """
     folder = request.output
     if folder.exists() and (not folder.is_dir() or folder.samefile(request.input)):
-        raise OutputError(f"{folder} is not a folder for results: give one that is empty, or not there yet.")
+        raise OutputError(f"{folder} is not a folder for results: give one that is empty, or does not exist yet.")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}): make its parent first.") from error
+        raise OutputError(f"{folder} cannot be created ({error.strerror}): create its parent first.") from error
     if left_out:
-        note(f"left out, because no scan is in it: {', '.join(left_out)}.")
+        note(f"left out, because they contain no scan: {', '.join(left_out)}.")
     outputs = {source: folder / _result_name(source, request.format) for source in scans}
-    # Of all parts, because two of them may not write the same result.
+    # Over all parts, because two of them must not write the same result.
     owners: dict[Path, Source] = {}
     for source, output in outputs.items():
         owners.setdefault(output, source)
@@ -64,12 +64,12 @@ def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[
         except KeyboardInterrupt as stop:
             there = sum(row["state"] != "failed" for row in rows)
             raise KeyboardInterrupt(
-                f"{there} of {len(scans)} scans are there; go on with the same command and --resume"
+                f"{there} of {len(scans)} scans are done; continue with the same command and --resume"
             ) from stop
         except RestoreError as error:
             row |= {"state": "failed", "error": error.worded(RESUME)}
         except Exception as error:
-            # A defect in one file must not cost the night's other scans.
+            # A defect in one file must not cost all other scans of the night.
             row |= {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}
         rows.append({**row, "seconds": round(time.perf_counter() - start, 3)})
     failed = sum(row["state"] == "failed" for row in rows)
@@ -98,7 +98,7 @@ def _is_there(output: Path) -> bool:
 
 
 def _result_name(source: Source, chosen: str | None) -> str:
-    """Name the result of a scan: by default of the same kind, where that can be written."""
+    """Name the result of a scan: by default in the same format, if that can be written."""
     suffix = volume_suffix(source.path) if source.path.is_file() else ""
     stem = source.name[: -len(suffix)] if suffix else source.name
     for ending in (ZARR_SUFFIX, ".zarr", *HDF5_SUFFIXES, *TIFF_SUFFIXES):
@@ -116,5 +116,5 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         outcome = row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})"
         lines.append(f"{row['input']:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {outcome}")
     failed = sum(row["state"] == "failed" for row in rows)
-    lines.append(f"{len(rows) - failed} of {len(rows)} scans are there" + (f", {failed} failed" if failed else ""))
+    lines.append(f"{len(rows) - failed} of {len(rows)} scans are done" + (f", {failed} failed" if failed else ""))
     return "\n".join(lines)

@@ -20,58 +20,63 @@ def add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     """Add ``restore INPUT OUTPUT``."""
     parser = commands.add_parser("restore", parents=parents, help="restore a scan and write the result")
     parser.add_argument(
-        "input", type=path, metavar="INPUT", help="a scan (NIfTI, NRRD, MHA/MHD, HDF5, zarr, DICOM folder), or many"
+        "input",
+        type=path,
+        metavar="INPUT",
+        help="a scan (NIfTI, NRRD, MHA/MHD, HDF5, zarr, DICOM folder), or a folder of scans",
     )
     parser.add_argument(
         "output",
         type=path,
         metavar="OUTPUT",
         help="file to write, such as restored.nii.gz; a folder such as restored.ome.zarr, for scans larger than memory "
-        "and jobs that go on after a crash; or a folder for the results of a folder of scans",
+        "and jobs that can continue after a crash; or a folder for the results of a folder of scans",
     )
     parser.add_argument("--task", choices=tuple(TASKS), help="what to do; by default what the weights or the scan say")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--checkpoint", type=path, metavar="FILE", help="weights to use instead of those shipped")
     instead.add_argument("--classical", action="store_true", help="use the classical filter for the task, no network")
-    parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="direction that slices follow")
-    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads to use at most")
+    parser.add_argument("--axis", choices=("auto", "z", "y", "x"), default="auto", help="axis across the slices")
+    parser.add_argument("--threads", type=positive, metavar="N", help="maximum number of CPU threads")
     parser.add_argument(
         "--strength",
         type=strength,
         metavar="0..1",
-        help="part of the change that is made; by default what suits the noise of the scan, which is 1 unless the "
+        help="fraction of the change to apply; by default what suits the noise of the scan, which is 1 unless the "
         "weights were made for other noise",
     )
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="numbers to compute in; the result tells how far the short ones are from float32 (float32)",
+        help="precision to compute in; the result says how far lower precision is from float32 (float32)",
     )
-    parser.add_argument("--batch", type=positive, metavar="N", help="slices at once on a GPU, at most (what fits)")
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="maximum number of slices at once on a GPU (what fits)"
+    )
     parser.add_argument(
         "--tile",
         type=tile,
         metavar="SIZE[,OVERLAP]",
-        help="restore large slices in tiles of so many pixels: less memory, and an approximate result (whole slices)",
+        help="restore large slices in tiles of this many pixels: less memory, but an approximate result (whole slices)",
     )
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "int16", "uint16", "int32"),
         default="auto",
-        help="voxel type of the result (auto: that of the scan where it is a 16-bit or wider integer, else float32)",
+        help="voxel type of the result (auto: that of the scan if it is a 16-bit or wider integer, else float32)",
     )
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
     dicom_switches(parser)
     allow_outside_files(parser)
     parser.add_argument("--modality", choices=MODALITIES, help="what the scan is, where its file does not say")
     parser.add_argument("--any-modality", action="store_true", help="allow weights that were made for another modality")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
-    parser.add_argument("--resume", action="store_true", help="go on with an OUTPUT that was begun, or begin it")
+    parser.add_argument("--resume", action="store_true", help="continue an unfinished OUTPUT, or start it")
     parser.add_argument("--part", type=part, metavar="I/N", help="do the I-th of N parts; then: finalize OUTPUT")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="share the work through this dask scheduler")
-    parser.add_argument("--format", choices=FORMATS, help="of the results of a folder (that of each scan)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="distribute the work through this dask scheduler")
+    parser.add_argument("--format", choices=FORMATS, help="for the results of a folder (that of each scan)")
     parser.set_defaults(run=_restore)
 
 
@@ -79,7 +84,7 @@ def add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     """Add ``verify``, ``finalize`` and ``export``."""
     for name, run, words in (
         ("verify", _verify, "compare every file of an OME-Zarr result with its digest"),
-        ("finalize", _finalize, "mark a result complete whose parts are done"),
+        ("finalize", _finalize, "mark a result complete once its parts are done"),
         ("export", _export, "write a result as NIfTI, NRRD, MHA/MHD or a DICOM series"),
     ):
         parser = commands.add_parser(name, parents=parents, help=words)
@@ -88,19 +93,19 @@ def add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
             parser.add_argument(
                 "file", type=path, metavar="FILE", help="file to write, such as restored.nii.gz, or a DICOM folder"
             )
-            parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+            parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
             parser.add_argument(
                 "--dicom-from",
                 type=path,
                 metavar="SERIES",
-                help="write FILE as a folder of DICOM slices, derived from this series, which was restored",
+                help="write FILE as a folder of DICOM slices, derived from this series, the one that was restored",
             )
             parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, from 0")
             dicom_switches(parser)
         parser.set_defaults(run=run)
 
 
-# What a command needs is imported when it runs, so that --help answers at once.
+# What a command needs is imported when it runs, so that --help is fast.
 def _restore(arguments: argparse.Namespace) -> Answer:
     from .restore import restore_command
 

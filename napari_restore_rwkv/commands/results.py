@@ -1,4 +1,4 @@
-"""``verify``, ``finalize`` and ``export``: what is done with results that are there."""
+"""``verify``, ``finalize`` and ``export``: what is done with existing results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def verify_result(request: ResultRequest) -> Answer:
-    """Compare every file of a result with its digest; exit code 1 unless all is as it was written."""
+    """Compare every file of a result with its digest; exit code 1 unless everything is as it was written."""
     report = watch(verify(request.output), "slab")
     values = {
         "output": str(request.output),
@@ -40,17 +40,18 @@ def verify_result(request: ResultRequest) -> Answer:
         "sound": report.sound,
     }
     if report.sound:
-        return values, f"{request.output}: all {report.slabs} slabs are as they were written", 0
+        every = f"all {report.slabs} slabs are as they were" if report.slabs != 1 else "the only slab is as it was"
+        return values, f"{request.output}: {every} written", 0
     lines = [f"slab {slab}: {what}" for slab, what in report.bad.items()]
     if report.missing:
-        lines.append(f"{len(report.missing)} of {report.slabs} slabs are not there yet ({numbers(report.missing)})")
+        lines.append(f"{len(report.missing)} of {report.slabs} slabs are missing ({numbers(report.missing)})")
     lines += [f"{name} has changed" for name in report.metadata]
     if report.damaged_lines:
         lines.append(f"the ledger has {report.damaged_lines} damaged lines")
     if not (report.complete or lines):
-        lines.append("all slabs are there, but the result is not marked complete")
-    lines.append("To put it right, give the restore command again with --resume: it does again what is named here.")
-    return values, f"{request.output} is not sound:\n" + "\n".join(lines), 1
+        lines.append("all slabs are done, but the result is not marked complete")
+    lines.append("To fix this, run the restore command again with --resume: it redoes what is listed here.")
+    return values, f"{request.output} is not intact:\n" + "\n".join(lines), 1
 
 
 def finalize_result(request: ResultRequest) -> Answer:
@@ -60,7 +61,7 @@ def finalize_result(request: ResultRequest) -> Answer:
 
 
 def export_result(request: ExportRequest) -> Answer:
-    """Write a finished result, or any scan that can be read, into a file of another kind."""
+    """Write a finished result, or any scan that can be read, to a file of another format."""
     if request.dicom_from:
         return _export_dicom(request, request.dicom_from)
     check_output(request.file, request.output, request.overwrite)
@@ -75,7 +76,7 @@ def _export_dicom(request: ExportRequest, source: Path) -> Answer:
     """Write a result as a DICOM series derived from the one that was restored."""
     folder, reading = request.file, request.reading
     if request.overwrite:
-        raise OutputError("--overwrite replaces files only: remove the DICOM folder yourself, or give another name.")
+        raise OutputError("--overwrite only replaces files: remove the DICOM folder yourself, or give another name.")
     check_new_folder(folder)
     scan = watch(opening(request.output))
     record = _record(scan, request.output)
@@ -91,34 +92,32 @@ def _export_dicom(request: ExportRequest, source: Path) -> Answer:
 
 
 def _record(scan: Scan, path: Path) -> dict[str, Any]:
-    """Return how a scan was restored, as it says itself or the record beside its file."""
+    """Return how a scan was restored, from its own metadata or the record beside its file."""
     record: Any = scan.metadata.get("restoration")
     if record is None and (beside := our_record(path)):
         record = json_object(read_regular(beside))
     if not isinstance(record, Mapping) or "input_sha256" not in record:
         raise OutputError(
-            f"{path.name} has no record of a restoration, and only a restored scan becomes a derived series; "
+            f"{path.name} has no record of a restoration, and only a restored scan can become a derived series; "
             "keep the .json file beside it, or give an OME-Zarr result."
         )
     known = is_sha256(record["input_sha256"]) and is_number(record.get("slices")) and record.get("slice_axis") in AXES
     if not known:
-        raise OutputError(f"{path.name} has a damaged record of its restoration; export from a sound copy.")
+        raise OutputError(f"{path.name} has a damaged record of its restoration; export from an intact copy.")
     return dict(record)
 
 
 def _refuse_another_input(record: dict[str, Any], original: Scan, result: str, series: str) -> None:
-    """Refuse a series that is not the one that was restored: another patient's may lie in the very same place."""
+    """Refuse a series that is not the one that was restored: another patient's may have exactly the same position."""
     axis = AXES.index(record["slice_axis"])
     if record["slices"] != original.shape[axis]:
         raise OutputError(
-            f"{result} has {record['slices']} restored slices and {series} {original.shape[axis]}: "
-            "give the series that was restored, and a result in which all slices are."
+            f"{result} has {record['slices']} restored slices, but {series} has {original.shape[axis]}: "
+            "give the series that was restored, and a result with all its slices."
         )
     slices = (slice_digest(original.voxels.take(at, axis)) for at in range(original.shape[axis]))
     if combined_digest(slices) != record["input_sha256"]:
-        raise OutputError(
-            f"{result} was restored from other voxels than those of {series}: give the series that was restored."
-        )
+        raise OutputError(f"{result} was not restored from the voxels of {series}: give the series that was restored.")
 
 
 def _told(request: ExportRequest, scan: Scan, how: str) -> Answer:

@@ -1,4 +1,4 @@
-"""The scans below a folder, each of which is restored on its own; what is none is named."""
+"""The scans below a folder, each of which is restored separately; anything else is listed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Source:
     path
         Its file or folder.
     name
-        What it is called in the table, and its result after; unlike all others below the folder.
+        Its name in the table, and that of its result; unique below the folder.
     series
-        Which DICOM series of the folder, where there are several.
+        Which DICOM series of the folder, if there are several.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class Source:
 
 
 def scans_below(folder: Path) -> tuple[list[Source], list[str]]:
-    """Return the scans at any depth below a folder, by name, and the names of what holds none.
+    """Return the scans at any depth below a folder, by name, and the names of files and folders without any.
 
-    Volume files, zarr folders, and DICOM series: the files of one folder and all below it, as one is read. A folder
-    with the slices of a single series in itself is a scan, and has none below.
+    Volume files, zarr folders, and DICOM series: the files of one folder and all below it, as a series is read. A
+    folder that directly contains the slices of a single series is a scan, and has none below it.
     """
     files = [path for path in _entries(folder) if path.is_file()]
     if any(is_dicom(path) for path in files if not is_volume_file(path)):

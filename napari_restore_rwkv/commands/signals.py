@@ -1,4 +1,4 @@
-"""The end of a command by a signal: what it has made for the time being is removed first."""
+"""Ending a command by a signal: its temporary files are removed first."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# By name, as Windows has no SIGHUP.
+# By name, since Windows has no SIGHUP.
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
 @contextlib.contextmanager
 def ending_by_signals() -> Iterator[list[int]]:
-    """Let the signals that end a process end it as Ctrl-C does, while this lasts.
+    """Let the signals that end a process end it as Ctrl-C does, inside this context.
 
     Yields
     ------
     list of int
-        The signal that came, once one has. Where signals are ignored, as under nohup, or handled by somebody else,
-        they stay so; a second signal ends the process at once.
+        The signal received, once there is one. Signals that are ignored, as under nohup, or handled elsewhere stay so;
+        a second signal ends the process at once.
     """
     received: list[int] = []
 
@@ -34,7 +34,7 @@ def ending_by_signals() -> Iterator[list[int]]:
 
     numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     handled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    # Python lets no other thread handle signals.
+    # Python only lets the main thread handle signals.
     if threading.current_thread() is not threading.main_thread():
         handled = []
     for number in handled:

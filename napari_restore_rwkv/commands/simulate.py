@@ -1,4 +1,4 @@
-"""``restore-rwkv simulate``: a scan made worse, to try restoration out."""
+"""``restore-rwkv simulate``: degrades a scan, to try out restoration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def simulate_file(request: SimulateRequest) -> Answer:
-    """Make INPUT worse and write it to OUTPUT, with a JSON record of how beside it."""
+    """Degrade INPUT and write it to OUTPUT, with a JSON record of the degradation beside it."""
     check_output(request.output, request.input, request.overwrite)
     scan = read_as(request.input, request.reading)
 

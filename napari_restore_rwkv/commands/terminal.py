@@ -1,4 +1,4 @@
-"""What a command says to the person at the terminal while it works."""
+"""What a command prints on the terminal while it works."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def train_from_file(request: TrainRequest) -> Answer:
-    """Train as a TOML file says; return values for ``--json``, text, and the exit code."""
+    """Train according to a TOML file; return values for ``--json``, text, and the exit code."""
     config = read_config(request.config)
     trained = run(config)
     if not speaks():
@@ -39,11 +39,13 @@ def train_from_file(request: TrainRequest) -> Answer:
 
 
 def run(config: TrainConfig) -> Trained:
-    """Train to the end, showing how far it is."""
+    """Train to the end, showing the progress."""
     if config.output and config.output.exists():
-        raise OutputError(f"{config.output.name} exists, and weights are never overwritten; give another output.")
+        raise OutputError(
+            f"{config.output.name} already exists, and weights are never overwritten; give another output."
+        )
 
-    # Loaded this late because torch takes seconds, and a wrong file should be answered at once.
+    # Imported this late because torch takes seconds, and errors in the file should be reported at once.
     from ..training.from_scratch import train
 
     hidden = not (speaks() and sys.stderr.isatty())
@@ -58,7 +60,7 @@ def run(config: TrainConfig) -> Trained:
                     bar.set_postfix_str(f"{step.score.psnr:.2f} dB, best at step {step.best_step}")
                 bar.update(step.step - bar.n)
         except KeyboardInterrupt as stop:
-            kept = "the same command goes on from the last saved step" if config.folder else "nothing was kept"
+            kept = "the same command continues from the last saved step" if config.folder else "nothing was kept"
             raise KeyboardInterrupt(kept) from stop
     return steps.result
 

@@ -13,46 +13,46 @@ if TYPE_CHECKING:
     from .requests import Answer
 
 EXAMPLE = """\
-Fine-tune weights on your own scans. A part of the slices is held out; the new weights are kept only if they restore
+Fine-tune weights on your own scans. Some slices are held out; the new weights are kept only if they restore
 those better by more than 0.1 dB with SSIM no worse. CONFIG is a TOML file; names in it are relative to it:
 
   weights = "ct-denoise"               # a task with shipped weights, a weights file, or a bundle
-  output = "our-scanner.restorerwkv"   # the bundle, if it is accepted; by default in your folder of bundles
-  folder = "fine-tuning"               # keeps the state: the same command goes on after an interruption
+  output = "our-scanner.restorerwkv"   # the bundle, if it is accepted; by default in your bundles folder
+  folder = "fine-tuning"               # keeps the state: the same command continues after an interruption
 
   [[scans]]                            # once for each scan; a degraded one, a reference, or both
   degraded = "low_dose.nii.gz"
   target = "full_dose.nii.gz"
   labels = "labels.nii.gz"             # 1 train here, 2 emphasise, 3 ignore, 4 keep as is, 5 hold out
-  modality = "CT"                      # where the files do not say
-  # strength = 1.0                     # of the simulated degradation, where there is a reference only; or
+  modality = "CT"                      # if the files do not say
+  # strength = 1.0                     # of the simulated degradation, if there is only a reference; or
   # strength_like = "noisy.nii.gz"     # as strong as the noise of this scan
 
-  # [[folders]]                        # files of the same name in two folders, or in one of them
+  # [[folders]]                        # files of the same name in two folders, or files in only one of them
   # degraded = "low_dose"
   # target = "full_dose"
 
   [options]
   steps = 500                          # 300 to 2000 for the light network
   seed = 0
-  # adapter_rank = 8                   # 0 trains all weights; by default adapters for the full network only
+  # adapter_rank = 8                   # 0 trains all weights; by default only the full network uses adapters
   # learning_rate = 2e-4
   # score_every = 50
   # task = "ct-denoise"                # for weights that do not say what they are for
   # axis = "auto"
-  # force = false                      # go on with a pair that is shifted by more than a pixel
+  # force = false                      # accept a pair that is shifted by more than a pixel
   # title = "our scanner, soft kernel"
 """
 _TRAIN = """\
-Train a network on folders of scans, from nothing or from weights, for one task or several. CONFIG is a TOML file; names
-in it are relative to it. configs/ has ready ones, docs/training.md explains every name. Several processes or GPUs:
+Train a network on folders of scans, from scratch or from weights, for one task or several. CONFIG is a TOML file; file
+names in it are relative to it. configs/ has examples, docs/training.md explains every name. Several processes or GPUs:
 
   torchrun --nproc-per-node 2 -m napari_restore_rwkv train CONFIG.toml
 """
 _REPRODUCE = """\
-Train the full network, or load one, as arXiv 2407.11087 says, and measure it on the test data as it does: its table
-beside yours. DATA holds PET, CT and MRI, each with train, validation and test, and in these LQ (degraded) and HQ
-(reference) with slices of the same names.
+Train the full network as in arXiv 2407.11087, or load one, and evaluate it on the test data as the paper does: its
+table beside yours. DATA contains PET, CT and MRI, each with train, validation and test, and in these LQ (degraded) and
+HQ (reference) with slices of the same names.
 """
 
 
@@ -61,11 +61,11 @@ def add_finetune(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "finetune",
         parents=parents,
-        help="fit weights to your own scans, and keep them only if they are better",
+        help="adapt weights to your own scans, and keep them only if they are better",
         description=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=path, metavar="CONFIG", help="TOML file that says what to learn from")
+    parser.add_argument("config", type=path, metavar="CONFIG", help="TOML file that says what to train on")
     parser.set_defaults(run=_finetune)
 
 
@@ -87,14 +87,14 @@ def add_reproduce(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser = commands.add_parser(
         "reproduce",
         parents=parents,
-        help="train and measure as the paper does",
+        help="train and evaluate as the paper does",
         description=_REPRODUCE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=("paper",), help="arXiv 2407.11087")
     parser.add_argument("--data", type=path, required=True, metavar="FOLDER", help="its data, see above")
-    parser.add_argument("--task", choices=tuple(TASKS), required=True, help="what to train and measure")
-    parser.add_argument("--checkpoint", type=path, metavar="FILE", help="measure these weights instead of training")
+    parser.add_argument("--task", choices=tuple(TASKS), required=True, help="what to train and evaluate")
+    parser.add_argument("--checkpoint", type=path, metavar="FILE", help="evaluate these weights instead of training")
     parser.add_argument("--folder", type=path, metavar="FOLDER", help="keeps state and curves of the training")
     parser.add_argument("--output", type=path, metavar="FILE", help="bundle for the trained weights")
     parser.add_argument("--steps", type=positive, metavar="N", help="train for fewer steps than the paper's 300000")
@@ -102,7 +102,7 @@ def add_reproduce(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_reproduce)
 
 
-# What a command needs is imported when it runs, so that --help answers at once.
+# What a command needs is imported when it runs, so that --help is fast.
 def _finetune(arguments: argparse.Namespace) -> Answer:
     from .finetune import fine_tune_from_file
 

@@ -1,4 +1,4 @@
-"""Whether an input is still what it was when it was read, so that no result is taken for that of another scan."""
+"""Whether an input is unchanged since it was read, so that no result is mistaken for that of another scan."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class InputWatch:
         self._before = self._state()
 
     def check_read(self) -> None:
-        """Raise ScanError where it changed while it was read, so that it was read half old and half new."""
+        """Raise ScanError if it changed while it was read, so that it was read half old and half new."""
         if self._state() != self._before:
             raise ScanError(
-                f"{self._path.name} changed while it was read; wait until whatever writes it is done, then try again."
+                f"{self._path.name} changed while it was read; wait until it is completely written, then try again."
             )
 
     def check_restored(self, scan: Scan) -> None:
-        """Raise OutputError where other voxels are there now than those of `scan`."""
+        """Raise OutputError if the input now has different voxels than `scan`."""
         if self._state() == self._before:
             return
         if not self._is_still(scan):
             raise OutputError(
-                f"{self._path.name} changed while it was restored, so nothing was written; give the command again, and "
-                "leave the input alone meanwhile."
+                f"{self._path.name} changed while it was restored, so nothing was written; run the command again, and "
+                "do not change the input meanwhile."
             )
 
     def _state(self) -> dict[str, Any] | None:

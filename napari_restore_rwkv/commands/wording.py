@@ -1,10 +1,10 @@
-"""The words of the command line for the steps of a job, and for how one is resumed."""
+"""The command line's wording for the steps of a job, and for how to resume one."""
 
 from __future__ import annotations
 
 from ..progress import Phase, Progress
 
-# How a stopped job is resumed from here.
+# How to resume a stopped job here.
 RESUME = "give the same command with --resume"
 _WORDS = {
     Phase.COMPARING_PRECISION: "comparing with float32",

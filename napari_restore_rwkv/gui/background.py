@@ -1,4 +1,4 @@
-"""Questions that are answered in the background, the latest first."""
+"""Requests answered in the background, latest first."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class Background(QObject):
-    """Runs one function at a time in a background thread; of several that wait, only the last is run.
+    """Runs one function at a time in a background thread; of several waiting, only the last is run.
 
     Signals
     -------
     answered(value)
-        What the function returned, unless another one waits already.
+        What the function returned, unless another one is already waiting.
     failed(error)
-        What it raised, unless another one waits already.
+        What it raised, unless another one is already waiting.
 
     Parameters
     ----------
     wait_ms
-        How long to wait for another question before one is answered.
+        How long to wait for another request before one is answered.
     """
 
     answered = Signal(object)
@@ -41,16 +41,16 @@ class Background(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is to come."""
+        """Whether an answer is pending."""
         return self._at_work or self._waiting is not None
 
     def ask(self, work: Callable[[], Any]) -> None:
-        """Have a function run; it must not touch Qt."""
+        """Request a function to be run; it must not touch Qt."""
         self._waiting = work
         self._timer.start()
 
     def forget(self) -> None:
-        """Drop what waits."""
+        """Drop waiting requests."""
         self._timer.stop()
         self._waiting = None
 

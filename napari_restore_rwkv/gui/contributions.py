@@ -1,4 +1,4 @@
-"""What the manifest offers to napari: reader, writer, sample scans, the panel and the layer menus' entries."""
+"""The contributions in the manifest: reader, writer, sample scans, the panels and the entries of the layer menus."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read(path: str) -> list[LayerData]:
-    """Read a scan as one image layer in mm, its array axes turned nearest to superior, posterior, left.
+    """Read a scan as an image layer in mm, with its array axes turned closest to superior, posterior, left.
 
-    Several frames become one layer with four axes, several series a layer each.
-    Zarr folders, HDF5 and large files stay where they are, and are read slice by slice when they are looked at.
+    Several frames become one layer with four axes, several series one layer each.
+    Zarr folders, HDF5 and large files stay on disk, and are read slice by slice when displayed.
     """
     from ..scans.frames import opening_all
 
@@ -68,7 +68,7 @@ def read(path: str) -> list[LayerData]:
         try:
             while True:
                 step = next(steps)
-                # Only the unpacking of a large compressed file takes steps at all.
+                # Only unpacking a large compressed file takes more than one step.
                 if bar is None:
                     bar = stack.enter_context(progress(total=step.total, desc=f"unpacking {file.name}"))
                 bar.update(step.done - bar.n)
@@ -98,7 +98,7 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     if isinstance(scan.voxels, np.ndarray):
         write_scan(scan, path)
     else:
-        # What is read slice by slice need not fit into memory.
+        # Scans that are read slice by slice need not fit into memory.
         finish(export_scan(scan, Path(path)))
     beside = [f"{path}.json"] if "restoration" in scan.metadata else []
     return [path, *beside]
@@ -120,7 +120,7 @@ def open_mr_t1_mni152() -> list[LayerData]:
 
 
 def open_mr_t1_half_resolution() -> list[LayerData]:
-    """Open slices of the sample MR scan as an acquisition of half of its resolution shows them."""
+    """Open slices of the sample MR scan as an acquisition at half the resolution shows them."""
     return _open_sample("mr_t1_half_resolution")
 
 
@@ -184,7 +184,7 @@ def _looks_like_dicom_folder(folder: Path) -> bool:
 
 
 def _is_stack(file: Path) -> bool:
-    """Whether a TIFF holds grey slices; pictures in colour are for other readers."""
+    """Whether a TIFF contains grey slices; colour images are left to other readers."""
     from ..scans.tiff.stack import tiff_volume
 
     try:
@@ -195,7 +195,7 @@ def _is_stack(file: Path) -> bool:
 
 
 def _is_dicom(file: Path) -> bool:
-    # It brings pydicom, which not every file is worth.
+    # It imports pydicom, which most files do not need.
     from ..scans.dicom.files import is_dicom
 
     try:

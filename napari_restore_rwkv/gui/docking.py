@@ -1,4 +1,4 @@
-"""Panels of which a window has one each, side by side as tabs, however they were opened."""
+"""Panels that each exist once per window, side by side as tabs, however they were opened."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
 
-# As napari names the dock that its own menu opens, so that its menu finds it.
+# The name that napari gives to the dock opened from its own menu, so that its menu finds it.
 DOCK_NAME = "{} (Restore-RWKV)"
 SETTLED_AFTER_MS = 100
 
 
 class DockedPanel(QWidget):
-    """A panel in a dock of napari's window, which takes its room from the canvas.
+    """A panel in a dock of napari's window, which takes its space from the canvas.
 
-    A picture that was seen as a whole before is so afterwards. Where there is a panel of its kind already, this one
-    gives way, and the first one comes to the front. Beside a panel of another kind it becomes a tab, for one above the
-    other would be too low to work in. It is shut down when it is closed.
+    An image that was entirely visible before is so afterwards. If there is already a panel of its kind, this one is
+    dropped, and the first one comes to the front. Beside a panel of another kind it becomes a tab, since stacked panels
+    would be too low to work in. It is shut down when it is closed.
     """
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
@@ -37,23 +37,23 @@ class DockedPanel(QWidget):
         self._docked.timeout.connect(self._find_a_place)
 
     def shut_down(self) -> None:
-        """Let go of the viewer, and of what runs."""
+        """Release the viewer, and stop running work."""
         self._whole.let_go()
         self._context.let_go()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Notice that napari puts the panel into a dock, or takes it out because it was closed."""
+        """Notice when napari puts the panel into a dock, or removes it because it was closed."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
                 self.shut_down()
             else:
-                # When the dock is in its place, too.
+                # Once the dock is in place, too.
                 self._docked.start(0)
         super().changeEvent(event)
 
     @property
     def dock(self) -> QDockWidget | None:
-        """The dock that the panel is in; None while it is in none."""
+        """The dock that contains the panel; None if there is none."""
         parent = self.parent()
         return parent if isinstance(parent, QDockWidget) else None
 
@@ -79,7 +79,7 @@ class DockedPanel(QWidget):
 
 
 class StaysWhole(QObject):
-    """Shows the whole picture again when the canvas has changed its size, if it was shown as a whole before."""
+    """Shows the whole image again when the canvas has changed size, if all of it was visible before."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
@@ -98,13 +98,13 @@ class StaysWhole(QObject):
 
     def _on_size(self, event: Any = None) -> None:
         if not self._settled.isActive():
-            # A window changes its size in several steps: what counts is what was seen before the first.
+            # A window changes size in several steps: what counts is what was visible before the first.
             self._was_whole = closer_than_fitting(self._viewer, self._size) <= ZOOMED_IN
         self._settled.start()
 
     def _show_all(self) -> None:
         self._size = self._viewer.canvas.size
-        # In a grid, the view that made it sees to it.
+        # In a grid, the view that made it handles this.
         if self._was_whole and not self._viewer.canvas.grid.enabled:
             self._viewer.reset_view(reset_camera_angle=False)
 
@@ -113,7 +113,7 @@ Panel = TypeVar("Panel", bound=DockedPanel)
 
 
 def open_panel(viewer: napari.Viewer, kind: type[Panel], title: str) -> Panel:
-    """Return the panel of this kind in the viewer's window, in front; it is opened if it is not there."""
+    """Return the panel of this kind in the viewer's window, in front; it is opened if necessary."""
     panel = find_panel(viewer, kind)
     if panel is None:
         panel = kind(viewer)

@@ -1,4 +1,4 @@
-"""The Doctor panel: what works here, what does not, and how to mend it, to be read and to be copied into a report."""
+"""The Doctor panel: what works here, what does not, and how to fix it, to read or to copy into a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOOKING = "looking ..."
 TIME_LIMIT_S = 600
-COPIED = "Copied. It tells versions and the processor, and nothing of your scans."
+COPIED = "Copied. It contains versions and the CPU, but nothing about your scans."
 
 
 class DoctorPanel(DockedPanel):
@@ -32,7 +32,7 @@ class DoctorPanel(DockedPanel):
         self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.report.setStyleSheet("font-family: monospace;")
         self.report.setAccessibleName("What the doctor found")
-        self.again = QPushButton("Look again")
+        self.again = QPushButton("Check again")
         self.copy_button = QPushButton("Copy")
         self.message = hint()
         rows = QVBoxLayout(self)
@@ -45,7 +45,7 @@ class DoctorPanel(DockedPanel):
         self.look()
 
     def look(self) -> None:
-        """Look at the installation in the background: it imports torch, and runs the kernel."""
+        """Check the installation in the background: this imports torch, and runs the kernel."""
         if self._worker is not None:
             return
         self.message.setText(LOOKING)
@@ -61,7 +61,7 @@ class DoctorPanel(DockedPanel):
         self.message.setText(COPIED)
 
     def shut_down(self) -> None:
-        """Let go of the viewer, and of what is still being looked at."""
+        """Release the viewer, and drop a running check."""
         super().shut_down()
         if self._worker is not None:
             self._worker.returned.disconnect(self._on_found)
@@ -83,7 +83,7 @@ class DoctorPanel(DockedPanel):
 
 
 def _examined() -> str:
-    """The report, from a process of its own: a library that is broken enough to crash takes no window with it."""
+    """The report, from a separate process: a library that crashes does not take the window with it."""
     done = subprocess.run(
         python_command("napari_restore_rwkv", "doctor"),
         env=python_environment(),
@@ -92,7 +92,7 @@ def _examined() -> str:
         timeout=TIME_LIMIT_S,
         check=False,
     )
-    # It ends with 1 where something needed does not work, and says so.
+    # It exits with 1 if something that is needed does not work, and says so.
     if done.returncode not in (0, 1) or not done.stdout:
         raise OSError(f"the check ended with {done.returncode}. {done.stderr.strip()}")
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""The endings of files that are opened as scans."""
+"""The suffixes of files that are opened as scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small Qt pieces that the panels are made of."""
+"""Small Qt widgets shared by the panels."""
 
 from __future__ import annotations
 
@@ -32,43 +32,43 @@ def narrow(combo: QComboBox) -> None:
 
 
 class WrappedLine(QLabel):
-    """A label as high as its words need: a form layout may leave it the height of the words that it had before."""
+    """A label as high as its text needs: a form layout may leave it at the height of its previous text."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
-        # Names and cards come from files of others.
+        # Names and cards come from other people's files.
         self.setTextFormat(Qt.TextFormat.PlainText)
 
     def setText(self, text: str | None) -> None:
-        """Show other words."""
+        """Show another text."""
         super().setText(text)
         self._fit()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Fit to another width."""
+        """Adapt to another width."""
         super().resizeEvent(event)
         self._fit()
 
     def _fit(self) -> None:
-        # What is needed counts the old minimum in.
+        # The required height includes the old minimum.
         self.setMinimumHeight(0)
-        # Without words nothing is needed, for which -1 stands.
+        # Without text no height is needed, which is reported as -1.
         self.setMinimumHeight(max(self.heightForWidth(self.width()), 0))
 
 
 def hint() -> QLabel:
-    """Return a line that answers a question before it is asked."""
+    """Return a line of explanation."""
     return WrappedLine()
 
 
 def warning_colour() -> str:
-    """Return the style of words that warn, in the theme of the moment."""
+    """Return the style of warnings in the current theme."""
     return f"color: {get_theme(get_settings().appearance.theme).warning.as_hex()};"
 
 
 def scrolled(inside: QWidget) -> QScrollArea:
-    """Return an area that shows a column of widgets as wide as itself, and scrolls it up and down."""
+    """Return an area that shows a column of widgets at its own width, and scrolls vertically."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -78,7 +78,7 @@ def scrolled(inside: QWidget) -> QScrollArea:
 
 
 def plain_tip(text: str) -> str:
-    """Return words of others as a tooltip that shows them as they are, in lines of a readable length."""
+    """Return untrusted text as a tooltip that shows it literally, in lines of readable length."""
     return f"<qt>{html.escape(text)}</qt>" if text else ""
 
 
@@ -100,7 +100,7 @@ def beside(*widgets: QWidget, stretch: tuple[int, ...] = ()) -> QHBoxLayout:
 
 
 def keep_room(widget: QWidget) -> None:
-    """Let a widget take its room while it is hidden, so that nothing jumps when it appears."""
+    """Let a hidden widget keep its space, so that the layout does not shift when it appears."""
     policy = widget.sizePolicy()
     policy.setRetainSizeWhenHidden(True)
     widget.setSizePolicy(policy)

@@ -32,7 +32,7 @@ def is_volume(layer: Layer) -> bool:
 class LayerChoice(ComboBox):
     """The layers of a viewer that a predicate accepts; its value is the chosen one, None where there is none.
 
-    `changed` is emitted when another layer is chosen, by the person, by setting `value`, or because the chosen one was
+    `changed` is emitted when another layer is chosen, by the user, by setting `value`, or because the chosen one was
     deleted. The choices that napari gives for a layer's type need a window around the widget and know no predicate.
 
     Parameters
@@ -40,7 +40,7 @@ class LayerChoice(ComboBox):
     accepts
         Which layers are listed.
     nothing
-        First line, that stands for no layer; "" where one has to be chosen.
+        First line, meaning no layer; "" if one has to be chosen.
     takes_fresh
         Whether a layer that was just added is chosen, unless the list is disabled, and else the last one stays.
     about
@@ -70,7 +70,7 @@ class LayerChoice(ComboBox):
         narrow(self.native)
         self.native.activated.connect(self._on_activated)
         for event in _EVENTS:
-            # In the order in which the lists were made: what one proposes may depend on another.
+            # In the order in which the lists were created: one list's proposal may depend on another.
             getattr(viewer.layers.events, event).connect(self.reset_choices, position="last")
 
     def choose(self, layer: Layer | None) -> bool:
@@ -85,7 +85,7 @@ class LayerChoice(ComboBox):
         super().set_value(value)
 
     def reset_choices(self, *_: Any) -> None:
-        """List the layers that there are now, and choose again, unless the person has chosen."""
+        """List the layers that there are now, and choose again, unless the user has chosen."""
         before, chosen = self._layers, self.value
         self._layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
         if self._takes_fresh:
@@ -104,7 +104,7 @@ class LayerChoice(ComboBox):
         self._on_value_change(self.value)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         for event in _EVENTS:
             getattr(self._viewer.layers.events, event).disconnect(self.reset_choices)
 

@@ -1,4 +1,4 @@
-"""Where layers lie: from whatever transform a layer has, whoever made it, to spacing, origin and direction in mm."""
+"""Positions of layers: from any transform, whoever made the layer, to spacing, origin and direction in mm."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from ..scans.scan import Scan
 
-# What says where a layer lies, in napari's layer data tuples.
+# The attributes that give a layer's position, in napari's layer data tuples.
 TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units")
 _EXACT = 1e-9
-# Of a layer without a record: z, y, x to x, y, z.
+# For a layer without a record: z, y, x to x, y, z.
 _WORLD_TO_PATIENT = np.eye(4)[[2, 1, 0, 3]]
 
 
 def transforms_of(layer: Layer) -> dict[str, Any]:
-    """Return all that says where a layer lies, as in its layer data tuple."""
+    """Return the attributes that give a layer's position, as in its layer data tuple."""
     return {name: getattr(layer, name) for name in TRANSFORMS}
 
 
 def spatial_transforms(layer: Layer) -> dict[str, Any]:
-    """Return what places a layer of the last three axes, or two where there are no more, exactly on this one."""
+    """Return the attributes that place a layer with the last three axes, or two if that is all, exactly on this one."""
     count = min(layer.ndim, 3)
     if layer.ndim == count:
         return {**transforms_of(layer), "axis_labels": layer.axis_labels}
@@ -49,12 +49,12 @@ def spatial_transforms(layer: Layer) -> dict[str, Any]:
 
 
 def world_matrix(shape: Sequence[int], attributes: Mapping[str, Any], name: str) -> np.ndarray:
-    """Return the 4x4 matrix from the index (z, y, x) of a layer to its place in the world (z, y, x) in mm.
+    """Return the 4x4 matrix from the index (z, y, x) of a layer to its position in the world (z, y, x) in mm.
 
     Parameters
     ----------
     shape
-        Of its data, with two to four axes; one slice is 1 mm thick, and time is left out.
+        Of its data, with two to four axes; a single slice is 1 mm thick, and time is left out.
     attributes
         As in napari's layer data tuple.
     name
@@ -70,7 +70,7 @@ def world_matrix(shape: Sequence[int], attributes: Mapping[str, Any], name: str)
     units = attributes.get("units") or ("pixel",) * count
     matrix[:-1] *= np.array([_millimetres(unit) for unit in units])[:, np.newaxis]
     if count > 3 and (matrix[:-4, -4:-1].any() or matrix[-4:, :-4].any()):
-        raise ScanError(f'"{name}" is turned in time as well as in space: reset its affine transform.')
+        raise ScanError(f'"{name}" has a transform that mixes time and space: reset its affine transform.')
     world = np.eye(4)
     kept = min(count, 3)
     world[3 - kept :, 3 - kept :] = matrix[-kept - 1 :, -kept - 1 :]
@@ -85,8 +85,8 @@ def geometry_of(world: np.ndarray, record: Mapping[str, Any], name: str) -> dict
     world
         From `world_matrix`.
     record
-        What was known of the scan when the layer was made, with the matrix that it had then; its place in the patient
-        follows whatever was done to the layer since. Without one, the world counts as the patient.
+        What was known of the scan when the layer was created, with its matrix at that time; its position in the patient
+        follows whatever was done to the layer since. Without one, world coordinates are taken as the patient's.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def geometry_of(world: np.ndarray, record: Mapping[str, Any], name: str) -> dict
     columns = patient[:3, 2::-1]
     lengths = np.linalg.norm(columns, axis=0)
     if not (np.isfinite(patient).all() and lengths.all()):
-        raise ScanError(f'"{name}" has an axis without length or with values that are not numbers: reset its scale.')
+        raise ScanError(f'"{name}" has an axis of zero length or with NaN or infinite values: reset its scale.')
     direction = columns / lengths
     if not is_orthonormal(direction):
         raise ScanError(
@@ -116,7 +116,7 @@ def geometry_of(world: np.ndarray, record: Mapping[str, Any], name: str) -> dict
 
 
 def remembered(scan: Scan, shape: Sequence[int], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a layer with these attributes must remember of its scan to be written back exactly."""
+    """Return what a layer with these attributes has to store about its scan to be written back exactly."""
     return {
         "world": world_matrix(shape, attributes, "scan").tolist(),
         "spacing_mm": tuple(scan.spacing_mm),
@@ -145,13 +145,13 @@ def _matrix(count: int, attributes: Mapping[str, Any]) -> np.ndarray:
     local = Affine(ndim=count, **given).affine_matrix
     outer = attributes.get("affine")
     outer = np.eye(count + 1) if outer is None else np.asarray(getattr(outer, "affine_matrix", outer), float)
-    # napari takes smaller matrices for those of the last axes.
+    # napari treats smaller matrices as those of the last axes.
     whole = np.eye(count + 1)
     whole[count + 1 - len(outer) :, count + 1 - len(outer) :] = outer
     return whole @ local
 
 
 def _millimetres(unit: Any) -> float:
-    """Return how many mm one of this unit is; pixels and other things that are no lengths count as 1 mm."""
+    """Return how many mm one of this unit is; pixels and other units that are not lengths count as 1 mm."""
     one = pint.Quantity(1.0, str(unit))
     return float(one.to("mm").magnitude) if one.check("[length]") else 1.0

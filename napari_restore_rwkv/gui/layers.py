@@ -1,8 +1,8 @@
-"""napari layers and scans, into each other.
+"""Conversion between napari layers and scans.
 
-Our layers lie index-aligned in the world: scale and translation in mm, axes z, y, x. Direction cosines and whatever
-else the file said are kept in ``layer.metadata[RECORD]``; what is done to the layer later is done to them. Of a layer
-that another reader made the world counts as the patient.
+Layers of this plugin are index-aligned in the world: scale and translation in mm, axes z, y, x. Direction cosines and
+everything else in the file are kept in ``layer.metadata[RECORD]``; later changes to the layer apply to them as well.
+For a layer from another reader, world coordinates are taken as the patient's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def layer_to_scan(layer: Layer, time_index: int | None = None) -> Scan:
 
 
 def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | None = None) -> Scan:
-    """Return the scan held by an image layer's data and attributes (napari's layer data tuple); see `layer_to_scan`."""
+    """Return the scan in an image layer's data and attributes (napari's layer data tuple); see `layer_to_scan`."""
     name = attributes.get("name", "image")
     _refuse_what_is_no_scan(data, name, bool(attributes.get("rgb")))
     record = attributes.get("metadata", {}).get(RECORD, {})
@@ -88,7 +88,7 @@ def at_place_of(scan: Scan, layer: Layer) -> Scan:
 
 
 def is_at_its_place(scan: Scan, layer: Layer) -> bool:
-    """Whether an image layer still lies where the scan does that was taken from it."""
+    """Whether an image layer still has the position of the scan that was made from it."""
     try:
         there = at_place_of(scan, layer)
     except ScanError:
@@ -114,7 +114,7 @@ def scan_to_layer(scan: Scan, name: str) -> tuple[Any, dict[str, Any], str]:
 
 def frames_to_layer(frames: Frames, name: str) -> tuple[Any, dict[str, Any], str]:
     """Return the layer data tuple that shows all frames of a scan, with axes t, z, y, x; see `scan_to_layer`."""
-    # It brings the readers.
+    # It imports the readers.
     from ..scans.frames import stacked
 
     first = frames.scans[0]
@@ -131,21 +131,21 @@ def frames_to_layer(frames: Frames, name: str) -> tuple[Any, dict[str, Any], str
 
 
 def frame_name(layer: Layer, index: int) -> str:
-    """Return what a frame of a layer with four axes is called."""
+    """Return the name of a frame of a layer with four axes."""
     names = layer.metadata.get(RECORD, {}).get("frames", ())
     named = names[index] if index < len(names) else ""
     return named or f"frame {index}"
 
 
 def source_of(layer: Layer) -> Path | None:
-    """Return the file or folder that a layer was read from; None where that is not known."""
+    """Return the file or folder that a layer was read from; None if unknown."""
     named = layer.metadata.get(RECORD, {}).get("path") or layer.source.path
     path = Path(named) if named else getattr(layer.data, "source", None)
     return path.absolute() if path is not None and path.exists() else None
 
 
 def choice_of(layer: Layer, frame: int | None) -> dict[str, Any]:
-    """Return what of its file a layer, or a frame of it, shows: keywords of `opening`, such as of one of two series."""
+    """Return which part of its file a layer, or its frame, shows: keywords of `opening`, such as one of two series."""
     choices = layer.metadata.get(RECORD, {}).get("choices", ())
     if (frame or 0) < len(choices):
         return dict(choices[frame or 0])
@@ -153,7 +153,7 @@ def choice_of(layer: Layer, frame: int | None) -> dict[str, Any]:
 
 
 def window_of(scan: Scan) -> tuple[float, float]:
-    """Return the display limits usual for the modality, in units of the scan; robust limits where there are none."""
+    """Return the usual display limits for the modality, in units of the scan; robust limits if there are none."""
     if scan.modality == "CT":
         return ABDOMEN_WINDOW_HU
     if scan.modality == "PET" and scan.unit == "SUV":
@@ -168,7 +168,7 @@ def describe(scan: Scan) -> str:
 
 
 def restored_layer(layer: Layer, voxels: Any) -> Image:
-    """Return a layer of restored voxels in the place of another, and with its looks."""
+    """Return a layer of restored voxels with the position and appearance of another."""
     _, attributes, _ = layer.as_layer_data_tuple()
     kept = ("colormap", "contrast_limits", "gamma", "interpolation2d", "axis_labels")
     looks = {name: attributes[name] for name in kept if name in attributes}
@@ -188,12 +188,12 @@ def difference_name(name: str) -> str:
 
 def _refuse_what_is_no_scan(data: Any, name: str, rgb: bool) -> None:
     if rgb:
-        raise ScanError(f'"{name}" is a colour picture (RGB); a scan has one grey value per voxel: convert it to grey.')
+        raise ScanError(f'"{name}" is a colour image (RGB); a scan has one grey value per voxel: convert it to grey.')
     kind = np.dtype(data.dtype).kind
     if kind == "c":
-        raise ScanError(f'"{name}" holds complex numbers; restoration takes real ones: take the magnitude first.')
+        raise ScanError(f'"{name}" contains complex numbers; restoration needs real ones: take the magnitude first.')
     if kind == "b":
-        raise ScanError(f'"{name}" is a mask of true and false, not a scan: choose the image it was drawn on.')
+        raise ScanError(f'"{name}" is a boolean mask, not a scan: choose the image it was drawn on.')
     shape = " x ".join(str(size) for size in data.shape)
     if 0 in data.shape:
         raise ScanError(f'"{name}" is empty (shape {shape}): there is nothing to restore.')
@@ -215,12 +215,12 @@ def _three_dimensional(data: Any, name: str, time_index: int | None) -> Any:
         raise ScanError(f'"{name}" has frames 0 to {data.shape[0] - 1}, not {time_index}.')
     if isinstance(data, np.ndarray):
         return data[time_index]
-    # Read no further than it is asked for.
+    # Only the requested part is read.
     return LazyVoxels(data.shape[1:], data.dtype, lambda box: np.asarray(data[(time_index, *box)]))
 
 
 def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:
-    """Return the 0.5th and 99.8th percentile of a coarse sample of the middle slices, read without the rest."""
+    """Return the 0.5th and 99.8th percentile of a coarse sample of the middle slices, reading nothing else."""
     middle = voxels.shape[0] // 2
     steps = tuple(max(1, size // per_axis) for size in voxels.shape[1:])
     sample = np.asarray(voxels[middle : middle + 1, :: steps[0], :: steps[1]], dtype=np.float32)
@@ -230,6 +230,6 @@ def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:
 
 
 def _length(millimetres: float) -> str:
-    """Return a length with two significant digits at least: 2.0, 0.98, 12.5."""
+    """Return a length with at least two significant digits: 2.0, 0.98, 12.5."""
     decimals = 1 if millimetres >= 1 and math.isclose(millimetres, round(millimetres, 1), abs_tol=0.005) else 2
     return f"{millimetres:.{decimals}f}"

@@ -1,10 +1,11 @@
-"""What the panels did, as lines of Python and of the command line that do the same again."""
+"""What the panels did, as lines of Python and a command that repeat it."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
+from ..restoration.detail import Blend
 from ..scans.scan import AXES
 from ..tasks import TASKS
 from .layers import choice_of, source_of
@@ -14,19 +15,22 @@ if TYPE_CHECKING:
 
 # The napari console knows the viewer by this name.
 VIEWER = "viewer"
+NOTHING = Blend()
 
 
-def as_python(options: RestoreOptions, axis: int, index: int | None, strength: float) -> str:
-    """Return lines of Python for napari's console, where `viewer` is the window, that restore the same again.
+def as_python(options: RestoreOptions, axis: int, index: int | None, strength: float, back: Blend = NOTHING) -> str:
+    """Return lines of Python for napari's console, where `viewer` is the window, that repeat a restoration.
 
     Parameters
     ----------
     options
-        What was filled in.
+        The options of the form.
     axis, index
         The axis across the slices, 0 to 2 for z, y, x, and the slice that was restored; None for all.
     strength
-        How strongly the restoration was mixed in, 0 to 1.
+        The fraction of the restoration that was mixed in, 0 to 1.
+    back
+        Which detail was put back into what was restored with that strength; a file holds it without.
     """
     layer = layer_in_python(options.layer.name)
     choices = [f"axis={AXES[axis]!r}", *([] if index is None else [f"indices=[{index}]"])]
@@ -46,6 +50,8 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
             f"finish(restore_to_zarr({scan}, load_restorer({weights}), {str(options.output)!r}, "
             f"{', '.join([*choices, f'device=choose_device({options.device!r})'])}))"
         )
+    if back != NOTHING:
+        return _with_detail_back(options, weights, ", ".join([*choices, device]), back, axis)
     if options.time_index is not None:
         return (
             "from napari_restore_rwkv import restore\n"
@@ -55,6 +61,29 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     return (
         "from napari_restore_rwkv import restore\n"
         f"{VIEWER}.add_layer(restore({layer}, {weights}, {', '.join([*choices, device])}))"
+    )
+
+
+def _with_detail_back(options: RestoreOptions, weights: str, choices: str, back: Blend, axis: int) -> str:
+    # Whole numbers would be rounded before detail is put back, and once more after it.
+    made, mixing = f"restore(scan, {weights}, {choices}, dtype='float32')", f"{back!r}, axis={axis}"
+    begin = (
+        "from napari_restore_rwkv import restore\n"
+        "from napari_restore_rwkv.gui.restore.mixture import with_detail_back\n"
+        "from napari_restore_rwkv.restoration.detail import Blend\n"
+    )
+    if options.time_index is not None:
+        return (
+            f"{begin}from napari_restore_rwkv.gui.layers import layer_to_scan\n"
+            f"scan = {scan_in_python(options)}\n"
+            f"restored = {made}\n"
+            f"restored = restored.with_voxels(with_detail_back(scan.voxels, restored.voxels, {mixing}))"
+        )
+    return (
+        f"{begin}scan = {layer_in_python(options.layer.name)}\n"
+        f"restored = {made}\n"
+        f"restored.data = with_detail_back(scan.data, restored.data, {mixing})\n"
+        f"{VIEWER}.add_layer(restored)"
     )
 
 
@@ -77,9 +106,12 @@ def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str
     )
 
 
-def as_lines(options: RestoreOptions, axis: int, index: int | None, strength: float) -> tuple[str, str]:
-    """Return `as_python` and `as_command`, the latter "" for one slice, which cannot be asked for there."""
-    return as_python(options, axis, index, strength), as_command(options, axis, strength) if index is None else ""
+def as_lines(
+    options: RestoreOptions, axis: int, index: int | None, strength: float, back: Blend = NOTHING
+) -> tuple[str, str]:
+    """Return `as_python` and `as_command`, the latter "" for one slice or detail back, which it cannot be asked for."""
+    there = index is None and (back == NOTHING or options.output is not None)
+    return as_python(options, axis, index, strength, back), as_command(options, axis, strength) if there else ""
 
 
 def layer_in_python(name: str) -> str:
@@ -88,7 +120,7 @@ def layer_in_python(name: str) -> str:
 
 
 def as_command(options: RestoreOptions, axis: int, strength: float) -> str:
-    """Return the command that restores the file of the layer; "" where the file is not known."""
+    """Return the command that restores the file of the layer; "" if the file is unknown."""
     source = source_of(options.layer)
     if source is None:
         return ""

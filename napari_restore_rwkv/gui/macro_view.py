@@ -1,4 +1,4 @@
-"""The lines that do again what the panel did: shown when they are asked for, and copied with a click."""
+"""The lines that repeat what the panel did: shown on request, and copied with a click."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class MacroView(QWidget):
             QPushButton(COPY_COMMAND),
             QPushButton(SHOW),
         )
-        self.python.setToolTip("Copy the lines that do the same again in napari's console")
-        self.show_all.setToolTip("Show the lines of everything that was done in this panel")
+        self.python.setToolTip("Copy lines that repeat this in napari's console")
+        self.show_all.setToolTip("Show the lines for everything that was done in this panel")
         self.show_all.setCheckable(True)
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
@@ -53,8 +53,19 @@ class MacroView(QWidget):
         self._offer()
 
     def add(self, lines: str, command: str = "") -> None:
-        """Note what was done: its lines of Python, and its command where there is one."""
+        """Record what was done: its lines of Python, and its command if there is one."""
         self.lines.append(lines)
+        self._tell(command)
+
+    def correct(self, before: str, lines: str, command: str = "") -> None:
+        """Note that what was done is another thing now: in place of the last lines, if they are those of before."""
+        if self.lines and self.lines[-1] == before:
+            self.lines[-1] = lines
+        else:
+            self.lines.append(lines)
+        self._tell(command)
+
+    def _tell(self, command: str) -> None:
         self._command = command
         self.text.setPlainText("\n\n".join(self.lines))
         self._offer()
@@ -65,7 +76,7 @@ class MacroView(QWidget):
         self.command.setToolTip(
             "Copy the command that does the same in a terminal"
             if self._command
-            else "There is a command for whole volumes whose file is known"
+            else "Only whole volumes from a known file have a command"
         )
 
     def _copy_python(self) -> None:

@@ -1,7 +1,7 @@
-"""Between a thread that may be fast and a viewer that may be slow: a mailbox whose content is read now and then.
+"""A mailbox between a thread that may be fast and a viewer that may be slow; its content is read at intervals.
 
-A Qt signal for each step would queue: a producer a thousand times faster than the viewer fills the memory with events,
-and the viewer never gets to anything else. Here one event at most is on its way, whatever is put in.
+A Qt signal for each step would queue: a producer a thousand times faster than the viewer would fill the memory with
+events, and the viewer would never get to anything else. Here at most one event is pending, whatever is put in.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Region = tuple[slice, slice, slice]
 
 
 class Mailbox(QObject):
-    """Takes items from any thread, and hands them out together, in the thread that it was made in.
+    """Takes items from any thread, and delivers them together, in the thread in which it was created.
 
     Signals
     -------
     opened(content)
-        What was put in since the last time. The first item is handed out at once, then at most one content in
+        What was put in since the last time. The first item is delivered at once, then at most one content in
         `every_ms`.
 
     Parameters
@@ -37,7 +37,7 @@ class Mailbox(QObject):
         Adds an item to the content, which is None while the mailbox is empty, and returns the content. It runs in the
         producer's thread, and must not grow without bounds.
     every_ms
-        Rest between two readings.
+        Pause between two readings.
     """
 
     opened = Signal(object)
@@ -55,7 +55,7 @@ class Mailbox(QObject):
         self._filled.connect(self._on_filled)
 
     def put(self, item: Any) -> None:
-        """Put something in; from any thread, and without waiting for the reader."""
+        """Put something in, from any thread, without waiting for the reader."""
         with self._lock:
             was_empty = self._content is None
             self._content = self._collect(self._content, item)
@@ -63,12 +63,12 @@ class Mailbox(QObject):
             self._filled.emit()
 
     def read(self, event: Any = None) -> None:
-        """Hand out now what is there; in the thread of the mailbox."""
+        """Deliver the content now, in the thread of the mailbox."""
         with self._lock:
             content, self._content = self._content, None
         if content is not None:
             self.opened.emit(content)
-            # After whatever that took, so that others have their turn.
+            # After the delivery, however long it took, so that other events get their turn.
             self._rest.start()
 
     def _on_filled(self) -> None:
@@ -78,7 +78,7 @@ class Mailbox(QObject):
 
 @dataclass(slots=True)
 class News:
-    """What a job has said since it was listened to last.
+    """What a job has reported since the last reading.
 
     Attributes
     ----------
@@ -91,25 +91,25 @@ class News:
 
     @property
     def regions(self) -> list[Region]:
-        """All that was finished meanwhile, each region once."""
+        """Everything that was finished in the meantime, each region once."""
         return list(self._regions.values())
 
     def add(self, progress: Progress) -> None:
-        """Take in another step."""
+        """Add another step."""
         self.progress = progress
         if progress.region is not None:
             self._regions[tuple((along.start, along.stop) for along in progress.region)] = progress.region
 
 
 def collect_news(news: News | None, progress: Progress) -> News:
-    """Let a mailbox keep the newest step, and all regions: as many as there are slices at most."""
+    """Let a mailbox keep the newest step, and all regions: at most as many as there are slices."""
     news = news or News(progress)
     news.add(progress)
     return news
 
 
 def collect_all(items: list[Any] | None, item: Any) -> list[Any]:
-    """Let a mailbox keep everything, where that is little: the losses of a training, which are drawn as a curve."""
+    """Let a mailbox keep everything, if that is little: the losses of a training run, which are drawn as a curve."""
     items = [] if items is None else items
     items.append(item)
     return items

@@ -1,4 +1,4 @@
-"""The line of a panel in which it answers what was asked of it."""
+"""The message line of a panel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .form_parts import WrappedLine, warning_colour
 
 
 class MessageLine(WrappedLine):
-    """A sentence, in the colour of warnings where it is an error."""
+    """A sentence, in the colour of warnings if it is an error."""
 
     def say(self, text: str) -> None:
         """Show a sentence; "" clears the line."""

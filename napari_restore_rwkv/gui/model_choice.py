@@ -1,4 +1,4 @@
-"""The choice of weights for a task: what is shipped, what was fine-tuned on this computer, and files."""
+"""The choice of weights for a task: shipped weights, those fine-tuned on this computer, and files."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ LONGEST_TITLE, LONGEST_CARD = 80, 4000
 
 @dataclass(frozen=True, slots=True)
 class FineTunedEntry:
-    """A bundle of this computer, as it is listed.
+    """A bundle on this computer, as listed.
 
     Attributes
     ----------
     entry
         Its line.
     task
-        What it was made for; "" where that is unknown, and it is offered for every task.
+        What it was made for; "" if unknown: it is then offered for every task.
     problem
         Why it cannot be used; "" if it can.
     """
@@ -55,15 +55,15 @@ class FineTunedEntry:
 class ModelChoice(ValuedContainerWidget["str | Path | None"]):
     """The weights that can be chosen for a task, the proposed ones first; its value is as `ModelEntry.weights`.
 
-    Bundles appear as soon as they are in their folder. Before it is known what is shipped, the shipped weights can be
-    chosen unseen.
+    Bundles appear as soon as they are in their folder. Before it is known what is shipped, the shipped weights can
+    already be chosen.
 
     Signals
     -------
     changed(weights)
         Other weights are chosen; None where there are none.
     asked(text)
-        The person wants to read the card.
+        The user wants to read the card.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
 
     @property
     def entry(self) -> ModelEntry | None:
-        """What is chosen; None where there are no weights yet."""
+        """What is chosen; None if there are no weights yet."""
         return self._listed.get(self.combo.currentData())
 
     def get_value(self) -> str | Path | None:
@@ -124,7 +124,7 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
             self._fill()
 
     def tell_models(self, models: Mapping[str, tuple[ModelEntry, ...]]) -> None:
-        """List what there is for each task, now that it is known; the first of a task is proposed."""
+        """List what is available for each task, now that it is known; the first of a task is proposed."""
         self._models = models
         self._fill_again()
 
@@ -135,17 +135,17 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
         self._pick(str(path))
 
     def use_listed(self, weights: str | Path) -> None:
-        """Choose weights of the list, as `ModelEntry.weights` names them; now, or as soon as they are listed."""
+        """Choose listed weights, as named by `ModelEntry.weights`; now, or as soon as they are listed."""
         self._pick(str(weights))
 
     def use_proposed(self) -> None:
-        """Choose what is proposed for the task, the first of the list."""
+        """Choose the proposal for the task, the first of the list."""
         self._picked = None
         self._fill()
         self.changed.emit(self.value)
 
     def look_for_bundles(self) -> None:
-        """Read in the background which bundles there are; soon: what is imported holds up whoever is being built."""
+        """List the bundles in the background; soon, but not now: its imports would delay the panel being built."""
         self._looking.ask(_bundles)
 
     def _show_bundles(self, found: tuple[str, tuple[FineTunedEntry, ...]]) -> None:
@@ -223,21 +223,21 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
 
 
 def _bundles() -> tuple[str, tuple[FineTunedEntry, ...]]:
-    """Return the folder of bundles, made if it is missing so that it can be watched, and what is in it.
+    """Return the bundles folder, created if missing so that it can be watched, and its content.
 
     This imports torch: off the GUI thread.
     """
     from ..training.bundle import available_bundles, bundles_folder
 
     folder = bundles_folder()
-    # Where it cannot be made there are no bundles, and saving one will say why.
+    # If it cannot be created there are no bundles, and saving one will say why.
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return str(folder), tuple(_described(bundle) for bundle in available_bundles(folder))
 
 
 def _described(bundle: Bundle) -> FineTunedEntry:
-    """Return how a bundle is listed; whatever is wrong with one, the others are listed all the same."""
+    """Return how a bundle is listed; whatever is wrong with one, the others are listed anyway."""
     try:
         return _entry_of(bundle)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What was filled in in the Restore panel."""
+"""The options of the Restore panel, and how they are asked for."""
 
 # Not from __future__ import annotations: the form is made from them.
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ class RestoreOptions:
     task
         For which weights were chosen; None where that was not asked for. It changes no voxel, and is not compared.
     any_modality
-        Restore although the network was made for another modality.
+        Restore even if the network was made for another modality.
     weights
         Name of the task whose shipped weights are used, or of a classical filter, or the path of a weights file.
     region
@@ -38,7 +38,7 @@ class RestoreOptions:
     run_on
         "auto", "cpu" or "cuda", or the address of a dask scheduler whose workers restore a whole volume into `output`.
     strength
-        The strength that is proposed for this scan, 0 to 1; None where it is still to be measured.
+        The strength proposed for this scan, 0 to 1; None if it has not been measured yet.
     """
 
     layer: Annotated[
@@ -99,7 +99,7 @@ class RestoreOptions:
         return self.run_on if self.region == "volume" and _is_address(self.run_on) else None
 
     def continues(self, other: Self | None) -> bool:
-        """Whether slices restored with the other options are part of what these ask for, wherever they are kept."""
+        """Whether slices restored with the other options are part of what these request, wherever they are stored."""
 
         def choices(options: Self) -> Self:
             return replace(options, region="volume", output=None, strength=None, run_on=options.device)

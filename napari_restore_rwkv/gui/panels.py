@@ -1,4 +1,4 @@
-"""What one panel asks of another."""
+"""Requests from one panel to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PANEL, FINE_TUNE_PANEL = "Restore", "Fine-tune"
 
 
 def current_viewer() -> napari.Viewer:
-    """Return the viewer at hand; ScanError where there is none."""
+    """Return the current viewer; ScanError if there is none."""
     viewer = napari.current_viewer()
     if viewer is None:
         raise ScanError("The Restore panel needs an open napari window.")
@@ -28,14 +28,14 @@ def current_viewer() -> napari.Viewer:
 
 
 def open_restore_panel(viewer: napari.Viewer) -> RestorePanel:
-    """Return the Restore panel of a viewer, which is opened if it is not."""
+    """Return the Restore panel of a viewer, opening it if necessary."""
     from .restore.panel import RestorePanel
 
     return open_panel(viewer, RestorePanel, PANEL)
 
 
 def use_weights(path: Path, task: str, layer: Layer | None) -> None:
-    """Choose a bundle for its task, and a scan if one is given, in the Restore panel, which is opened if it is not."""
+    """Choose a bundle for its task, and a scan if one is given, in the Restore panel, which is opened if necessary."""
     panel = open_restore_panel(current_viewer())
     if layer is not None:
         panel.choose_layer(layer)
@@ -44,7 +44,7 @@ def use_weights(path: Path, task: str, layer: Layer | None) -> None:
 
 
 def back_to_proposed_weights() -> None:
-    """Choose what is proposed for the task in the Restore panel; where it is not open, it will be so by itself."""
+    """Choose the proposal for the task in the Restore panel; if that is not open, it will be the default anyway."""
     from .restore.panel import RestorePanel
 
     panel = find_panel(current_viewer(), RestorePanel)

@@ -1,4 +1,4 @@
-"""What is set in napari's *Preferences > Plugins* for this plugin, and kept from session to session."""
+"""The plugin's settings in napari's *Preferences > Plugins*, kept from session to session."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def chosen_device() -> str:
 
 
 def results_folder() -> Path | None:
-    """Return the folder for results; None where none is set, or where what is set is no longer a folder."""
+    """Return the folder for results; None if none is set, or if it no longer exists."""
     named = str(getattr(_restoring(), "folder", "")).strip()
     folder = Path(named).expanduser()
     return folder if named and folder.is_dir() else None
 
 
 def scheduler() -> str | None:
-    """Return the address of the dask scheduler that was used last; None where there was none."""
+    """Return the address of the dask scheduler that was used last; None if there was none."""
     return str(getattr(_restoring(), "scheduler", "")).strip() or None
 
 
@@ -37,19 +37,19 @@ def remember_scheduler(address: str) -> None:
 
 
 def wants_hint() -> bool:
-    """Whether to show how to begin."""
+    """Whether to show the first steps."""
     return bool(getattr(_restoring(), "hint", False))
 
 
 def hint_served() -> None:
-    """Remember that a scan was restored, so that the hint is not shown any more."""
+    """Remember that a scan was restored, so that the hint is no longer shown."""
     settings = _restoring()
     if settings is not None and settings.hint:
         settings.hint = False
 
 
 def _restoring() -> Any:
-    """The settings; None where the panel is used without the plugin being registered, as in a script."""
+    """The settings; None if the panel is used without the plugin being registered, as in a script."""
     try:
         return get_plugin_settings(PLUGIN).restoring
     except (KeyError, AttributeError):

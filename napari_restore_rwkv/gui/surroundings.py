@@ -35,7 +35,7 @@ class DeviceChoice:
     name
         For `choose_device`.
     title, details
-        A line short enough for the list, and all that is known.
+        A line short enough for the list, and everything that is known.
     advice
         Why it is not faster; "" if it is.
     """
@@ -48,7 +48,7 @@ class DeviceChoice:
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """Something to restore with, as it is listed.
+    """A model to restore with, as listed.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class ModelEntry:
     title
         A line such as ``"light, 2026-12"``.
     card
-        All that is known, in words.
+        Everything that is known, in words.
     modality
-        What it was made for; None where it takes any, or where that is not known.
+        What it was made for; None if it takes any, or if unknown.
     learned
         Whether it is a network, which can be fine-tuned.
     """
@@ -73,14 +73,14 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is there to restore with.
+    """What is available to restore with.
 
     Attributes
     ----------
     devices
-        The devices, the one that would be chosen first.
+        The devices, the default one first.
     models
-        What comes with the plugin for each task, the proposed one first; a task without any is left out.
+        What ships with the plugin for each task, the proposed one first; a task without any is left out.
     """
 
     devices: tuple[DeviceChoice, ...]
@@ -95,7 +95,7 @@ def look_around() -> Surroundings:
 
 
 def could_be_hu(scan: Scan) -> bool:
-    """Whether the values are or can be HU: there is air. Only where nothing is said, a few slices are sampled."""
+    """Whether the values are or can be HU: there is air. A few slices are sampled only if the file does not say."""
     if scan.unit == "HU" or scan.modality is not None:
         return scan.unit == "HU" or scan.modality == "CT"
     steps = [max(1, size // VALUES_PER_AXIS) for size in scan.shape[1:]]
@@ -116,7 +116,7 @@ def propose_task(scan: Scan, hu: bool) -> tuple[str, str]:
 
 
 def mismatch(task: Task, scan: Scan, hu: bool) -> str:
-    """Return why a task does not suit a scan, in words; "" if it does, or if nothing speaks against it."""
+    """Return why a task does not suit a scan, in words; "" if it does, or if nothing contradicts it."""
     if scan.modality is None:
         what = "" if hu or task.modality != "CT" else "the values of this scan are not in HU"
     else:
@@ -127,12 +127,12 @@ def mismatch(task: Task, scan: Scan, hu: bool) -> str:
 
 
 def no_weights(task: Task) -> str:
-    """Return that a task has no weights, and what to do."""
+    """Return the message that a task has no weights, and what to do."""
     return f"There are no weights for {task.title} yet: choose a weights file under Model."
 
 
 def short_title(hardware: str, kernel: str) -> str:
-    """Return a device and its kernel in a line that fits the list: no maker, threads or instruction set."""
+    """Return a device and its kernel in a line that fits the list: without manufacturer, threads or instruction set."""
     maker, threads, instructions = r"(?<=GPU: )NVIDIA (GeForce )?", r", \d+ threads?$", r" CPU(?= kernel)| \(.*\)$"
     return f"{re.sub(f'{maker}|{threads}', '', hardware)}, {re.sub(instructions, '', kernel)}"
 
@@ -159,7 +159,7 @@ def _devices() -> tuple[DeviceChoice, ...]:
 
 
 def _models(task: str) -> tuple[ModelEntry, ...]:
-    """The shipped weights and the classical filter; that one first where the weights miss what they should reach."""
+    """The shipped weights and the classical filter; the filter comes first if the weights miss their requirements."""
     from ..network.checkpoint import FALLS_SHORT, shipped_checkpoints
     from ..network.classical import CLASSICAL, load_restorer
 

@@ -1,4 +1,4 @@
-"""The words of the panels for the steps of a job."""
+"""The panels' wording for the steps of a job."""
 
 from __future__ import annotations
 

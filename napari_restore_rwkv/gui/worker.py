@@ -1,7 +1,7 @@
-"""Iterating a long piece of work in a background thread.
+"""Runs long work in a background thread.
 
-napari's generator worker loses a RuntimeError on its way (torch's out-of-memory error is one): nothing is reported and
-the worker counts as running for ever. This one reports every error, always ends, and always closes the generator.
+napari's generator worker loses a RuntimeError (such as torch's out-of-memory error): nothing is reported and the worker
+counts as running forever. This one reports every error, always ends, and always closes the generator.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 LISTEN_EVERY_S = 0.05
-# Where drawing and network share a processor, the window gets two thirds of it. By much more, and any other busy
-# program would leave nearly nothing to the network.
+# If drawing and network share a CPU core, the window gets two thirds of it. With a much lower priority, any other busy
+# program would leave almost nothing to the network.
 NICER_BY = 3
 
 
 class StepsSignals(WorkerBaseSignals):
-    """What a `StepsWorker` says, besides started, returned, errored and finished."""
+    """The signals of a `StepsWorker`, besides started, returned, errored and finished."""
 
     paused = Signal()
 
 
 class StepsWorker(WorkerBase):
-    """Runs a generator of Progress in a thread of its own and passes on what it says.
+    """Runs a generator of Progress in a separate thread and passes on what it reports.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class StepsWorker(WorkerBase):
     in_turn
         Wait for `go_on` after the first step, so that the viewer can draw new layers without competition.
     every_ms
-        How often it is listened to at most.
+        Minimum time between two reports.
 
     Attributes
     ----------
     displayed
-        The slice the person looks at; any thread may set it. It is sent to the generator, which takes it next.
+        The slice on screen; any thread may set it. It is sent to the generator, which restores it next.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class StepsWorker(WorkerBase):
     ) -> None:
         super().__init__(SignalsClass=StepsSignals)
         self._mailbox = Mailbox(collect_news, every_ms=every_ms)
-        # What was said before comes first.
+        # Earlier reports come first.
         for signal in (self.paused, self.returned, self.errored, self.finished):
             signal.connect(self._mailbox.read)
         self.displayed: int | None = None
@@ -71,12 +71,12 @@ class StepsWorker(WorkerBase):
 
     @property
     def progressed(self) -> Any:
-        """Signal with the `News` since the last time; the work never waits for who listens."""
+        """Signal with the `News` since the last time; the work never waits for listeners."""
         return self._mailbox.opened
 
     def work(self) -> Any:
         """Exhaust the generator and return its value; None after `quit`."""
-        # A thread of its own, for the priority cannot be raised again, and the pool's threads serve others later.
+        # A separate thread, since the priority cannot be raised again, and the pool's threads are reused by others.
         with ThreadPoolExecutor(max_workers=1, initializer=_let_the_window_go_first) as own:
             return own.submit(self._exhaust).result()
 
@@ -104,17 +104,17 @@ class StepsWorker(WorkerBase):
         self._shown.set()
 
     def pause(self) -> None:
-        """Stand still after the step under way; nothing is lost, and the processor is free."""
+        """Pause after the current step; nothing is lost, and the CPU is free."""
         self._going.clear()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self._going.set()
 
     def join(self, seconds: float) -> bool:
         """Ask the work to stop and wait for it; return whether it has ended."""
         self.quit()
-        # One that has not begun yet will look at `quit` first, and there may be no event loop left to begin it.
+        # One that has not started yet checks `quit` first, and there may be no event loop left to start it.
         return not self.is_running or self._ended.wait(seconds)
 
     def _wait_for(self, event: threading.Event) -> None:

@@ -1,1 +1,1 @@
-"""Image quality as medical physics measures it: phantoms, measures that smoothing cannot win, a verdict on weights."""
+"""Image quality as in medical physics: phantoms, measures that smoothing cannot win, a verdict on weights."""

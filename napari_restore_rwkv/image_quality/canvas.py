@@ -23,7 +23,7 @@ def new_page(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise OutputError(
-            'A page of figures needs matplotlib: pip install "napari-restore-rwkv[figures]", or leave the page out.'
+            'A page of figures needs matplotlib: pip install "napari-restore-rwkv[figures]", or leave out the page.'
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -31,7 +31,7 @@ def new_page(width: float, height: float) -> Any:
 
 
 def save_page(figure: Any, path: Path) -> None:
-    """Write a figure into a .png or .pdf file.
+    """Write a figure to a .png or .pdf file.
 
     Raises
     ------
@@ -41,4 +41,4 @@ def save_page(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another folder or name.") from error

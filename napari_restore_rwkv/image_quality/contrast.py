@@ -1,4 +1,4 @@
-"""What a filter leaves of a faint object, and how it changes values: all in images of shape (Y, X)."""
+"""What a filter preserves of a faint object, and how it changes values: all in images of shape (Y, X)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def contrast_kept(with_probe: np.ndarray, without: np.ndarray, probe: np.ndarray) -> float:
-    """Part of a probe that is left behind a filter, with the same noise in both images.
+    """Fraction of a probe that a filter preserves, with the same noise in both images.
 
         kept = <net(x + s) - net(x), s> / <s, s>
 
-    1 is all of it, 0 none. Of a uniform disc it is the mean over the disc of what is left, over its contrast: the local
-    transfer of AAPM TG-233 (task transfer), taken at the contrast of the task, since such filters are not linear.
+    1 is all of it, 0 none. For a uniform disc it is the mean over the disc of what is left, over its contrast: the
+    local transfer of AAPM TG-233 (task transfer), at the contrast of the task, since such filters are nonlinear.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def contrast_kept(with_probe: np.ndarray, without: np.ndarray, probe: np.ndarray
 
 
 def disc(shape: tuple[int, int], centre: tuple[float, float], diameter: float) -> NDArray[np.float64]:
-    """Return the part of each pixel that a disc covers, 0 to 1; centre (y, x) and diameter in pixels.
+    """Return the fraction of each pixel that a disc covers, 0 to 1; centre (y, x) and diameter in pixels.
 
-    The edge is a ramp as wide as a pixel, which is right to a few thousandths of the area.
+    The edge is a ramp one pixel wide, which is accurate to a few thousandths of the area.
     """
     y, x = np.ogrid[: shape[0], : shape[1]]
     distance = np.hypot(y - centre[0], x - centre[1])
@@ -43,12 +43,12 @@ def disc(shape: tuple[int, int], centre: tuple[float, float], diameter: float) -
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How values hold in uniform regions, in the unit of the images.
+    """How well values are preserved in uniform regions, in the unit of the images.
 
     Attributes
     ----------
     bias
-        Mean of the image over all regions, less the true value.
+        Mean of the image over all regions, minus the true value.
     uniformity
         Largest difference between the mean of a region and that of the first, the central one (IEC 61223-3-5).
     noise

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TASK, UNIT = "ct-denoise", "HU"
 WINDOW_HU = (-160.0, 240.0)
 USUAL = Scanner(22, "standard")
-# Weights are trained on the fast noise; what is projected is another simulator's.
+# Weights are trained on the fast noise; projected noise comes from another simulator.
 PROJECTED = (replace(USUAL, projected=True), Scanner(45, "sharp", projected=True))
 FIELDS_OF_VIEW = tuple(replace(USUAL, pixel_mm=pixel_mm) for pixel_mm in (0.6, 1.2))
 QUICK = (USUAL, PROJECTED[0])
@@ -38,11 +38,11 @@ FULL = (
     *PROJECTED,
     *FIELDS_OF_VIEW,
 )
-# What must be kept of the discs of `FAINT`, at this noise and below.
+# What must be kept of the discs in `FAINT`, at this noise and below.
 _MUST_KEEP, _UP_TO_HU = (None, 0.85, None, 0.70), 22.0
 _HIGH, _REGION, _CHANNELS = 0.38, 64, 6
 _ROI = 33
-# So many slices of faint discs make some 50 and 200 pairs of each.
+# This many slices of faint discs make some 50 and 200 pairs of each.
 _QUICK_SLICES, _FULL_SLICES = 8, 28
 _ROD_SLICES, _ANATOMY_SLICES = 6, 3
 # Projecting takes longer.
@@ -63,7 +63,7 @@ def qualify_ct(
         rng = np.random.default_rng((seed, number))
         rods, centres = phantoms.rods(scanner)
         noise = phantoms.realisations(rods, scanner, _ROD_SLICES, rng)
-        # The filter is tuned on the very anatomy, with other noise than is measured.
+        # The filter is tuned on the same anatomy, with different noise than is measured.
         body, pixel_mm = background
         other = phantoms.realisations(body, scanner, 1, rng, pixel_mm)
         best = tuned(TASK, _images(body + other, pixel_mm), body)
@@ -123,7 +123,7 @@ def _faint(
 def _seen(
     present: np.ndarray, absent: np.ndarray, chosen: list[tuple[int, tuple[int, int]]], diameter: float
 ) -> Detectability:
-    """What an observer reaches on the regions around discs, whose slices come one after the other."""
+    """An observer's result on the regions around discs, whose slices are consecutive."""
     half = _ROI // 2
 
     def regions(images: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def _sharpness(
     error = {
         name: float(np.mean([psnr(one, truth, window=WINDOW_HU) for one in images])) for name, images in results.items()
     }
-    # Non-local means excels at what is flat but for its edges: here it is no bar.
+    # Non-local means excels on images that are flat except for edges, so it sets no limit here.
     lines.append(Line("PSNR, rods", str(scanner), error, unit="dB"))
     return lines, Curves(f"Transfer at +100 HU, {scanner}", "cycles per pixel", "TTF", drawn)
 
@@ -202,7 +202,7 @@ def _anatomy(
     rng: np.random.Generator,
     work: Work,
 ) -> Generator[Progress, None, tuple[list[Line], Results]]:
-    """Error within the anatomy of a scan, and contrast kept of discs of 5 HU and 11 px, and of 14 HU and 4 px."""
+    """Error within the anatomy of a scan, and contrast kept for discs of 5 HU and 11 px, and of 14 HU and 4 px."""
     body, pixel_mm = background
     noisy = body + phantoms.realisations(body, scanner, _ANATOMY_SLICES, rng, pixel_mm)
     places = _soft_places(body)

@@ -1,10 +1,9 @@
 """CT phantoms: uniform water, faint discs in it, rods of many contrasts, and the anatomy of a scan.
 
 All are slices of 256 x 256 pixels in HU, of 0.8 mm unless the scanner says otherwise: the body spans 225 of them. Noise
-has the kernel and place dependence of `simulate.ct_noise`; or every realisation is counted in projections and
-reconstructed (`simulate.ct`), another way to noise than that which weights are trained on. Rods are blurred by the
-kernel, |f| A(f) of which leaves A(f) of every detail. The faint discs are not: what is asked of them is whether they
-stay.
+depends on kernel and position as in `simulate.ct_noise`; or every realisation is counted in projections and
+reconstructed (`simulate.ct`), a different noise model from the one that weights are trained on. Rods are blurred by
+the kernel, whose |f| A(f) leaves A(f) of every detail. The faint discs are not: the question is whether they survive.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Scanner:
     kernel
         Name of a kernel of `simulate.ct_kernels`.
     pixel_mm
-        Side of a pixel of the phantoms in mm, as the field of view makes it.
+        Side of a pixel of the phantoms in mm, which follows from the field of view.
     projected
         Whether each realisation of the noise is projected and reconstructed.
     """
@@ -73,7 +72,7 @@ def places() -> list[tuple[int, int]]:
 def faint_discs(turn: int) -> list[tuple[int, tuple[int, int], NDArray[np.float64]]]:
     """Return for every place the number of its disc in `FAINT`, the place, and the disc in HU, (SIDE, SIDE).
 
-    With the turn the discs move on by a place, so that each comes to lie everywhere.
+    With each turn the discs move on by one place, so that each visits all places.
     """
     found = []
     for index, place in enumerate(places()):
@@ -105,7 +104,7 @@ def blurred(image: np.ndarray, kernel: str, pixel_mm: float) -> NDArray[np.float
 def realisations(
     image: np.ndarray, scanner: Scanner, count: int, rng: np.random.Generator, pixel_mm: float | None = None
 ) -> NDArray[np.float32]:
-    """Return noise alone, (count, Y, X), for a square slice in HU; None takes the pixels of the scanner."""
+    """Return pure noise, (count, Y, X), for a square slice in HU; None takes the pixels of the scanner."""
     pixel_mm = scanner.pixel_mm if pixel_mm is None else pixel_mm
     kernel = KERNELS[scanner.kernel]
     if scanner.projected:

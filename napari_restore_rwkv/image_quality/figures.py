@@ -16,7 +16,7 @@ _COLOURS = {INPUT: "0.5", DEFAULT: "tab:orange", TUNED: "tab:red", JUDGED: "tab:
 
 
 def draw_page(found: Qualification, paths: list[Path]) -> None:
-    """Draw pictures, curves and limited lines onto a page, and save it under each path (PDF, PNG).
+    """Draw pictures, curves and lines with limits on a page, and save it under each path (PDF, PNG).
 
     Raises
     ------
@@ -46,7 +46,7 @@ def draw_page(found: Qualification, paths: list[Path]) -> None:
 
 
 def _draw_limits(found: Qualification, place: Any) -> None:
-    """List the lines that miss their limits, as far as there is room."""
+    """List the lines that miss their limits, as space permits."""
     missed = [
         f"{line.measure}: {line.values[found.judged]:.3g} {line.unit} ({line.limit})\n    {line.condition}"
         for line in found.misses

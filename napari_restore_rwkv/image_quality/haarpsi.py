@@ -1,4 +1,4 @@
-"""HaarPSI: how alike two slices look to a person, by the Haar wavelet coefficients that they share.
+"""HaarPSI: how similar two slices look to a person, by the Haar wavelet coefficients that they share.
 
 Reisenhofer, Bosse, Kutyniok and Wiegand 2018 (Signal Processing: Image Communication 61, 33-43). With g_j the Haar
 coefficients of scale j, along rows and along columns, of slices mapped to 0 .. 255,
@@ -7,8 +7,8 @@ coefficients of scale j, along rows and along columns, of slices mapped to 0 .. 
     w = max(|g_3(f)|, |g_3(r)|)
     HaarPSI = l^-1(sum of l(s) w / sum of w)^2,    l(x) = 1 / (1 + exp(-a x))
 
-over all pixels of both directions, with C = 30 and a = 4.2, found by the authors on judgements of natural pictures:
-among scans it puts results in an order, and no value of it is good or bad by itself.
+over all pixels of both directions, with C = 30 and a = 4.2, fitted by the authors to judgements of natural images: for
+scans it ranks results, but no value is good or bad by itself.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def haarpsi(
     image, reference
         Shape (Y, X), in one unit.
     data_range
-        Of the reference, in that unit; its lowest value becomes 0, and what is so much above it 255.
+        Of the reference, in that unit; its lowest value becomes 0, and that value plus the range 255.
     inside
         Which pixels count, shape (Y, X); None for all.
 
     Returns
     -------
     float
-        Above 0, and 1 for equal slices; nan where a side is under 16 pixels, the range is not above 0, a value is not
-        finite, or nothing that counts has an edge.
+        Above 0, and 1 for equal slices; nan if a side is under 16 pixels, the range is not above 0, a value is not
+        finite, or no pixel that counts has an edge.
     """
     if np.array_equal(image, reference):
         return 1.0
@@ -67,7 +67,7 @@ def haarpsi(
 
 
 def _halved(image: np.ndarray) -> NDArray[np.float64]:
-    """Means of 2 x 2 pixels: as fine as a person sees a picture at the usual distance."""
+    """Means of 2 x 2 pixels: the resolution at which a person sees an image at the usual distance."""
     height, width = (side // 2 * 2 for side in image.shape)
     return image[:height, :width].reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
 
@@ -77,10 +77,10 @@ def _alike(one: np.ndarray, other: np.ndarray) -> NDArray[np.float64]:
 
 
 def _haar(image: np.ndarray, scale: int, axis: int) -> NDArray[np.float64]:
-    """Magnitude of the coefficients of a scale along an axis, in the shape of the image; 0 lies around it."""
+    """Magnitude of the coefficients of a scale along an axis, in the shape of the image, zero-padded."""
     side = 2**scale
     before, after = side // 2 - 1, side // 2
-    # Sums over side x side pixels, the first half of them along the axis taken off.
+    # Sums over side x side pixels, with the first half along the axis subtracted.
     sums = np.pad(np.cumsum(np.cumsum(np.pad(image, (before, after)), 0), 1), ((1, 0), (1, 0)))
     sums = np.moveaxis(sums, axis, 0)
     along = sums[:, side:] - sums[:, :-side]

@@ -1,4 +1,4 @@
-"""What is compared: the input, the classical filter at its default and tuned, and the network that is judged."""
+"""What is compared: the input, the classical filter at its default and tuned, and the network being judged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 INPUT, DEFAULT, TUNED, JUDGED = "input", "classical", "classical, tuned", "network"
-# Strengths that are tried, as multiples of the default.
+# Strengths to try, as multiples of the default.
 _TRIED = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Slices that are restored one by one, each as a scan of a single slice.
+    """Slices that are restored one by one, each as a single-slice scan.
 
     Attributes
     ----------
@@ -44,19 +44,19 @@ class Images:
 
 
 class Work:
-    """Counts what is done, for `Progress`."""
+    """Counts finished work, for `Progress`."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
 
     def step(self, detail: str) -> Progress:
-        """Say that one more slice went through one more method."""
+        """Report that one more slice has passed through one more method."""
         self.done = min(self.done + 1, self.total)
         return Progress(Phase.MEASURING, self.done, self.total, detail=detail)
 
 
 def restored(images: Images, network: nn.Module) -> Iterable[np.ndarray]:
-    """Restore slice by slice, exactly as the product does with a scan of one slice."""
+    """Restore slice by slice, exactly as a single-slice scan is restored."""
     for values in images.values:
         scan = Scan(
             np.asarray(values, np.float32)[np.newaxis],
@@ -70,7 +70,7 @@ def restored(images: Images, network: nn.Module) -> Iterable[np.ndarray]:
 def outputs(
     methods: dict[str, nn.Module | None], images: Images, work: Work, what: str
 ) -> Generator[Progress, None, dict[str, np.ndarray]]:
-    """Put images through every method; the value of StopIteration is their results by name, in the same shape."""
+    """Run images through every method; the value of StopIteration is their results by name, in the same shape."""
     results = {}
     for name, network in methods.items():
         if network is None:
@@ -85,7 +85,7 @@ def outputs(
 
 
 def tuned(task: str, images: Images, truth: np.ndarray) -> NonLocalMeans:
-    """Return the classical filter with the strength that comes nearest to the truth, by its squared error."""
+    """Return the classical filter with the strength that is closest to the truth, by squared error."""
     usual = _classical(task)
 
     def error(strength: float) -> float:
@@ -97,7 +97,7 @@ def tuned(task: str, images: Images, truth: np.ndarray) -> NonLocalMeans:
 
 
 def methods_for(task: str, network: nn.Module | None, best: NonLocalMeans) -> dict[str, nn.Module | None]:
-    """Return the methods by name; without a network the classical filter is the one that is judged."""
+    """Return the methods by name; without a network the classical filter is judged."""
     methods: dict[str, nn.Module | None] = {INPUT: None, DEFAULT: _classical(task), TUNED: best}
     if network is not None:
         methods[JUDGED] = network

@@ -1,4 +1,4 @@
-"""How MR weights are judged: what they add to zero-filling, how sharp edges and bars become, what faint discs keep."""
+"""How MR weights are judged: gain over zero-filling, sharpness of edges and bars, contrast of faint discs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 TASK = "mri-sr"
-# Loss of resolution, and noise as a share of the brightness.
+# Loss of resolution, and noise as a fraction of the brightness.
 QUICK = ((2.0, 0.01), (4.0, 0.01))
 FULL = tuple((factor, noise) for factor in (2.0, 3.0, 4.0) for noise in (0.0, 0.01, 0.03))
 _GAINS = {2.0: 1.0, 4.0: 1.2}
@@ -93,7 +93,7 @@ def _modulation(image: np.ndarray, group: int) -> float:
     centre = SIDE / 2 + (-0.22 + 0.11 * group) * SIDE
     rows = slice(round(SIDE * (0.5 + 0.12) - 3), round(SIDE * (0.5 + 0.12) + 4))
     x = np.arange(SIDE)
-    # Three whole periods, weighted as their ends are cut.
+    # Three whole periods, weighted by how their ends are cut.
     weight = np.clip(3 * width - np.abs(x - centre) + 0.5, 0, 1)
     profile = image[rows].mean(axis=0).astype(np.float64)
     profile = profile - np.average(profile, weights=weight)

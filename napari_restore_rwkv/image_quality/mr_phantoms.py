@@ -1,4 +1,4 @@
-"""An MR phantom defined in continuous k-space: exact at any matrix, so that nothing of an image grid is in it.
+"""An MR phantom defined in continuous k-space: exact at any matrix size, so it does not depend on an image grid.
 
 An ellipse of intensity q with half axes a, b and centre c has the spectrum (Van de Walle et al. 2000)
 
@@ -24,7 +24,7 @@ SIDE = 192
 BRIGHTNESS = 1000.0
 # Widths of the bars, and of the gaps between them, in pixels of the full matrix.
 BARS = (1.5, 2.0, 3.0, 4.0, 6.0)
-# Contrast, as a share of the brightness, and diameter in pixels.
+# Contrast, as a fraction of the brightness, and diameter in pixels.
 FAINT = ((0.03, 20.0), (0.06, 12.0))
 
 
@@ -41,7 +41,7 @@ class Shape:
 
 
 def head() -> list[Shape]:
-    """Return a head of ellipses, with a rod for its edge."""
+    """Return a head made of ellipses, with a rod to measure its edge."""
     q = BRIGHTNESS
     return [
         Shape(q, 0, 0, 0.44, 0.36),
@@ -97,7 +97,7 @@ def _known(which: str) -> NDArray[np.complex128]:
 
 
 def spectrum_of(*parts: str) -> NDArray[np.complex128]:
-    """Return the coefficients of "head", "bars", "faint", added up."""
+    """Return the coefficients of "head", "bars", "faint", summed."""
     return sum((_known(part) for part in parts), np.zeros((SIDE, SIDE), np.complex128))
 
 
@@ -115,7 +115,7 @@ def acquired(
     noise
         Standard deviation of the real and of the imaginary part in the image.
     rng
-        Owner of the noise.
+        Generator of the noise.
     """
     side = len(spectrum)
     half = round(side / factor) / 2

@@ -1,10 +1,10 @@
-"""The noise power spectrum of images, and what a filter makes of it.
+"""The noise power spectrum of images, before and after a filter.
 
     NPS(u, v) = (dx dy / (Nx Ny)) < |DFT[d]|^2 >,    d: noise alone, over realisations and regions
 
 (AAPM TG-233, ICRU 87), in units^2 mm^2, with frequencies in cycles per mm; its integral is the variance. Noise alone is
-the image less the mean over realisations, times n / (n - 1) in power. Where a pixel is taken for 1 mm, frequencies are
-in cycles per pixel.
+the image minus the mean over realisations, times n / (n - 1) in power. If a pixel is taken as 1 mm, frequencies are in
+cycles per pixel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NoiseSpectrum:
 
     @property
     def mean_frequency(self) -> float:
-        """Mean frequency over the power, in cycles per mm: low where noise is coarse, and an image looks waxy."""
+        """Mean frequency over the power, in cycles per mm: low if the noise is coarse and the image looks waxy."""
         total = self.power.sum()
         return float((self.distance * self.power).sum() / total) if total > 0 else 0.0
 

@@ -88,8 +88,8 @@ def detectability(
     Parameters
     ----------
     present, absent
-        Regions with and without the signal in their middle, (n, side, side); pair i may share its noise, and regions of
-        one realisation should stand together, so that the halves do not share any.
+        Regions with and without the signal at their centre, (n, side, side); pair i may share its noise, and regions of
+        one realisation should be adjacent, so that the halves do not share any.
     channels
         Shape (side * side, channels).
     internal_noise
@@ -97,7 +97,7 @@ def detectability(
     seed
         Of the internal noise and the bootstrap.
     resampled
-        How often the pairs are drawn again for the interval.
+        Number of bootstrap resamplings for the interval.
     """
     half = len(present) // 2
     if half <= channels.shape[1]:

@@ -1,8 +1,8 @@
-"""How PET weights are judged: six hot spheres and a cold lung insert in a body, at fewer and fewer counts.
+"""How PET weights are judged: six hot spheres and a cold lung insert in a body, at decreasing counts.
 
 The phantom is that of NEMA NU 2 in one slice: spheres are their central discs, 10 to 37 mm across, four times as hot as
-the background, on a circle of 114 mm around an insert of lung, 50 mm wide. Slices know no other slice, so that partial
-volume along z is left out.
+the background, on a circle of 114 mm around an insert of lung, 50 mm wide. Slices are independent, so partial volume
+along z is left out.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TASK, UNIT = "pet-low-count", "SUV"
 SPHERES_MM = (10, 13, 17, 22, 28, 37)
 HOT, BACKGROUND, LUNG = 8.0, 2.0, 0.1
 _FIELD_MM = 352.0
-# From this sphere on, hot means must be kept.
+# From this sphere size on, hot means must be kept.
 _LEAST_SPHERE_MM = 17
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One in so many counts, pixels and post filter in mm."""
+    """The reduction of the counts, and pixels and post filter in mm."""
 
     reduction: float
     pixel_mm: float = 4.0

@@ -1,4 +1,4 @@
-"""Judge weights: any network, ours or a user's own, on the phantoms of its modality."""
+"""Judges weights: any network, shipped or a user's own, on the phantoms of its modality."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def qualify(
     seeds: int = 1,
     background: Scan | None = None,
 ) -> Generator[Progress, None, Qualification]:
-    """Measure what a network does to noise, sharpness, faint things and values, beside the classical filter.
+    """Measure what a network does to noise, sharpness, faint objects and values, compared with the classical filter.
 
     Parameters
     ----------
@@ -49,11 +49,12 @@ def qualify(
     modality
         "CT", "MR" or "PET"; None takes that of the network's card.
     quick
-        The most telling conditions only: about a minute on two cores, and ten for all.
+        Only the most informative conditions: about a minute on two cores, and ten for all.
     seed, seeds
-        Of all noise; with several, from `seed` on, values and limits are means over them, and `Line.spread` is theirs.
+        Of all noise; with several, from `seed` on, values and limits are means over them, and `Line.spread` is their
+        spread.
     background
-        CT only: a scan in HU into whose middle slice faint discs are put; None takes the sample that is shipped.
+        CT only: a scan in HU, into whose middle slice faint discs are inserted; None takes the shipped sample.
 
     Yields
     ------
@@ -64,23 +65,23 @@ def qualify(
     ------
     ScanError
         There is no phantom for the modality, the background is smaller than 64 x 64 pixels or not a CT, or there is no
-        seed to use.
+        seed.
     CheckpointError
-        The network returns values that are not numbers.
+        The network returns NaN or infinite values.
     """
     card = card_of(network)
     chosen = modality or (card.modality)
     if chosen not in _MODALITIES:
         raise ScanError(
-            f"There are phantoms for CT, MR and PET, and none for {chosen or 'a network of no certain modality'}; "
-            "say which of the three the weights are to be judged for."
+            f"There are phantoms for CT, MR and PET, but not for {chosen or 'a network of unknown modality'}; "
+            "choose which of the three to judge the weights for."
         )
     if card.modality not in (None, chosen):
-        raise CheckpointError(f"These weights were made for {card.modality}, so they are not judged for {chosen}.")
+        raise CheckpointError(f"These weights were made for {card.modality}, so they cannot be judged for {chosen}.")
     if background is not None and chosen != "CT":
-        raise ScanError(f"A background is for CT, and {chosen} is judged; leave it out.")
+        raise ScanError(f"A background is only for CT, but {chosen} is judged; leave it out.")
     if seeds < 1:
-        raise ScanError(f"Noise needs at least one seed; got {seeds}.")
+        raise ScanError(f"At least one seed is needed for the noise; got {seeds}.")
     title = card.title or "classical"
     judge: Judge
     if chosen == "CT":
@@ -91,7 +92,7 @@ def qualify(
 
 
 def _over_seeds(judge: Judge, seeds: range) -> Generator[Progress, None, Qualification]:
-    """Judge with one seed after the other; the value of StopIteration has the means."""
+    """Judge with one seed after another; the value of StopIteration has the means."""
     found: list[Qualification] = []
     for seed in seeds:
         steps = judge(seed=seed)

@@ -2,7 +2,7 @@
 
     ESF(r): mean over the pixels at distance r from the centre,    LSF = dESF/dr,    TTF(f) = |FT[LSF]| / |FT[LSF](0)|
 
-A filter that is not linear has another one at each contrast and noise; so the image is the mean over realisations.
+A nonlinear filter has a different TTF at each contrast and noise level; so the image is the mean over realisations.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Transfer:
     values: NDArray[np.float64]
 
     def at(self, level: float) -> float:
-        """Lowest frequency, in cycles per pixel, at which the transfer has fallen to a level; 0.5 where it has not."""
+        """Lowest frequency, in cycles per pixel, at which the transfer has fallen to a level; 0.5 if it has not."""
         below = np.flatnonzero(self.values < level)
         if below.size == 0:
             return 0.5
@@ -62,7 +62,7 @@ def edge_transfer(image: np.ndarray, centre: tuple[float, float], radius: float,
     radius
         Of the rod, in pixels.
     reach
-        How far to either side of the edge the image is used, in pixels; less than `radius`, and free of others.
+        How far to either side of the edge the image is used, in pixels; less than `radius`, and free of other objects.
     """
     y, x = np.ogrid[: image.shape[0], : image.shape[1]]
     distance = np.hypot(y - centre[0], x - centre[1])
@@ -77,7 +77,7 @@ def edge_transfer(image: np.ndarray, centre: tuple[float, float], radius: float,
     edge = np.interp(along, places[filled] / counts[filled], sums[filled] / counts[filled])
     line = np.diff(edge)
     middle = (along[1:] + along[:-1]) / 2
-    # Towards the ends there is only noise; up to half of the reach all is kept.
+    # Towards the ends there is only noise; up to half of the reach everything is kept.
     line *= np.cos(np.pi / 2 * (2 * np.abs(middle) / reach - 1).clip(min=0)) ** 2
     frequencies = np.arange(0, 0.5 + _FINEST / 2, _FINEST)
     spectrum = np.abs(np.exp(-2j * np.pi * frequencies[:, None] * middle) @ line)

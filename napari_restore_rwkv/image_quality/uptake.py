@@ -12,7 +12,7 @@ PEAK_DIAMETER_MM = 12.407
 
 
 def recovery(image: np.ndarray, region: np.ndarray, truth: float) -> float:
-    """Recovery coefficient: the mean over a region (mask) over the true uptake; 1 where nothing is lost."""
+    """Recovery coefficient: the mean over a region (mask) divided by the true uptake; 1 if nothing is lost."""
     return float(image[region].mean()) / truth
 
 

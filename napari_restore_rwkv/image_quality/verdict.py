@@ -1,4 +1,4 @@
-"""What was measured, line by line, with the limits that each must keep."""
+"""What was measured, line by line, with the limits for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line:
     values
         By name of the method.
     least, most
-        Limits of the method that is judged, inclusive; None for none.
+        Limits for the method being judged, inclusive; None for none.
     unit
         Of the values; "" for ratios.
     spread
@@ -44,7 +44,7 @@ class Line:
     spread: dict[str, float] = field(default_factory=dict)
 
     def passed(self, name: str) -> bool | None:
-        """Whether a method keeps the limits; None where there are none."""
+        """Whether a method keeps the limits; None if there are none."""
         if self.least is None and self.most is None:
             return None
         value = self.values[name]
@@ -74,7 +74,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Qualification:
-    """All that was measured of one method, beside what else one could do.
+    """All measurements of one method, beside the alternatives.
 
     Attributes
     ----------
@@ -83,13 +83,13 @@ class Qualification:
     weights
         Title of its card.
     judged
-        Name of the method that the limits are for: "network", or "classical" where there is none.
+        Name of the method that the limits are for: "network", or "classical" if there is none.
     quick
-        Whether only the most telling conditions were measured.
+        Whether only the most informative conditions were measured.
     lines, curves
-        Measures, and what is drawn of them.
+        Measures, and their curves.
     pictures
-        By name of the method, one slice (Y, X), with the window that it is shown in.
+        By name of the method, one slice (Y, X), with the window to show it in.
     """
 
     task: str
@@ -146,7 +146,7 @@ class Qualification:
 
 
 def mean_of(found: Sequence[Qualification]) -> Qualification:
-    """One qualification of several that differ in their seed: the means of values and limits, and the spread of values.
+    """Combine qualifications with different seeds into one: means of values and limits, and the spread of values.
 
     Curves and pictures are those of the first.
     """

@@ -1,1 +1,1 @@
-"""Restorations that go to a file slab by slab, and continue after anything: ledger, lock, parts, cluster."""
+"""Restorations written to a file slab by slab, resumable after any interruption: ledger, lock, parts, cluster."""

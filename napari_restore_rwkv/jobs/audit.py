@@ -1,4 +1,4 @@
-"""Whether a written result is what was written, and the mark that it is complete; neither needs a network."""
+"""Checks that a result on disk is intact, and marks it complete; neither needs a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` has found.
+    """What `verify` found.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether all that should be there is there, as it was written."""
+        """Whether everything is there, as it was written."""
         return self.complete and not (self.missing or self.bad or self.metadata or self.damaged_lines)
 
 
@@ -92,7 +92,7 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
     Raises
     ------
     OutputError
-        Slabs are missing or damaged, or a part is still at work.
+        Slabs are missing or damaged, or a part is still running.
     """
     path = Path(path)
     ledger = Ledger(path)
@@ -103,7 +103,7 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
         if lacking:
             raise OutputError(
                 f"{path.name} is not finished: {len(lacking)} of {ledger.layout.slabs} slabs are missing or damaged "
-                f"({numbers(lacking)}); run the parts that they belong to again, or all of it with --resume."
+                f"({numbers(lacking)}); run the parts that they belong to again, or the whole job with --resume."
             )
         ledger.clean()
         ledger.mend_metadata()
@@ -111,7 +111,7 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
 
 
 def check_place(path: Path, resume: bool) -> None:
-    """Raise OutputError where a job cannot be begun, or continued, at this place."""
+    """Raise OutputError if a job cannot be started, or continued, here."""
     if path.is_dir() and any(path.iterdir()):
         if resume:
             return
@@ -119,18 +119,18 @@ def check_place(path: Path, resume: bool) -> None:
             ledger = Ledger(path)
         except OutputError as error:
             raise OutputError(
-                f"{path.name} exists already and was not written by this program: give another name."
+                f"{path.name} already exists and was not written by this program: give another name."
             ) from error
         if ledger.is_complete():
-            raise OutputError(f"{path.name} exists already and is complete: give another name.")
+            raise OutputError(f"{path.name} already exists and is complete: give another name.")
         raise OutputError(
-            f"{path.name} exists already: it is a restoration with {len(ledger.done())} of {ledger.layout.slabs} slabs "
+            f"{path.name} already exists: it is a restoration with {len(ledger.done())} of {ledger.layout.slabs} slabs "
             "done. Continue it with --resume, or give another name."
         )
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path.name} is a file: give the name of a folder that is not there yet.")
+        raise OutputError(f"{path.name} is a file: give the name of a folder that does not exist yet.")
     if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} does not exist: make it first, or choose another.")
+        raise OutputError(f"The folder {path.parent} does not exist: create it first, or choose another.")
 
 
 def check_slabs(
@@ -140,7 +140,7 @@ def check_slabs(
     wanted, bad = list(slabs), {}
     for count, slab in enumerate(wanted):
         yield Progress(Phase.CHECKING, count, len(wanted))
-        # Of a slab that was done twice one record has to fit.
+        # If a slab was done twice, one record has to match.
         wrong = [_what_is_wrong(ledger, record) for record in done[slab]]
         if all(wrong):
             bad[slab] = wrong[-1]
@@ -148,7 +148,7 @@ def check_slabs(
 
 
 def complete(ledger: Ledger, done: Mapping[int, list[SlabRecord]]) -> dict[str, Any]:
-    """Mark a result complete whose slabs are all done and checked, and return its provenance."""
+    """Mark a result complete, once all its slabs are done and checked, and return its provenance."""
     slabs = range(ledger.layout.slabs)
     last = [done[slab][-1] for slab in slabs]
     runs = ledger.runs()
@@ -157,7 +157,7 @@ def complete(ledger: Ledger, done: Mapping[int, list[SlabRecord]]) -> dict[str, 
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input_sha256": combined_digest(digest for slab in last for digest in slab.slices),
         "output_sha256": combined_digest(slab.files[name] for slab in last for name in sorted(slab.files)),
-        # As after a restoration in memory, unless there is more than one story to tell.
+        # As after a restoration in memory, unless the runs differ.
         **(runs[0] if len(runs) == 1 else {"runs": runs}),
     }
     ledger.mark_complete(record)
@@ -165,7 +165,7 @@ def complete(ledger: Ledger, done: Mapping[int, list[SlabRecord]]) -> dict[str, 
 
 
 def numbers(slabs: Iterable[int]) -> str:
-    """Return numbers in a few words, such as "3, 4, 5, 6, 7 and 12 more"."""
+    """Return a short list of numbers, such as "3, 4, 5, 6, 7 and 12 more"."""
     listed = list(slabs)
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return ", ".join(map(str, listed[:5])) + more

@@ -1,7 +1,7 @@
 """A job on a cluster of processes, through dask.distributed (the extra ``cluster``).
 
-The coordinator holds the lock, makes the output and decides the order; workers restore one slab at a time by the same
-function as everywhere, and answer when its line in the ledger is on the disk. The scheduler may forget everything.
+The coordinator holds the lock, creates the output and decides the order; workers restore one slab at a time with the
+same function as everywhere, and reply when its ledger line is on disk. Nothing depends on the scheduler's memory.
 Input, weights and output are files that all workers see under the same names.
 """
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..scans.options import OpenOptions
     from ..scans.scan import Scan
 
-# Enough for each worker to have its next slab at hand, and few enough to follow a display.
+# Enough for each worker to have its next slab ready, and few enough to follow the display.
 _SLABS_PER_WORKER = 2
 _LOOKS_EVERY_S = 0.5
 
@@ -57,7 +57,7 @@ class Source:
     Attributes
     ----------
     path, reading
-        The input, and how it is opened; whatever `reading` says of sizes, it is not read before slices are needed.
+        The input, and how it is opened; whatever `reading` says about sizes, it is not read before slices are needed.
     weights
         A task with shipped weights, or a file.
     device
@@ -106,7 +106,7 @@ class ClusterJob(ZarrJob):
     def _restore(
         self, ledger: Ledger, slabs: Sequence[int], todo: Sequence[int]
     ) -> Generator[Progress, int | None, None]:
-        """Hand out slabs, those nearest to the display first."""
+        """Submit slabs, those nearest to the display first."""
         waiting, done = set(todo), self._slices(set(slabs) - set(todo))
         total = self._slices(slabs)
         output = str(self.path.resolve())
@@ -125,7 +125,7 @@ class ClusterJob(ZarrJob):
                     while waiting and len(flying) < _SLABS_PER_WORKER * max(1, len(workers)):
                         slab = nearest_slab(self.layout, waiting, self._displayed)
                         waiting.remove(slab)
-                        # Not pure: a slab that has to be done again is not the one in the scheduler's memory.
+                        # Not pure: a slab that has to be redone must not be answered from the scheduler's memory.
                         flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
                     for future in _finished(client, flying):
                         flying.remove(future)
@@ -148,14 +148,14 @@ class ClusterJob(ZarrJob):
         ledger.writer().add_run({**how, "execution": {"workers": len(workers)}})
 
     def _shown_first(self, client: Any, output: str, slabs: Collection[int]) -> dict[Any, int]:
-        """Have the slice on screen restored alone, so that nobody waits for its slab; its future and its index."""
+        """Have the slice on screen restored alone, without waiting for its slab; return its future and its index."""
         index = self._first
         if index is None or not any(index in self.layout.slices(slab) for slab in slabs):
             return {}
         return {client.submit(restore_shown, self._source, output, index, pure=False): index}
 
     def _overlay(self, box: tuple[slice, ...], voxels: np.ndarray) -> None:
-        """Put the slice that was restored alone into voxels of that box of the output."""
+        """Copy the slice that was restored alone into the voxels of that box of the output."""
         axis = self.layout.axis
         for index, image in self._shown.items():
             if box[axis].start <= index < box[axis].stop:
@@ -163,24 +163,24 @@ class ClusterJob(ZarrJob):
                 np.moveaxis(voxels, axis, 0)[index - box[axis].start] = image[within]
 
     def _told(self, progress: Progress) -> Generator[Progress, int | None, None]:
-        """Yield a step, and hear which slice is on screen."""
+        """Yield a step, and receive which slice is on screen."""
         sent = yield progress
         self._displayed = self._displayed if sent is None else sent
 
     def _result(self, future: Any) -> Any:
-        """Return what a worker has answered; DeviceError where the scheduler or the workers are gone."""
+        """Return a worker's answer; DeviceError if the scheduler or the workers are gone."""
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
             return future.result()
-        # What the scheduler forgets is cancelled; an error of our own function comes through as it is.
+        # A task that the scheduler lost is cancelled; an error of our own function comes through unchanged.
         except (CommClosedError, KilledWorker, CancelledError, TimeoutError) as error:
             raise ended(self._address, error) from error
 
 
 def _finished(client: Any, flying: set[Any]) -> list[Any]:
-    """Wait a moment for slabs to end, and return those that have; short, so that the job can be stopped meanwhile."""
+    """Wait for slabs to finish, and return those that have; only briefly, so that the job can be stopped."""
     from distributed import wait
 
     with contextlib.suppress(TimeoutError, CancelledError), client.as_current():
@@ -189,24 +189,24 @@ def _finished(client: Any, flying: set[Any]) -> list[Any]:
 
 
 def _state(before: set[str], now: set[str], done: int, total: int) -> Progress:
-    """Say which workers were lost since the last look, if any were."""
+    """Report workers lost since the last check, if any."""
     if lost := before - now:
         detail = f"{len(lost)} of {len(before)} workers lost; the others take over what they had"
         return Progress(Phase.WORKERS_LOST, done, total, detail=detail)
     return Progress(Phase.RESTORING, done, total)
 
 
-# Outputs that this process writes a slab of at the moment, one entry for each slab.
+# Outputs that this process is currently writing slabs of, one entry per slab.
 _under_way: list[str] = []
 
 
 def slabs_under_way(output: str) -> int:
-    """Return how many slabs of an output this process restores at the moment."""
+    """Return how many slabs of an output this process is restoring now."""
     return _under_way.count(output)
 
 
 def restore_slab(source: Source, output: str, slab: int) -> int:
-    """Restore one slab in this process, unless it has its line already; return its number once the line is durable."""
+    """Restore one slab in this process, unless the ledger has it; return its number once its line is durable."""
     _under_way.append(output)
     try:
         return _restore_slab(source, output, slab)
@@ -216,7 +216,7 @@ def restore_slab(source: Source, output: str, slab: int) -> int:
 
 def _restore_slab(source: Source, output: str, slab: int) -> int:
     ledger = Ledger(Path(output))
-    # Without its files a slab has no line, and reading the ledger for each slab would add up.
+    # A slab without files has no line, and reading the ledger for each slab would add up.
     there = all((ledger.path / name).exists() for name in ledger.layout.files(slab))
     if there and slab in ledger.done():
         return slab
@@ -242,7 +242,7 @@ def restore_shown(source: Source, output: str, index: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[Scan, nn.Module]:
-    """Open input and weights once for all slabs that this process gets."""
+    """Open input and weights once for all slabs of this process."""
     return source.open(), load_restorer(source.weights).to(choose_device(source.device))
 
 

@@ -1,4 +1,4 @@
-"""What a result depends on, so that a job is continued only as what it was begun as."""
+"""What a result depends on, so that a job can only be continued as the same job."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.checkpoint import KEEPS_MEASURED, OWN_ERROR, TURNS
+from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS
 from ..network.restorer import Restorer, device_of, kernel_of
 from ..progress import Phase, Progress
 from ..restoration.data_consistency import keeps_measured
-from ..restoration.noise import own_error
+from ..restoration.noise import noise_kept, own_error
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ..scans.scan import Scan
     from ..scans.zarr.writing import ZarrLayout
 
-# Longer words, digests above all, are cut in a message.
+# Longer values, such as digests, are shortened in a message.
 _SHOWN = 16
 
 
 def input_identity(scan: Scan, axis: int) -> dict[str, Any]:
     """Describe the input.
 
-    Voxels in memory are digested; of lazy ones the files' number and size are noted, where there are files.
+    Voxels in memory are digested; for lazy ones the number and size of their files are recorded, if there are files.
 
     Returns
     -------
@@ -57,12 +57,12 @@ def input_identity(scan: Scan, axis: int) -> dict[str, Any]:
 
 
 def fingerprint_of(scan: Scan) -> dict[str, Any] | None:
-    """Return the state of the files that lazy voxels come from; None where that is not known."""
+    """Return the state of the files that lazy voxels come from; None if unknown."""
     return scan.voxels.fingerprint() if hasattr(scan.voxels, "fingerprint") else None
 
 
 def model_identity(network: nn.Module) -> dict[str, Any]:
-    """Describe a network by a digest of the weights that it has, their number, and what its card changes in results."""
+    """Describe a network by a digest of its weights, their number, and the parts of its card that affect results."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -73,8 +73,9 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
         TURNS: network.turns if isinstance(network, Restorer) else 1,
-        # Left out where it is zero, as in ledgers that are older than it is.
+        # Left out if zero, as in older ledgers.
         **({OWN_ERROR: own} if (own := own_error(network)) else {}),
+        **({NOISE_KEPT: kept} if (kept := noise_kept(network)) else {}),
     }
 
 
@@ -94,7 +95,7 @@ def job_identity(
         **computation_identity(network, precision),
         "mode": mode,
         "intensity": intensity.as_dict(),
-        # Left out where they change nothing, as in ledgers that are older than they are.
+        # Left out if they change nothing, as in older ledgers.
         **({} if noise is None else {"noise": noise}),
         **({} if strength == 1 else {"strength": strength}),
         "axis": layout.axis,
@@ -103,7 +104,7 @@ def job_identity(
 
 
 def computation_identity(network: nn.Module, precision: str) -> dict[str, Any]:
-    """Describe what computes: the weights, the kernel on the device that they are on, and the versions."""
+    """Describe what computes: the weights, the kernel on their device, and the versions."""
     device = device_of(network)
     return {
         "model": model_identity(network),
@@ -115,7 +116,7 @@ def computation_identity(network: nn.Module, precision: str) -> dict[str, Any]:
 
 
 def differences(begun: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say in words in what two identities differ, such as "precision: float32, now bfloat16"."""
+    """Describe the differences between two identities, such as "precision: float32, now bfloat16"."""
     before, after = dict(_flat(begun)), dict(_flat(now))
     return [
         f"{name}: {_short(before.get(name, 'not known'))}, now {_short(after.get(name, 'not known'))}"
@@ -125,12 +126,12 @@ def differences(begun: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def changed_slabs(scan: Scan, layout: ZarrLayout, slices: dict[int, tuple[str, ...]]) -> Generator[Progress, None, int]:
-    """Read the input of finished slabs again; the value is how many of them have other voxels than before.
+    """Read the input of finished slabs again; the value is how many of them have changed voxels.
 
     Parameters
     ----------
     slices
-        Sha256 of each slice of these slabs, as they were written down.
+        Sha256 of each slice of these slabs, as recorded.
     """
     changed = 0
     for count, (slab, digests) in enumerate(slices.items()):

@@ -1,7 +1,7 @@
 """A restoration into OME-Zarr that may be stopped at any moment, by anything, and continued.
 
-Slab by slab: the shards of a slab are written and synced to the disk, then the slab gets its line in the ledger, which
-is synced too. A crash costs the slabs under way. At the end every digest is checked, and only then the result is marked
+Slab by slab: the shards of a slab are written and synced to disk, then the slab is recorded in the ledger, which is
+synced too. A crash costs the slabs in progress. At the end every digest is checked, and only then is the result marked
 complete.
 """
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ..restoration.tiles import Tile
     from ..scans.scan import Scan
 
-# A disk that changes what is written twice in a row will do so again.
+# A disk that corrupts data twice in a row will do so again.
 _MOST_ATTEMPTS = 3
 
 
@@ -76,8 +76,8 @@ def restore_to_zarr(
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan of any size into an OME-Zarr folder; the options are those of `ZarrJob`.
 
-    Iterate it for `Progress`; ``send(i)`` says that slice i is on screen now; closing it pauses, and the same call with
-    ``resume=True`` goes on. The value of StopIteration is the result, with lazy voxels.
+    Iterate it for `Progress`; ``send(i)`` says that slice i is now on screen; closing it pauses, and the same call with
+    ``resume=True`` continues. The value of StopIteration is the result, with lazy voxels.
     """
     return (yield from ZarrJob(scan, network, path, **options).run())
 
@@ -92,21 +92,21 @@ class ZarrJob:
     network
         From `load_checkpoint`; moved to `device` if one is given.
     path
-        The output, a folder that is not there yet, unless the job is resumed.
+        The output, a folder that does not exist yet, unless the job is resumed.
     resume
-        Go on with an output that was begun with the same input, network and options; begin it if it is not there.
+        Continue an output that was started with the same input, network and options; start it if it does not exist.
     part
-        (i, n): do only every n-th slab from the i-th on, counted from 1. All parts together are the job, which
+        (i, n): do only every n-th slab, starting with the i-th, counted from 1. All parts together are the job, which
         `finalize` marks complete. Implies `resume`, because any of the parts may come first.
     axis, first, dtype, intensity, any_modality, precision, batch, tile, noise, strength
         As for `restore`.
     slices_per_slab
-        How many slices are saved together; None takes at most 16, and 64 MiB. An output that is resumed keeps its own.
+        How many slices are saved together; None takes at most 16, and 64 MiB. A resumed output keeps its own value.
 
     Attributes
     ----------
     layout
-        How the output is cut into slabs.
+        How the output is divided into slabs.
 
     Raises
     ------
@@ -164,13 +164,13 @@ class ZarrJob:
         return self._slices(slabs_of_part(self.layout.slabs, self._part))
 
     def run(self) -> Generator[Progress, int | None, Scan]:
-        """Do what is left to be done.
+        """Do the remaining work.
 
         Yields
         ------
         Progress
-            In slices. A region is that of a slice that has come back, or of a slab that was saved. Where the output is
-            being checked, in slabs.
+            In slices. A region is that of a restored slice, or of a saved slab. While the output is being checked, in
+            slabs.
 
         Returns
         -------
@@ -181,8 +181,8 @@ class ZarrJob:
         Raises
         ------
         OutputError
-            The output exists already and is not to be resumed, or was begun as something else; another process is at
-            work on it; it cannot be written, for want of space for one; or the input has changed meanwhile.
+            The output already exists and is not to be resumed, or was started as a different job; another process is
+            working on it; it cannot be written, for example for lack of space; or the input has changed meanwhile.
         """
         files = fingerprint_of(self._scan)
         identity = self._identity()
@@ -204,21 +204,21 @@ class ZarrJob:
                     if ledger.is_complete() or ledger.damaged_metadata():
                         ledger.mend_metadata()
                     yield from self._restore(ledger, slabs, todo)
-                # What is not as it was written is done again.
+                # Slabs that are not as they were written are redone.
                 todo = sorted((yield from check_slabs(ledger, slabs, ledger.done())))
                 if not todo:
                     break
             else:
                 raise OutputError(
-                    f"{self.path.name} comes back from the disk other than it was written (slab {numbers(todo)}): "
-                    "the disk may be failing; start over on another one."
+                    f"{self.path.name} reads back from disk differently than it was written (slab {numbers(todo)}): "
+                    "the disk may be failing; start over on another disk."
                 )
             yield from self._refuse_input_changed_meanwhile(ledger, slabs, files)
             return self._finished(ledger)
 
     def _finished(self, ledger: Ledger) -> Scan:
-        """Mark the whole as complete, and return it; a part is only returned."""
-        # Of an input that was restored itself the record says nothing about this result.
+        """Mark the whole job as complete, and return the result; the result of a part is only returned."""
+        # If the input was itself restored, its record says nothing about this result.
         metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
         if self._part is None:
             with worded_errors(self.path.name):
@@ -231,7 +231,7 @@ class ZarrJob:
 
     @property
     def voxels(self) -> LazyVoxels:
-        """The output as far as it is there, with what has come back and is not saved yet; zeros elsewhere."""
+        """The saved output plus slices that are restored but not saved yet; zeros elsewhere."""
 
         def read(box: tuple[slice, slice, slice]) -> np.ndarray:
             import zarr
@@ -244,7 +244,7 @@ class ZarrJob:
         return LazyVoxels(self.layout.shape, self.layout.dtype, read, source=self.path)
 
     def unsaved(self, region: tuple[slice, slice, slice]) -> np.ndarray:
-        """Return the voxels of a region that have come back and are not saved yet, zeros elsewhere; reads no file."""
+        """Return the voxels of a region that are restored but not saved yet, zeros elsewhere; reads no file."""
         voxels = np.zeros([along.stop - along.start for along in region], self.layout.dtype)
         self._overlay(region, voxels)
         return voxels
@@ -256,7 +256,7 @@ class ZarrJob:
     def _restore(
         self, ledger: Ledger, slabs: Sequence[int], todo: Sequence[int]
     ) -> Generator[Progress, int | None, None]:
-        """Restore slabs, here and one after the other; the count of slices is that of all slabs of this job."""
+        """Restore slabs in this process, one after another; slices are counted over all slabs of this job."""
         displayed = self._displayed if self._queue is None else self._queue.displayed
         self._queue = SlabQueue(self._scan, self.layout, todo, displayed, neighbours=uses_context(self._network))
         before, total = (self._slices(some) for some in (set(slabs) - set(todo), slabs))
@@ -300,12 +300,12 @@ class ZarrJob:
         )
         if found:
             raise OutputError(
-                f"{self.path.name} was begun as another job ({'; '.join(found)}): give what it was begun with, "
-                "or start over into a new output."
+                f"{self.path.name} was started as a different job ({'; '.join(found)}): use the original settings, "
+                "or start over with a new output."
             )
 
     def _refuse_changed_input(self, ledger: Ledger) -> Generator[Progress, None, None]:
-        """Compare the input with what was restored, unless its digest or untouched files show it is unchanged."""
+        """Compare the input with what was restored, unless its digest or unmodified files show that it is unchanged."""
         if "sha256" in ledger.identity["input"]:
             return
         files = fingerprint_of(self._scan)
@@ -315,19 +315,19 @@ class ZarrJob:
         changed = yield from self._changed_slabs(ledger, slabs)
         if changed:
             raise OutputError(
-                f"{self.path.name} was begun with another input ({changed} of {len(slabs)} finished slabs had other "
-                "voxels): give the one that it was begun with, or start over into a new output."
+                f"{self.path.name} was started with another input ({changed} of {len(slabs)} finished slabs had other "
+                "voxels): give the original input, or start over with a new output."
             )
 
     def _refuse_input_changed_meanwhile(
         self, ledger: Ledger, slabs: Sequence[int], before: dict[str, Any] | None
     ) -> Generator[Progress, None, None]:
-        """Compare the files of the input with what they were at the start, and its voxels where they were touched."""
+        """Compare the files of the input with their state at the start, and its voxels if the files were modified."""
         try:
             after = fingerprint_of(self._scan)
         except OSError as error:
             raise OutputError(
-                f"{self.path.name} cannot be finished: its input is no longer there", "put it back", resumable=True
+                f"{self.path.name} cannot be finished: its input no longer exists", "put it back", resumable=True
             ) from error
         if after == before:
             return
@@ -335,7 +335,7 @@ class ZarrJob:
         if changed:
             raise OutputError(
                 f"{self.path.name} is not finished: its input changed while it was restored ({changed} of {len(slabs)} "
-                "slabs had other voxels); start over into a new output, and leave the input alone meanwhile."
+                "slabs had other voxels); start over with a new output, and do not change the input meanwhile."
             )
 
     def _changed_slabs(self, ledger: Ledger, slabs: Iterable[int]) -> Generator[Progress, None, int]:

@@ -1,8 +1,8 @@
-"""What a job writes down so that it can be stopped at any moment: what it is, and which slabs are done.
+"""What a job records so that it can be stopped at any moment: what it is, and which slabs are done.
 
-Inside the output, in the folder `job`: `job.json`, written before the first slab, and `done*.jsonl`, one line a slab,
-appended once the slab's files are on the disk. Each process that restores has a file of lines to itself. A slab is a
-slab of the output (see `scans.zarr.writing`), and it is done when, and only when, it has a line.
+Inside the output, in the folder `job`: `job.json`, written before the first slab, and `done*.jsonl`, one line per slab,
+appended once the slab's files are on disk. Each restoring process has its own file of lines. A slab is a slab of the
+output (see `scans.zarr.writing`), and it is done if and only if it has a line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _COMPLETE = "complete.json"
 _LINES = "done*.jsonl"
-# A job of a million slices has less.
+# More than a job of a million slices has.
 _LARGEST_LEDGER = 1 << 30
 
 
@@ -48,7 +48,7 @@ class SlabRecord:
     files
         Sha256 of each of its files, by name relative to the output.
     slices
-        Sha256 of the input voxels of each of its slices, in their order.
+        Sha256 of the input voxels of each of its slices, in order.
     """
 
     slab: int
@@ -67,13 +67,13 @@ class Ledger:
     Attributes
     ----------
     identity
-        What the result depends on; a job may be continued only with the same.
+        What the result depends on; a job may only be continued with the same identity.
     layout
-        How the output is cut into slabs.
+        How the output is divided into slabs.
     record
         The provenance as far as it was known at the start.
     changes
-        A digest that changes when the input's files are touched, None where the input has none.
+        A digest that changes when the input's files are modified, None if the input has none.
 
     Raises
     ------
@@ -92,17 +92,17 @@ class Ledger:
         self._metadata: dict[str, str] = content.metadata
 
     def place(self, name: str) -> Path:
-        """Return the file of the output that a name stands for; OutputError where it is a link that leads out of it."""
+        """Return the file of the output with this name; OutputError if it is a link that leads outside the output."""
         try:
             return path_inside(self.path, name)
         except UnsafeNameError as error:
             raise OutputError(
-                f"{self.path.name} cannot be used: its record {error}. It may have been forged; start over into a new "
+                f"{self.path.name} cannot be used: its record {error}. It may have been forged; start over with a new "
                 "output."
             ) from error
 
     def done(self) -> dict[int, list[SlabRecord]]:
-        """Return what was written down about each finished slab; a slab done twice has two records."""
+        """Return the records of each finished slab; a slab done twice has two."""
         records: dict[int, list[SlabRecord]] = {}
         for line in self._lines():
             if line is not None and "unit" in line:
@@ -111,19 +111,19 @@ class Ledger:
         return records
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return what processes that came to their end said about how they worked."""
+        """Return what processes that finished reported about how they worked."""
         return [line["run"] for line in self._lines() if line is not None and "run" in line]
 
     def damaged_lines(self) -> int:
-        """Count lines that are not as they were written, besides one that a crash has cut off."""
+        """Count lines that are not as they were written, apart from one cut off by a crash."""
         return sum(line is None for line in self._lines())
 
     def writer(self, name: str = "") -> LedgerWriter:
-        """Return what appends lines; `name` tells processes apart that work at the same time."""
+        """Return a writer that appends lines; `name` distinguishes processes that work at the same time."""
         return LedgerWriter(self.path, self.place(f"{FOLDER}/" + (f"done-{name}.jsonl" if name else "done.jsonl")))
 
     def clean(self) -> None:
-        """Remove what a crash has left, besides the slabs' own leftovers, and damaged lines; nobody may be at work."""
+        """Remove leftovers of a crash, except those of slabs, and damaged lines; no other process may be at work."""
         for left in [*self.folder.glob(f"*{PARTIAL}"), *self.path.glob(f"*{PARTIAL}")]:
             left.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL}"):
@@ -144,7 +144,7 @@ class Ledger:
         return record
 
     def is_complete(self) -> bool:
-        """Whether the output bears the mark that is set last."""
+        """Whether the output has the completion mark, which is set last."""
         try:
             return self._marked()["complete"] is True
         except (OSError, ValueError, KeyError, TypeError):
@@ -181,12 +181,12 @@ class Ledger:
         write_durably(self.place(GROUP), content)
 
     def _marked(self) -> dict[str, Any]:
-        """Our attributes in the group as it is on the disk."""
+        """Attributes of this program in the group on disk."""
         ours: dict[str, Any] = json_object(read_regular(self.place(GROUP)))["attributes"][OURS]
         return ours
 
     def _lines(self) -> Iterator[dict[str, Any] | None]:
-        """Yield every line, None for one that is damaged; a last one without its end was never finished."""
+        """Yield every line, None for a damaged one; a last line without its end was never finished."""
         for file in sorted(self.folder.glob(_LINES)):
             for _, line in self._lines_of(file):
                 yield line
@@ -195,14 +195,14 @@ class Ledger:
         try:
             content = read_regular(self.place(f"{FOLDER}/{file.name}"), _LARGEST_LEDGER)
         except ValueError as error:
-            raise OutputError(f"{self.path.name} cannot be used: {error}; start over into a new output.") from error
+            raise OutputError(f"{self.path.name} cannot be used: {error}; start over with a new output.") from error
         *lines, _ = content.split(b"\n")
         for text in lines:
             yield text, _line(text, self.layout)
 
 
 def slices_per_slab_of(path: Path) -> int | None:
-    """How many slices an output that was begun saves together; None where there is no record that can be read."""
+    """How many slices an unfinished output saves together; None if there is no readable record."""
     try:
         return Ledger(path).layout.slab
     except (OutputError, NotADirectoryError):
@@ -216,7 +216,7 @@ class LedgerWriter:
         self._output, self._file = output, file
         new = not file.exists()
         with file.open("ab") as stream:
-            # What a crash has cut off would spoil the next line.
+            # A line cut off by a crash would corrupt the next one.
             content = file.read_bytes()
             stream.truncate(content.rfind(b"\n") + 1)
             os.fsync(stream.fileno())
@@ -224,18 +224,18 @@ class LedgerWriter:
             sync_folder(file.parent)
 
     def add_slab(self, slab: int, files: list[Path], slices: list[str]) -> None:
-        """Write down that a slab is done, once its files are on the disk."""
+        """Record that a slab is done, once its files are on disk."""
         sync_written(self._output, files)
         digests = {str(file.relative_to(self._output).as_posix()): sha256_of(file) for file in files}
         self._append({"unit": slab, "files": digests, "slices": slices})
 
     def add_run(self, report: Mapping[str, Any]) -> None:
-        """Write down how a process has worked that came to its end."""
+        """Record how a finished process worked."""
         self._append({"run": plain_json(report)})
 
     def _append(self, line: dict[str, Any]) -> None:
         text = json.dumps(checked(line)).encode() + b"\n"
-        # What a full disk leaves of a line is cut off by the next writer.
+        # What a full disk leaves of a line is removed by the next writer.
         with self._file.open("ab") as stream:
             stream.write(text)
             stream.flush()
@@ -245,16 +245,16 @@ class LedgerWriter:
 def create_ledger(
     path: Path, scan: Scan, layout: ZarrLayout, identity: dict[str, Any], record: dict[str, Any], changes: str | None
 ) -> Ledger:
-    """Make an output without voxels and its record, all of it at once or nothing.
+    """Create an output without voxels and its record, atomically.
 
-    If another process makes the same output at the same time, one of the two wins and both get that one.
+    If another process creates the same output at the same time, one of the two wins and both get that one.
     """
-    # Made beside its place, so that there is never an output without a record.
+    # Created beside its final place, so that there is never an output without a record.
     made = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         create_image(made, scan, layout, {"complete": False})
         (made / FOLDER).mkdir()
-        # To zarr the folder is a group without arrays, so that it does not wonder at what it finds.
+        # To zarr the folder is a group without arrays, so it does not warn about unknown files.
         (made / FOLDER / GROUP).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
         names = metadata_names(layout.levels)
         content = {
@@ -277,7 +277,7 @@ def create_ledger(
 
 
 def _line(text: bytes, layout: ZarrLayout) -> dict[str, Any] | None:
-    """Return a line of the ledger, None where it is damaged or tells of something that this output has not got."""
+    """Return a line of the ledger, None if it is damaged or describes something that this output does not have."""
     try:
         line = json_object(text)
     except ValueError:
@@ -287,7 +287,7 @@ def _line(text: bytes, layout: ZarrLayout) -> dict[str, Any] | None:
 
 
 def _is_slab(line: dict[str, Any], layout: ZarrLayout) -> bool:
-    """Whether a line tells of a slab of this output and of exactly its files and slices."""
+    """Whether a line describes a slab of this output and exactly its files and slices."""
     slab, files, slices = line["unit"], line.get("files"), line.get("slices")
     return (
         is_number(slab)

@@ -1,4 +1,4 @@
-"""Locks on files: they keep two coordinators off one output, and end with the process that holds them."""
+"""File locks: they prevent two coordinators from working on one output, and end with the process that holds them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WHOLE = "lock"
-# Parts hold the common lock for a moment only, while they look who else is there.
+# Parts hold the common lock only briefly, while they check who else is there.
 _PATIENCE_S = 5.0
 _STEP_S = 0.02
 
 
 @contextlib.contextmanager
 def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -> Iterator[None]:
-    """Be the only coordinator of an output, or of one part of it, while this lasts.
+    """Be the only coordinator of an output, or of one part of it, inside this context.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -
     name
         Of the output, for errors.
     part
-        (i, n) for part i of n, counted from 1; None for all of it.
+        (i, n) for part i of n, counted from 1; None for the whole job.
 
     Raises
     ------
     OutputError
-        Another process is at work on the same slabs, or the file system has no locks.
+        Another process is working on the same slabs, or the file system has no locks.
     """
     with contextlib.ExitStack() as held:
         if part is None:
@@ -48,7 +48,7 @@ def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -
         else:
             number, count = part
             _take(held, folder / f"{_WHOLE}-{number}-of-{count}", name, patience=0)
-            # Who coordinates all of it holds this one as long as it runs.
+            # A coordinator of the whole job holds this one as long as it runs.
             with contextlib.ExitStack() as looking:
                 _take(looking, folder / _WHOLE, name)
                 for path in folder.glob(f"{_WHOLE}-*"):
@@ -58,7 +58,7 @@ def coordinating(folder: Path, name: str, part: tuple[int, int] | None = None) -
 
 
 def at_work(folder: Path, name: str) -> bool:
-    """Whether a process coordinates an output, or a part of it, right now; parameters as for `coordinating`."""
+    """Whether a process is coordinating an output, or a part of it; parameters as for `coordinating`."""
     try:
         with contextlib.ExitStack() as held:
             for path in folder.glob(f"{_WHOLE}*"):
@@ -71,21 +71,19 @@ def at_work(folder: Path, name: str) -> bool:
 def _take(held: contextlib.ExitStack, path: Path, name: str, patience: float | None = None) -> None:
     """Lock a file until `held` ends."""
     try:
-        # A link would make a file wherever it leads to.
+        # A link would create a file wherever it leads.
         number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(
-            f"{name} cannot be worked on: its lock {path.name} cannot be opened ({reason}); "
-            "ask for permission to write into it, or start over into a new output."
+            f"{name} cannot be written: its lock file {path.name} cannot be opened ({reason}); "
+            "ask for write permission, or start over with a new output."
         ) from error
     held.callback(os.close, number)
     until = time.monotonic() + (_PATIENCE_S if patience is None else patience)
     while not _locked(number, name):
         if time.monotonic() >= until:
-            raise OutputError(
-                f"{name} is being written by another process right now: wait until it has ended, or stop it first."
-            )
+            raise OutputError(f"{name} is being written by another process: wait until it has ended, or stop it first.")
         time.sleep(_STEP_S)
 
 
@@ -95,6 +93,6 @@ def _locked(number: int, name: str) -> bool:
         return try_lock(number)
     except OSError as error:
         raise OutputError(
-            f"{name} lies on a file system without locks ({error.strerror}), and two jobs could write at once; "
-            "choose a folder on another one."
+            f"{name} is on a file system without locks ({error.strerror}), so two jobs could write at once; "
+            "choose a folder on another file system."
         ) from error

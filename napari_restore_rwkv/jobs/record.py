@@ -1,7 +1,7 @@
-"""The record of a job, ``job/job.json``: what it is and how its output is laid out, checked when it is read.
+"""The record of a job, ``job/job.json``: what it is and how its output is laid out, checked when read.
 
-Results are shared between people, and a digest proves only that a record is as its maker wrote it. So every value is
-checked before it is used, above all the names in it, which say what is read and written.
+Results are shared between people, and a digest only proves that a record is as its author wrote it. So every value is
+checked before it is used, above all the names in it, which decide what is read and written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCHEMA = 1
 FOLDER, JOB, GROUP = "job", "job.json", "zarr.json"
 _CHECK = "check"
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64"}
-# Far more than any scan has; a forged record must not make endless lists.
+# Far more than any scan has; a forged record must not lead to endless lists.
 _LONGEST_SIDE, _MOST_LEVELS = 1_000_000, 16
 
 
@@ -37,11 +37,11 @@ class JobRecord:
     identity
         What the result depends on.
     layout
-        How the output is cut into slabs.
+        How the output is divided into slabs.
     provenance
         As far as it was known at the start.
     changes
-        A digest that changes when the input's files are touched; None where the input has none.
+        A digest that changes when the input's files are modified; None if the input has none.
     metadata
         Text of each metadata file of the output, by name relative to it.
     """
@@ -71,7 +71,7 @@ def read_record(path: Path) -> JobRecord:
     try:
         content = json_object(read_regular(path_inside(path, f"{FOLDER}/{JOB}")))
         if not is_checked(content):
-            raise ValueError("its digest does not fit")
+            raise ValueError("its digest does not match")
         if content["schema"] == SCHEMA:
             return _checked_values(path, content)
     except FileNotFoundError as error:
@@ -80,22 +80,22 @@ def read_record(path: Path) -> JobRecord:
         ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{path.name} cannot be read ({reason}): put that right, or work on a copy.") from error
+        raise OutputError(f"{path.name} cannot be read ({reason}): fix that, or work on a copy.") from error
     except UnsafeNameError as error:
         raise OutputError(
-            f"{path.name} cannot be used: its record {error}. It may have been forged; start over into a new output."
+            f"{path.name} cannot be used: its record {error}. It may have been forged; start over with a new output."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(path) from error
     raise OutputError(
         f"{path.name} was written by another version of this program (record {str(content['schema'])[:20]}, this one "
-        f"knows {SCHEMA}); use that version, or start over into a new output."
+        f"knows {SCHEMA}); use that version, or start over with a new output."
     )
 
 
 def damaged(path: Path) -> OutputError:
-    """Return what is said of an output whose record cannot be trusted."""
-    return OutputError(f"{path.name} cannot be continued: its record {JOB} is damaged; start over into a new output.")
+    """Return the error for an output whose record cannot be trusted."""
+    return OutputError(f"{path.name} cannot be continued: its record {JOB} is damaged; start over with a new output.")
 
 
 def checked(content: dict[str, Any]) -> dict[str, Any]:
@@ -109,13 +109,13 @@ def is_checked(content: Mapping[str, Any]) -> bool:
 
 
 def _checked_values(path: Path, content: dict[str, Any]) -> JobRecord:
-    """Make a record of its plain values; ValueError or another error of Python where they are of another kind."""
+    """Make a record from its plain values; ValueError or another Python error if they have the wrong type."""
     layout = _layout(content["layout"])
     names = metadata_names(layout.levels)
     metadata: dict[str, str] = content["metadata"]
     kinds = (metadata, dict), (content["identity"], dict), (content["record"], dict), (content["changes"], str | None)
     if not all(isinstance(value, kind) for value, kind in kinds) or not _is_tile(content["record"].get("tile")):
-        raise ValueError("values are of another kind")
+        raise ValueError("values have the wrong type")
     for name in metadata:
         path_inside(path, name, names)
     if metadata.keys() != set(names):
@@ -130,7 +130,7 @@ def _layout(values: dict[str, Any]) -> ZarrLayout:
     layout = ZarrLayout(**{**values, "shape": tuple(values["shape"])})
     numbers = [*layout.shape, layout.axis, layout.slab, layout.levels]
     if len(layout.shape) != 3 or not all(is_number(value) for value in numbers):
-        raise ValueError("its layout is made of other things than numbers")
+        raise ValueError("its layout is not made of numbers")
     sides = all(1 <= side <= _LONGEST_SIDE for side in layout.shape)
     if not (
         sides
@@ -160,7 +160,7 @@ def _check_metadata(name: str, values: dict[str, Any], layout: ZarrLayout) -> No
         shard = values["chunk_grid"]["configuration"]["chunk_shape"]
         fits = values["shape"] == list(layout.level_shape(int(level))) and shard == list(layout.shard(int(level)))
     if not fits:
-        raise ValueError(f"{name} does not fit the layout")
+        raise ValueError(f"{name} does not match the layout")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

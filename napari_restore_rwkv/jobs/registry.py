@@ -1,7 +1,7 @@
-"""The job registry: jobs that this user has begun and not finished, so that a viewer can offer them for resuming.
+"""The job registry: jobs that this user has started and not finished, so that a viewer can offer to resume them.
 
-Each has a small file of its own in the user's folder, written as a whole and removed when the job is complete, so that
-two programs do not disturb each other. How far a job is, its ledger alone says.
+Each has its own small file in the user's folder, written as a whole and removed when the job is complete, so that two
+programs do not interfere. Only the ledger of a job knows how far it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FOLDER = "begun"
 
 @dataclass(frozen=True, slots=True)
 class BegunJob:
-    """What it takes to go on with a job; nothing of it comes from inside the scan.
+    """What is needed to continue a job; none of it comes from inside the scan.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class BegunJob:
     weights
         Name of a task, or the file of the weights.
     input
-        File or folder that the scan was read from; None where it came from somewhere else.
+        File or folder that the scan was read from; None if it came from elsewhere.
     time_index, channel, series
         Which part of the input, as for `opening`.
     device
@@ -62,7 +62,7 @@ class BegunJob:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedJob:
-    """A begun job that is not complete, and that nobody is at work on; `done` of its `total` slices are saved."""
+    """A job that was started, is not complete and is not running; `done` of its `total` slices are saved."""
 
     job: BegunJob
     done: int
@@ -70,7 +70,7 @@ class UnfinishedJob:
 
 
 def remember(job: BegunJob) -> None:
-    """Put a job on the list, in place of an earlier entry for the same output; OSError where that is not possible."""
+    """Add a job to the list, replacing an earlier entry for the same output; OSError if that is not possible."""
     file = _file_of(job.output)
     file.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -89,16 +89,16 @@ def remember(job: BegunJob) -> None:
 
 
 def forget(output: Path) -> None:
-    """Take a job off the list; its output stays as it is."""
+    """Remove a job from the list; its output stays as it is."""
     with contextlib.suppress(OSError):
         _file_of(output).unlink(missing_ok=True)
 
 
 def unfinished_jobs() -> list[UnfinishedJob]:
-    """Return the jobs that can be resumed, those begun last first; this reads ledgers.
+    """Return the jobs that can be resumed, most recent first; this reads ledgers.
 
-    Jobs that were completed or deleted elsewhere are taken off the list. One whose folder is not there at all, such as
-    that of an unplugged disk, stays on it without being returned.
+    Jobs that were completed or deleted elsewhere are removed from the list. One whose parent folder is missing, such as
+    on an unplugged disk, stays on it without being returned.
     """
     found = []
     for file in sorted(_files(), key=_time_of, reverse=True):
@@ -125,7 +125,7 @@ def _state(job: BegunJob) -> UnfinishedJob | None:
             return None
         layout = ledger.layout
         return UnfinishedJob(job, sum(len(layout.slices(slab)) for slab in ledger.done()), layout.shape[layout.axis])
-    # What cannot be read cannot be resumed, and is put right where it is, not in this list.
+    # What cannot be read cannot be resumed, and has to be fixed where it is, not in this list.
     except (OutputError, OSError):
         return None
 

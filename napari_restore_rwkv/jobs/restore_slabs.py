@@ -1,4 +1,4 @@
-"""The slabs of a job: restored slice by slice, written as a whole, each with its line in the ledger."""
+"""The slabs of a job: restored slice by slice, written as a whole, each recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def restore_slabs(
     before: int = 0,
     total: int | None = None,
 ) -> Generator[Progress, int | None, None]:
-    """Restore the slabs of a queue and save each with its line in the ledger.
+    """Restore the slabs of a queue, save each and record it in the ledger.
 
     Parameters
     ----------
@@ -42,20 +42,20 @@ def restore_slabs(
     network
         On the device to be used.
     queue
-        Of slabs that nobody else is at work on.
+        Of slabs that no other process is working on.
     name
-        Of the ledger's file that this process appends to, and no other.
+        Of the ledger file that only this process appends to.
     batch
         As for `restore`.
     tell
-        Write down in the end how the work was done.
+        Record at the end how the work was done.
     before, total
-        Slices of the job that were finished earlier, and of all of it; None for those of the queue.
+        Slices of the job that were finished earlier, and in total; None for those of the queue.
 
     Yields
     ------
     Progress
-        In slices of the job; ``send(i)`` says that slice i is on screen now.
+        In slices of the job; ``send(i)`` says that slice i is now on screen.
     """
     writer = _writer(ledger, name)
     steps = Run(restore_slices(queue, network, plan_of(ledger, batch)))
@@ -80,14 +80,14 @@ def restore_slabs(
     if not tell:
         return
     device = device_of(network)
-    # What concerns the result as a whole stands in the ledger already.
+    # What concerns the result as a whole is already in the ledger.
     here = {"device": str(device), "kernel": kernel_of(network, device)}
     with worded_errors(ledger.path.name):
         writer.add_run(here | {key: value for key, value in steps.result.items() if key not in ledger.record})
 
 
 def plan_of(ledger: Ledger, batch: int | None) -> Plan:
-    """Return how the slices of an output are restored, as it was begun."""
+    """Return how the slices of an output are restored, as decided when it was started."""
     identity = ledger.identity
     return Plan(
         IntensityRule(**identity["intensity"]),

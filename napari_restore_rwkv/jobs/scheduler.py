@@ -1,4 +1,4 @@
-"""A dask scheduler as a job needs it: connected in words, its workers counted, and asked what they see.
+"""A dask scheduler for a job: connecting with clear errors, counting workers, and checking which files they see.
 
 An address that begins with "tls://" takes its certificates from dask's configuration (``distributed.comm.tls``).
 """
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _PATIENCE = "30s"
 _DEFAULT_PORT, _REACHED_S = 8786, 10.0
-# How long slabs that were begun may take to end after the job was stopped.
+# How long slabs in progress may take to end after the job was stopped.
 _LAST_SLABS_S, _ASKED_EVERY_S = 120.0, 0.1
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Yield a `distributed.Client` of a scheduler; DeviceError where there is none."""
+    """Yield a `distributed.Client` of a scheduler; DeviceError if there is none."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -36,7 +36,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         _reach(address)
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
-    # Without certificates a TLS address ends in a TypeError.
+    # Without certificates a TLS address raises a TypeError.
     except (OSError, ValueError, TypeError, TimeoutError) as error:
         certificates = ", and check the certificates in dask's configuration" if address.startswith("tls://") else ""
         raise DeviceError(
@@ -47,7 +47,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError or ValueError where nobody listens: a client that finds nobody waits long, and complains later."""
+    """Raise OSError or ValueError if nothing is listening: a client would wait long before it complains."""
     place = urlsplit(address if "://" in address else f"tcp://{address}")
     if place.scheme in ("tcp", "tls"):
         socket.create_connection((place.hostname or "", place.port or _DEFAULT_PORT), timeout=_REACHED_S).close()
@@ -59,7 +59,7 @@ def counted(number: int, what: str) -> str:
 
 
 def workers_of(client: Any, address: str) -> set[str]:
-    """Addresses of the workers that a scheduler has at this moment; DeviceError where it has ended."""
+    """Addresses of the workers that a scheduler has at this moment; DeviceError if it has ended."""
     try:
         return set(client.nthreads())
     except (OSError, ValueError, TimeoutError) as error:
@@ -69,14 +69,14 @@ def workers_of(client: Any, address: str) -> set[str]:
 def ended(address: str, error: BaseException) -> DeviceError:
     """Return the error of a job whose scheduler or workers are gone."""
     return DeviceError(
-        f"The scheduler at {address} or its workers have ended ({type(error).__name__}). What is finished is kept",
+        f"The scheduler at {address} or its workers have ended ({type(error).__name__}). Finished slabs are kept",
         "start them again",
         resumable=True,
     )
 
 
 def described(address: str) -> str:
-    """Connect, and say how many workers there are, such as "2 workers with 4 threads"; DeviceError where that fails.
+    """Connect, and describe the workers, such as "2 workers with 4 threads"; DeviceError if that fails.
 
     The workers load what they will need, so that the first slice of a job does not wait for it.
     """
@@ -97,22 +97,22 @@ def described(address: str) -> str:
 
 
 def refuse_hidden_files(client: Any, paths: Sequence[str]) -> None:
-    """Raise OutputError with the first file or folder that a worker does not see under the name that it has here."""
+    """Raise OutputError with the first file or folder that a worker does not see under its name here."""
     for worker, unseen in sorted(_answers(client, _unseen, list(paths)).items()):
         if unseen:
             raise OutputError(
-                f"The worker at {worker} does not see {unseen[0]}: choose places that all workers see under the same "
+                f"The worker at {worker} does not see {unseen[0]}: choose paths that all workers see under the same "
                 "name, such as those of a shared folder."
             )
 
 
 def wind_down(client: Any, flying: Collection[Any], output: str, under_way: Callable[[str], int]) -> None:
-    """Take back what workers have not begun, and return once none writes into the output, or after two minutes.
+    """Withdraw what workers have not started, and return once none writes to the output, or after two minutes.
 
-    Whoever goes on with the job would else write the same files. `under_way` is asked on each worker.
+    Otherwise a process that continues the job would write the same files. `under_way` is called on each worker.
     """
     end = time.monotonic() + _LAST_SLABS_S
-    # Whether it ends by itself or because the scheduler did, nothing more can be done about it here.
+    # Whether it ends by itself or because the scheduler did, nothing more can be done here.
     with contextlib.suppress(OSError, TimeoutError, ValueError, CancelledError, DeviceError):
         client.cancel(list(flying))
         while time.monotonic() < end and any(_answers(client, under_way, output).values()):
@@ -120,7 +120,7 @@ def wind_down(client: Any, flying: Collection[Any], output: str, under_way: Call
 
 
 def _answers(client: Any, question: Any, *arguments: Any) -> dict[str, Any]:
-    """Ask every worker; DeviceError where one of them cannot run this program."""
+    """Ask every worker; DeviceError if one of them cannot run this program."""
     found: dict[str, Any] = client.run(question, *arguments, on_error="return")
     for worker, answer in found.items():
         if isinstance(answer, ImportError | AttributeError):
@@ -128,7 +128,7 @@ def _answers(client: Any, question: Any, *arguments: Any) -> dict[str, Any]:
                 f"The worker at {worker} cannot run this program ({answer}): install the same version of "
                 "napari-restore-rwkv there."
             )
-    # A worker that was lost meanwhile has nothing to say.
+    # A worker that was lost meanwhile gives no answer.
     return {worker: answer for worker, answer in found.items() if not isinstance(answer, BaseException)}
 
 

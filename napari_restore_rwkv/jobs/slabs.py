@@ -1,7 +1,7 @@
-"""In which order the slices of a long job are restored, and how their results become whole slabs.
+"""The order in which the slices of a long job are restored, and how their results become whole slabs.
 
-A queue is a `SliceSource`: each time it is asked for the next slice, it chooses the one that matters most by then. So
-one run of the network serves the whole job.
+A queue is a `SliceSource`: each time it is asked for the next slice, it chooses the one that matters most at that
+moment. So one run of the network serves the whole job.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from ..scans.scan import Scan
     from ..scans.zarr.writing import ZarrLayout
 
-# Who scrolls back and forth leaves slabs half done; each of them takes memory.
+# Scrolling back and forth leaves slabs half done; each of them takes memory.
 _MOST_OPEN = 3
 
 
 @dataclass(slots=True)
 class Slab:
-    """Some slices on their way.
+    """A slab in progress.
 
     Attributes
     ----------
     number
-        Its place among the slabs of the output.
+        Its position among the slabs of the output.
     slices
         Their indices.
     read
-        Slices of the input that were read: those of the slab, and neighbours beside them.
+        Slices of the input that were read: those of the slab, and neighbours on either side.
     voxels
-        Input, of the size of `read`; None once all slices are handed out.
+        Input, of the size of `read`; None once all slices have been taken.
     result
-        What has come back; only what is in `there` has values.
+        Restored voxels; only slices in `there` have values.
     waiting
-        Indices of slices that nobody works on yet.
+        Indices of slices that have not been taken yet.
     there
-        Indices of slices that have come back.
+        Indices of slices that are restored.
     digests
         Sha256 of each slice of the input, by index.
     """
@@ -62,7 +62,7 @@ class Slab:
 
 
 class SlabQueue:
-    """Hands out slices, the one on screen first, and collects their results.
+    """Supplies slices, the one on screen first, and collects their results.
 
     Parameters
     ----------
@@ -71,20 +71,20 @@ class SlabQueue:
     layout
         Of the output.
     slabs
-        Numbers of the slabs to be done.
+        Numbers of the slabs to be restored.
     displayed
         Slice on screen.
     neighbours
-        Whether slices are handed out with their neighbours; a slab is then read with a slice more on either side.
+        Whether slices come with their neighbours; a slab is then read with one more slice on either side.
 
     Attributes
     ----------
     total
-        Slices of all those slabs.
+        Number of slices in all those slabs.
     displayed
-        Slice on screen, as it was sent last.
+        Slice on screen, as last sent.
     finished
-        Slabs whose slices have all come back, in that order, until they are taken.
+        Slabs whose slices are all restored, in order of completion, until they are taken.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class SlabQueue:
         return self.total - self._handed_out
 
     def take(self, count: int) -> list[Slice]:
-        """Hand out the slices nearest to the display, slab by slab."""
+        """Return the slices nearest to the display, slab by slab."""
         taken = [self._next() for _ in range(min(count, self.remaining))]
         self._handed_out += len(taken)
         return taken
 
     def came_back(self, one: Restored) -> tuple[slice, slice, slice]:
-        """Take in a restored slice; returns its place in the output."""
+        """Add a restored slice; returns its place in the output."""
         [slab] = [slab for slab in self._open.values() if one.index in slab.slices]
         values = as_dtype(one.values, one.image, slab.result.dtype)
         slab.result[self._within(slab.slices, one.index)] = np.expand_dims(values, self._layout.axis)
@@ -121,21 +121,21 @@ class SlabQueue:
         return region_of(self._scan, self._layout.axis, one.index)
 
     def show(self, displayed: int) -> None:
-        """Go on with the slices nearest to this one."""
+        """Continue with the slices nearest to this one."""
         self.displayed = displayed
         self._current = None
 
     def take_finished(self) -> list[Slab]:
-        """Return the slabs that have come back as a whole, and let go of them."""
+        """Return the finished slabs, and drop them from the queue."""
         finished, self.finished = self.finished, []
         return finished
 
     def slices_there(self) -> int:
-        """Count the slices that have come back in slabs that are not finished."""
+        """Count the restored slices in slabs that are not finished."""
         return sum(len(slab.there) for slab in self._open.values())
 
     def overlay(self, box: tuple[slice, ...], voxels: np.ndarray) -> None:
-        """Put what has come back, and is not saved yet, into voxels of that box of the output."""
+        """Copy what is restored but not saved yet into the voxels of that box of the output."""
         axis = self._layout.axis
         wanted = range(box[axis].start, box[axis].stop)
         for slab in [*self._open.values(), *self.finished]:
@@ -156,7 +156,7 @@ class SlabQueue:
         return Slice(index, image, below, above) if self._neighbours else Slice(index, image, image, image)
 
     def _image(self, slab: Slab, index: int) -> np.ndarray:
-        """Return a slice of the input, the last one that was read for one beyond."""
+        """Return a slice of the input, clamped to the slices that were read."""
         assert slab.voxels is not None
         index = min(max(index, slab.read.start), slab.read.stop - 1)
         return slab.voxels[self._within(slab.read, index)].squeeze(self._layout.axis)
@@ -166,7 +166,7 @@ class SlabQueue:
         return tuple(slice(at, at + 1) if axis == self._layout.axis else slice(None) for axis in range(3))
 
     def _chosen(self) -> Slab:
-        """Stay with a slab until it is done, unless another slice has come on screen."""
+        """Stay with a slab until it is done, unless another slice is shown."""
         if self._current is None or not self._current.waiting:
             started = {number for number, slab in self._open.items() if slab.waiting}
             full = len(self._open) >= _MOST_OPEN
@@ -203,5 +203,5 @@ def _distance(layout: ZarrLayout, number: int, displayed: int) -> int:
 
 
 def slabs_of_part(slabs: int, part: tuple[int, int] | None) -> range:
-    """Return the slabs of part i of n, counted from 1: every n-th, so that all parts have about as much to do."""
+    """Return the slabs of part i of n, counted from 1: every n-th, so that all parts have about the same work."""
     return range(slabs) if part is None else range(part[0] - 1, slabs, part[1])

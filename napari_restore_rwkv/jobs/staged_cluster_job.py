@@ -1,4 +1,4 @@
-"""A job on a cluster for a scan that lies anywhere: what no file holds is copied to where the workers see it."""
+"""A job on a cluster for a scan from anywhere: voxels that are in no file are copied to where the workers see them."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _COMPARED_AT_ONCE = 16
 
 
 class StagedClusterJob(ClusterJob):
-    """A `ClusterJob` whose workers get the voxels of the scan, whatever its file holds by now.
+    """A `ClusterJob` whose workers get the voxels of the scan, whatever its file now contains.
 
     Parameters
     ----------
     address, scan, network, path, options
         As for `ClusterJob`.
     source
-        As for `ClusterJob`; its path is "" where the scan comes from no file. Where the file does not hold the very
-        voxels of the scan, these are written beside the output, and removed when the job ends.
+        As for `ClusterJob`; its path is "" if the scan does not come from a file. If the file does not contain exactly
+        the voxels of the scan, these are written beside the output, and removed when the job ends.
     """
 
     def run(self) -> Generator[Progress, int | None, Scan]:
-        """Do what is left to be done; see `ZarrJob.run`."""
+        """Do the remaining work; see `ZarrJob.run`."""
         if (yield from self._is_held_by_its_file()):
             return (yield from super().run())
         copy = self.path.with_name(f"{self.path.name}.input.mha")
         try:
             for step in export_scan(self._scan, copy):
                 yield replace(step, phase=Phase.STAGING)
-            # The intensities were chosen here, and the layer's choices are of the file that is not read.
+            # Intensities were already chosen here, and the layer's choices apply to the file, which is not read.
             self._source = Source(str(copy), self._source.weights, device=self._source.device)
             return (yield from super().run())
         finally:

@@ -2,8 +2,8 @@
 
     y_t = ( sum_{i != t} exp(k_i - (|t-i| - 1) w) v_i + exp(u + k_t) v_t ) / ( the same sum with v = 1 )
 
-Eq. 8 of arXiv 2407.11087. Four implementations of this one definition stand behind it: `bi_wkv_reference` (the
-equation), `bi_wkv_portable` (PyTorch operations, any device) and the compiled kernels for the CPU and for NVIDIA GPUs.
+Eq. 8 of arXiv 2407.11087. This one definition has four implementations: `bi_wkv_reference` (the equation),
+`bi_wkv_portable` (PyTorch operations, any device) and the compiled kernels for the CPU and for NVIDIA GPUs.
 """
 
 import warnings
@@ -20,12 +20,12 @@ _PORTABLE = "portable PyTorch"
 
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend over tokens in the order in which they lie in memory.
+    """Attend over tokens in memory order.
 
     Parameters
     ----------
     w, u
-        Decay and bonus per channel, shape (C,), any sign, already divided by the number of tokens T.
+        Decay and bonus per channel, shape (C,), of either sign, already divided by the number of tokens T.
     k, v
         Keys and values, shape (B, T, C), floating point of one dtype; float16 and bfloat16 are accumulated in float32.
 
@@ -37,7 +37,7 @@ def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If shapes, dtypes or devices do not fit together.
+        If shapes, dtypes or devices do not match.
     """
     _check(w, u, k, v, k.shape[1] if k.dim() == 3 else 0, 1)
     return torch.ops.restore_rwkv.bi_wkv(w, u, k, v, k.shape[1], 1, False)
@@ -51,8 +51,8 @@ def re_wkv(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, widt
     decay, bonus
         w and u of `bi_wkv`, one row for each of the two orders, shape (2, C), already divided by T = height * width.
     k, v
-        Keys and values of the map in row-major order, shape (B, T, C). The same keys serve both orders; the values of
-        the second are the outputs of the first. The second order is a stride in memory, not a transposed copy.
+        Keys and values of the map in row-major order, shape (B, T, C). Both orders use the same keys; the values of the
+        second are the outputs of the first. The second order is a stride in memory, not a transposed copy.
 
     Returns
     -------
@@ -71,14 +71,14 @@ def re_wkv(decay: Tensor, bonus: Tensor, k: Tensor, v: Tensor, height: int, widt
 
 @dataclass(frozen=True, slots=True)
 class KernelStatus:
-    """Which implementation runs on a device; `why` says how to get a faster one, and is empty where there is none."""
+    """Which implementation runs on a device; `why` says how to get a faster one, and is empty if there is none."""
 
     name: str
     why: str = ""
 
     @property
     def compiled(self) -> bool:
-        """Whether a compiled kernel runs, and not the portable form."""
+        """Whether a compiled kernel runs, rather than the portable form."""
         return self.name != _PORTABLE
 
 
@@ -90,11 +90,11 @@ def kernel_in_use(device: torch.device | str) -> KernelStatus:
         name = _PORTABLE if why else f"compiled CUDA kernel ({cuda_kernels.architecture(device)})"
         return KernelStatus(name, why)
     if device.type != "cpu":
-        return KernelStatus(_PORTABLE, f"No compiled WKV kernel for {device.type} devices is part of this version.")
+        return KernelStatus(_PORTABLE, f"This version has no compiled WKV kernel for {device.type} devices.")
     if bi_wkv_cpu.library() is None:
         return KernelStatus(
             _PORTABLE,
-            "The package was built without its CPU kernel: reinstall it where a C++17 compiler is found.",
+            "The package was built without its CPU kernel: install a C++17 compiler and reinstall the package.",
         )
     return KernelStatus(f"compiled CPU kernel ({bi_wkv_cpu.instruction_set()})")
 
@@ -117,7 +117,7 @@ def _check(w: Tensor, u: Tensor, k: Tensor, v: Tensor, height: int, width: int) 
         raise ValueError("w, u, k and v must be on one device.")
 
 
-# Plain library operators: `torch.library.custom_op` would import the compiler stack, a second, with the first call.
+# Plain library operators: `torch.library.custom_op` would import the compiler stack, a second, at the first call.
 torch.library.define(
     "restore_rwkv::bi_wkv",
     "(Tensor w, Tensor u, Tensor k, Tensor v, SymInt height, SymInt width, bool column_major) -> Tensor",
@@ -177,17 +177,17 @@ def _gpu_kernels(k: Tensor) -> bi_wkv_cuda.Kernels | None:
 
 @cache
 def _warn_once(why: str) -> None:
-    warnings.warn(f"The WKV operator runs in its portable form, which is many times slower. {why}", stacklevel=2)
+    warnings.warn(f"The WKV operator is running in its portable form, which is many times slower. {why}", stacklevel=2)
 
 
 def _for_gpu(w: Tensor, u: Tensor, k: Tensor, *others: Tensor) -> list[Tensor]:
-    """Parameters in float32, maps in the dtype of k; contiguous, apart from any graph."""
+    """Parameters in float32, maps in the dtype of k; contiguous, detached from any graph."""
     parameters = [x.detach().float().contiguous() for x in (w, u)]
     return parameters + [x.detach().to(k.dtype).contiguous() for x in (k, *others)]
 
 
 def _accumulated(*inputs: Tensor) -> list[Tensor]:
-    """All inputs in the dtype of the sums, contiguous, apart from any graph."""
+    """All inputs in the dtype of the sums, contiguous, detached from any graph."""
     dtype = torch.float64 if inputs[2].dtype == torch.float64 else torch.float32
     return [x.detach().to(dtype).contiguous() for x in inputs]
 

@@ -1,4 +1,4 @@
-"""The compiled CPU kernel: finds the library that was built with the package, and calls it."""
+"""The compiled CPU kernel: finds the library built with the package, and calls it."""
 
 import ctypes
 from functools import cache
@@ -9,14 +9,14 @@ from torch import Tensor
 
 import napari_restore_rwkv
 
-# One name on every platform; "lib" keeps Python from taking it for an extension module of its own.
+# One name on every platform; "lib" keeps Python from mistaking it for an extension module.
 _LIBRARY = "libbi_wkv_cpu.so"
 _C_TYPE = {torch.float32: "float", torch.float64: "double"}
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the compiled kernel; None when the package was built without it."""
+    """Load the compiled kernel; None if the package was built without it."""
     # An editable install keeps the library apart from the sources; the package's path names both places.
     for folder in napari_restore_rwkv.__path__:
         path = Path(folder) / "network" / _LIBRARY
@@ -28,7 +28,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def instruction_set() -> str:
-    """Name of the processor instructions that the loaded kernel uses."""
+    """Name of the instruction set that the loaded kernel uses."""
     loaded = library()
     return loaded.bi_wkv_instruction_set().decode() if loaded else ""
 
@@ -54,8 +54,8 @@ def call(name: str, k: Tensor, height: int, width: int, column_major: bool, arra
     sizes = [ctypes.c_int64(n) for n in (k.shape[0], height, width, k.shape[2])]
     pointers = [ctypes.c_void_p(array.data_ptr()) for array in arrays]
     run = getattr(library(), f"bi_wkv_{name}_{_C_TYPE[k.dtype]}")
-    # ctypes lets go of the interpreter lock, so a viewer stays smooth meanwhile.
+    # ctypes releases the interpreter lock, so the viewer stays responsive.
     if run(*sizes, ctypes.c_int(column_major), *pointers, ctypes.c_int(torch.get_num_threads())):
         raise MemoryError(
-            f"The WKV kernel could not allocate its work space for {k.numel()} elements; use smaller slices."
+            f"The WKV kernel could not allocate its workspace for {k.numel()} elements; use smaller slices."
         )

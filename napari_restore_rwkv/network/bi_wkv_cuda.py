@@ -1,7 +1,7 @@
-"""The compiled GPU kernel: which passes run, over what, and where their work lies.
+"""The compiled GPU kernel: which passes run, over what, and where their buffers are.
 
-Three passes forward: every chunk of tokens says what it gives to the others; that becomes what reaches every chunk; the
-outputs follow. The backward pass does the same once more for the gradient. `src_kernels/README.md` derives them.
+The forward pass has three steps: what every chunk of tokens contributes to the others; what therefore reaches every
+chunk; the outputs. The backward pass repeats them for the gradient. `src_kernels/README.md` derives them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .cuda_compiler import CARRY_GROUPS, CARRY_LANES, LANES, LENGTH, SEGMENTS
 
-# Of a chunk and channel: exponent, numerator and denominator, from either side.
+# Per chunk and channel: exponent, numerator and denominator, from either side.
 _STATE = 6
 
 SUFFIX = {torch.float32: "float", torch.float16: "half", torch.bfloat16: "bfloat16"}
@@ -23,7 +23,7 @@ class Kernels(Protocol):
     """The kernels of bi_wkv_cuda.cu, ready to run."""
 
     def launch(self, name: str, grid: int, block: tuple[int, int], *arguments: Tensor | int) -> None:
-        """Queue a kernel: tensors go as pointers, integers as 64-bit words."""
+        """Queue a kernel: tensors are passed as pointers, integers as 64-bit words."""
 
 
 def forward(
@@ -73,13 +73,13 @@ def backward(
     run.carry(w, gradient_states)
     gk, gv, shares_w, shares_u = torch.empty_like(k), torch.empty_like(v), run.empty(1), run.empty(1)
     run.pass_over("gradients", w, u, k, v, gy, states, gradient_states, gk, gv, shares_w, shares_u)
-    # Shares of the chunks, added in one fixed order: the same result every time.
+    # Contributions of the chunks, added in a fixed order: the same result every time.
     gw, gu = (shares.sum(dim=(0, 1, 2), dtype=torch.float64).to(w.dtype) for shares in (shares_w, shares_u))
     return gw, gu, gk, gv
 
 
 class _Run:
-    """One call of the operator: its sizes, and how they become grids."""
+    """One call of the operator: its sizes, and the grids they lead to."""
 
     def __init__(self, kernels: Kernels, k: Tensor, height: int, width: int, column_major: bool) -> None:
         self.kernels, self.device, self.suffix = kernels, k.device, SUFFIX[k.dtype]

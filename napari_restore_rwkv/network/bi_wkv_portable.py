@@ -1,8 +1,8 @@
-"""Bidirectional WKV from PyTorch operations alone: any device, time and memory linear in the number of tokens.
+"""Bidirectional WKV in PyTorch operations only: any device, time and memory linear in the number of tokens.
 
-The tokens are cut into chunks. Within a chunk the equation is a small matrix product; between chunks a state
-(m, a, b), meaning e^m (a, b), is handed on by a parallel scan: decaying by n tokens takes n w from m, and two
-states add after both are brought to the larger m.
+The tokens are divided into chunks. Within a chunk the equation is a small matrix product; between chunks a state
+(m, a, b), meaning e^m (a, b), is carried by a parallel scan: decaying by n tokens subtracts n w from m, and two
+states are added after scaling both to the larger m.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor
 from .bi_wkv_reference import bi_wkv_reference
 
 _CHUNK = 64
-# A chunk's sums decay by up to e^-(|w| n): with this bound they stay inside float32's range together with the keys.
+# A chunk's sums decay by up to e^-(|w| n): with this bound they stay within float32's range together with the keys.
 _MAX_EXPONENT_PER_CHUNK = 24.0
 # Short sequences are summed term by term.
 _SHORT = 128
@@ -62,7 +62,7 @@ def bi_wkv_portable(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _chunk_length(w: Tensor, u: Tensor) -> int:
-    """As long as float32 allows; a large bonus dwarfs the rest of its chunk, so then every token is one."""
+    """As long as float32 allows; a large bonus dwarfs the rest of its chunk, so every token is then its own chunk."""
     decay, bonus = torch.stack((w.detach().abs().max(), u.detach().abs().max())).tolist()
     if bonus > _MAX_EXPONENT_PER_CHUNK:
         return 1
@@ -75,7 +75,7 @@ def _flipped(states: _State) -> _State:
 
 
 def _exclusive_scan(states: _State, decay: Tensor) -> _State:
-    """What reaches chunk j from all chunks before it: states doubled in reach until they cover the sequence."""
+    """What reaches chunk j from all chunks before it: the reach of the states doubles until they cover the sequence."""
     m, a, b = (_shifted(x, 1, fill) for x, fill in zip(states, (_EMPTY, 0.0, 0.0), strict=True))
     reach = 1
     while reach < m.shape[1]:
@@ -84,7 +84,7 @@ def _exclusive_scan(states: _State, decay: Tensor) -> _State:
         keep, add = torch.exp(m - larger), torch.exp(other_m - larger)
         a = a * keep + _shifted(a, reach, 0.0) * add
         b = b * keep + _shifted(b, reach, 0.0) * add
-        # The scale is a label, but the decay in it carries a gradient: it moves into a and b with `add`.
+        # The scale is only a label, but the decay in it has a gradient: `add` moves it into a and b.
         m, reach = larger, 2 * reach
     return m, a, b
 

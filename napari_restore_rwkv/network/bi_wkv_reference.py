@@ -1,4 +1,4 @@
-"""Bidirectional WKV written as its equation: the truth that every kernel is tested against.
+"""Bidirectional WKV written as its equation: the reference that every kernel is tested against.
 
 Eq. 8 of arXiv 2407.11087, with the decay w and the bonus u already divided by T:
 

@@ -1,4 +1,4 @@
-"""The blocks that Restore-RWKV is made of: attention over all pixels and a channel mix, both shifted with Omni-Shift.
+"""The building blocks of Restore-RWKV: attention over all pixels and a channel mix, both with Omni-Shift.
 
 Shapes are written as B batch, C channels, Y X the image, T = Y * X tokens. Parameter names are those of the authors'
 checkpoints.
@@ -15,7 +15,7 @@ from torch.nn import functional
 from . import fused_cpu
 from .bi_wkv import re_wkv
 
-# Values of a channel mix's hidden layer that a processor works on together: 1 MiB in float32, which its cache holds.
+# Values of a channel mix's hidden layer that a CPU processes at a time: 1 MiB in float32, which fits its cache.
 _HIDDEN_VALUES_IN_CACHE = 1 << 18
 
 ReWKV = Callable[[Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
@@ -101,10 +101,10 @@ class ChannelMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, Y, X, C) to the same shape."""
         shifted = shift(self.omni_shift, x)
-        # A GPU is fastest with one large product; many small ones would leave it waiting for the next.
+        # A GPU is fastest with one large product; between many small ones it would wait.
         if torch.is_grad_enabled() or x.device.type != "cpu":
             return self.mix(shifted)
-        # A few rows at a time: the hidden layer stays in the cache, and never exists as a whole.
+        # A few rows at a time: the hidden layer stays in the cache and never exists as a whole.
         rows = max(1, _HIDDEN_VALUES_IN_CACHE // (x.shape[0] * x.shape[2] * 4 * x.shape[3]))
         mixed = torch.empty_like(shifted)
         for part, result in zip(shifted.split(rows, dim=1), mixed.split(rows, dim=1), strict=True):
@@ -120,7 +120,7 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """x + gamma_1 SpatialMix(LN(x)), then x + gamma_2 ChannelMix(LN(x))."""
 
-    # Set in a fused network: where `fused_cpu` can, it does the work.
+    # Set in a fused network: `fused_cpu` does the work where it can.
     fused = False
 
     def __init__(self, channels: int, operator: ReWKV = re_wkv) -> None:
@@ -175,7 +175,7 @@ class Upsample(nn.Module):
 def _drawn(*size: int) -> nn.Parameter:
     """Return a parameter of standard normal numbers; left empty on the meta device, where drawing takes a second.
 
-    It imports the compiler stack there, and a network of no memory is built for each check of a weights file.
+    Drawing imports the compiler stack there, and a network without memory is built each time a weights file is checked.
     """
     values = torch.empty(*size)
     return nn.Parameter(values if values.is_meta else values.normal_())

@@ -1,4 +1,4 @@
-"""Bundles: fine-tuned weights, their card and their evidence in one file that can be shared.
+"""Bundles: fine-tuned weights, their card and their evidence in one shareable file.
 
 A bundle is a zip archive, stored without compression:
 
@@ -6,10 +6,10 @@ A bundle is a zip archive, stored without compression:
     card.json              the `Card`; its weights_sha256 is that of the weights or adapters
     weights.safetensors    all weights; or
     adapters.safetensors   low-rank changes, ``name.up`` (out, r) and ``name.down`` (r, in) of weight ``name``, beside
-    base.safetensors       the weights that they change, left out where these are shipped with this package
+    base.safetensors       the weights that they change, left out if these ship with this package
     before_after.png       a held-out slice
 
-Digests tell damage and careless edits; they are no signature, for whoever makes a bundle makes its digests.
+Digests reveal damage and careless edits; they are not a signature, since whoever makes a bundle makes its digests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MANIFEST, CARD, WEIGHTS, ADAPTERS, BASE, PICTURE = (
     "base.safetensors",
     "before_after.png",
 )
-# The largest of each; the full network has 0.1 GB.
+# The maximum of each; the full network has 0.1 GB.
 _LARGEST = {
     MANIFEST: RECORD_BYTES,
     CARD: RECORD_BYTES,
@@ -52,7 +52,7 @@ _LARGEST = {
     PICTURE: 64 << 20,
 }
 _MOST_RANK = 1024
-# What zipfile raises for files of any other content.
+# What zipfile raises for files with any other content.
 _UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)
 
 
@@ -73,7 +73,7 @@ def read_bundle(path: Path, only: Iterable[str] | None = None) -> dict[str, byte
     Raises
     ------
     CheckpointError
-        If it is damaged, was changed, or is of a later format.
+        If it is damaged, was changed, or has a later format.
     """
     try:
         with open_archive(path) as archive:
@@ -81,13 +81,13 @@ def read_bundle(path: Path, only: Iterable[str] | None = None) -> dict[str, byte
             if len(sizes) != len(archive.infolist()) or any(
                 size > _LARGEST.get(name, LARGEST_BYTES) for name, size in sizes.items()
             ):
-                raise CheckpointError(_tampered(path, "it holds more than a bundle does"))
+                raise CheckpointError(_tampered(path, "it contains more than a bundle does"))
             check_archive(path, archive)
             manifest = json_object(archive.read(MANIFEST))
             if manifest["format"] != FORMAT:
                 theirs = str(manifest["format"])[:20]
                 raise CheckpointError(
-                    f"{path.name} is a bundle of format {theirs}, and this version reads format {FORMAT}; "
+                    f"{path.name} is a bundle in format {theirs}, and this version reads format {FORMAT}; "
                     "update napari-restore-rwkv."
                 )
             digests: dict[str, str] = manifest["files"]
@@ -96,19 +96,19 @@ def read_bundle(path: Path, only: Iterable[str] | None = None) -> dict[str, byte
             names = digests.keys() if only is None else set(only) & digests.keys()
             contents = {name: archive.read(name) for name in names}
     except PermissionError as error:
-        raise CheckpointError(f"{path.name} may not be read by you; change its permissions.") from error
+        raise CheckpointError(f"{path.name} cannot be read: permission denied; change its permissions.") from error
     except _UNREADABLE as error:
         raise CheckpointError(_tampered(path, "it cannot be read")) from error
     for name, content in contents.items():
         if digest(content) != digests[name]:
-            raise CheckpointError(_tampered(path, f"{name} is not what its digest says"))
+            raise CheckpointError(_tampered(path, f"{name} does not match its digest"))
     return contents
 
 
 def weights_in(
     contents: Mapping[str, bytes], shipped: Iterable[Path], file: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a bundle that was read, adapters merged into them, and its card as plain values."""
+    """Weights of a bundle, with adapters merged into them, and its card as plain values."""
     try:
         card = checked_values(json_object(contents[CARD]))
         payload = contents[ADAPTERS] if ADAPTERS in contents else contents[WEIGHTS]
@@ -126,7 +126,7 @@ def weights_in(
 
 
 def merged(weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with adapters put in: W + up @ down. Exactly what `training.adapters` computes with.
+    """Weights with adapters merged in: W + up @ down. Exactly what `training.adapters` computes with.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def merged(weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor]) -> dic
     for name in {key.rsplit(".", 1)[0] for key in adapters}:
         weight, up, down = weights[name], adapters[f"{name}.up"], adapters[f"{name}.down"]
         rank = up.shape[-1] if up.dim() else 0
-        # The sum would be as large as the product, if the weight were one number.
+        # If the weight were a single number, broadcasting would make the sum as large as the product.
         if (up.dim(), down.dim()) != (2, 2) or (up.shape[0], down.shape[1]) != weight.shape or rank > _MOST_RANK:
             raise ValueError(f"the adapter of {name} does not fit its weights")
         result[name] = torch.addmm(weight, up, down)
@@ -161,10 +161,10 @@ def _base(
         if digest(path.read_bytes()) == wanted:
             return safetensors_in(path)
     raise CheckpointError(
-        f"{file} changes weights that this version does not ship (sha256 {wanted[:12]}...); "
-        "install the version that made it, or ask for a bundle with its base."
+        f"{file} modifies weights that this version does not ship (sha256 {wanted[:12]}...); "
+        "install the version that made it, or ask for a bundle that includes its base."
     )
 
 
 def _tampered(path: Path, why: str) -> str:
-    return f"{path.name} is damaged or was changed: {why}. Get it again from where it was made."
+    return f"{path.name} is damaged or was changed: {why}. Get a new copy from its author."

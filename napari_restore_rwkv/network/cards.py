@@ -1,7 +1,8 @@
-"""The values of a card, checked when they are read: cards are shared between people, and shown and used as they are."""
+"""The values of a card, checked when read: cards are shared between people, and displayed and used as they are."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..tasks import TASKS
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEEPS_MEASURED, TURNS, FALLS_SHORT = "keeps_measured", "turns", "falls_short"
+OWN_ERROR, NOISE_KEPT, TRAINED_FOR = "own_error", "noise_kept", "trained_for"
 _MODALITIES = ("CT", "MR", "PET", None)
 # Characters; the shipped cards have 20, 10, and some 200.
 _LONGEST = {"title": 200, "created": 40, "intended_use": 4000, "limits": 4000}
 _LONGEST_DETAIL = 100_000
-# Ten thousand steps of a curve with four figures each, and more.
+# More than a curve of ten thousand steps with four figures each.
 _MOST_DETAILS, _DEEPEST = 200_000, 20
-# What the details are used for: name -> kind of the value.
+# The details that are used: name -> type of the value.
 _KINDS: dict[str, type] = {
     KEEPS_MEASURED: bool,
     FALLS_SHORT: str,
@@ -29,12 +31,12 @@ _KINDS: dict[str, type] = {
 
 
 def checked_values(stored: Any) -> dict[str, Any]:
-    """Return the values of a card that this version knows; what later versions may add is left out.
+    """Return the values of a card that this version knows; additions of later versions are left out.
 
     Raises
     ------
     ValueError
-        A value is of another kind than a card has, or longer. The text says which, as the end of a sentence.
+        A value has the wrong type, or is too long. The text says which, as the end of a sentence.
     """
     if not isinstance(stored, dict) or "title" not in stored:
         raise ValueError("it has no title")
@@ -43,7 +45,7 @@ def checked_values(stored: Any) -> dict[str, Any]:
     if stored.get("task", "") not in ("", *TASKS):
         raise ValueError(f"it is for a task that this version does not know ({str(stored['task'])[:40]!r})")
     if stored.get("modality") not in _MODALITIES:
-        raise ValueError(f"its modality is none of CT, MR and PET ({str(stored['modality'])[:40]!r})")
+        raise ValueError(f"its modality is not CT, MR or PET ({str(stored['modality'])[:40]!r})")
     digest = stored.get("weights_sha256", "")
     if digest != "" and not is_sha256(digest):
         raise ValueError("its weights_sha256 is not a digest")
@@ -56,25 +58,30 @@ def _check_text(name: str, text: Any, longest: int) -> None:
     if not isinstance(text, str):
         raise ValueError(f"its {name} is not text")
     if len(text) > longest:
-        raise ValueError(f"its {name} has {len(text)} characters, at most {longest} are expected")
+        raise ValueError(f"its {name} has {len(text)} characters; at most {longest} are allowed")
     if not all(character.isprintable() or character in "\n\t" for character in text):
-        raise ValueError(f"its {name} has characters that cannot be shown")
+        raise ValueError(f"its {name} contains characters that cannot be displayed")
 
 
 def _check_details(details: Any) -> None:
     if not isinstance(details, dict):
-        raise ValueError("its details are not values by name")
+        raise ValueError("its details are not named values")
     for count, value in enumerate(_all_values(details, 1)):
         if count > _MOST_DETAILS:
             raise ValueError(f"its details hold more than {_MOST_DETAILS} values")
         if isinstance(value, str) and len(value) > _LONGEST_DETAIL:
-            raise ValueError(f"its details hold a text of {len(value)} characters")
+            raise ValueError(f"its details contain a text of {len(value)} characters")
     for name, kind in _KINDS.items():
         if name in details and not isinstance(details[name], kind):
-            raise ValueError(f"{name} in its details is not of the kind {kind.__name__}")
+            raise ValueError(f"{name} in its details is not of type {kind.__name__}")
     if TURNS in details and not (is_number(details[TURNS]) and details[TURNS] in range(1, 5)):
         shown = str(details[TURNS])[:20]
         raise ValueError(f"it asks for {shown} quarter turns; 1 to 4 are possible")
+    for name, most in ((OWN_ERROR, math.inf), (NOISE_KEPT, 1.0)):
+        if name in details and not (_is_finite(details[name]) and 0 <= details[name] <= most):
+            raise ValueError(f"{name} in its details is not a number {'from 0 to 1' if most == 1 else 'of 0 or more'}")
+    if TRAINED_FOR in details and not _are_ranges(details[TRAINED_FOR]):
+        raise ValueError(f"{TRAINED_FOR} in its details does not hold two ranges, of noise and of mean_frequency")
     if not isinstance(details.get("verdict", {}).get("accepted", False), bool):
         raise ValueError("its verdict is neither true nor false")
     base = details.get("base", {})
@@ -82,10 +89,23 @@ def _check_details(details: Any) -> None:
         raise ValueError("the digest of its base is not a digest")
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_ranges(value: Any) -> bool:
+    """Whether a value is {"noise": [least, most], "mean_frequency": [least, most]}."""
+    ranges = [value.get(name) for name in ("noise", "mean_frequency")] if isinstance(value, dict) else [None]
+    return all(
+        isinstance(one, list) and len(one) == 2 and all(map(_is_finite, one)) and 0 <= one[0] <= one[1]
+        for one in ranges
+    )
+
+
 def _all_values(values: Any, depth: int) -> Iterator[Any]:
-    """Yield every value inside another, keys too; ValueError where they are nested too deeply."""
+    """Yield every nested value, including keys; ValueError if they are nested too deeply."""
     if depth > _DEEPEST:
-        raise ValueError(f"its details are nested more than {_DEEPEST} deep")
+        raise ValueError(f"its details are nested more than {_DEEPEST} levels deep")
     for value in [*values, *values.values()] if isinstance(values, dict) else values:
         yield value
         if isinstance(value, dict | list | tuple):

@@ -1,8 +1,8 @@
 """Weights and their cards, on disk and back.
 
 A checkpoint is a safetensors file, with a card of the same name ending in .json beside it: what the weights are for,
-what they were trained on, how good they measured, and their sha256. A checkpoint in the authors' format (a plain
-state_dict saved by torch) is read as well, never with pickled code in it.
+what they were trained on, how well they did in tests, and their sha256. A checkpoint in the authors' format (a plain
+state_dict saved by torch) is read as well, but never one with pickled code in it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ from ..untrusted import json_object, read_regular
 from . import cards
 from .bundles import is_bundle, read_bundle, weights_in
 from .cards import checked_values
-from .containers import REAL, CodeError, check_tensors, safetensors_in, state_in
+from .containers import REAL, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
+from .pickle_check import CodeError
 from .restorer import Card
 
 _SHIPPED = Path(__file__).parent / "weights"
-# In the details of a card: the weights add frequencies that were not measured, and leave those that were to the scan;
-# over how many quarter turns they are averaged when they restore. Weights made from others inherit both.
+# In the details of a card: whether the weights only add frequencies that were not measured, and keep those that were;
+# over how many quarter turns they are averaged when they restore. Weights derived from others inherit both.
 KEEPS_MEASURED, TURNS = cards.KEEPS_MEASURED, cards.TURNS
-# In the details of a card: how far the weights are off, in the unit of the scan, where there is no noise to remove.
-OWN_ERROR = "own_error"
-# In the details of a shipped card: by how much the weights miss what they should reach, in words; "" where they do not.
+# In the details of a card: the error of the weights, in the unit of the scan, where there is no noise to remove.
+OWN_ERROR = cards.OWN_ERROR
+# In the details of a card: the fraction, 0 to 1, of the noise that the weights leave in to preserve its texture.
+NOISE_KEPT = cards.NOISE_KEPT
+# In the details of a shipped card: by how much the weights miss their requirements, in words; "" if they meet them.
 FALLS_SHORT = cards.FALLS_SHORT
 _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
-# Far more than the full network has: what asks for more was made to fill the memory.
+# Far more than the full network has: a file that asks for more was made to exhaust memory.
 _MOST_CHANNELS, _MOST_BLOCKS = 512, 64
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
@@ -64,9 +67,8 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     ----------
     path_or_task
         A task with shipped weights, such as "ct-denoise", or weights of an earlier version, such as "ct-denoise@1"; or
-        a file: .safetensors of this program, or a state_dict of the
-        authors' code (.pth, .pt, .ckpt), or a bundle of fine-tuned weights (.restorerwkv), adapters merged. The
-        network's sizes are inferred from the weights.
+        a file: .safetensors of this program, or a state_dict of the authors' code (.pth, .pt, .ckpt), or a bundle of
+        fine-tuned weights (.restorerwkv), adapters merged. The network's sizes are inferred from the weights.
     fused
         Fold each Omni-Shift into one convolution, for inference; False keeps the network trainable.
 
@@ -88,7 +90,7 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     else:
         weights, card = _without_leftovers(_read(path)), _read_card(path)
     sizes = _sizes(weights, path.name)
-    # A network that takes no memory tells what belongs into one.
+    # A network without memory shows which weights belong in one.
     with torch.device("meta"):
         network = RestoreRWKV(**sizes)
     _check_fit(network, weights, path.name)
@@ -108,7 +110,7 @@ def _as_its_card_says(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
     turns = card.details.get(TURNS, 1)
     if turns not in (1, 2, 3, 4):
         raise CheckpointError(
-            f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get it again."
+            f"The card of {card.title} asks for {turns} quarter turns; 1 to 4 are possible: get a new copy."
         )
     fused.turns = turns
     fused.card = card
@@ -121,7 +123,7 @@ def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:
     Parameters
     ----------
     network
-        A network that is not fused: fused weights cannot be trained on.
+        A network that is not fused: fused weights cannot be trained further.
     path
         The weights file, ending in .safetensors. The card goes beside it.
     """
@@ -152,26 +154,26 @@ def _path_of(path_or_task: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """All named tensors of a file, bare of wrappers and prefixes."""
+    """All named tensors of a file, without wrappers and prefixes."""
     try:
         if path.suffix.lower() == ".safetensors":
             content: Any = safetensors_in(path)
         else:
             with warnings.catch_warnings():
-                # Torch remarks on pickles of other versions; what it cannot read it refuses anyway.
+                # Torch warns about pickles of other versions; those that it cannot read it refuses anyway.
                 warnings.simplefilter("ignore", UserWarning)
                 content = state_in(path)
     except PermissionError as error:
-        raise CheckpointError(f"{path.name} may not be read by you; change its permissions.") from error
+        raise CheckpointError(f"{path.name} cannot be read: permission denied; change its permissions.") from error
     except (CodeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path.name} holds more than weights (pickled Python objects), which could run code, "
+            f"{path.name} contains more than weights (pickled Python objects), which could run code, "
             "so it was not opened; save its plain state_dict and give that."
         ) from error
-    # Torch says nowhere what it raises for files of any other content.
+    # Torch does not document what it raises for files with any other content.
     except Exception as error:
         raise CheckpointError(
-            f"{path.name} cannot be read as weights: it is damaged or of another kind; "
+            f"{path.name} cannot be read as weights: it is damaged or of another type; "
             "give a .safetensors file or a plain state_dict."
         ) from error
     while isinstance(content, Mapping) and (
@@ -179,12 +181,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     ):
         content = inner[0]
     if not (isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values())):
-        raise CheckpointError(f"{path.name} holds no weights by name; give a safetensors file or a plain state_dict.")
+        raise CheckpointError(f"{path.name} contains no named weights; give a safetensors file or a plain state_dict.")
     try:
         check_tensors(content, path.stat().st_size)
     except ValueError as error:
         raise CheckpointError(
-            f"{path.name} cannot be read as weights: {error}; get it from where it was made."
+            f"{path.name} cannot be read as weights: {error}; get a new copy from its author."
         ) from error
     return {_without_prefixes(str(name)): value for name, value in content.items()}
 
@@ -204,25 +206,25 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     embedding = weights.get("patch_embed.weight")
     if embedding is None or embedding.dim() != 4:
         raise CheckpointError(
-            f"{file} is not a Restore-RWKV checkpoint: it has no patch_embed.weight; give one that has."
+            f"{file} is not a Restore-RWKV checkpoint: it has no patch_embed.weight; give another file."
         )
     if embedding.shape[1] != 1:
         raise CheckpointError(
-            f"{file} is for images of {embedding.shape[1]} channels; only scans of one channel can be restored."
+            f"{file} is for images with {embedding.shape[1]} channels; only scans with one channel can be restored."
         )
     found = {match.groups() for name in weights if (match := _BLOCK_KEY.match(name))}
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement")
     *blocks, refinement = (sum(level == name for level, _ in found) for name in levels)
     if embedding.shape[0] > _MOST_CHANNELS or max(*blocks, refinement) > _MOST_BLOCKS:
         raise CheckpointError(
-            f"{file} is for a network of {embedding.shape[0]} channels and up to {max(*blocks, refinement)} blocks a "
-            f"level; at most {_MOST_CHANNELS} and {_MOST_BLOCKS} are expected, so it is damaged or was forged."
+            f"{file} is for a network of {embedding.shape[0]} channels and up to {max(*blocks, refinement)} blocks per "
+            f"level; at most {_MOST_CHANNELS} and {_MOST_BLOCKS} are expected, so it is damaged or forged."
         )
     context = weights.get("context_embed.weight")
     known = context is None or (context.dim() == 4 and context.shape[1] == CONTEXT_CHANNELS)
     if not known:
         raise CheckpointError(
-            f"{file} does not fit Restore-RWKV: its context_embed.weight is for another kind of context than the "
+            f"{file} does not fit Restore-RWKV: its context_embed.weight is for other context than the "
             f"{CONTEXT_CHANNELS} channels known here; was it made by a newer version?"
         )
     return {
@@ -234,11 +236,11 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
 
 
 def _check_fit(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -> None:
-    """Raise CheckpointError unless these are the weights of such a network, all of them numbers."""
+    """Raise CheckpointError unless these are the weights of such a network, all of them finite."""
     wanted = network.state_dict()
     missing, unknown = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     if missing:
-        raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged, get it again.")
+        raise CheckpointError(f"{file} is incomplete: {_named(missing)} missing; it may be damaged: get a new copy.")
     if unknown:
         raise CheckpointError(
             f"{file} does not fit Restore-RWKV: {_named(unknown)} unknown; was it made for another network?"
@@ -251,10 +253,10 @@ def _check_fit(network: RestoreRWKV, weights: Mapping[str, Tensor], file: str) -
             )
         if value.dtype not in REAL:
             raise CheckpointError(
-                f"{file} does not fit Restore-RWKV: {name} holds {value.dtype}, not real numbers; get it again."
+                f"{file} does not fit Restore-RWKV: {name} contains {value.dtype}, not real numbers; get a new copy."
             )
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{file} is damaged: {name} holds values that are not numbers; get it again.")
+            raise CheckpointError(f"{file} is damaged: {name} contains NaN or infinite values; get a new copy.")
 
 
 def _named(names: list[str]) -> str:
@@ -279,15 +281,15 @@ def _read_card(path: Path) -> Card:
 
 
 def card_from(stored: Any, file: str) -> Card:
-    """Make a card of its plain values, which are checked; what later versions may add is left out."""
+    """Make a card from its plain values, which are checked; additions of later versions are left out."""
     try:
         return Card(**checked_values(stored))
     except ValueError as error:
-        raise CheckpointError(f"The card {file} cannot be used: {error}; get it from where it was made.") from error
+        raise CheckpointError(f"The card {file} cannot be used: {error}; get a new copy from its author.") from error
 
 
 def _unreadable_card(file: str) -> str:
-    return f"The card {file} cannot be read; get it again, or move it away to use the weights bare."
+    return f"The card {file} cannot be read; get a new copy, or move it away to use the weights without a card."
 
 
 def _sha256(path: Path) -> str:

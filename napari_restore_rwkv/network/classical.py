@@ -1,4 +1,4 @@
-"""The classical filters that are offered beside weights, by the name "classical:TASK", and one way to load either."""
+"""The classical filters offered beside weights, under the name "classical:TASK", and one function to load either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .restorer import Restorer
 
 PREFIX = "classical:"
-# Tuned on training subjects over all strengths of the benchmark: noise is smooth in CT and smoother yet in PET.
+# Tuned on training subjects over all strengths of the benchmark: noise is smooth in CT and even smoother in PET.
 _STRENGTHS = {"ct-denoise": 3.5, "mri-sr": 1.0, "pet-low-count": 7.0}
 CLASSICAL = {task: PREFIX + task for task in _STRENGTHS}
 
@@ -57,6 +57,6 @@ def load_restorer(name: str | Path) -> Restorer:
         task=task,
         modality=TASKS[task].modality,
         intended_use="The classical filter: it averages pixels whose surroundings look alike. Research only.",
-        limits="It takes away noise and adds no resolution. What is fainter than the noise is smoothed away.",
+        limits="It removes noise and adds no resolution. Anything fainter than the noise is smoothed away.",
     )
     return network

@@ -1,14 +1,13 @@
-"""Files that hold weights, looked at before anything in them is unpacked or allocated.
+"""Files that hold weights, checked before anything in them is unpacked or allocated.
 
-Weights are stored without compression, so that no part of such a file may be larger than the file: what says otherwise
-was made to fill the memory. Torch opens a pickle without running code from it; of the names that it allows, only those
+Weights are stored without compression, so no part of such a file can be larger than the file: one that claims otherwise
+was made to exhaust memory. Torch opens a pickle without running code from it; of the names that it allows, only those
 that a state_dict needs are allowed here.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
 import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from ..untrusted import json_object
+from .pickle_check import check_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,32 +30,12 @@ _MOST_TENSORS = 20_000
 _LONGEST_HEADER, _LONGEST_PICKLE, _LONGEST_DIRECTORY = 8 << 20, 16 << 20, 8 << 20
 REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _ENCRYPTED = 1
-_GLOBALS = {
-    "collections OrderedDict",
-    "torch Size",
-    "torch device",
-    "torch._utils _rebuild_parameter",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch.serialization _get_layout",
-    *(
-        f"torch {kind}Storage"
-        for kind in ("Half", "BFloat16", "Float", "Double", "Int", "Long", "Short", "Char", "Byte")
-    ),
-    "torch BoolStorage",
-}
-# Opcodes that bring in objects by other ways than a name that can be read.
-_OTHER_WAYS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
-# A stream without a zip around it: a mark, the protocol, the machine, the content, the names of its arrays.
+# A stream without a zip archive around it: magic number, protocol, machine, content, names of its arrays.
 _PICKLES_OF_A_STREAM = 5
 
 
-class CodeError(ValueError):
-    """A pickle holds more than weights."""
-
-
 def safetensors_in(content: Path | bytes) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, or of its content; ValueError or an error of the library if none."""
+    """Read the tensors of a safetensors file, or of its content; ValueError or an error of the library otherwise."""
     if isinstance(content, bytes):
         _check_header(content[:8], len(content), lambda length: content[8 : 8 + length])
         return load(content)
@@ -65,7 +45,7 @@ def safetensors_in(content: Path | bytes) -> dict[str, Tensor]:
 
 
 def state_in(path: Path) -> Any:
-    """Read what torch has saved into a file; CodeError, ValueError or an error of torch where that is not weights."""
+    """Read what torch saved in a file; CodeError, ValueError or an error of torch if that is not weights."""
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError("it is larger than any weights")
     if _starts_as_archive(path):
@@ -73,17 +53,22 @@ def state_in(path: Path) -> Any:
             check_archive(path, archive)
             pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
             if len(pickles) != 1 or pickles[0].file_size > _LONGEST_PICKLE:
-                raise ValueError("it holds no pickle of a usual size")
-            _check_pickle(io.BytesIO(archive.read(pickles[0])))
+                raise ValueError("it contains no pickle of a plausible size")
+            check_pickle(io.BytesIO(archive.read(pickles[0])))
     else:
         with path.open("rb") as stream:
-            for _ in range(_PICKLES_OF_A_STREAM):
-                _check_pickle(stream)
+            _check_stream(stream)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def storage_in(content: bytes) -> Any:
+    """Read the storage that torch has saved without a zip; errors as from `state_in`."""
+    _check_stream(io.BytesIO(content))
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise ValueError unless the entries of an archive are stored as they are, and fit into its file."""
+    """Raise ValueError unless the entries of an archive are stored uncompressed, and fit into its file."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED for entry in entries):
         raise ValueError("its parts are compressed or encrypted")
@@ -92,7 +77,7 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a zip archive whose list of entries has a usual length; ValueError, OSError or BadZipFile otherwise."""
+    """Open a zip archive whose list of entries has a plausible length; ValueError, OSError or BadZipFile otherwise."""
     if not path.is_file():
         raise ValueError("it is not a file")
     size = path.stat().st_size
@@ -109,12 +94,12 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
-    """Raise ValueError where named tensors are more, larger or of another kind than a file of so many bytes can hold.
+    """Raise ValueError if named tensors are more, larger or of another kind than a file of this many bytes can hold.
 
-    A tensor may show the same few values again and again without taking memory, until it is copied.
+    A tensor may repeat the same few values without taking memory, until it is copied.
     """
     if len(tensors) > _MOST_TENSORS:
-        raise ValueError(f"it holds {len(tensors)} tensors")
+        raise ValueError(f"it contains {len(tensors)} tensors")
     plain = all(
         type(value) in (torch.Tensor, torch.nn.Parameter)
         and value.layout is torch.strided
@@ -123,9 +108,14 @@ def check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
         for value in tensors.values()
     )
     if not plain:
-        raise ValueError("it holds tensors that are not plain arrays")
+        raise ValueError("it contains tensors that are not plain arrays")
     if sum(value.numel() * value.element_size() for value in tensors.values()) > 2 * size:
         raise ValueError("its tensors are larger than the file")
+
+
+def _check_stream(stream: Any) -> None:
+    for _ in range(_PICKLES_OF_A_STREAM):
+        check_pickle(stream)
 
 
 def _check_header(start: bytes, size: int, read: Any) -> None:
@@ -135,24 +125,10 @@ def _check_header(start: bytes, size: int, read: Any) -> None:
     if length > min(_LONGEST_HEADER, size - 8) or size > LARGEST_BYTES:
         raise ValueError("its header is longer than that of weights")
     if len(json_object(read(length))) > _MOST_TENSORS:
-        raise ValueError("it holds more tensors than a network has")
+        raise ValueError("it contains more tensors than a network has")
 
 
 def _starts_as_archive(path: Path) -> bool:
-    # As torch decides it: other programs look for an archive at the end of a file.
+    # The same test as torch's: other programs look for an archive at the end of a file.
     with path.open("rb") as stream:
         return stream.read(4) == b"PK\x03\x04"
-
-
-def _check_pickle(stream: Any) -> None:
-    """Raise CodeError where a pickle names anything that a state_dict does not need, ValueError where it is none."""
-    start = stream.tell()
-    first = stream.read(1)
-    if first != b"\x80":
-        raise ValueError("it is not a pickle as torch writes them")
-    stream.seek(start)
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in _OTHER_WAYS or (opcode.name == "GLOBAL" and argument not in _GLOBALS):
-            raise CodeError(f"it names {str(argument)[:60]}")
-        if stream.tell() - start > _LONGEST_PICKLE:
-            raise ValueError("its pickle is longer than that of weights")

@@ -1,7 +1,7 @@
-"""The text of the CUDA kernels, compiled for one GPU by NVRTC: no toolkit, no host compiler, no header of CUDA.
+"""The source of the CUDA kernels, compiled for one GPU by NVRTC: no toolkit, no host compiler, no CUDA headers.
 
-Compiled kernels are kept on disk under a digest of everything that made them, with a checksum of that digest and of
-themselves: a truncated file, or one that was made from something else, is compiled again, not trusted.
+Compiled kernels are cached on disk under a digest of everything they were made from, with a checksum of that digest and
+of themselves: a truncated file, or one made from something else, is not trusted but compiled again.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from ..errors import DeviceError
 
 _SOURCE = "bi_wkv_cuda.cu"
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
-# The line that defines the kernels for one type of number.
+# The line that defines the kernels for one number type.
 _DEFINITION = re.compile(r"BI_WKV_DEFINE\(.+, (\w+)\)")
-# How the work is cut: a block is so many channels times segments of so many tokens; handing on has a cut of its own.
+# How the work is divided: channels of a block, tokens of a segment, segments of a block; `carry` differs.
 LANES, LENGTH, SEGMENTS = 16, 16, 8
 CARRY_LANES, CARRY_GROUPS = 8, 128
 MACROS = {
@@ -30,7 +30,7 @@ MACROS = {
     "BI_WKV_CARRY_LANES": CARRY_LANES,
     "BI_WKV_CARRY_GROUPS": CARRY_GROUPS,
 }
-# ptxas reports registers and spills, which the tests read.
+# ptxas reports registers and spills, which the tests check.
 _OPTIONS: dict[str, Any] = {
     "std": "c++17",
     "ftz": True,
@@ -41,7 +41,7 @@ _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
 def source(number: str | None = None) -> str:
-    """The kernels and the headers of this package that they include, as one text.
+    """The kernels and the headers of this package that they include, as one source text.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def source(number: str | None = None) -> str:
     DeviceError
         If the package was built without them.
     """
-    # A checkout comes first, so that a change in it is compiled without another installation.
+    # A checkout comes first, so that a change in it is compiled without reinstalling.
     folders = [Path(__file__).parents[2] / "src_kernels"]
     # An editable install keeps what CMake installs apart from the sources; the package's path names both places.
     folders += [Path(folder) / "network" for folder in napari_restore_rwkv.__path__]
@@ -73,21 +73,21 @@ def compile_cubin(arch: str, text: str | None = None) -> tuple[bytes, str]:
     Parameters
     ----------
     arch
-        The exact architecture, "sm_86" say.
+        The exact architecture, such as "sm_86".
     text
         CUDA C++ without includes; by default `source()`.
 
     Returns
     -------
     tuple
-        The machine code, an ELF file that loads on GPUs of this architecture alone, and the log of the compiler.
+        The machine code, an ELF file that loads only on GPUs of this architecture, and the compiler's log.
 
     Raises
     ------
     ImportError
         If cuda-core or cuda-bindings is not installed.
     DeviceError
-        If NVRTC refuses the text or the architecture.
+        If NVRTC rejects the source or the architecture.
     """
     from cuda.core import Program, ProgramOptions
 
@@ -96,29 +96,29 @@ def compile_cubin(arch: str, text: str | None = None) -> tuple[bytes, str]:
     try:
         program = Program(source() if text is None else text, "c++", options)
         cubin = bytes(program.compile("cubin", logs=log).code)
-    # cuda-core says in its documentation which errors it raises only for some of them.
+    # cuda-core documents only some of the errors that it raises.
     except Exception as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if "error:" in line), lines[0] if lines else type(error).__name__)
         raise DeviceError(f"NVRTC could not compile the WKV kernel for {arch}: {reason.strip()}") from error
-    # NVRTC answers a virtual architecture with nothing, and with no error either.
+    # For a virtual architecture NVRTC returns nothing, and no error either.
     if not cubin:
-        raise DeviceError(f"NVRTC compiled nothing for {arch}; it takes real architectures such as sm_86.")
+        raise DeviceError(f"NVRTC produced no machine code for {arch}; use a real architecture such as sm_86.")
     return cubin, log.getvalue()
 
 
 def cached_cubin(arch: str, number: str) -> bytes:
-    """Machine code of the kernels for inputs of one type, kept on disk where that is possible.
+    """Machine code of the kernels for inputs of one type, cached on disk where possible.
 
     Raises
     ------
     ImportError, DeviceError
-        As `compile_cubin`, and where NVRTC is not found.
+        As `compile_cubin`, and if NVRTC is not found.
     """
     text = source(number)
     made_from = hashlib.sha256(repr((text, arch, nvrtc_version(), _OPTIONS)).encode()).digest()
     path = None
-    # Where there is no home or no permission, each process compiles again.
+    # Without a home folder or permission, each process compiles again.
     with contextlib.suppress(OSError, RuntimeError):
         path = cache_folder() / f"bi_wkv_{number}_{arch}_{made_from.hex()[:32]}.cubin"
         entry = path.read_bytes()
@@ -132,24 +132,24 @@ def cached_cubin(arch: str, number: str) -> bytes:
 
 
 def nvrtc_version() -> tuple[int, int]:
-    """Major and minor version of the compiler, which are those of its CUDA release."""
+    """Major and minor version of the compiler, the same as those of its CUDA release."""
     from cuda.bindings import __version__, nvrtc
 
     try:
         error, major, minor = nvrtc.nvrtcVersion()
-    # Its loader raises one of several errors of its own.
+    # Its loader raises several kinds of errors.
     except RuntimeError as reason:
         release = __version__.split(".")[0]
         wheel = "nvidia-cuda-nvrtc-cu12" if release == "12" else "nvidia-cuda-nvrtc"
         text = f"NVRTC {release}, which compiles the WKV kernel, is not found: pip install {wheel}"
         raise DeviceError(text) from reason
     if error:
-        raise DeviceError(f"NVRTC, which compiles the WKV kernel, does not work: it answers {error.name}.")
+        raise DeviceError(f"NVRTC, which compiles the WKV kernel, failed with {error.name}; reinstall it.")
     return major, minor
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: RESTORE_RWKV_CACHE, or a folder in the user's cache of the platform."""
+    """Where compiled kernels are cached: RESTORE_RWKV_CACHE, or a folder in the platform's user cache."""
     if chosen := os.environ.get("RESTORE_RWKV_CACHE"):
         return Path(chosen)
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
@@ -158,7 +158,7 @@ def cache_folder() -> Path:
 
 
 def _joined(folder: Path, name: str, included: set[str]) -> list[str]:
-    """Put each header in the place of its first include; the compiler still reports files and lines as they are."""
+    """Replace the first include of each header by its text; the compiler still reports the original files and lines."""
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate((folder / name).read_text(encoding="utf-8").splitlines(), start=1):
         include = _INCLUDE.fullmatch(line)

@@ -1,8 +1,8 @@
-"""The network's parts on a processor, for inference: each in one call of the compiled kernel.
+"""The network's parts on a CPU, for inference: each in one call to the compiled kernel.
 
-The plain modules of `model` define what is computed; this computes the same, tile by tile, so that what lies between
-two layers never leaves the cache (`src_kernels/README.md`). A network uses it after `RestoreRWKV.fused()`, without
-gradients, on float32 maps whose channels are multiples of 16. In any other case, and where the environment has
+The plain modules of `model` define what is computed; this computes the same, tile by tile, so that intermediate values
+between two layers never leave the cache (`src_kernels/README.md`). A network uses it after `RestoreRWKV.fused()`,
+without gradients, on float32 maps whose channels are multiples of 16. In any other case, and if the environment has
 RESTORE_RWKV_FUSED=0, the functions here return None and the plain module does the work.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .model import RestoreRWKV
 
 SWITCH = "RESTORE_RWKV_FUSED"
-# Channels that the kernel carries side by side.
+# Channels that the kernel processes side by side.
 _LANES = 16
 _OUT_OF_MEMORY, _OUT_OF_RANGE = 1, 2
 _PLAIN, _UNSHUFFLE, _SHUFFLE, _JOIN = range(4)
@@ -61,12 +61,12 @@ class _Product(ctypes.Structure):
 
 
 def block(module: Block, x: Tensor) -> Tensor | None:
-    """Do what a block does, (B, Y, X, C) to the same shape; None where the plain module has to."""
+    """Do what a block does, (B, Y, X, C) to the same shape; None if the plain module has to."""
     if not _serves(x) or module.att.operator is not re_wkv:
         return None
     batch, height, width, channels = x.shape
     weights = _kept(module, _block_weights)
-    # Besides x the maps of terms, which becomes the result, values and gates: no more exist at a time.
+    # Besides x only three maps exist at a time: terms (which becomes the result), values and gates.
     terms, values, gate = (torch.empty_like(x) for _ in range(3))
     states = x.new_empty(_states(height, width, channels))
     scan = [parameter / (height * width) for parameter in (module.att.spatial_decay, module.att.spatial_first)]
@@ -86,13 +86,13 @@ def block(module: Block, x: Tensor) -> Tensor | None:
 def embed(network: RestoreRWKV, image: Tensor, context: Tensor) -> Tensor | None:
     """Convolve an image and its context of 0 or 3 channels, (B, channels, Y, X) to (B, Y, X, C).
 
-    None where the plain modules have to.
+    None if the plain modules have to.
     """
     convs = [network.patch_embed, *([] if network.context_embed is None else [network.context_embed])]
     channels = network.patch_embed.out_channels
     if torch.is_grad_enabled() or not _can_serve(image, channels):
         return None
-    # A library that was built from an earlier version of the sources knows no plain product.
+    # A library built from an earlier version of the sources has no plain product.
     if not hasattr(bi_wkv_cpu.library(), "restore_plain_product"):
         return None
 
@@ -107,7 +107,7 @@ def embed(network: RestoreRWKV, image: Tensor, context: Tensor) -> Tensor | None
 
 
 def downsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
-    """Convolve and unshuffle by 2, (B, Y, X, C) to (B, Y/2, X/2, 2C); None where the plain module has to."""
+    """Convolve and unshuffle by 2, (B, Y, X, C) to (B, Y/2, X/2, 2C); None if the plain module has to."""
     if not isinstance(conv, nn.Conv2d):
         return None
     if not _serves(x):
@@ -119,7 +119,7 @@ def downsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def upsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
-    """Convolve and shuffle by 2, (B, Y, X, C) to (B, 2Y, 2X, C/2); None where the plain module has to."""
+    """Convolve and shuffle by 2, (B, Y, X, C) to (B, 2Y, 2X, C/2); None if the plain module has to."""
     if not isinstance(conv, nn.Conv2d):
         return None
     if not _serves(x) or conv.out_channels % (4 * _LANES):
@@ -127,7 +127,7 @@ def upsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
     batch, height, width = x.shape[:3]
 
     def by_quarters(_: nn.Module) -> list[Tensor]:
-        # The kernel writes one of the four pixels after the other.
+        # The kernel writes the four pixels one after another.
         return [_columns(_neighbourhood(conv.weight).unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1))]
 
     [matrix] = _kept(module, by_quarters)
@@ -136,7 +136,7 @@ def upsample(module: nn.Module, conv: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def join(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor | None:
-    """Convolve two maps side by side, (B, Y, X, C) each to (B, Y, X, C), 1x1; None where the plain module has to."""
+    """Convolve two maps side by side, (B, Y, X, C) each to (B, Y, X, C), 1x1; None if the plain module has to."""
     if not (isinstance(conv, nn.Conv2d) and _serves(x) and _serves(skip)):
         return None
     if conv.out_channels % _LANES:
@@ -147,14 +147,14 @@ def join(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor | None:
 
 
 def serves(network: RestoreRWKV) -> bool:
-    """Whether the widest blocks of a network are computed here, at least."""
+    """Whether at least the widest blocks of a network are computed here."""
     block = cast("Block", network.decoder_level1[0])
     channels = 2 * network.patch_embed.out_channels
     return block.fused and block.att.operator is re_wkv and _can_serve(network.output.weight, channels)
 
 
 def bytes_of_block(network: RestoreRWKV, height: int, width: int) -> int | None:
-    """Bytes that the widest block takes for a map of this size, its input included; None where it is a plain block."""
+    """Bytes that the widest block takes for a map of this size, its input included; None if it is a plain block."""
     if not serves(network):
         return None
     weight, channels = network.output.weight, 2 * network.patch_embed.out_channels
@@ -162,7 +162,7 @@ def bytes_of_block(network: RestoreRWKV, height: int, width: int) -> int | None:
 
 
 def _states(height: int, width: int, channels: int) -> int:
-    """Numbers that the two scans of a map hand on from chunk to chunk."""
+    """Count of numbers that the two scans of a map carry from chunk to chunk."""
     count = bi_wkv_cpu.library().restore_block_states  # type: ignore[union-attr]
     count.restype = ctypes.c_int64
     return count(*(ctypes.c_int64(size) for size in (height, width, channels)))
@@ -178,7 +178,7 @@ def _can_serve(x: Tensor, channels: int) -> bool:
         and x.dtype == torch.float32
         and channels % _LANES == 0
         and os.environ.get(SWITCH) != "0"
-        # A library that was built from an earlier version of the sources has no such function.
+        # A library built from an earlier version of the sources has no such function.
         and hasattr(bi_wkv_cpu.library(), "restore_block")
     )
 
@@ -208,10 +208,10 @@ def _products(
 
 
 def _run(name: str, call: ctypes.Structure, x: Tensor) -> bool:
-    """Call the kernel; False where the numbers are too large for it."""
+    """Call the kernel; False if the numbers are too large for it."""
     outcome = getattr(bi_wkv_cpu.library(), name)(ctypes.byref(call), ctypes.c_int(torch.get_num_threads()))
     if outcome == _OUT_OF_MEMORY:
-        raise MemoryError(f"There is no memory for the work space of {x.numel()} elements; use smaller slices.")
+        raise MemoryError(f"There is not enough memory for the workspace of {x.numel()} elements; use smaller slices.")
     return outcome != _OUT_OF_RANGE
 
 
@@ -236,7 +236,7 @@ def _bias_of(conv: nn.Conv2d) -> Tensor:
 
 
 def _columns(weight: Tensor) -> Tensor:
-    """The matrix of a layer, (outputs, inputs), as the kernel reads it: (groups of 16 outputs, inputs, 16)."""
+    """The matrix of a layer, (outputs, inputs), in the kernel's layout: (groups of 16 outputs, inputs, 16)."""
     padded = nn.functional.pad(weight, (0, 0, 0, -len(weight) % _LANES))
     return padded.unflatten(0, (-1, _LANES)).transpose(1, 2).contiguous()
 
@@ -257,7 +257,7 @@ _packed: WeakKeyDictionary[nn.Module, tuple[Sequence[tuple[int, int]], list[Tens
 
 
 def _kept(module: nn.Module, pack: Callable[..., list[Tensor]], *more: nn.Module) -> list[Tensor]:
-    """The weights of a module, and of more, as the kernel reads them, packed again when one of them has changed."""
+    """The weights of one or more modules in the kernel's layout, packed again when one of them has changed."""
     state = [
         (value.data_ptr(), 0 if value.is_inference() else value._version)
         for part in (module, *more)

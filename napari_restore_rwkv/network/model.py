@@ -3,7 +3,7 @@
 Its blocks attend with recurrent bidirectional WKV and shift with Omni-Shift.
 
 Shapes are written as B batch, C channels, Y X the image, T = Y * X tokens. Parameter names are those of the authors'
-checkpoints, so that weights travel both ways.
+checkpoints, so weights can be exchanged in both directions.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .strips import block_in_strips
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-# Three halvings of the image: both sides are padded to a multiple of this, and cropped back.
+# The image is halved three times: both sides are padded to a multiple of this, and cropped back.
 SIDE_MULTIPLE = 8
 
-# What a network that looks beyond its slice is given beside it, in this order of channels: the slices below and above,
-# and the noise level.
+# The additional input channels of a network that looks beyond its slice, in this order: the slices below and above, and
+# the noise level.
 CONTEXT_CHANNELS = 3
-# The channel of the noise level holds this many times the standard deviation of the noise in network units, everywhere
-# the same; 1 stands for some 100 HU.
+# The noise level channel is constant: this many times the standard deviation of the noise in network units; 1 means
+# some 100 HU.
 NOISE_LEVEL_SCALE = 40.0
 UNKNOWN_NOISE = 0.0
 
@@ -48,17 +48,17 @@ class RestoreRWKV(Restorer):
     blocks
         Blocks of the four levels.
     refinement
-        Blocks behind the decoder, at 2C channels.
+        Blocks after the decoder, at 2C channels.
     operator
-        The recurrent WKV attention; another one of the same definition may stand in for the compiled one.
+        The recurrent WKV attention; another implementation of the same definition may replace the compiled one.
     context
-        0 for a network that sees one slice and nothing else, or `CONTEXT_CHANNELS`.
+        0 for a network that sees a single slice and nothing else, or `CONTEXT_CHANNELS`.
 
     Attributes
     ----------
     turns
         Over how many quarter turns of the image the result is averaged, 1 to 4: a self-ensemble. The scans through an
-        image run along its axes, and what they make of it turned is another estimate of the same.
+        image run along its axes, so the turned image gives another estimate of the same result.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RestoreRWKV(Restorer):
         return cls(16, (1, 1, 2, 2), 1, context=context)
 
     def kernel(self, device: torch.device) -> str:
-        """Name of the kernel of its attention; it says whether whole blocks are one call, which rounds otherwise."""
+        """Name of the kernel of its attention; it says whether whole blocks are one call, which rounds differently."""
         whole = device.type == "cpu" and fused_cpu.serves(self)
         return f"{kernel_in_use(device).name}{', whole blocks' if whole else ''}"
 
@@ -128,8 +128,8 @@ class RestoreRWKV(Restorer):
         Parameters
         ----------
         image
-            Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1]. Weights of fewer digits than the
-            image's are allowed: what the network changes is added to the image as it came. A network with context
+            Shape (B, 1, Y, X), any Y and X, values scaled to about [0, 1]. Weights of lower precision than the
+            image are allowed: the network's change is added to the image as it came. A network with context
             also takes (B, 1 + CONTEXT_CHANNELS, Y, X): the image, the slices below and above it in the same scale,
             and the noise level (see `NOISE_LEVEL_SCALE`); without them the slice is repeated, its noise unknown.
 
@@ -138,7 +138,7 @@ class RestoreRWKV(Restorer):
         Tensor
             The restored images, shape (B, 1, Y, X).
         """
-        # All but the last are dropped at once, for they are as large as the maps.
+        # All but the last are dropped at once, since they are as large as the maps.
         for result in self.stages(image):
             restored = result
         return restored
@@ -147,7 +147,7 @@ class RestoreRWKV(Restorer):
         """Run the network block by block, yielding each block's result and the restored image last.
 
         So a caller can show progress, or stop, within one large image. The length is `number_of_stages`. With
-        `in_strips` the maps inside a block exist in strips of rows only: slower, the same result, and less memory.
+        `in_strips` the maps inside a block exist only in strips of rows: slower, but the same result with less memory.
         """
         return self._blocks(image, in_strips) if self.turns == 1 else self._turned(image, in_strips)
 
@@ -160,13 +160,13 @@ class RestoreRWKV(Restorer):
         yield restored / self.turns
 
     def _blocks(self, image: Tensor, in_strips: bool, *, alone: bool = True) -> Generator[Tensor, None, Tensor]:
-        """Run the network once, yielding each block's result and, where it runs `alone`, the restored image last."""
+        """Run the network once, yielding each block's result and, if it runs `alone`, the restored image last."""
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         padded = _padded(image)
         x = self._embedded(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
 
-        # The list gives a map up where it is used, so that it does not lie beside the large maps of the last levels.
+        # Maps are popped when used, so that they do not take memory beside the large maps of the last levels.
         skips = []
         for blocks, down in (
             (self.encoder_level1, self.down1_2),
@@ -197,7 +197,7 @@ class RestoreRWKV(Restorer):
         return restored
 
     def _embedded(self, image: Tensor) -> Tensor:
-        """First maps of a padded image with or without its context, (B, Y, X, C)."""
+        """First feature maps of a padded image with or without its context, (B, Y, X, C)."""
         slice_, context = image[:, :1], image[:, 1 : 1 + self.context]
         if self.context and not context.shape[1]:
             context = torch.cat((slice_, slice_, torch.full_like(slice_, UNKNOWN_NOISE)), dim=1)
@@ -216,12 +216,12 @@ class RestoreRWKV(Restorer):
     def fused(self) -> RestoreRWKV:
         """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients.
 
-        On a processor its parts are computed by `fused_cpu` where that can.
+        On a CPU its parts are computed by `fused_cpu` where possible.
         """
         return deepcopy(self).fuse()
 
     def fuse(self) -> RestoreRWKV:
-        """Make of the network itself what `fused` returns, and return it."""
+        """Fuse the network in place, as `fused` does for a copy, and return it."""
         for module in list(self.modules()):
             if isinstance(module, Block | Downsample | Upsample):
                 module.fused = True
@@ -231,14 +231,14 @@ class RestoreRWKV(Restorer):
 
 
 def _joined(reduce: nn.Module, x: Tensor, skip: Tensor, *, fused: bool) -> Tensor:
-    """Two maps (B, Y, X, C) side by side, reduced to as many channels as the level has."""
+    """Two maps (B, Y, X, C) side by side, reduced to the number of channels of the level."""
     if fused and (result := fused_cpu.join(reduce, x, skip)) is not None:
         return result
     return shift(reduce, torch.cat((x, skip), dim=3)).contiguous()
 
 
 def _padded(image: Tensor) -> Tensor:
-    """Pad below and right to multiples of 8: mirrored, or repeated where the image is too small to mirror."""
+    """Pad at the bottom and right to multiples of 8: mirrored, or repeated if the image is too small to mirror."""
     bottom, right = (-side % SIDE_MULTIPLE for side in image.shape[2:])
     if not (bottom or right):
         return image

@@ -1,7 +1,7 @@
-"""Non-local means, the classical filter, in the place of a network: for tasks whose weights have not earned theirs.
+"""Non-local means, the classical filter, in place of a network: for tasks whose weights are not good enough.
 
-Every pixel becomes the mean of those around it, each weighted by how alike the patches around the two are (Buades,
-Coll and Morel, CVPR 2005). How strong the filter is follows from the noise of the slice.
+Every pixel becomes the mean of those around it, each weighted by the similarity of the patches around the two (Buades,
+Coll and Morel, CVPR 2005). The strength of the filter follows from the noise of the slice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PATCH, _REACH = 5, 6
-# The standard deviation of a normal distribution is so many times its median absolute value.
+# Ratio of the standard deviation of a normal distribution to its median absolute value.
 _NORMAL = 1.4826
 _LEAST_NOISE = 1e-6
 
@@ -34,7 +34,7 @@ class NonLocalMeans(Restorer):
 
     def __init__(self, strength: float) -> None:
         super().__init__()
-        # Not to be learned, but part of what a result depends on, and on the device that it shall run on.
+        # Not trainable, but part of what a result depends on, and moved to the device with the module.
         self.strength = nn.Parameter(torch.tensor(float(strength)), requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class NonLocalMeans(Restorer):
         return filtered
 
     def stages(self, image: Tensor, *, in_strips: bool = False) -> Iterator[Tensor]:
-        """Filter as `forward` does, stopping after each row of the search window; the last of 14 values is the result.
+        """Filter as `forward` does, yielding after each row of the search window; the last of 14 values is the result.
 
         A caller can show progress, or stop, within one large image.
         """
@@ -63,7 +63,7 @@ class NonLocalMeans(Restorer):
         for down in range(-_REACH, _REACH + 1):
             for right in range(-_REACH, _REACH + 1):
                 squares = (shifted(down, right, margin) - centre).square_()
-                # What noise alone makes of equal patches does not count.
+                # The distance that noise alone creates between equal patches does not count.
                 unlike = patch_means(squares).sub_(2 * variance).clamp_(min=0)
                 weight = unlike.div_(-variance * self.strength.float() ** 2).exp_()
                 total.addcmul_(weight, shifted(down, right, 0))
@@ -75,7 +75,7 @@ class NonLocalMeans(Restorer):
 def patch_means(image: Tensor) -> Tensor:
     """Means over the patches of 5 x 5 that lie inside, (B, C, Y, X) -> (B, C, Y - 4, X - 4).
 
-    Down and then across; `avg_pool2d` adds all 25 pixels, on one processor core, and takes three times as long.
+    Down and then across; `avg_pool2d` adds all 25 pixels, on one CPU core, and takes three times as long.
     """
     for axis in (2, 3):
         length = image.shape[axis] - _PATCH + 1

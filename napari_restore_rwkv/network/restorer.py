@@ -1,4 +1,4 @@
-"""What a restoration needs to know of a network besides its output."""
+"""What a restoration needs to know about a network besides its output."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Card:
     Attributes
     ----------
     title
-        Name shown to a person.
+        Name shown to the user.
     task
-        One of `napari_restore_rwkv.tasks.TASKS`, or "" where it is unknown.
+        One of `napari_restore_rwkv.tasks.TASKS`, or "" if unknown.
     modality
-        "CT", "MR" or "PET"; None where the weights take any, or where it is unknown.
+        "CT", "MR" or "PET"; None if the weights take any, or if it is unknown.
     created
         ISO date.
     weights_sha256
         Digest of the weights file.
     intended_use, limits
-        Sentences for the person who is about to use the weights.
+        Sentences for the user who is about to use the weights.
     details
-        Training data with their hashes, recipe, curve, measured table.
+        Training data with their hashes, recipe, curve, table of measurements.
     """
 
     title: str
@@ -50,19 +50,19 @@ class Card:
         return asdict(self)
 
 
-# Of a module without a card.
+# The values of a module without a card.
 NO_CARD = Card("")
 
 
 class Restorer(nn.Module):
-    """A module that restores images (B, 1, Y, X) in network units; other modules are restored with, too, card or not.
+    """A module that restores images (B, 1, Y, X) in network units; any other module can be used as well, card or not.
 
     Attributes
     ----------
     card
         What is known about the weights.
     context
-        Channels that it is given beside the slice, 0 for none.
+        Channels of its input besides the slice, 0 for none.
     turns
         Over how many quarter turns the result is averaged (a self-ensemble).
     """
@@ -81,7 +81,7 @@ class Restorer(nn.Module):
 
 
 def card_of(network: nn.Module | None) -> Card:
-    """Return the card of a network; an empty one where it has none, or there is no network."""
+    """Return the card of a network; an empty one if it has none, or if there is no network."""
     return network.card if isinstance(network, Restorer) else NO_CARD
 
 

@@ -1,9 +1,9 @@
 """A block of the network in strips of rows, for slices whose maps would not fit into memory as a whole.
 
-All of a block but the attention is worked out pixel by pixel, or looks two pixels around (the 5x5 Omni-Shift). A strip
-is given those two rows more on either side, and loses them afterwards; at the border of the image the convolution's
-own zeros stand there, as always. So nothing is approximate. Of the maps of (B, Y, X, C) values five exist at a time:
-the block's input, keys, values, and the attention along rows and along columns.
+Everything in a block except the attention works pixel by pixel, or looks two pixels around (the 5x5 Omni-Shift). A
+strip is given those two extra rows on either side, and loses them afterwards; at the border of the image the
+convolution's own zero padding applies, as always. So nothing is approximate. Of the maps of (B, Y, X, C) values five
+exist at a time: the block's input, keys, values, and the attention along rows and along columns.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _HALO = 2
 def block_in_strips(block: Block, x: Tensor) -> Tensor:
     """Do what ``block(x)`` does, (B, Y, X, C) to the same shape, with less memory and without gradients.
 
-    Where a product of matrices does not depend on how many rows it has (measured so on the processor), the result is
-    the same to the last bit.
+    Where a matrix product does not depend on its number of rows (as measured on the CPU), the result is the same to
+    the last bit.
     """
-    # That needs even less memory, and the result has to be the same whichever way was chosen.
+    # The fused kernel needs even less memory, and the result has to be the same either way.
     if block.fused and (result := fused_cpu.block(block, x)) is not None:
         return result
     att, ffn = block.att, block.ffn
@@ -44,7 +44,7 @@ def block_in_strips(block: Block, x: Tensor) -> Tensor:
     del v
     for rows, shifted in _shifted_strips(block.ln1, att.omni_shift, x):
         attended[:, rows] = torch.addcmul(x[:, rows], block.gamma1, att.gated(shifted, attended[:, rows]))
-    # The keys are not needed any more: their map takes the result.
+    # The keys are no longer needed: their map takes the result.
     for rows, shifted in _shifted_strips(block.ln2, ffn.omni_shift, attended):
         k[:, rows] = torch.addcmul(attended[:, rows], block.gamma2, ffn.mix(shifted))
     return k

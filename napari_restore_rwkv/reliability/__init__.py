@@ -1,1 +1,1 @@
-"""Whether to believe a restored slice: what was removed, and what would be lost."""
+"""Whether a restored slice can be trusted: what was removed, and what would be lost."""

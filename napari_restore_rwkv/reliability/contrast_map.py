@@ -1,11 +1,11 @@
-"""What would be lost here: how much of a faint object survives at every place of somebody's own slice.
+"""What would be lost: how much of a faint object survives at every position of the user's own slice.
 
-Faint discs s are laid over the slice on a lattice, far enough apart not to see each other, and
+Faint discs s are added to the slice on a lattice, far enough apart not to interact, and
 
     kept = <net(x + s) - net(x - s), s> / (2 <s, s>)
 
-is taken for each of them: the task transfer of AAPM TG-233, with the noise and the anatomy that are there. The lattice
-is shifted until every place was covered. Signs alternate from disc to disc, so that no mean changes.
+is measured for each of them: the task transfer of AAPM TG-233, with the slice's own noise and anatomy. The lattice is
+shifted until every position has been covered. Signs alternate from disc to disc, so that the mean does not change.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from ..restoration.slices import Plan
 
-# Discs are so many diameters apart, and at least so many pixels: beyond that a network hardly mixes.
+# Discs are this many diameters apart, and at least this many pixels: beyond that they hardly interact in a network.
 _DIAMETERS_APART, _LEAST_APART = 4.0, 24
 _SHIFTS = 2
 _SMALLEST_PX = 1.5
-# What is brighter than this part of the way from the dark to the bright is the body.
+# Pixels brighter than this fraction of the way from dark to bright belong to the body.
 _BODY = 0.1
 _WORST = 5
 
@@ -56,16 +56,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ContrastMap:
-    """The share of a probe's contrast that survives, over a slice.
+    """The fraction of a probe's contrast that survives, over a slice.
 
     Attributes
     ----------
     kept
         Shape (Y, X), float32: 1 is all of it; NaN outside the body.
     median
-        Over the places that were probed, all inside the body.
+        Over the probed positions, all inside the body.
     worst
-        The places where least survives, the worst first: row, column, and share.
+        The positions where least survives, worst first: row, column, and fraction.
     passes
         How many times the network was run.
     """
@@ -77,7 +77,7 @@ class ContrastMap:
 
 
 def passes_needed() -> int:
-    """How many slices a map takes to restore, for an estimate of the time."""
+    """How many slices have to be restored for a map, for an estimate of the time."""
     return 2 * _SHIFTS**2
 
 
@@ -89,7 +89,7 @@ def contrast_map(
     spacing_mm: tuple[float, float],
     blend: Blend | None = None,
 ) -> Generator[Progress, None, ContrastMap]:
-    """Map what survives of a probe; close the generator to cancel.
+    """Map how much of a probe survives; close the generator to cancel.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def contrast_map(
     Raises
     ------
     ScanError
-        If the probe is smaller than 1.5 pixels, or the slice has no body with room for one.
+        If the probe is smaller than 1.5 pixels, or the slice has no body large enough for one.
     """
     shape = one.image.shape
     diameter = probe.diameter_mm / float(np.sqrt(spacing_mm[0] * spacing_mm[1]))
@@ -122,7 +122,7 @@ def contrast_map(
     rows, columns = (_places(length, diameter) for length in shape)
     body = _body(one.image)
     if not (rows.size and columns.size and body[np.ix_(rows, columns)].any()):
-        raise ScanError(f"A slice of {shape[0]} x {shape[1]} pixels has no room for a probe of {diameter:.0f} pixels.")
+        raise ScanError(f"A slice of {shape[0]} x {shape[1]} pixels is too small for a probe of {diameter:.0f} pixels.")
     kept = np.full((rows.size, columns.size), np.nan)
     total = passes_needed()
     for number, (down, right) in enumerate(product(range(_SHIFTS), repeat=2)):
@@ -156,7 +156,7 @@ def _places(length: int, diameter: float) -> np.ndarray:
 def _lattice(
     rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...], diameter: float
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Discs at the places of one lattice, by their number along both axes, every other one negative."""
+    """Discs at the positions of one lattice, by their number along both axes, every other one negative."""
     return {
         (i, j): np.float32((-1) ** (i + j)) * disc((shape[0], shape[1]), (row, column), diameter).astype(np.float32)
         for (i, row), (j, column) in product(enumerate(rows), enumerate(columns))
@@ -174,7 +174,7 @@ def _body(image: np.ndarray) -> np.ndarray:
 
 
 def _mapped(kept: np.ndarray, rows: np.ndarray, columns: np.ndarray, body: np.ndarray, passes: int) -> ContrastMap:
-    """Interpolate between the places, along the columns and then along the rows."""
+    """Interpolate between the positions, along the columns and then along the rows."""
     across = np.stack([np.interp(np.arange(body.shape[1]), columns, line) for line in kept])
     whole = np.stack([np.interp(np.arange(body.shape[0]), rows, line) for line in across.T], axis=1)
     inside = body[np.ix_(rows, columns)]

@@ -1,4 +1,4 @@
-"""Ways to look at what a restoration changed: in units, without its sign, relative to the scan, and to its noise."""
+"""Ways to show what a restoration changed: in units, as a magnitude, relative to the scan, relative to its noise."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LIMIT_PERCENTILE = 99.5
-# HU count from water; attenuation, of which they are thousandths, counts from nothing.
+# HU are relative to water; the attenuation, of which they are thousandths, starts at zero.
 _HU_OF_NOTHING = -1000.0
 _BLOCK = 16
-# Of the deviation of the whole slice: where a scanner cut values off there is no noise to count in.
+# Fraction of the deviation of the whole slice: where a scanner clipped values there is no noise to divide by.
 _LEAST_NOISE = 0.2
 
 
@@ -30,12 +30,12 @@ class Mode(Enum):
 
     @property
     def has_sign(self) -> bool:
-        """Whether its colours have a middle."""
+        """Whether its colour map is diverging."""
         return self is not Mode.ABSOLUTE
 
 
 def unit_of(mode: Mode, unit: str) -> str:
-    """Return what the values of a mode count, such as ``"% of HU + 1000"``; `unit` is that of the scan or ""."""
+    """Return the unit of a mode in words, such as ``"% of HU + 1000"``; `unit` is that of the scan or ""."""
     if mode is Mode.IN_NOISE:
         return "multiples of the noise"
     if mode is Mode.RELATIVE:
@@ -44,7 +44,7 @@ def unit_of(mode: Mode, unit: str) -> str:
 
 
 def short_unit_of(mode: Mode, unit: str) -> str:
-    """Return the unit of a mode as it stands behind a number, such as ``"%"``; "" where there is none."""
+    """Return the unit of a mode as it follows a number, such as ``"%"``; "" if there is none."""
     if mode is Mode.IN_NOISE:
         return "x noise"
     return "%" if mode is Mode.RELATIVE else unit
@@ -58,18 +58,18 @@ def words_of(mode: Mode) -> str:
 def as_seen(
     change: np.ndarray, before: np.ndarray, mode: Mode, unit: str, least: float, noise: np.ndarray | None = None
 ) -> NDArray[np.float32]:
-    """Return a difference as a mode shows it.
+    """Return a difference as shown in a mode.
 
     Parameters
     ----------
     change, before
-        restored - input, and the input, in one shape and unit.
+        restored - input, and the input, in the same shape and unit.
     mode
-        The way to look at it.
+        The way to show it.
     unit
-        Of the scan; of HU the share of the attenuation is taken, HU + 1000.
+        Of the scan; for HU the change is relative to the attenuation, HU + 1000.
     least
-        Where the input, or the attenuation, is not above this there is no relative change: nan.
+        If the input, or the attenuation, is not above this there is no relative change: nan.
     noise
         `local_noise` of the same pixels; needed `IN_NOISE`.
     """
@@ -79,7 +79,7 @@ def as_seen(
     if mode is Mode.ABSOLUTE:
         return np.abs(change)
     if mode is Mode.IN_NOISE:
-        assert noise is not None, "the noise is measured first"
+        assert noise is not None, "the noise has to be measured first"
         return change / noise
     whole = before.astype(np.float32) - (_HU_OF_NOTHING if unit == "HU" else 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -90,15 +90,15 @@ def as_seen(
 def local_noise(image: np.ndarray, modality: str | None) -> NDArray[np.float32]:
     """Return the standard deviation of the noise around each pixel, in the unit of the slice.
 
-    How strong it is in the whole slice says `slice_noise`; how that is spread, the second differences of both axes,
-    which anatomy hardly enters, by their medians in blocks of 16 x 16 pixels and smoothly between them.
+    Its strength over the whole slice comes from `slice_noise`; its distribution from the second differences along both
+    axes, which contain little anatomy, as medians in blocks of 16 x 16 pixels, interpolated smoothly between them.
 
     Parameters
     ----------
     image
         Finite values, shape (Y, X), 16 pixels or more along each side.
     modality
-        Of the scan; None where it is not known.
+        Of the scan; None if unknown.
     """
     values = image.astype(np.float64)
     rough = values.copy()
@@ -117,13 +117,13 @@ def local_noise(image: np.ndarray, modality: str | None) -> NDArray[np.float32]:
 
 
 def limit_of(seen: np.ndarray) -> float:
-    """Return the 99.5th percentile of the size of what is finite, for limits of a picture; 1 where all is 0."""
+    """Return the 99.5th percentile of the magnitude of finite values, for display limits; 1 if all are 0."""
     finite = np.abs(seen[np.isfinite(seen)])
     return float(np.percentile(finite, LIMIT_PERCENTILE)) or 1.0 if finite.size else 1.0
 
 
 def _between(blocks: np.ndarray, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Interpolate between the middles of blocks, along the columns and then along the rows."""
+    """Interpolate between the centres of blocks, along the columns and then along the rows."""
     rows, columns = (_BLOCK * (np.arange(count) + 0.5) - 0.5 for count in blocks.shape)
     across = np.stack([np.interp(np.arange(shape[1]), columns, line) for line in blocks])
     return np.stack([np.interp(np.arange(shape[0]), rows, line) for line in across.T], axis=1)

@@ -1,7 +1,8 @@
-"""Which part of k-space was measured in an MR slice, what a restoration did to it, and what it added beyond.
+"""The measured part of k-space in an MR slice, what a restoration did to it, and what it added beyond.
 
-A slice that was acquired at a lower resolution and interpolated holds nothing beyond the frequencies that were measured
-(`measured_extent`). Within them a restoration can be compared with a measurement; what is beyond is the network's own.
+A slice that was acquired at a lower resolution and interpolated has nothing beyond the measured frequencies
+(`measured_extent`). Within them a restoration can be compared with a measurement; what is beyond was added by the
+network.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..restoration.kspace import Extent
 
-# So many decades below the strongest coefficient are told apart in the picture.
+# This many decades below the strongest coefficient are distinguished in the picture.
 _DECADES = 5.0
 
 
@@ -29,16 +30,16 @@ class MeasuredPart:
     Attributes
     ----------
     extent
-        Highest measured cycles per field of view along y and x; None where no end of the measured part is found.
+        Highest measured cycles per field of view along y and x; None if no end of the measured part is found.
     share
-        Of all coefficients, how many were measured, 0 to 1.
+        Fraction of all coefficients that were measured, 0 to 1.
     changed
-        Root mean square of what was changed within the measured part, over that of the part itself without its mean.
+        Root mean square of the change within the measured part, over that of the part itself without its mean.
     added
-        Energy of what was changed beyond the measured part, over that of the restored slice without its mean.
+        Energy of the change beyond the measured part, over that of the restored slice without its mean.
     picture
-        Shape (Y, X), float32, frequency 0 in the middle: the logarithm of the size of each coefficient, from 0 for the
-        weakest to 1, and as negative numbers where nothing was measured.
+        Shape (Y, X), float32, frequency 0 at the centre: the logarithm of the magnitude of each coefficient, from 0 for
+        the weakest to 1, and as negative numbers where nothing was measured.
     """
 
     extent: Extent | None
@@ -57,7 +58,7 @@ def measured_part(before: np.ndarray, after: np.ndarray) -> MeasuredPart:
     strongest = float(size.max()) or 1.0
     level = np.clip(1 + np.log10(np.maximum(size / strongest, 10.0**-_DECADES)) / _DECADES, 0, 1)
     picture = np.fft.fftshift(np.where(inside, level, -level)).astype(np.float32)
-    # The mean of a slice outweighs all else, and nobody doubts it.
+    # The mean of a slice outweighs everything else, and is not in doubt.
     without_mean = np.ones(before.shape, bool)
     without_mean[0, 0] = False
     change, chosen = np.abs(other - one) ** 2, inside & without_mean
@@ -71,7 +72,7 @@ def in_words(part: MeasuredPart) -> str:
     """Return what was measured, changed, and added, in two sentences."""
     if part.extent is None:
         return (
-            "No end of the measured part is found: k-space was measured as a whole, or its end cannot be told. "
+            "No end of the measured part was found: either all of k-space was measured, or its end cannot be detected. "
             f"The restoration changed it by {part.changed:.1%}."
         )
     rows, columns = part.extent

@@ -24,7 +24,7 @@ _LEAST_SPECTRUM = 8
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of a slice before and after; nan where it is not defined.
+    """One figure of a slice before and after; nan if undefined.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class Figure:
     before, after
         Of the input and of the restored slice.
     unit
-        "" where it has none.
+        "" if it has none.
     place
-        Row and column of the middle of the region that it is about; None where it is about the slice.
+        Row and column of the centre of the region that it is about; None if it is about the whole slice.
     value_range, window
-        Of what values it was taken, in words; "" where that plays no part.
+        The values that it was computed from, in words; "" if that is irrelevant.
     high_is_good
-        Whether a high value is a good one.
+        Whether high values are good.
     """
 
     measure: str
@@ -60,7 +60,7 @@ class Figure:
     def of(
         cls, measure: str, values: Iterable[float], unit: str = "", place: tuple[float, float] | None = None
     ) -> Figure:
-        """Make a figure of two values, before and after."""
+        """Make a figure from two values, before and after."""
         before, after = values
         return cls(measure, before, after, unit, place)
 
@@ -82,14 +82,14 @@ def against_reference(
     inside: NDArray[np.bool_] | None = None,
     where: str = "",
 ) -> list[Figure]:
-    """PSNR, SSIM, RMSE, NRMSE, HaarPSI of two slices (Y, X) against a third, after truncation to the window.
+    """PSNR, SSIM, RMSE, NRMSE, HaarPSI of two slices (Y, X) against a third, after clipping to the window.
 
     Parameters
     ----------
     inside
         The pixels that count, shape (Y, X), not empty; None for all.
     where
-        What those are called, such as " in region 1".
+        Their name, such as " in region 1".
     """
     one, other = (scores(image, reference, window, inside) for image in (before, after))
     cut = "" if window is None else f"window {window[0]:g} to {window[1]:g}"
@@ -131,7 +131,7 @@ def in_regions(
     pixel_mm
         Side of a pixel.
     reference, window
-        What both are compared with, (Y, X), and after truncation to what.
+        The reference for both, (Y, X), and the window that all are clipped to.
     """
     images, found = (before, after), []
     for number, region in enumerate(regions, start=1):
@@ -161,14 +161,14 @@ def _middle(region: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def contrast_to_noise(image: np.ndarray, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Return ``|m1 - m2| / sqrt((s1^2 + s2^2) / 2)`` of two regions; nan where neither has any noise."""
+    """Return ``|m1 - m2| / sqrt((s1^2 + s2^2) / 2)`` of two regions; nan if neither has any noise."""
     first, second = image[one].astype(np.float64), image[other].astype(np.float64)
     noise = float(np.sqrt((first.var() + second.var()) / 2))
     return float(abs(first.mean() - second.mean()) / noise) if noise > 0 else float("nan")
 
 
 def profile(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances in mm and values along a line, bilinear between pixels, the edge's values outside."""
+    """Return distances in mm and values along a line, bilinear between pixels, with edge values outside."""
     start, stop = np.asarray(line.start, float), np.asarray(line.stop, float)
     count = max(2, round(_SAMPLES_PER_PIXEL * float(np.hypot(*(stop - start)))) + 1)
     part = np.linspace(0, 1, count)
@@ -178,7 +178,7 @@ def profile(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -> t
 
 
 def edge_width(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -> float:
-    """Return the width in mm over which a line rises from 10 to 90 % of an edge; nan where there is none.
+    """Return the width in mm over which a line rises from 10 to 90 % of an edge; nan if there is no edge.
 
     Dark and bright are the means over the first and the last fifth of the line.
     """
@@ -197,9 +197,9 @@ def edge_width(image: np.ndarray, line: Line, spacing_mm: tuple[float, float]) -
 
 
 def region_spectrum(image: np.ndarray, region: NDArray[np.bool_], pixel_mm: float) -> NoiseSpectrum | None:
-    """Noise power spectrum of the largest square at the centre of a region's bounds; None where it is under 8 pixels.
+    """Noise power spectrum of the largest square at the centre of a region's bounds; None if it is under 8 pixels.
 
-    A plane is taken off first, and the ends are tapered.
+    A plane is subtracted first, and the ends are tapered.
     """
     rows, columns = np.nonzero(region)
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1

@@ -1,4 +1,4 @@
-"""The report on one page: the slice to look at first, and every slice in curves; drawn without a display."""
+"""The report on one page: the slice to look at first, and curves over all slices; drawn without a display."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def first_to_look_at(report: Report) -> SliceReport:
-    """Return the most suspicious slice, or the middle one where none is."""
+    """Return the most suspicious slice, or the middle one if none is suspicious."""
     suspicious = report.suspicious()
     return suspicious[0] if suspicious else report.slices[len(report.slices) // 2]
 
 
 def draw_page(report: Report, before: np.ndarray, after: np.ndarray, title: str, path: Path) -> None:
-    """Draw a report with `first_to_look_at` of it, (Y, X) before and after, into a .png or .pdf file.
+    """Draw a report with its `first_to_look_at`, (Y, X) before and after, into a .png or .pdf file.
 
     Raises
     ------

@@ -1,17 +1,16 @@
-"""Is it only noise that was removed? A search for structure in the difference of a slice before and after.
+"""Was only noise removed? A search for structure in the difference of a slice before and after.
 
 The difference r is divided by its own local deviation, and its spectrum P(u, v) is measured in overlapping blocks
-(Welch 1967), as a median, so that one structure does not pass for noise. Small discs s are then searched for by the
-filter that is best for a known shape in noise of a known spectrum,
+(Welch 1967), as a median, so that a single structure is not mistaken for noise. Small discs s are then searched for
+with the optimal filter for a known shape in noise of a known spectrum,
 
     z = F^-1(R conj(S) / P) / sqrt(mean |S|^2 / P),
 
-the prewhitening matched filter: of noise alone z is normal with variance 1, and a structure stands out of it.
+the prewhitening matched filter: for noise alone z is normal with variance 1, and a structure stands out.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -34,7 +33,7 @@ _LOCAL = 16  # side in pixels of the blocks over which the deviation is taken
 _RADII = (1.2, 2.0, 3.5)
 _LEAST_PASSED = 0.7
 _MEDIAN_OF_NORMAL = 0.6745
-# Where the spectrum is next to nothing, rounding would decide.
+# Where the spectrum is almost zero, rounding would decide.
 _LEAST_POWER = 0.001
 # Largest |z| of pure noise, on slices of 256 x 256 and more: calibrated by tests/reliability/test_removed.py.
 DOUBTFUL, CERTAIN = 5.1, 6.5
@@ -53,24 +52,24 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was taken from a slice.
+    """What was removed from a slice.
 
     Attributes
     ----------
     verdict, reason
-        What it looks like, and a sentence for the person.
+        What it looks like, and a sentence for the user.
     bias
         Mean of before - after in the body, in the unit of the slice.
     deviation
         Its standard deviation.
     neighbour_correlation
-        Correlation of the difference with itself one pixel further, mean over both axes: high for smooth noise.
+        Correlation of the difference with itself shifted by one pixel, mean over both axes: high for smooth noise.
     edge_correlation
-        Correlation of its size with the steepness of the restored slice: noise that follows edges was anatomy.
+        Correlation of its magnitude with the gradient of the restored slice: noise that follows edges was anatomy.
     highest
         Largest |z| of the search.
     places
-        Where structure was found: row, column and z, the strongest first.
+        Where structure was found: row, column and z, strongest first.
     """
 
     verdict: Verdict
@@ -89,7 +88,7 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
     Parameters
     ----------
     before, after
-        The slice and what was made of it, shape (Y, X), 64 pixels or more along each side, in one unit.
+        The slice and its restoration, shape (Y, X), 64 pixels or more along each side, in the same unit.
 
     Raises
     ------
@@ -98,7 +97,7 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
     """
     if before.shape != after.shape or min(before.shape) < LEAST_SIDE:
         raise ScanError(
-            f"What was removed is judged in two slices of one shape with {LEAST_SIDE} pixels or more along each side; "
+            f"Two slices of the same shape are needed, with {LEAST_SIDE} pixels or more along each side; "
             f"got {before.shape} and {after.shape}."
         )
     restored = np.nan_to_num(after.astype(np.float64))
@@ -125,8 +124,8 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
 
 
 def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return z, the largest of all searched sizes at each pixel with its sign; shape (Y, X), 0 outside the body."""
-    # Outside the body, too: noise that was cut off at its edge would look like structure there.
+    """Return z, the largest over all searched sizes at each pixel with its sign; shape (Y, X), 0 outside the body."""
+    # Outside the body, too: noise cut off at its edge would look like structure there.
     everywhere = np.ones(removed.shape, bool)
     centred = removed - removed[inside].mean()
     even = centred / _local_deviation(centred, everywhere, 1e-2 * float(centred[inside].std()), np.nanmax)
@@ -136,7 +135,7 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
         pattern = np.fft.fft2(_disc_at_origin(even.shape, radius))
         found = np.fft.ifft2(spectrum * np.conj(pattern) / power).real
         found /= np.sqrt((np.abs(pattern) ** 2 / power).mean())
-        # Where streaks turn the spectrum, more passes the filter than on average.
+        # Where streaks rotate the spectrum, more passes the filter than on average.
         found /= _local_deviation(found, inside, _LEAST_PASSED, partial(np.nanquantile, q=0.65))
         best = np.where(np.abs(found) > np.abs(best), found, best)
     return np.where(inside, best, 0.0)
@@ -145,24 +144,31 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
 def _local_deviation(
     values: np.ndarray, inside: NDArray[np.bool_], least: float, summary: Callable[..., np.ndarray]
 ) -> NDArray[np.float64]:
-    """Deviation around each pixel, by medians of blocks, so that a small structure does not count.
+    """Deviation around each pixel, by medians over blocks, so that a small structure does not count.
 
-    Of the blocks around a pixel `summary` is taken: at the edge of a streak noise may be as strong as inside it.
+    `summary` is applied to the blocks around a pixel: at the edge of a streak noise may be as strong as inside it.
     """
     known = np.where(inside, np.abs(values), np.nan)
     rows, columns = (-(-length // _LOCAL) for length in values.shape)
     pads = [(0, rows * _LOCAL - values.shape[0]), (0, columns * _LOCAL - values.shape[1])]
     blocks = np.pad(known, pads, constant_values=np.nan).reshape(rows, _LOCAL, columns, _LOCAL).swapaxes(1, 2)
-    with warnings.catch_warnings():
-        # Blocks outside the body hold nothing.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        medians = np.nanmedian(blocks, axis=(2, 3))
-        around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
-        medians = summary(around, axis=(2, 3))
+    medians = _of_known(np.nanmedian, blocks)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
+    medians = _of_known(summary, around)
     overall = np.median(known[inside])
     medians = np.where(np.isfinite(medians), medians, overall) / _MEDIAN_OF_NORMAL
     whole = np.kron(medians, np.ones((_LOCAL, _LOCAL)))[: values.shape[0], : values.shape[1]]
     return np.maximum(box_mean(whole, _LOCAL // 2), least)
+
+
+def _of_known(summary: Callable[..., np.ndarray], groups: np.ndarray) -> NDArray[np.float64]:
+    """Summarise each group (..., rows, columns) over what is not NaN; NaN where a group holds nothing.
+
+    NumPy warns of those, and filters of warnings belong to all threads: two that judge at once would undo each other's.
+    """
+    empty = np.isnan(groups).all(axis=(-2, -1))
+    found = summary(np.where(empty[..., np.newaxis, np.newaxis], 0.0, groups), axis=(-2, -1))
+    return np.where(empty, np.nan, found)
 
 
 def _spectrum(even: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -174,7 +180,7 @@ def _spectrum(even: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.float64
         (y, x) for y in range(0, even.shape[0] - _BLOCK + 1, half) for x in range(0, even.shape[1] - _BLOCK + 1, half)
     ]
     filled = np.array([inside[y : y + _BLOCK, x : x + _BLOCK].mean() for y, x in corners])
-    # The fullest, where none is whole.
+    # The fullest, if none is complete.
     chosen = [corner for corner, share in zip(corners, filled, strict=True) if share >= min(0.98, filled.max())]
     blocks = np.stack([even[y : y + _BLOCK, x : x + _BLOCK] * window for y, x in chosen])
     power = np.abs(np.fft.fft2(blocks)) ** 2 / (window**2).sum()
@@ -199,14 +205,14 @@ def _disc_at_origin(shape: tuple[int, ...], radius: float) -> NDArray[np.float64
 def _body(image: np.ndarray) -> NDArray[np.bool_]:
     smooth = box_mean(image)
     dark, bright = np.quantile(smooth, (0.02, 0.98))
-    # Not at its edge, where noise changes at once, nor at the ends of the slice, which a Fourier transform joins.
+    # Not at its edge, where noise changes abruptly, nor at the ends of the slice, which a Fourier transform joins.
     found = np.asarray(box_mean(smooth >= dark + _BODY * (bright - dark), _EDGE) > 0.99)
     found[:_RIM], found[-_RIM:], found[:, :_RIM], found[:, -_RIM:] = False, False, False, False
     return found
 
 
 def _cut_off(image: np.ndarray) -> NDArray[np.bool_]:
-    """Where a slice is as dark as its file can be, and next to it: half of the noise is missing there."""
+    """Where a slice is clipped to its darkest value, and next to that: half of the noise is missing there."""
     return np.asarray(box_mean(image <= image.min(), _EDGE) > 0)
 
 

@@ -37,7 +37,7 @@ class SliceReport:
     noise_before, noise_after
         Standard deviation of the noise in flat regions, in the unit of the scan.
     removed
-        What was taken away.
+        What was removed.
     before, after
         Figures against the reference; None without one.
     """
@@ -63,15 +63,15 @@ class Report:
     Attributes
     ----------
     slices
-        In their order along the axis.
+        In order along the axis.
     axis
         "z", "y" or "x".
     unit
         Of the scan.
     window
-        In which figures against a reference were taken; None for the range of each slice.
+        For figures against a reference; None for the range of each slice.
     provenance
-        How the restoration was made, as it is stored with the result; empty where that is unknown.
+        How the restoration was made, as stored with the result; empty if unknown.
     """
 
     slices: tuple[SliceReport, ...]
@@ -81,7 +81,7 @@ class Report:
     provenance: dict[str, Any]
 
     def suspicious(self) -> list[SliceReport]:
-        """Return the slices whose difference is not noise alone, the most suspicious first."""
+        """Return the slices whose difference is not only noise, most suspicious first."""
         found = [one for one in self.slices if one.removed.verdict is not Verdict.NOISE]
         return sorted(found, key=lambda one: -one.removed.highest)
 
@@ -142,25 +142,29 @@ def report_on(
     Parameters
     ----------
     before, after, reference
-        On one grid, lazy or not; three slices are in memory at a time.
+        On the same grid, lazy or not; three slices are in memory at a time.
     indices
         Slices to report on, from 0, in order; None for all.
     axis
-        Array axis across the slices; None for the one that the restored scan says it was restored along.
+        Array axis across the slices; None for the one along which the restored scan says it was restored.
 
     Raises
     ------
     ScanError
-        If the scans do not lie on one grid, or the slices are smaller than 64 x 64 pixels.
+        If the scans are not on the same grid, or the slices are smaller than 64 x 64 pixels.
     """
     for scan, name in ((after, "restored scan"), (reference, "reference")):
         if scan is not None and (scan.shape != before.shape or not same_geometry(scan, before)):
-            raise ScanError(f"The {name} is not on the grid of the input: give scans of one size, place and spacing.")
+            raise ScanError(
+                f"The {name} is not on the grid of the input: give scans with the same size, position and spacing."
+            )
     provenance = dict(after.metadata.get("restoration", {}))
     if axis is None:
         axis = choose_slice_axis(before, provenance.get("slice_axis", "auto")).axis
     if min(size for at, size in enumerate(before.shape) if at != axis) < LEAST_SIDE:
-        raise ScanError(f"Slices are judged from {LEAST_SIDE} x {LEAST_SIDE} pixels on; the scan has {before.shape}.")
+        raise ScanError(
+            f"A report needs slices of at least {LEAST_SIDE} x {LEAST_SIDE} pixels; the scan has {before.shape}."
+        )
     window = CT_WINDOW_HU if before.modality == "CT" else None
     chosen = range(before.shape[axis]) if indices is None else indices
     slices: list[SliceReport] = []

@@ -27,16 +27,18 @@ def check_report_file(output: Path) -> None:
     Raises
     ------
     OutputError
-        If it is of another kind, or its folder does not exist.
+        If it has another type, or its folder does not exist.
     """
     if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{output.name}: a report is written as {', '.join(SUFFIXES)}; give one of those.")
+        raise OutputError(
+            f"{output.name} has the wrong suffix: a report is written as {', '.join(SUFFIXES)}; give one of those."
+        )
     if not output.parent.is_dir():
-        raise OutputError(f"The folder {output.parent} does not exist: make it first, or choose another.")
+        raise OutputError(f"The folder {output.parent} does not exist: create it first, or choose another.")
 
 
 def write_report(report: Report, before: Scan, after: Scan, title: str, output: Path) -> None:
-    """Write a report on two scans, which are read where the page shows them.
+    """Write a report on two scans, which are read only as far as the page shows them.
 
     Raises
     ------
@@ -47,7 +49,9 @@ def write_report(report: Report, before: Scan, after: Scan, title: str, output: 
         try:
             output.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{output} cannot be written ({error.strerror}); choose another place.") from error
+            raise OutputError(
+                f"{output} cannot be written ({error.strerror}); choose another folder or name."
+            ) from error
         return
     axis = AXES.index(report.axis)
     region = region_of(before, axis, first_to_look_at(report).index)

@@ -19,18 +19,18 @@ Window = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The figures of one slice or region; nan where one is not defined.
+    """The figures of one slice or region; nan if undefined.
 
     Attributes
     ----------
     psnr
-        In dB, of the range of the whole reference slice; inf where nothing differs.
+        In dB, for the range of the whole reference slice; inf if nothing differs.
     ssim, haarpsi
         At most 1.
     rmse
         In the unit of the slices.
     nrmse
-        RMSE over the range.
+        RMSE divided by the range.
     """
 
     psnr: float
@@ -41,20 +41,20 @@ class Scores:
 
 
 def data_range(reference: np.ndarray, window: Window | None) -> float:
-    """Max - min of a reference slice after truncation to the window."""
+    """Max - min of a reference slice after clipping to the window."""
     return float(np.ptp(reference if window is None else np.clip(reference, *window)))
 
 
 def scores(
     image: np.ndarray, reference: np.ndarray, window: Window | None = None, inside: NDArray[np.bool_] | None = None
 ) -> Scores:
-    """Compare a slice with its reference, both of shape (Y, X), after truncation to the window.
+    """Compare a slice with its reference, both of shape (Y, X), after clipping to the window.
 
     Parameters
     ----------
     inside
-        Which pixels count, shape (Y, X), not empty; None for all. SSIM and HaarPSI count what surrounds them, too. The
-        range stays that of the whole slice, so that a region is comparable with it.
+        Which pixels count, shape (Y, X), not empty; None for all. SSIM and HaarPSI also include their surroundings. The
+        range remains that of the whole slice, so that a region is comparable with it.
     """
     shown, truth = (one if window is None else np.clip(one, *window) for one in (image, reference))
     spread = data_range(truth, None)

@@ -1,9 +1,9 @@
-"""How much a result depends on how the slice lies: its spread over flips and quarter turns.
+"""How much a result depends on the orientation of the slice: its spread over flips and quarter turns.
 
-Anatomy and noise mean the same in each of the eight ways a slice can lie, so a network ought to return the same, and
-where it does not, its answer hangs on something that is not in the scan. The spread is no probability: a network that
-is sure of a mistake makes it eight times (Wang et al. 2019, Neurocomputing 338, 34-45, take the same spread, with noise
-added).
+Anatomy and noise are the same in each of the eight orientations of a slice, so a network should return the same result;
+where it does not, its answer depends on something that is not in the scan. The spread is not a probability: a network
+that consistently makes a mistake makes it eight times (Wang et al. 2019, Neurocomputing 338, 34-45, use the same
+spread, with noise added).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Sensitivity:
     deviation
         Standard deviation over the eight results at each pixel, shape (Y, X), float32, in the unit of the scan.
     median
-        Over the pixels that any of them changed; 0 where nothing was changed.
+        Over the pixels that any of them changed; 0 if nothing was changed.
     highest
-        The places where it is highest, as means over 7 x 7 pixels: row, column, and that mean, the highest first.
+        The positions where it is highest, as means over 7 x 7 pixels: row, column, and that mean, highest first.
     """
 
     deviation: np.ndarray
@@ -57,7 +57,7 @@ def passes_needed() -> int:
 def sensitivity(
     one: Slice, network: nn.Module, plan: Plan, blend: Blend | None = None
 ) -> Generator[Progress, None, Sensitivity]:
-    """Restore a slice in the eight ways it can lie, turn the results back, and compare; close to cancel.
+    """Restore a slice in its eight orientations, turn the results back, and compare; close to cancel.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def sensitivity(
     images: list[np.ndarray] = []
     for turns, flipped in _WAYS:
         laid = [_laid(image, turns, flipped) for image in (one.image, one.below, one.above)]
-        # Alone: a slice that lies on its side has another shape.
+        # One at a time: a slice turned on its side has another shape.
         for step in restore_slices(GivenSlices([Slice(one.index, *laid)]), network, plan):
             if isinstance(step, Restored):
                 images.append(_laid_back(step.values, turns, flipped))

@@ -1,4 +1,4 @@
-"""Maps of one slice of a scan, from the scan and the weights: what would be lost, and what depends on how it lies."""
+"""Maps of one slice of a scan, from scan and weights: what would be lost, and what depends on its orientation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MadeAs(TypedDict, total=False):
 def map_lost_contrast(
     scan: Scan, weights: str | Path, index: int, probe: Probe, **made: Unpack[MadeAs]
 ) -> Generator[Progress, None, ContrastMap]:
-    """Map what survives of a faint disc in one slice; close the generator to cancel.
+    """Map how much of a faint disc survives in one slice; close the generator to cancel.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def map_lost_contrast(
     index
         The slice along the axis, from 0.
     probe
-        What is put into the slice.
+        The disc inserted into the slice.
     made
         See `MadeAs`.
 
     Raises
     ------
     ScanError
-        If the probe is too small for the pixels, or the slice has no room for it.
+        If the probe is too small for the pixels, or the slice is too small for it.
     CheckpointError, DeviceError
         As for `restore`.
     """
@@ -78,13 +78,13 @@ def map_lost_contrast(
 def map_sensitivity(
     scan: Scan, weights: str | Path, index: int, **made: Unpack[MadeAs]
 ) -> Generator[Progress, None, Sensitivity]:
-    """Map how much one slice of a result depends on how it lies; parameters and errors as of `map_lost_contrast`."""
+    """Map how much a slice of a result depends on its orientation; parameters and errors as for `map_lost_contrast`."""
     axis = choose_slice_axis(scan, made.get("axis", "auto")).axis
     return (yield from sensitivity(*_planned(scan, weights, axis, index, made), made.get("blend")))
 
 
 def _planned(scan: Scan, weights: str | Path, axis: int, index: int, made: MadeAs) -> tuple[Slice, nn.Module, Plan]:
-    """Return a slice with its neighbours, a network of its own, and how `restore` would go about it."""
+    """Return a slice with its neighbours, a separate network, and the plan that `restore` would use."""
     network = load_restorer(weights).to(choose_device(made.get("device", "auto")))
     modality = None if made.get("any_modality") else scan.modality or card_modality(network)
     noise = known_noise(scan, network, axis, made.get("noise"))

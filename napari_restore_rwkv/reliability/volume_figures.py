@@ -1,4 +1,4 @@
-"""Figures of all slices of a result, and of the volume: the mean over those slices where a figure is finite."""
+"""Figures of all slices of a result, and of the volume: the mean over the slices where a figure is finite."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Series:
     Attributes
     ----------
     measure, unit, window
-        What it is, in what unit, after truncation to what; "" where it has none.
+        What it is, its unit, and the window that values were clipped to; "" if it has none.
     before, after
-        One value for each slice, nan or infinite where it is not defined.
+        One value for each slice, nan or infinite if undefined.
     high_is_good
-        Whether a high value is a good one.
+        Whether high values are good.
     """
 
     measure: str
@@ -41,13 +41,13 @@ class Series:
 
     @property
     def name(self) -> str:
-        """What it is, with its window; the range is that of each slice, and in the name of none."""
+        """What it is, with its window; the range differs from slice to slice, so it is not in the name."""
         return f"{self.measure}, {self.window}" if self.window else self.measure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeFigures:
-    """All figures over the slices that were measured.
+    """All figures over the measured slices.
 
     Attributes
     ----------
@@ -84,18 +84,18 @@ def volume_figures(
     axis: int,
     window: tuple[float, float] | None = None,
 ) -> Generator[Progress, None, VolumeFigures]:
-    """Measure slice after slice; three of them are in memory at a time. Close the generator to cancel.
+    """Measure slice after slice, with three of them in memory at a time. Close the generator to cancel.
 
     Parameters
     ----------
     before, after
-        On one grid, lazy or not.
+        On the same grid, lazy or not.
     reference
         Voxels on that grid, (Z, Y, X), in the same unit; None for noise and mean alone.
     indices, axis
         Which slices along which array axis; at least one.
     window
-        Values are truncated to it before they are compared with the reference.
+        Values are clipped to it before they are compared with the reference.
     """
     found: list[list[Figure]] = []
     for index in indices:

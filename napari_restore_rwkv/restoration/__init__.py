@@ -1,1 +1,1 @@
-"""A scan through a network, slice by slice."""
+"""Running a scan through a network, slice by slice."""

@@ -1,4 +1,4 @@
-"""What is refused, in words, before a restoration begins."""
+"""Checks before a restoration begins, with clear messages for what is refused."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def check_voxels(voxels: Any, dimensions: int) -> None:
-    """Raise ScanError unless these are real numbers in so many dimensions; nothing is read."""
+    """Raise ScanError unless these are real numbers with this many dimensions; no voxels are read."""
     shape, dtype = tuple(voxels.shape), np.dtype(voxels.dtype)
     if len(shape) != dimensions:
         raise ScanError(
-            f"A {'slice' if dimensions == 2 else 'scan'} has {dimensions} dimensions; got shape {shape}. "
+            f"A {'slice' if dimensions == 2 else 'scan'} must have {dimensions} dimensions; got shape {shape}. "
             "Choose one time frame or channel."
         )
     if 0 in shape:
@@ -32,12 +32,12 @@ def check_voxels(voxels: Any, dimensions: int) -> None:
 
 
 def card_modality(network: nn.Module) -> str | None:
-    """Return what the weights were made for, as far as their card says."""
+    """Return the modality that the weights were made for, if their card says so."""
     return card_of(network).modality
 
 
 def check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:
-    """Raise CheckpointError where the weights are known to be for another modality than the scan's."""
+    """Raise CheckpointError if the weights are known to be for a modality other than the scan's."""
     made_for = card_modality(network)
     if any_modality or None in (made_for, scan.modality) or made_for == scan.modality:
         return
@@ -48,7 +48,7 @@ def check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:
 
 
 def checked_indices(indices: Iterable[int] | None, size: int) -> set[int]:
-    """Return the chosen slices, None meaning all; raises ScanError for none at all, and for one that is not there."""
+    """Return the chosen slices, None meaning all; raises ScanError for an empty choice or a nonexistent slice."""
     chosen = set(range(size)) if indices is None else set(indices)
     if not chosen:
         raise ScanError("No slice was chosen; choose at least one.")
@@ -60,11 +60,11 @@ def checked_indices(indices: Iterable[int] | None, size: int) -> set[int]:
 def check_batch(batch: int | None) -> None:
     """Raise DeviceError for a batch without slices."""
     if batch is not None and batch < 1:
-        raise DeviceError(f"A batch holds at least one slice; got {batch}.")
+        raise DeviceError(f"A batch must hold at least one slice; got {batch}.")
 
 
 def check_finite(values: np.ndarray, precision: str) -> None:
-    """Raise CheckpointError where a network's result is not numbers."""
+    """Raise CheckpointError if a network's result is not finite."""
     if np.isfinite(values).all():
         return
     remedy = (
@@ -72,4 +72,4 @@ def check_finite(values: np.ndarray, precision: str) -> None:
         if precision == "float32"
         else f"{precision} may be too narrow for these weights: use float32, or other weights"
     )
-    raise CheckpointError(f"The network returned values that are not numbers, so nothing was changed; {remedy}.")
+    raise CheckpointError(f"The network returned NaN or infinite values, so nothing was changed; {remedy}.")

@@ -1,4 +1,4 @@
-"""What a network is given beside the slice that it restores: the slices next to it, and the noise of the scan."""
+"""What a network is given besides the slice that it restores: the neighbouring slices, and the noise of the scan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def uses_context(network: nn.Module) -> bool:
-    """Whether a network wants to see the neighbours of a slice, and to know its noise."""
+    """Whether a network uses the neighbours of a slice, and its noise."""
     return isinstance(network, Restorer) and network.context > 0
 
 
@@ -27,7 +27,7 @@ def network_input(one: Slice, network: nn.Module, intensity: IntensityRule, nois
     Parameters
     ----------
     noise
-        Standard deviation of the noise in the unit of the scan; None where it is unknown.
+        Standard deviation of the noise in the unit of the scan; None if unknown.
     """
     if not uses_context(network):
         return intensity.to_network(one.image)

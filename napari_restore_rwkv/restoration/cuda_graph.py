@@ -1,6 +1,6 @@
-"""A CUDA graph: a pass of a network that is recorded once and replayed for every further batch of the same shape.
+"""A CUDA graph: a pass of a network that is captured once and replayed for every further batch of the same shape.
 
-A pass is a thousand small pieces of work, each queued by Python; a recording queues them all with one call.
+A pass consists of a thousand small launches, each queued by Python; a replay queues them all with one call.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class CudaGraph:
-    """Runs batches from a recording where there is one.
+    """Replays batches from a recording if there is one.
 
-    Only one recording is kept, for each holds as much memory as a pass needs: another shape drops it.
+    Only one recording is kept, since each holds as much memory as a pass needs: another shape replaces it.
 
     Attributes
     ----------
     replays
-        Batches that were run from a recording.
+        Number of batches that were replayed.
     why_not
-        Why nothing is recorded (any more); "" as long as it is.
+        Why nothing is recorded (any more); "" as long as recording works.
     """
 
     def __init__(self, machine: Machine, stream: Any) -> None:
@@ -36,9 +36,9 @@ class CudaGraph:
         self._recording: tuple[Tensor, Callable[[], None], Tensor] | None = None
 
     def replay(self, batch: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """Return the network's result for a batch, valid until the next call; None where it has to be run as usual.
+        """Return the network's result for a batch, valid until the next call; None if it has to be run as usual.
 
-        It is None for the first batch of a shape, which so prepares everything that a recording takes for granted.
+        It is None for the first batch of a shape, which thereby prepares everything that a recording relies on.
         """
         if self.why_not:
             return None
@@ -49,7 +49,7 @@ class CudaGraph:
         try:
             own, replay, result = self._recording or self._record(batch, network)
         except RuntimeError as error:
-            # One failure is enough: some versions of PyTorch never give back the memory of a failed recording.
+            # One failure is enough: some versions of PyTorch never free the memory of a failed recording.
             self.stop(f"the GPU could not record a pass ({' '.join(str(error).split())[:120]})")
             return None
         own.copy_(batch)
@@ -58,16 +58,16 @@ class CudaGraph:
         return result
 
     def drop(self) -> None:
-        """Forget the recording, and with it its memory."""
+        """Drop the recording and free its memory."""
         self._recording, self._shape = None, ()
 
     def stop(self, why: str) -> None:
-        """Forget the recording and make no other."""
+        """Drop the recording and make no further one."""
         self.drop()
         self.why_not = why
 
     def _record(self, batch: Tensor, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Callable[[], None], Tensor]:
-        # The next batch arrives while this one is worked on, so a recording has an input of its own.
+        # The next batch arrives while this one is processed, so a recording has its own input.
         own = batch.clone()
         self._recording = (own, *self._machine.record(lambda: network(own), self._stream))
         return self._recording

@@ -1,4 +1,4 @@
-"""Data consistency: from the network's values back to those of the scan, which agree with what was measured of it."""
+"""Data consistency: maps the network's values back to those of the scan, in agreement with what was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..network.restorer import card_of
 from .kspace import measured_extent, with_measured
 from .non_negative import non_negative
 
-# Activity and magnitude cannot be.
+# Activity and magnitude cannot be negative.
 _NEVER_NEGATIVE = ("PET", "MR")
 
 if TYPE_CHECKING:
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 def in_units(values: np.ndarray, image: np.ndarray, intensity: IntensityRule, network: nn.Module) -> np.ndarray:
     """Map what the network returned for a slice back to the unit of the scan.
 
-    Where the card of the network says so, the measured frequencies of a zero-filled MR slice are put back. Activity and
-    magnitude that were not negative do not become so; their mean is that of the network's result.
+    If the card of the network says so, the measured frequencies of a zero-filled MR slice are put back. Activity and
+    magnitude that were not negative stay so; their mean is that of the network's result.
 
     Parameters
     ----------
     values
         Output of the network, shape (Y, X), finite.
     image
-        The slice that went in, shape (Y, X), in the unit of `intensity`.
+        The input slice, shape (Y, X), in the unit of `intensity`.
     intensity
         How values map to the network's range.
     network
-        The network with its card, if it has one.
+        The network, with its card if it has one.
 
     Returns
     -------

@@ -1,12 +1,12 @@
-"""Detail back: how much of what was removed is put back, its coarse and its fine part apart.
+"""Restored detail: how much of what was removed is put back, its coarse and fine parts separately.
 
-With d = restored - input, a Gaussian low-pass L, the strength s, and the shares c (coarse) and f (fine) that come back,
+With d = restored - input, a Gaussian low-pass L, the strength s, and the fractions c (coarse) and f (fine) put back,
 
     shown = input + s [(1 - c) L d + (1 - f) (d - L d)]
 
 so that s = 1, c = f = 0 is the result itself, and c = f is the same as a lower strength. Noise that is put back makes a
-slice less waxy: readers ask filters for that, and scanners offer it as a mixture with the unfiltered picture. What is
-put back is the scan's own, so nothing is invented; the split at one Gaussian is that of an unsharp mask.
+slice less waxy: readers want that of filters, and scanners offer it as a mixture with the unfiltered image. What is
+put back comes from the scan itself, so nothing is invented; the split at one Gaussian is that of an unsharp mask.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _REACH = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """How a restoration is mixed with its input, in shares from 0 to 1.
+    """How a restoration is mixed with its input, in fractions from 0 to 1.
 
     Attributes
     ----------
     strength
         How much of the restoration is mixed in.
     coarse, fine
-        How much of what it changed is taken back, below and above the split.
+        How much of its change is undone, below and above the split.
     """
 
     strength: float = 1.0
@@ -39,11 +39,11 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in (self.strength, self.coarse, self.fine)):
-            raise ValueError(f"Strength and what comes back are shares from 0 to 1; got {self}.")
+            raise ValueError(f"Strength, coarse and fine must be fractions from 0 to 1; got {self}.")
 
     @property
     def is_even(self) -> bool:
-        """Whether coarse and fine are treated alike, so that each pixel depends on itself alone."""
+        """Whether coarse and fine are treated alike, so that each pixel depends only on itself."""
         return self.coarse == self.fine
 
     def as_dict(self, applied: float = 1.0) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def blended(change: np.ndarray, blend: Blend) -> np.ndarray:
     Parameters
     ----------
     change
-        One slice, shape (Y, X), in any unit; values that are not finite are taken for 0.
+        One slice, shape (Y, X), in any unit; non-finite values count as 0.
 
     Returns
     -------
@@ -76,13 +76,13 @@ def blended(change: np.ndarray, blend: Blend) -> np.ndarray:
 
 
 def low_pass(image: np.ndarray) -> np.ndarray:
-    """Gaussian means of a slice (Y, X), mirrored at the border; float32, in the same shape."""
+    """Gaussian low-pass of a slice (Y, X), mirrored at the border; float32, same shape."""
     reach = round(_REACH * SPLIT_PX)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SPLIT_PX) ** 2).astype(np.float32)
     weights /= weights.sum()
     for axis in (0, 1):
         pads = [(reach, reach) if axis == at else (0, 0) for at in (0, 1)]
-        # The rows come first, or the columns, whose neighbours are whole slices of the array then.
+        # Rows or columns first, with the axis moved to the front: neighbours are then whole slices of the array.
         padded = np.moveaxis(np.pad(np.asarray(image, np.float32), pads, mode="symmetric"), axis, 0)
         length = image.shape[axis]
         pairs = (

@@ -1,7 +1,7 @@
-"""Batches of images through a network: transfers beside the computing, and less at a time where memory runs short.
+"""Batches of images through a network: transfers overlap with computation, and batches shrink if memory runs short.
 
-While a GPU works on one batch, the next is sent to it and the last one comes back. A processor takes one image after
-the other.
+While a GPU processes one batch, the next is uploaded and the previous one downloaded. A CPU takes one image at a
+time.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .tiles import Tile
 
-# How the libraries below PyTorch say that memory is short; they have no error class for it.
+# How the libraries below PyTorch report a lack of memory; they have no error class for it.
 _SHORT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
 
 
 class _Run:
-    """A pass of the network that is under way."""
+    """A pass of the network in progress."""
 
     def __init__(self, stages: Iterator[Tensor]) -> None:
         self._stages = stages
         self.result: Tensor
 
     def advance(self) -> bool:
-        """Run the next part, whose result takes the place of the last; False once there are no more."""
+        """Run the next stage, whose result replaces the previous one; False once there are no more."""
         try:
             self.result = next(self._stages)
         except StopIteration:
@@ -52,7 +52,7 @@ class _Run:
 
 
 class Executor:
-    """Runs images of one shape through a network; a context that gives all memory back in the end.
+    """Runs images of one shape through a network; a context manager that releases all memory at the end.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ class Executor:
     machine
         See `machine_for`.
     most
-        Images in a batch, at most; None leaves it to the machine.
+        Maximum number of images in a batch; None leaves it to the machine.
     record
-        Allow passes to be recorded where the machine can.
+        Allow passes to be recorded if the machine can.
     tile
-        Cut larger images into tiles of this size, for an approximate result; None takes them whole.
+        Cut larger images into tiles of this size, for an approximate result; None processes them whole.
 
     Attributes
     ----------
     batch
-        Images that `submit` should be given next: 1 at first, then as many as fit.
+        How many images `submit` should be given next: 1 at first, then as many as fit.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Executor:
 
     def __exit__(self, *_: object) -> None:
         try:
-            # Until all streams have come to rest, transfers may use the buffers.
+            # Transfers may use the buffers until all streams are idle.
             self._machine.settle()
         finally:
             self._flying.clear()
@@ -114,11 +114,11 @@ class Executor:
 
     @property
     def wants_more(self) -> bool:
-        """Whether the next batch may be submitted before the last is collected; the very first is to be seen first."""
+        """Whether the next batch may be submitted before the last is collected; the very first must be shown first."""
         return len(self._flying) < (self._machine.in_flight if self._collected else 1)
 
     def submit(self, images: Sequence[np.ndarray]) -> Generator[str, None, None]:
-        """Send images off, stopping after each part of the network; what it yields is "", or a note on the memory.
+        """Submit images, yielding after each stage of the network: "", or a note on memory.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Executor:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                # Its traceback holds on to the very maps that were too large.
+                # Its traceback keeps the maps that were too large alive.
                 cause = error.with_traceback(None)
             else:
                 self._flying.append(buffers)
@@ -154,13 +154,13 @@ class Executor:
                 continue
             finally:
                 run = None
-            # The failed batch may still be on its way, and its buffers are used again at once.
+            # The failed batch may still be in transfer, and its buffers are reused at once.
             self._machine.settle()
             self._free.append(buffers)
             yield self._make_do(len(some), some[0].shape[-2:], cause)
 
     def collect(self) -> np.ndarray:
-        """Wait for the oldest images under way; (B, Y, X), float32, in the order of `submit`, B as many as fitted."""
+        """Wait for the oldest images in progress; (B, Y, X), float32, in the order of `submit`, B as many as fitted."""
         oldest = self._flying.popleft()
         result = self._landed(oldest) if isinstance(oldest, StagingBuffers) else oldest
         if not self._collected:
@@ -179,7 +179,7 @@ class Executor:
         }
 
     def _started(self, batch: Tensor) -> Iterator[Tensor]:
-        """Return what runs the network, its result last."""
+        """Return an iterator that runs the network and yields its result last."""
         with self._computing():
             replayed = self._recorder.replay(batch, self._network)
             if replayed is not None:
@@ -187,8 +187,8 @@ class Executor:
             return self._run(batch) if self._tile is None else in_tiles(batch, self._tile, self._run)
 
     def _goes_on(self, run: _Run) -> bool:
-        """Run the next part of the network; False once there are no more."""
-        # Entered for each part: between two of them the consumer's own code runs in this thread.
+        """Run the next stage of the network; False once there are no more."""
+        # Entered for each stage: between two of them the consumer's own code runs in this thread.
         with self._computing():
             return run.advance()
 
@@ -201,17 +201,17 @@ class Executor:
         return stages_of(self._network, batch, in_strips=self._in_strips)
 
     def _bytes_per_slice(self, height: int, width: int, *, in_strips: bool = False) -> int:
-        """Estimate what one slice takes; 0 for a network of unknown make."""
+        """Estimate the memory of one slice in bytes; 0 for an unknown type of network."""
         if not isinstance(self._network, RestoreRWKV):
             return 0
         sides = (height, width) if self._tile is None else self._tile.fitted(height, width)
         return bytes_per_slice(self._network, *sides, in_strips=in_strips)
 
     def _look_for_room(self, height: int, width: int) -> str:
-        """Go into strips before a slice is begun that would not fit as a whole; return that in words.
+        """Switch to strips before starting a slice that would not fit as a whole; return a note saying so.
 
-        A processor's memory does not fail like that of a GPU: the system ends the process that takes too much. Later
-        slices fit where the first one has; what it took is kept for them, and is not free any more.
+        On a CPU, running out of memory is not an error as on a GPU: the system kills the process that takes too much.
+        Later slices fit if the first one did; its memory is kept for them, and no longer counts as free.
         """
         if self._in_strips or self._machine.has_room(self._bytes_per_slice(height, width)):
             return ""
@@ -227,7 +227,7 @@ class Executor:
         return note
 
     def _make_do(self, size: int, shape: tuple[int, ...], cause: Exception) -> str:
-        """Decide how to go on after a batch of this size did not fit; return it in words."""
+        """Decide how to continue after a batch of this size did not fit; return a note saying so."""
         if size > 1:
             self._recorder.drop()
             self.batch = size // 2
@@ -260,7 +260,7 @@ class Executor:
 
     def _free_buffers(self) -> StagingBuffers:
         if not self._free:
-            # A batch that was halved has more parts than there are buffers.
+            # A halved batch has more parts than there are buffers.
             at, buffers = next(
                 (at, buffers) for at, buffers in enumerate(self._flying) if isinstance(buffers, StagingBuffers)
             )

@@ -1,4 +1,4 @@
-"""Voxel values to the network's range 0 to 1 and back: ``network = (value - low) / (high - low)``."""
+"""Maps voxel values to the network's range 0 to 1 and back: ``network = (value - low) / (high - low)``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PET_WINDOW_SUV = (0.0, 20.0)
 _MR_WINDOW = (0.0, 4095.0)
 # The brightest 0.1 % of an MR scan on the 0..4095 scale lies above this value; below it the scan is on another scale.
 _DIMMEST_MR_4095 = 400.0
-# Where the 99.9th percentile lands under a robust rule: bright vessels and enhancing tumours, up to 1.67 times as
+# What the 99.9th percentile becomes under a robust rule: bright vessels and enhancing tumours, up to 1.67 times as
 # bright as that percentile, stay inside the window and are restored as well.
 _ROBUST_LEVEL = 0.6
 _SAMPLED_SLICES = 16
-# Three times this is still a float32, and so is the window of such values.
+# Three times this still fits float32, and so does the window of such values.
 _LARGEST = 1e38
 _MODALITIES = {"ct-hu": "CT", "pet-suv": "PET", "pet-robust": "PET", "mr-4095": "MR", "mr-robust": "MR"}
 
@@ -33,12 +33,12 @@ class IntensityRule:
     Attributes
     ----------
     name
-        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"``, ``"mr-robust"``, or ``"robust"`` where the modality
-        is not known.
+        ``"ct-hu"``, ``"pet-suv"``, ``"pet-robust"``, ``"mr-4095"``, ``"mr-robust"``, or ``"robust"`` if the modality is
+        unknown.
     low, high
         Values of the scan that become 0 and 1; ``low < high``.
     unit
-        Unit of `low` and `high`: "HU", "SUV", or "" where it is arbitrary.
+        Unit of `low` and `high`: "HU", "SUV", or "" if arbitrary.
     """
 
     name: str
@@ -52,7 +52,7 @@ class IntensityRule:
 
     @property
     def modality(self) -> str | None:
-        """What such values are: "CT", "MR" or "PET"; None where that is not known."""
+        """The modality of such values: "CT", "MR" or "PET"; None if unknown."""
         return _MODALITIES.get(self.name)
 
     def to_network(self, values: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ class IntensityRule:
         ndarray
             float32 of the same shape, from 0 to 1 (inclusive).
         """
-        # float64, because float32 would lose digits of large integers before the offset is taken away.
+        # float64, because float32 would lose digits of large integers before the offset is subtracted.
         clipped = np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=self.low), self.low, self.high)
         return ((clipped - self.low) / (self.high - self.low)).astype(np.float32)
 
@@ -80,8 +80,8 @@ class IntensityRule:
         restored
             Network output, of the shape of `original`.
         original
-            The values that went into `to_network`. Where they lie outside the window (metal, padding) or are not
-            finite, they come back as they were: the network has never seen them.
+            The input of `to_network`. Values outside the window (metal, padding) or not finite are returned unchanged:
+            the network has never seen them.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class IntensityRule:
         return np.where(inside, values, original.astype(np.float32))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the rule as plain values, to be stored beside the result."""
+        """Return the rule as plain values, to be stored with the result."""
         return asdict(self)
 
 
@@ -106,7 +106,7 @@ def choose_intensity(scan: Scan, modality: str | None = None) -> IntensityRule:
     Parameters
     ----------
     scan
-        The scan; at most 16 evenly spaced slices of it are read, and none for CT and for PET in SUV.
+        The scan; at most 16 evenly spaced slices of it are read, and none for CT or for PET in SUV.
     modality
         "CT", "MR" or "PET"; None takes the scan's own.
 
@@ -120,7 +120,7 @@ def choose_intensity(scan: Scan, modality: str | None = None) -> IntensityRule:
     Raises
     ------
     ScanError
-        The scan has no fixed window, and its values are beyond 1e38, where float32 ends.
+        The scan has no fixed window, and its values exceed 1e38, near the limit of float32.
     """
     modality = modality or scan.modality
     if modality == "CT":
@@ -148,11 +148,11 @@ def _robust_rule(name: str, values: np.ndarray, unit: str) -> IntensityRule:
     largest = float(np.abs(values).max())
     if largest > _LARGEST:
         raise ScanError(
-            f"The scan holds values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
+            f"The scan contains values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
             "divide its values by a constant first."
         )
     dimmest, brightest = (float(value) for value in np.percentile(values, (0.1, 99.9)))
     low = min(dimmest, 0.0) if values.min() < 0 else 0.0
-    # A constant scan has no contrast to scale by; any window that holds its value will do.
+    # A constant scan has no contrast to scale by; any window that contains its value will do.
     width = (brightest - low) / _ROBUST_LEVEL or max(1.0, abs(low))
     return IntensityRule(name, low, low + width, unit)

@@ -1,7 +1,7 @@
-"""What a job asks of a device besides arithmetic: buffers, streams, transfers, and its memory.
+"""What a job needs from a device besides arithmetic: buffers, streams, transfers, and memory.
 
-A stream does its work in order, and beside the other streams. `Machine` serves every device that has none, the
-processor above all: what is asked for is done when the call returns. `CudaMachine` holds all calls of torch.cuda.
+A stream does its work in order, concurrently with other streams. `Machine` serves every device without streams, above
+all the CPU: its work is done when the call returns. `CudaMachine` contains all calls to torch.cuda.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..device import free_memory
+from .memory import give_back_unused
 from .precision import exact_float32
 
 if TYPE_CHECKING:
@@ -21,21 +22,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# The heap, which keeps what is freed, grows beyond what is in use at a time: by half at 2048 x 2048, less below.
+# The heap keeps freed memory, so it grows beyond what is in use: by half at 2048 x 2048, less below.
 _HEAP = 1.5
-# Streams of jobs that are over, for the next ones: cuBLAS keeps a work space for every stream that it has ever run on.
+# Streams of finished jobs, for reuse: cuBLAS keeps a workspace for every stream that it has ever run on.
 _idle_streams: defaultdict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
 
 
 class Machine:
-    """A device that does one thing after the other.
+    """A device that does one thing at a time.
 
     Attributes
     ----------
     device
         Where the network is.
     in_flight
-        Batches that are under way at the same time.
+        Number of batches in progress at the same time.
     can_record
         Whether `record` works here.
     """
@@ -47,7 +48,7 @@ class Machine:
         self.device = device
 
     def host_buffer(self, shape: tuple[int, ...]) -> Tensor:
-        """Float32 memory of the processor that transfers go to and come from; uninitialised."""
+        """Float32 host memory for transfers; uninitialised."""
         return torch.empty(shape)
 
     def device_buffer(self, shape: tuple[int, ...]) -> Tensor:
@@ -55,7 +56,7 @@ class Machine:
         return torch.empty(shape, device=self.device)
 
     def stream(self) -> Any:
-        """Return a new stream with ``wait_stream(other)``, and ``record_event()`` which one can ``synchronize()``."""
+        """Return a new stream with ``wait_stream(other)`` and ``record_event()``; an event has ``synchronize()``."""
         return _InOrder()
 
     def computing(self, stream: Any) -> AbstractContextManager[Any]:
@@ -67,20 +68,29 @@ class Machine:
         target.copy_(source)
 
     def record(self, run: Callable[[], Tensor], stream: Any) -> tuple[Callable[[], None], Tensor]:
-        """Record what `run` queues without doing it; return how to do it, and the tensor that then holds its result."""
+        """Record what `run` queues, without executing it; return a replay function, and the tensor for its result."""
         raise NotImplementedError
 
     def free_memory(self) -> int | None:
-        """Bytes that batches of several slices may be made for; None where several gain nothing."""
+        """Bytes available for batches of several slices; None if batches gain nothing."""
         return None
 
     def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
-        """Whether buffers of so many bytes fit comfortably, or just so with `all_of_it`; True if nobody knows."""
-        free = free_memory(self.device)
-        return free is None or size * (1.0 if all_of_it else _HEAP) <= free
+        """Whether buffers of this many bytes fit comfortably, or barely with `all_of_it`; True if unknown."""
+        needed = size * (1.0 if all_of_it else _HEAP)
+
+        def fits() -> bool:
+            free = free_memory(self.device)
+            return free is None or needed <= free
+
+        if fits():
+            return True
+        # Memory that an earlier job has freed may still be held for the next one.
+        give_back_unused()
+        return fits()
 
     def peak_memory(self) -> int:
-        """Most bytes in use since this object was made, beyond what was in use then; 0 where that is not known."""
+        """Peak bytes in use since this object was created, beyond what was in use then; 0 if unknown."""
         return 0
 
     def settle(self) -> None:
@@ -95,7 +105,7 @@ class Machine:
 
 
 class _InOrder:
-    """The stream, and the events, of a device that has no streams."""
+    """Stands in for streams and events on a device without streams."""
 
     def wait_stream(self, other: Any) -> None:
         pass
@@ -108,7 +118,7 @@ class _InOrder:
 
 
 class CudaMachine(Machine):
-    """An NVIDIA GPU: transfers run beside the network, and a pass of it can be recorded as a CUDA graph."""
+    """An NVIDIA GPU: transfers overlap with the network, and a pass can be recorded as a CUDA graph."""
 
     in_flight = 2
     can_record = True
@@ -120,11 +130,11 @@ class CudaMachine(Machine):
         self._in_use_before = torch.cuda.memory_allocated(device)
 
     def host_buffer(self, shape: tuple[int, ...]) -> Tensor:
-        """Pinned, so that the GPU can fetch from it on its own."""
+        """Pinned memory, which the GPU can read directly."""
         return torch.empty(shape, pin_memory=True)
 
     def stream(self) -> Any:
-        """Return a stream of this job's own, which sees everything that the caller has queued so far."""
+        """Return a stream for this job only, which sees everything that the caller has queued so far."""
         try:
             stream = _idle_streams[self.device].pop()
         except IndexError:
@@ -149,7 +159,7 @@ class CudaMachine(Machine):
     def record(self, run: Callable[[], Tensor], stream: Any) -> tuple[Callable[[], None], Tensor]:
         """Record a CUDA graph; raises RuntimeError for work that cannot be recorded, such as waiting for a result."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads, a viewer's for one, may go on using the GPU meanwhile.
+        # Other threads, such as a viewer's, may continue to use the GPU meanwhile.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             result = run()
         return graph.replay, result
@@ -159,11 +169,11 @@ class CudaMachine(Machine):
         return free_memory(self.device)
 
     def has_room(self, size: int, *, all_of_it: bool = False) -> bool:
-        """Return True: where a GPU has no room it says so, and one may try."""
+        """Return True: a GPU without room raises an error, so it is safe to try."""
         return True
 
     def peak_memory(self) -> int:
-        """Most bytes in use since this object was made, beyond what was in use then."""
+        """Peak bytes in use since this object was created, beyond what was in use then."""
         return torch.cuda.max_memory_allocated(self.device) - self._in_use_before
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""Activity and magnitude are never negative; neither is what becomes of them."""
+"""Activity and magnitude are never negative; nor may their restored values be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def non_negative(values: np.ndarray) -> np.ndarray:
-    """Return the nearest values without a negative one among them that have the same mean.
+    """Return the nearest non-negative values that have the same mean.
 
     The Euclidean projection onto {y >= 0, sum y = sum x} is y = max(x - t, 0), with the threshold t for which the sum
     fits (Held, Wolfe & Crowder, Math. Program. 6, 1974). Setting negative values to zero alone would raise the mean.
@@ -14,12 +14,12 @@ def non_negative(values: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     values
-        Finite values of any shape. Where their sum is negative there are no such values, and all become 0.
+        Finite values of any shape. If their sum is negative there are no such values, and all become 0.
 
     Returns
     -------
     ndarray
-        float32 of the same shape; the very same values where none was negative.
+        float32 of the same shape; the same values if none was negative.
     """
     flat = np.asarray(values, np.float64).ravel()
     if not (flat < 0).any():
@@ -27,7 +27,7 @@ def non_negative(values: np.ndarray) -> np.ndarray:
     total = flat.sum()
     if total <= 0:
         return np.zeros(np.shape(values), np.float32)
-    # With the k largest values left, t is what they have too much, shared between them.
+    # With the k largest values left, t is their excess, divided equally among them.
     descending = np.sort(flat)[::-1]
     thresholds = (np.cumsum(descending) - total) / np.arange(1, flat.size + 1)
     kept = np.flatnonzero(descending > thresholds)[-1]

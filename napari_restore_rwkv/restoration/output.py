@@ -1,4 +1,4 @@
-"""The array that a result is written to, and its type."""
+"""The array that a result is written to, and its dtype."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def new_output(scan: Scan, dtype: Any, *, whole: bool) -> np.ndarray:
-    """Make an array for a result; unless all of it will be written, it starts as the scan itself.
+    """Create an array for a result; unless all of it will be written, it starts as a copy of the scan.
 
-    Its type is `dtype`, or by default the scan's own if that is an integer of 16 bits or more, else float32.
+    Its type is `dtype`, or by default the scan's own if that is an integer of 16 bits or more, otherwise float32.
     """
     own = np.dtype(scan.voxels.dtype)
     chosen = (
@@ -23,17 +23,17 @@ def new_output(scan: Scan, dtype: Any, *, whole: bool) -> np.ndarray:
 
 
 def as_dtype(values: np.ndarray, original: np.ndarray, dtype: Any) -> np.ndarray:
-    """Convert to the output's type; integers are rounded and clipped, and untouched voxels stay what they were."""
+    """Convert to the output's type; integers are rounded and clipped, and untouched voxels stay as they were."""
     dtype = np.dtype(dtype)
     if dtype.kind not in "iu":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    # The largest 64-bit integers have no float64 of their own: the next one below is the highest that fits.
+    # The largest 64-bit integers cannot be represented in float64: the next float64 below is the highest that fits.
     highest = limits.max if int(float(limits.max)) <= limits.max else np.nextafter(float(limits.max), 0)
-    # NaN and infinities have no integer: 0, or the nearest end of the range, stands for them.
+    # NaN and infinities have no integer: they become 0, or the nearest end of the range.
     finite = np.nan_to_num(values.astype(np.float64), posinf=highest, neginf=limits.min)
     converted = np.rint(finite).clip(limits.min, highest).astype(dtype)
     if original.dtype == dtype:
-        # What passed through as float32 may have lost digits.
+        # Values that passed through float32 may have lost digits.
         converted = np.where(values == original.astype(np.float32), original, converted)
     return converted

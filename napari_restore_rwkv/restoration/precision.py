@@ -1,7 +1,7 @@
-"""The numbers that a network computes in, and what the shorter ones cost.
+"""The precision that a network computes in, and what lower precision costs.
 
-Nothing is approximate unless it was asked for. On a GPU PyTorch rounds the inputs of float32 convolutions to 10 bits
-(TF32) by default, and those of matrix products where somebody has allowed it; here float32 means float32.
+Nothing is approximate unless requested. On a GPU PyTorch rounds the inputs of float32 convolutions to 10 bits (TF32)
+by default, and those of matrix products where that has been allowed; here float32 means float32.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _ALWAYS_EXACT = ("patch_embed.weight", "patch_embed.bias", "context_embed.weight
 
 
 def converted(network: nn.Module, precision: str) -> nn.Module:
-    """Return the network with weights, and so with maps, of this precision; itself where they have it already.
+    """Return the network with weights, and so with maps, of this precision; itself if they already have it.
 
-    Two things stay float32, for next to nothing: the first convolution, because the rounded image would be most of the
-    error of bfloat16; and the decay and bonus of the attention, which are divided by the number of tokens and then are
-    below the smallest float16 of full precision. The operator sums in float32 in any case.
+    Two things stay float32, at almost no cost: the first convolution, because rounding the image would cause most of
+    the error of bfloat16; and the decay and bonus of the attention, which after division by the number of tokens are
+    below the smallest normal float16. The operator sums in float32 in any case.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def converted(network: nn.Module, precision: str) -> nn.Module:
     Raises
     ------
     DeviceError
-        If the precision has another name.
+        If the precision is not one of these.
     """
     if precision not in PRECISIONS:
         raise DeviceError(f"The precision must be {', '.join(PRECISIONS)}; got {precision!r}.")
@@ -50,7 +50,7 @@ def converted(network: nn.Module, precision: str) -> nn.Module:
         return network
     if not isinstance(network, RestoreRWKV):
         return deepcopy(network).to(dtype)
-    # Folding adds up kernels, which is done with all digits that there are.
+    # Folding sums kernels, which is done in full precision.
     copy = network.fused()
     for name, parameter in copy.named_parameters():
         parameter.data = parameter.data.to(torch.float32 if name.endswith(_ALWAYS_EXACT) else dtype)
@@ -59,7 +59,7 @@ def converted(network: nn.Module, precision: str) -> nn.Module:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute float32 in float32 on a GPU while this lasts; PyTorch's settings are what they were afterwards."""
+    """Compute float32 in float32 on a GPU inside this context; PyTorch's settings are restored afterwards."""
     before = [(place, name, getattr(place, name)) for place, name in _float32_settings()]
     try:
         for place, name, _ in before:
@@ -71,36 +71,36 @@ def exact_float32() -> Iterator[None]:
 
 
 def _float32_settings() -> list[tuple[Any, str]]:
-    """Where PyTorch keeps how exact float32 is on a GPU, the more general places first."""
+    """Where PyTorch keeps its settings for float32 on a GPU, the more general ones first."""
     cudnn: Any = torch.backends.cudnn
     matmul: Any = torch.backends.cuda.matmul
     if not hasattr(cudnn, "conv"):
         return [(cudnn, "allow_tf32"), (matmul, "allow_tf32")]
-    # Since PyTorch 2.9 each kind of work has a place of its own.
+    # Since PyTorch 2.9 each kind of operation has its own setting.
     places = [(matmul, "fp32_precision"), (cudnn.conv, "fp32_precision"), (cudnn.rnn, "fp32_precision")]
     try:
-        # The older name has to agree, or whoever reads it meanwhile gets an error.
+        # The older setting has to agree, or reading it in the meantime raises an error.
         _ = cudnn.allow_tf32
     except RuntimeError:
-        # They differ already: other code has set one of the places that it stands for.
+        # They already differ: other code has changed one of the settings that it summarises.
         return places
     return [(cudnn, "allow_tf32"), *places]
 
 
 def deviation(restored: np.ndarray, exact: np.ndarray, unit: str) -> dict[str, Any]:
-    """Measure how far a result of fewer digits is from the one in float32.
+    """Measure how far a result of lower precision is from the one in float32.
 
     Parameters
     ----------
     restored, exact
-        Of one shape, in the unit of the scan.
+        Of the same shape, in the unit of the scan.
     unit
-        Such as "HU"; "" where the scan has none.
+        Such as "HU"; "" if the scan has none.
 
     Returns
     -------
     dict
-        "largest" and "rms" of the difference over all voxels that are finite, and "unit".
+        "largest" and "rms" of the difference over all finite voxels, and "unit".
     """
     with np.errstate(invalid="ignore"):
         difference = restored.astype(np.float64) - exact.astype(np.float64)

@@ -1,4 +1,4 @@
-"""How a result came to be, as plain values that travel with it."""
+"""How a result was made, as plain values that travel with it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NOTICE = "Research use only. Not for diagnosis."
 
 
 class InputDigest:
-    """A digest of the input voxels that does not depend on the order in which slices were read."""
+    """A digest of the input voxels, independent of the order in which slices were read."""
 
     def __init__(self) -> None:
         self._slices: dict[int, bytes] = {}
 
     def add(self, index: int, voxels: np.ndarray) -> None:
-        """Take in one slice."""
+        """Add one slice."""
         self._slices[index] = hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).digest()
 
     def hexdigest(self) -> str:
@@ -49,7 +49,7 @@ def provenance(
     Parameters
     ----------
     axis
-        The axis across the slices, and why it is.
+        The axis across the slices, and why it was chosen.
     slices
         How many slices were restored.
     digest

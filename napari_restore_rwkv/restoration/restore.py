@@ -1,7 +1,7 @@
 """Restoring one slice, or a scan slice by slice.
 
-The network is two-dimensional and attends over a whole slice, so slices are exact on their own: nothing is tiled and
-nothing overlaps unless it is asked for (see `tiles`). On a GPU several go through the network together. The viewer, the
+The network is two-dimensional and attends over a whole slice, so every slice is exact: nothing is tiled and nothing
+overlaps unless requested (see `tiles`). On a GPU several slices go through the network together. The viewer, the
 command line and the tests only iterate `restore`.
 """
 
@@ -60,10 +60,9 @@ def restore_slice(
     intensity
         How the values map to the network's range.
     precision
-        "float32", or fewer digits: "bfloat16", "float16".
+        "float32", or lower precision: "bfloat16", "float16".
     noise
-        Standard deviation of the noise in the unit of `intensity`, for weights that want to know it; None where it is
-        unknown.
+        Standard deviation of the noise in the unit of `intensity`, for weights that use it; None if unknown.
 
     Returns
     -------
@@ -73,9 +72,9 @@ def restore_slice(
     Raises
     ------
     ScanError
-        If the image is not two-dimensional with real numbers in it.
+        If the image is not two-dimensional or does not contain real numbers.
     CheckpointError
-        If the network returns values that are not numbers.
+        If the network returns NaN or infinite values.
     DeviceError
         If the device runs out of memory, or the precision is none of these.
     """
@@ -110,8 +109,8 @@ def iter_restore(
 ) -> Generator[Progress, int | None, Scan]:
     """Restore a scan, slice by slice.
 
-    Iterate it for `Progress`; ``send(i)`` says that slice i is on screen now, so that the next slice is the nearest
-    to it; closing it cancels, and what is finished stays in `output`. The finished scan is the value of StopIteration.
+    Iterate it for `Progress`; ``send(i)`` says that slice i is now on screen, so that the nearest slice comes next;
+    closing it cancels, and finished slices stay in `output`. The finished scan is the value of StopIteration.
 
     Parameters
     ----------
@@ -133,26 +132,26 @@ def iter_restore(
     intensity
         How values map to the network's range; None chooses by modality.
     any_modality
-        Restore although the weights were made for another modality.
+        Restore even if the weights were made for another modality.
     precision
-        "float32", or fewer digits: "bfloat16", "float16". With fewer, the first slice is restored in float32 too, and
-        the difference becomes part of the provenance.
+        "float32", or lower precision: "bfloat16", "float16". With lower precision, the first slice is also restored in
+        float32, and the difference becomes part of the provenance.
     batch
-        Slices that a GPU works on together, at most; None leaves it to the size of the slices and the free memory. The
-        first slice goes alone, and a processor takes one at a time.
+        Maximum number of slices that a GPU processes together; None lets the size of the slices and the free memory
+        decide. The first slice is processed alone, and a CPU takes one at a time.
     tile
-        Restore slices that are larger in tiles of this size: an approximate result, and so it is called in the
-        provenance. None restores whole slices, which is exact.
+        Restore larger slices in tiles of this size: the result is approximate, and the provenance says so. None
+        restores whole slices, which is exact.
     noise
-        Standard deviation of the noise in the unit of the scan, for weights that ask for it; None measures it where
-        they do. No more is removed from a slice than its noise accounts for.
+        Standard deviation of the noise in the unit of the scan, for weights that use it; None measures it if they do.
+        No more is removed from a slice than its noise accounts for.
     strength
-        Part of the change that is made, 0 to 1: ``input + strength (restored - input)``.
+        Fraction of the change that is applied, 0 to 1: ``input + strength (restored - input)``.
 
     Yields
     ------
     Progress
-        With a region after each slice, without one after each step inside a slice (on a GPU: inside a batch that is
+        With a region after each slice; without one after each step inside a slice (on a GPU: inside a batch that is
         not replayed from a recording), and when less memory is used because there is too little.
 
     Raises
@@ -160,7 +159,7 @@ def iter_restore(
     ScanError
         If the scan cannot be restored as it is.
     CheckpointError
-        If the weights are for another modality, or return values that are not numbers.
+        If the weights are for another modality, or return NaN or infinite values.
     DeviceError
         If the device runs out of memory with a single slice, or the precision is none of these.
     """

@@ -1,4 +1,4 @@
-"""Slices through a network: the one loop that the array in memory, the file job and the cluster's worker share."""
+"""Runs slices through a network: the one loop shared by in-memory arrays, file jobs and cluster workers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Plan:
     intensity
         How values map to the network's range.
     noise
-        Standard deviation of the scan's noise in its unit, for networks that want to know it; None where it is unknown.
+        Standard deviation of the scan's noise in its unit, for networks that use it; None if unknown.
     precision
-        "float32", or fewer digits: "bfloat16", "float16".
+        "float32", or lower precision: "bfloat16", "float16".
     batch
-        Slices that a GPU works on together, at most; None leaves it to their size and the free memory.
+        Maximum number of slices that a GPU processes together; None lets their size and the free memory decide.
     tile
-        Cut larger slices into tiles of this size, for an approximate result; None takes them whole.
+        Cut larger slices into tiles of this size, for an approximate result; None processes them whole.
     strength
-        Part of the change that is made, 0 to 1.
+        Fraction of the change that is applied, 0 to 1.
     modality
-        Of the scan; None where it is unknown.
+        Of the scan; None if unknown.
 
     Raises
     ------
@@ -67,19 +67,19 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ScanError(f"The strength of a restoration is 0 to 1; got {self.strength:g}.")
+            raise ScanError(f"The strength of a restoration must be 0 to 1; got {self.strength:g}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A slice that has come back.
+    """A restored slice.
 
     Attributes
     ----------
     index
-        Its place along the slice axis.
+        Its position along the slice axis.
     image, values
-        Shape (Y, X): the voxels as they were, and restored, float32, both in the unit of the scan.
+        Shape (Y, X): the voxels before and after restoration, the latter float32, both in the unit of the scan.
     """
 
     index: int
@@ -89,7 +89,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A step inside a slice, or inside a batch of them; `note` says how less memory is used, where it is."""
+    """A step inside a slice, or inside a batch of them; `note` says if and how less memory is used."""
 
     phase: Phase = Phase.RESTORING
     note: str = ""
@@ -103,7 +103,7 @@ def restore_slices(
     Raises
     ------
     CheckpointError
-        If the network returns values that are not numbers.
+        If the network returns NaN or infinite values.
     DeviceError
         If the device runs out of memory with a single slice, or the precision is unknown.
     """
@@ -131,7 +131,7 @@ def restore_slices(
 
 
 def result_of(values: np.ndarray, image: np.ndarray, network: nn.Module, plan: Plan) -> np.ndarray:
-    """Return a restored slice (Y, X), float32, in the unit of the scan, from what the network made of it."""
+    """Return a restored slice (Y, X), float32, in the unit of the scan, from the network's output."""
     restored = in_units(values, image, plan.intensity, network)
     if plan.noise is not None:
         restored = limited_removal(image, restored, plan.noise, plan.modality)
@@ -143,19 +143,19 @@ def result_of(values: np.ndarray, image: np.ndarray, network: nn.Module, plan: P
 
 
 def executor_for(network: nn.Module, plan: Plan) -> Executor:
-    """Return what runs a network on the device that it is on."""
+    """Return an executor that runs a network on its current device."""
     return Executor(converted(network, plan.precision), machine_for(device_of(network)), plan.batch, tile=plan.tile)
 
 
 def _errors(one: Slice, restored: np.ndarray, network: nn.Module, plan: Plan) -> Iterator[dict[str, Any]]:
-    """Restore a slice in float32, stopping as `Executor.submit` does; the last value is how far it is off."""
+    """Restore a slice in float32, yielding as `Executor.submit` does; the last value is the deviation from it."""
     try:
         with executor_for(network, replace(plan, precision=EXACT, batch=None)) as executor:
             for _ in executor.submit([network_input(one, network, plan.intensity, plan.noise)]):
                 yield {}
             [values] = executor.collect()
     except DeviceError as error:
-        # Who asked for fewer digits may have done so because float32 does not fit.
+        # Lower precision may have been chosen because float32 does not fit.
         yield {"unknown": str(error)}
     else:
         yield deviation(restored, result_of(values, one.image, network, plan), plan.intensity.unit)

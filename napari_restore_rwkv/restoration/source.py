@@ -1,4 +1,4 @@
-"""Where the slices of a restoration come from, one after the other, each with its neighbours."""
+"""Where the slices of a restoration come from, one after another, each with its neighbours."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One slice of a scan and what lies beside it.
+    """One slice of a scan and its neighbours.
 
     Attributes
     ----------
     index
-        Its place along the slice axis, from 0.
+        Its position along the slice axis, from 0.
     image, below, above
         Voxels (Y, X) in the unit of the scan: of the slice, and of those before and after it. At the ends of a scan,
-        and where nobody asked for neighbours, the slice itself takes their place.
+        and if neighbours are not requested, the slice itself takes their place.
     """
 
     index: int
@@ -36,18 +36,18 @@ class Slice:
 
 
 class SliceSource(Protocol):
-    """Hands out every slice once."""
+    """Supplies every slice once."""
 
     @property
     def remaining(self) -> int:
         """How many slices have not been handed out."""
 
     def take(self, count: int) -> list[Slice]:
-        """Hand out at most so many slices, at least one while any remain: those that matter most by now."""
+        """Return up to this many slices, at least one while any remain: those that currently matter most."""
 
 
 class ScanSource:
-    """The slices of a scan, those nearest to the display first.
+    """The slices of a scan, those nearest to the displayed one first.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ class ScanSource:
     axis
         0, 1 or 2: the array axis across the slices.
     indices
-        Slices to hand out.
+        Slices to supply.
     displayed
-        Slice on screen; set it when another one comes on screen.
+        Slice on screen; set it when another one is shown.
     neighbours
-        Whether slices are handed out with their neighbours, which have to be read for it.
+        Whether slices come with their neighbours, which then have to be read.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ScanSource:
     ) -> None:
         self.displayed = displayed
         self._scan, self._axis, self._waiting, self._neighbours = scan, axis, set(indices), neighbours
-        # Slices mostly come in order, so that the next one needs two of these again.
+        # Slices mostly come in order, so the next one needs two of these again.
         self._last_read: dict[int, np.ndarray] = {}
 
     @property
@@ -77,7 +77,7 @@ class ScanSource:
         return len(self._waiting)
 
     def take(self, count: int) -> list[Slice]:
-        """Hand out the slices nearest to the display."""
+        """Return the slices nearest to the displayed one."""
         chosen = nearest(self._waiting, self.displayed, count)
         self._waiting.difference_update(chosen)
         return [self._with_neighbours(index) for index in chosen]
@@ -96,7 +96,7 @@ class ScanSource:
 
 
 class GivenSlices:
-    """Slices that somebody holds already, in their order."""
+    """Slices that are already in memory, in their order."""
 
     def __init__(self, slices: Iterable[Slice]) -> None:
         self._waiting = deque(slices)
@@ -107,5 +107,5 @@ class GivenSlices:
         return len(self._waiting)
 
     def take(self, count: int) -> list[Slice]:
-        """Hand out the next slices."""
+        """Return the next slices."""
         return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]

@@ -1,7 +1,7 @@
-"""Staging buffers: where a batch of images lies on its way to the device and back.
+"""Staging buffers: memory for a batch of images on its way to the device and back.
 
-Each batch under way has buffers of its own, which the next batch gets only after the results have left them. That one
-rule keeps transfers from meeting: by then everything that read or wrote the buffers is over.
+Each batch in progress has its own buffers, which the next batch gets only after the results have been copied out. That
+one rule keeps transfers from colliding: by then all reads and writes of the buffers have finished.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """The three orders of work of a job: images to the device, the network, results back."""
+    """The three streams of a job: images to the device, the network, results back."""
 
     def __init__(self, machine: Machine) -> None:
         self.upload, self.compute, self.download = (machine.stream() for _ in range(3))
@@ -49,14 +49,14 @@ class StagingBuffers:
         """Fetch a result (B, 1, Y, X) that was computed on the compute stream."""
         *_, device, host = (buffer[: len(result)] for buffer in self._buffers)
         with self._machine.computing(self._streams.compute):
-            # The maps that the result lies beside are free from here on.
+            # The memory of the network's maps is free from here on.
             device.copy_(result)
         self._streams.download.wait_stream(self._streams.compute)
         self._machine.copy(host, device, self._streams.download)
         self._size, self._arrived = len(result), self._streams.download.record_event()
 
     def wait(self) -> np.ndarray:
-        """Wait for the result; (B, Y, X), float32, a copy: the buffers are free."""
+        """Wait for the result; (B, Y, X), float32, a copy: the buffers are then free."""
         self._arrived.synchronize()
         return self._buffers[3][: self._size, 0].numpy().copy()
 
@@ -68,6 +68,6 @@ class StagingBuffers:
         machine, streams = self._machine, self._streams
         with machine.computing(streams.compute):
             images, results = machine.device_buffer(self._shape), machine.device_buffer(result_shape)
-        # The memory may come from a map that the network is not done with.
+        # The memory may come from a map that the network is still using.
         streams.upload.wait_stream(streams.compute)
         self._buffers = (machine.host_buffer(self._shape), images, results, machine.host_buffer(result_shape))

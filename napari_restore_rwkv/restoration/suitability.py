@@ -1,4 +1,4 @@
-"""Whether weights were made for noise like that of a scan, and what is proposed where they were not."""
+"""Whether weights were made for noise like that of a scan, and what is proposed if they were not."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..network import cards
+
 if TYPE_CHECKING:
     from ..network.restorer import Card
     from ..scans.noise.estimate import Noise
 
 # In the details of a card: {"noise": [least, most], "mean_frequency": [least, most]}, the ranges of
 # `scans.noise.estimate.Noise` that the weights were trained on; noise in the unit of the scan.
-TRAINED_FOR = "trained_for"
-# Mean frequency in cycles per pixel up to which noise is called so.
+TRAINED_FOR = cards.TRAINED_FOR
+# Mean frequency in cycles per pixel up to which noise is described this way.
 _TEXTURES = (
     (0.14, "coarse, as of a very smooth kernel"),
     (0.25, "as of a soft kernel"),
     (0.34, "as of a sharp kernel"),
 )
 _FINEST = "fine, as of a very sharp kernel or of no filter"
-# What is left of the strength where the noise is unlike any in training.
+# Proposed strength for noise unlike any in training.
 _CAUTIOUS = 0.6
 
 
@@ -31,13 +33,13 @@ class Suitability:
     Attributes
     ----------
     known
-        Whether the weights were trained on noise like this; True as well where their card does not say.
+        Whether the weights were trained on noise like this; also True if their card does not say.
     strength
-        The strength that is proposed, 0 to 1.
+        The proposed strength, 0 to 1.
     classical
         Whether the classical filter is proposed instead.
     reason
-        A sentence for the person; "" where the card does not say what the weights were trained for.
+        A sentence for the user; "" if the card does not say what the weights were trained for.
     """
 
     known: bool
@@ -47,7 +49,7 @@ class Suitability:
 
 
 def suitability(noise: Noise, card: Card | None) -> Suitability:
-    """Compare a scan's noise with what the card says that weights were trained for."""
+    """Compare a scan's noise with the noise that the weights were trained on, according to their card."""
     ranges = card.details.get(TRAINED_FOR) if card is not None else None
     if not isinstance(ranges, Mapping):
         return Suitability(True, 1.0, False, "")
@@ -60,7 +62,7 @@ def suitability(noise: Noise, card: Card | None) -> Suitability:
             False, _CAUTIOUS, True, f"{measured}, and {made_for}: outside, the classical filter is proposed."
         )
     if noise.sigma < least:
-        # No more is removed than the noise accounts for, so that there is nothing to be careful about.
+        # No more is removed than the noise accounts for, so full strength is safe.
         return Suitability(True, 1.0, False, f"{measured}, and {made_for}: there is little to remove.")
     if not lowest <= noise.mean_frequency <= highest:
         finer = "finer" if noise.mean_frequency > highest else "coarser"
@@ -75,7 +77,7 @@ def suitability(noise: Noise, card: Card | None) -> Suitability:
 
 
 def texture(noise: Noise) -> str:
-    """Say how fine the noise is, in words of the field."""
+    """Describe the grain of the noise in the field's terms."""
     return next((words for most, words in _TEXTURES if noise.mean_frequency <= most), _FINEST)
 
 

@@ -1,8 +1,8 @@
-"""Slices in overlapping tiles, where somebody asked for that: less memory, and an approximate result.
+"""Slices in overlapping tiles, on request: less memory, but an approximate result.
 
-The network attends over all that it is given at once, so a tile knows nothing of the rest of its slice. Where tiles
-overlap, the weight of one falls as that of its neighbour rises, along a ramp. At the border of the slice there is no
-neighbour and no ramp: the weights of all tiles add up to 1 at every pixel, and a constant comes back as itself.
+The network attends over its whole input, so a tile knows nothing of the rest of its slice. Where tiles overlap, the
+weight of one falls as that of its neighbour rises, along a ramp. At the border of the slice there is no neighbour and
+no ramp: the weights of all tiles add up to 1 at every pixel, and a constant stays the same.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Tile:
     size
         Rows and columns of a tile in pixels, at least 64; smaller slices are not cut along that side.
     overlap
-        Pixels that neighbours share at least, up to half of the size; None takes an eighth.
+        Minimum number of pixels that neighbours share, up to half of the size; None takes an eighth.
 
     Raises
     ------
     ScanError
-        They are none of these.
+        If a value is out of range.
     """
 
     size: int
@@ -51,11 +51,13 @@ class Tile:
 
     def __post_init__(self) -> None:
         if self.size < _SMALLEST:
-            raise ScanError(f"A tile has at least {_SMALLEST} pixels along a side; got {self.size}.")
+            raise ScanError(f"A tile must have at least {_SMALLEST} pixels along a side; got {self.size}.")
         if self.overlap is None:
             object.__setattr__(self, "overlap", self.size // _USUAL_SHARE)
         if not 0 <= self.shared <= self.size // 2:
-            raise ScanError(f"Tiles of {self.size} pixels overlap by 0 to {self.size // 2} pixels; got {self.overlap}.")
+            raise ScanError(
+                f"Tiles of {self.size} pixels must overlap by 0 to {self.size // 2} pixels; got {self.overlap}."
+            )
 
     @property
     def shared(self) -> int:
@@ -64,11 +66,11 @@ class Tile:
 
     @property
     def mode(self) -> str:
-        """What results are called that came from such tiles."""
+        """How results from such tiles are described."""
         return f"approximate tiles of {self.size} x {self.size}, overlap {self.shared}"
 
     def cuts(self, height: int, width: int) -> bool:
-        """Whether a slice of so many pixels has more than one tile."""
+        """Whether a slice of this size has more than one tile."""
         return max(height, width) > self.size
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
@@ -77,21 +79,21 @@ class Tile:
 
 
 def told_mode(tile: Tile | None, height: int, width: int) -> dict[str, Any]:
-    """Return how slices of so many pixels are restored: "mode" in words, and "tile" as `Tile` takes it if they are."""
+    """Return how slices of this size are restored: "mode" in words, and "tile" as `Tile` takes it if they are tiled."""
     if tile is None or not tile.cuts(height, width):
         return {"mode": EXACT_MODE}
     return {"mode": tile.mode, "tile": {"size": tile.size, "overlap": tile.overlap}}
 
 
 def in_tiles(images: Tensor, tile: Tile, stages: Stages) -> Iterator[Tensor]:
-    """Run a network over the tiles of images, yielding each of its results, and the images put together last.
+    """Run a network over the tiles of images, yielding each of its results, and last the assembled images.
 
     Parameters
     ----------
     images
         Shape (B, C, Y, X), the first channel the image itself.
     stages
-        Runs the network on images of this form; what it yields last is the restored images, (B, 1, Y, X).
+        Runs the network on images of this form; it yields the restored images last, (B, 1, Y, X).
     """
     height, width = images.shape[2:]
     size_y, size_x = tile.fitted(height, width)

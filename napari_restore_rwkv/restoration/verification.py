@@ -1,6 +1,6 @@
-"""What can be checked of inference only where there is a device to check it on, an NVIDIA GPU above all.
+"""Checks of inference that need a device to run on, above all an NVIDIA GPU.
 
-Tests and `scripts/check_gpu.py` call this; on a processor it runs as well, and finds batches of one and no recordings.
+Tests and `scripts/check_gpu.py` call this; it also runs on a CPU, with batches of one and no recordings.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
     from ..scans.scan import Scan
 
-# In three batches: one warms up, one is recorded, one is replayed; and a remainder that is neither.
+# In three batches: one warms up, one is recorded, one is replayed; and a remainder.
 SLICES, BATCH = 14, 4
 
 
 def check_inference(network: nn.Module, scan: Scan, device: torch.device) -> dict[str, Any]:
-    """Restore slices of a scan in every way that there is, and compare.
+    """Restore slices of a scan in every available way, and compare.
 
     Parameters
     ----------
     network
         From `load_checkpoint`; moved to the device.
     scan
-        Slices along z, repeated if there are fewer than are needed.
+        Slices along z, repeated if there are too few.
 
     Returns
     -------
     dict
         Plain values: "runs", by name ("alone", "together", "recorded", and "recorded, bfloat16" and so on), each with
-        "difference" (see `deviation`) from the run "alone", step by step in float32, "seconds_per_slice" from processor
-        to processor, and "report" (see `Executor.report`); "bytes_left", what the device still holds of the runs.
+        "difference" (see `deviation`) from the run "alone", step by step in float32, "seconds_per_slice" including
+        transfers, and "report" (see `Executor.report`); "bytes_left", what the device still holds after the runs.
     """
     network.to(device)
     rule = choose_intensity(scan)

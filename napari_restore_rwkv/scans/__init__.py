@@ -1,1 +1,1 @@
-"""What the scanner made: voxels with their geometry, modality and unit, and the files that hold them."""
+"""Scans: voxels with their geometry, modality and unit, and the files that hold them."""

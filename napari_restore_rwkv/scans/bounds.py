@@ -1,4 +1,4 @@
-"""How much memory the voxels of a file may take, decided by its header before anything is allocated."""
+"""How much memory the voxels of a file may take, decided from its header before anything is allocated."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import psutil  # type: ignore[import-untyped]
 
 from ..errors import ScanError
 
-# Deflate, the method of gzip and zlib, cannot make less than one byte of 1032.
+# Deflate, the method of gzip and zlib, cannot compress 1032 bytes to less than one.
 DEFLATE_RATIO = 1032
-# Real scans shrink to a third; an empty one of this size is of no use in memory.
+# Real scans shrink to a third; an empty one of this size is useless in memory.
 _LARGE = 1 << 30
 _LARGEST_RATIO = 200
 
 
 def check_memory(name: str, needed: int, stored: int) -> None:
-    """Raise ScanError where voxels cannot be held in memory, or are a small file that unpacks to a very large one.
+    """Raise ScanError if voxels do not fit in memory, or are a small file that unpacks to a very large one.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def check_memory(name: str, needed: int, stored: int) -> None:
     needed
         Bytes of its voxels in memory.
     stored
-        Bytes of what they are unpacked from.
+        Bytes of the packed data.
     """
     if needed > _LARGE and needed > _LARGEST_RATIO * stored:
         raise ScanError(

@@ -1,6 +1,6 @@
-"""Scans of any size into volume files, a few slices at a time.
+"""Writes scans of any size to volume files, a few slices at a time.
 
-The header is ITK's, of the first slice alone; the number of slices is then put right, and the voxels are appended.
+ITK writes a header for the first slice alone; the number of slices is then corrected, and the voxels are appended.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _SUFFIXES = (".nii", ".nii.gz", ".mha")
 def export_scan(
     scan: Scan, path: Path, *, large: int = LARGE_BYTES, overwrite: bool = True
 ) -> Generator[Progress, None, None]:
-    """Write a scan of any size; a small one as `write_scan` does, a large one slab by slab.
+    """Write a scan of any size: a small one as `write_scan` does, a large one slab by slab.
 
     Iterate it for `Progress` in slices. An existing file is replaced only once the new one is complete and checked.
 
     Parameters
     ----------
     scan
-        Voxels lazy or not.
+        Voxels may be lazy.
     path
-        As for `write_scan`; large scans go into .nii, .nii.gz and .mha.
+        As for `write_scan`; large scans can be written to .nii, .nii.gz and .mha.
     large
         Scans with more bytes of voxels than this are large.
     overwrite
@@ -57,7 +57,7 @@ def export_scan(
     Raises
     ------
     OutputError
-        As `write_scan` does, and where the format is not for large scans.
+        As `write_scan` does, and if the format does not support large scans.
     """
     dtype = np.dtype(scan.voxels.dtype)
     if int(np.prod(scan.shape, dtype=np.int64)) * dtype.itemsize <= large:
@@ -79,7 +79,7 @@ def export_scan(
                 yield from steps
             sync_file(folder / path.name)
             record = first.with_name(f"{first.name}.json")
-            # As `write_scan` does: no record of ours may stay beside a file that it does not describe.
+            # As in `write_scan`: no record of this program may stay beside a file that it does not describe.
             stale = our_record(path)
             put_in_place(folder / path.name, path, overwrite)
             if record.exists():
@@ -88,7 +88,7 @@ def export_scan(
                 stale.unlink()
     except FileExistsError as error:
         raise OutputError(
-            f"{path.name} cannot be written: another program has written a file of that name meanwhile; choose another "
+            f"{path.name} cannot be written: another program has just written a file of that name; choose another "
             "folder or name."
         ) from error
     except OSError as error:
@@ -100,7 +100,7 @@ def export_scan(
 
 
 def check_large(shape: tuple[int, int, int], path: Path) -> str:
-    """Return the suffix of a file for a large scan; OutputError where its format is not for such, or not so many."""
+    """Return the suffix of a file for a large scan; OutputError if its format does not support its size."""
     suffix = volume_suffix(path)
     if suffix not in _SUFFIXES:
         raise OutputError(f"{path.name} cannot be written: for scans of this size choose {', '.join(_SUFFIXES)}.")
@@ -112,7 +112,7 @@ def check_large(shape: tuple[int, int, int], path: Path) -> str:
 
 
 def _header(first: Path, suffix: str, scan: Scan) -> bytes:
-    """Return what precedes the voxels in a file of one slice, with the number of slices put right."""
+    """Return what precedes the voxels in a file of one slice, with the number of slices corrected."""
     content = first.read_bytes()
     header = content[: len(content) - int(np.prod(scan.shape[1:])) * np.dtype(scan.voxels.dtype).itemsize]
     if suffix == ".mha":
@@ -141,7 +141,9 @@ def slabs_of(scan: Scan) -> Iterator[range]:
 
 def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None, None]:
     """Read the file back; OutputError unless voxels and geometry are those of the scan."""
-    incomplete = OutputError(f"{path.name} cannot be written: it comes back as other than it was; try another disk.")
+    incomplete = OutputError(
+        f"{path.name} cannot be written: it reads back differently than it was written; try another disk."
+    )
     try:
         written = yield from opening(path, OpenOptions(modality=scan.modality, large=0, folder=folder))
         for slices in slabs_of(scan):

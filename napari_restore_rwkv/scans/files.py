@@ -1,4 +1,4 @@
-"""Scans from files and back: the geometry is kept, and nothing half-written ever bears the final name."""
+"""Scans from files and back: the geometry is kept, and nothing half-written ever has the final name."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def read_scan(path: str | Path, **options: Unpack[OpenKeywords]) -> Scan:
     Returns
     -------
     Scan
-        Voxels in memory, in the type of the file. ``metadata["source"]`` is the name of the file or folder without the
-        folders above it, ``metadata["modality_reason"]`` how the modality is known, and ``metadata["notes"]``, where
-        there are any, sentences about what was left out or taken as it is not quite.
+        Voxels in memory, in the type of the file. ``metadata["source"]`` is the name of the file or folder without its
+        parent folders, ``metadata["modality_reason"]`` says how the modality is known, and ``metadata["notes"]``, if
+        there are any, has sentences about anything that was left out or approximated.
 
     Raises
     ------
     ScanError
-        There is no such file, it is damaged, cut off or empty, it is of another kind, or it holds something else than
+        There is no such file, it is damaged, cut off or empty, it has another type, or it contains something other than
         one three-dimensional scan of real values on a rectangular grid.
     """
     return read_as(path, OpenOptions(**options))

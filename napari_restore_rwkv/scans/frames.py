@@ -1,4 +1,4 @@
-"""All frames of a file or folder, and all series of a DICOM folder, for those who can show them together."""
+"""All frames of a file or folder, and all series of a DICOM folder, for callers that can show them together."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """The frames of one scan, which lie in the same place.
+    """The frames of one scan, all in the same position.
 
     Attributes
     ----------
     scans
         One for each frame, at least one.
     names
-        What each is called, such as "TE 10 ms"; blank where it is the only one.
+        Name of each, such as "TE 10 ms"; blank if it is the only one.
     path
         The file or folder that they were opened from.
     choices
-        For each frame the keywords of `OpenOptions` that choose it there.
+        For each frame the keywords of `OpenOptions` that select it there.
     title
-        What tells this scan from the others in its folder; blank where it is the only one.
+        What distinguishes this scan from the others in its folder; blank if it is the only one.
     """
 
     scans: tuple[Scan, ...]
@@ -49,7 +49,7 @@ class Frames:
 
 
 def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
-    """Open whatever is in a file or folder; errors as from `opening`, where nothing has to be chosen.
+    """Open everything in a file or folder; errors as from `opening`, except that nothing has to be chosen.
 
     Iterate it for `Progress`; the value of StopIteration has one entry for each series or image.
     """
@@ -70,7 +70,7 @@ def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
 
 
 class LazyFrames:
-    """Frames of lazy voxels as one array of shape (T, Z, Y, X), read no further than it is asked for."""
+    """Frames of lazy voxels as one array of shape (T, Z, Y, X), of which only requested parts are read."""
 
     def __init__(self, frames: Frames) -> None:
         self._voxels = [scan.voxels for scan in frames.scans]
@@ -114,7 +114,7 @@ def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Fr
 
 
 def _dicom_frames(path: Path, options: dict[str, Any]) -> Frames:
-    """Read all frames of a series, whose files are looked through once."""
+    """Read all frames of a series, scanning its files only once."""
     stacks = read_series(path, options.get("series"))
     scans = []
     for stack in stacks.frames:

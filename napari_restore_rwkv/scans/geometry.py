@@ -1,4 +1,4 @@
-"""Whether the numbers that say where voxels lie, and what they are worth, can be true; asked by every reader."""
+"""Plausibility checks of voxel positions and value scales, used by every reader."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from .scan import Scan
 
-# Direction cosines written as text have few digits; a shear that matters is far above this.
+# Direction cosines written as text have few digits; a relevant shear is far above this.
 _ORTHONORMAL_TOLERANCE = 1e-3
 # Beyond these, products of lengths overflow in the single precision of file headers.
 _SMALLEST_MM, _LARGEST_MM, _FARTHEST_MM = 1e-9, 1e6, 1e9
 
 
 def check_geometry(path: Path, scan: Scan) -> None:
-    """Raise ScanError unless a scan lies somewhere on a rectangular grid.
+    """Raise ScanError unless a scan has a valid position on a rectangular grid.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def check_geometry(path: Path, scan: Scan) -> None:
     check_position(path, scan.origin_mm)
     direction = np.asarray(scan.direction, float)
     if not np.isfinite(direction).all():
-        raise bad_geometry(path, "its direction holds values that are not numbers")
+        raise bad_geometry(path, "its direction contains NaN or infinite values")
     if not is_orthonormal(direction):
         raise sheared(path)
 
 
 def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
-    """Raise ScanError unless voxel sizes in mm, in whatever order, are finite and above 0."""
+    """Raise ScanError unless voxel sizes in mm, in any order, are finite and above 0."""
     if not all(_SMALLEST_MM <= step <= _LARGEST_MM for step in spacing_mm):
         raise bad_geometry(path, f"its voxel size is {' x '.join(f'{step:g}' for step in spacing_mm)} mm")
 
@@ -54,7 +54,7 @@ def check_position(path: Path, position_mm: Sequence[float]) -> None:
 
 
 def check_scale(path: Path, slope: float, intercept: float) -> None:
-    """Raise ScanError unless ``value = slope * stored + intercept`` tells values apart and gives numbers."""
+    """Raise ScanError unless ``value = slope * stored + intercept`` gives distinct, finite values."""
     if not (math.isfinite(slope) and math.isfinite(intercept) and slope):
         raise ScanError(
             f"{path.name} scales its values by {slope:g} and adds {intercept:g}, which gives no usable values; "
@@ -68,7 +68,7 @@ def is_orthonormal(direction: np.ndarray) -> bool:
 
 
 def bad_geometry(path: Path, what: str) -> ScanError:
-    """Return the error for voxels whose size or place is not known."""
+    """Return the error for voxels whose size or position is unknown."""
     return ScanError(
         f"{path.name} has no usable geometry: {what} (voxel sizes must be above 0 mm and positions finite); "
         "correct its header or export it again."

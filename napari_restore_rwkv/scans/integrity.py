@@ -1,4 +1,4 @@
-"""What is said about files that cannot be read: each error in one form of words."""
+"""Errors for files that cannot be read, each worded the same way everywhere."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says about reading into a ScanError."""
+    """Turn the system's errors on reading into a ScanError."""
     try:
         yield
     except PermissionError as error:
-        raise ScanError(f"{path.name} may not be read; ask for read permission.") from error
+        raise ScanError(f"{path.name} cannot be read: permission denied; ask for read permission.") from error
     except OSError as error:
         raise ScanError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     except MemoryError as error:
@@ -26,30 +26,30 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 
 def broken(path: Path, why: str) -> ScanError:
-    """Return the error for a file that is not what its name says, or not all of it."""
+    """Return the error for a file that is not what its name says, or is incomplete."""
     return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
 
 
 def colour(path: Path) -> ScanError:
     """Return the error for a colour image."""
-    return ScanError(f"{path.name} is a colour (RGB) image; give a scan with one value a voxel.")
+    return ScanError(f"{path.name} is a colour (RGB) image; give a scan with one value per voxel.")
 
 
 def complex_valued(path: Path) -> ScanError:
     """Return the error for complex voxels."""
-    return ScanError(f"{path.name} holds complex numbers; save its magnitude and give that.")
+    return ScanError(f"{path.name} contains complex numbers; save its magnitude and give that.")
 
 
 def vector(path: Path, count: int) -> ScanError:
-    """Return the error for several values a voxel."""
+    """Return the error for several values per voxel."""
     return ScanError(
-        f"{path.name} holds {count} values a voxel (colour, vectors or real and imaginary parts); "
-        "give a scan with one value a voxel."
+        f"{path.name} contains {count} values per voxel (colour, vectors or real and imaginary parts); "
+        "give a scan with one value per voxel."
     )
 
 
 def cut_off(path: Path, found: int, expected: int) -> ScanError:
-    """Return the error for a file with fewer bytes of voxels than its header promises."""
+    """Return the error for a file with fewer bytes of voxels than its header says."""
     return broken(path, f"it is cut off ({max(found, 0)} of {expected} bytes of voxels are there)")
 
 

@@ -1,4 +1,4 @@
-"""Voxels that are read when they are asked for, and not before."""
+"""Voxels that are only read when they are needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Box = tuple[slice, slice, slice]
 
-# Enough to hold a whole scan of a usual size, and little beside the network's own needs.
+# Enough to hold a whole scan of the usual size, and little compared with the network's needs.
 LARGE_BYTES = 512 << 20
 
 
@@ -30,7 +30,7 @@ class LazyVoxels:
     dtype
         Type of what `read` returns.
     read
-        Called with a slice per axis, ``0 <= start < stop <= size`` and step 1; returns the voxels of that box.
+        Called with one slice per axis, ``0 <= start < stop <= size`` and step 1; returns the voxels of that box.
     source
         File or folder that the voxels come from, if there is one.
 
@@ -80,12 +80,12 @@ class LazyVoxels:
         return np.asarray(self[:], dtype)
 
     def fingerprint(self) -> dict[str, Any] | None:
-        """Describe the state of the source without reading voxels; None where there is no file behind them."""
+        """Describe the state of the source without reading voxels; None if there is no file behind them."""
         return None if self.source is None else fingerprint(self.source)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Describe a file, or a folder with everything in it, by names, sizes and times of change.
+    """Describe a file, or a folder with everything in it, by names, sizes and modification times.
 
     Returns
     -------
@@ -108,10 +108,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _split(index: Any, shape: tuple[int, int, int]) -> tuple[Box, tuple[Any, ...]]:
-    """Split an index into the box to be read and what is then taken from it."""
+    """Split an index into the box to be read and the index to apply to it."""
     words = list(index) if isinstance(index, tuple) else [index]
     if sum(word is Ellipsis for word in words) > 1:
-        raise IndexError("An index may hold one ellipsis only.")
+        raise IndexError("An index may contain only one ellipsis.")
     if Ellipsis in words:
         at = words.index(Ellipsis)
         words[at : at + 1] = [slice(None)] * (4 - len(words))

@@ -1,4 +1,4 @@
-"""Which modality a scan has, and how we know."""
+"""The modality of a scan, and how it is known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEYS = ("modality", "Modality", "DICOM_0008_0060", "0008|0060")
 _ECHO_TIME = re.compile(r"\bTE=\d")
 _WORD = re.compile(r"\b(CT|MRI|MR|PET|PT)\b")
 _UNIT = re.compile(r"\bunit (\S+)")
-# CT numbers: nothing is thinner than air; scanners pad with -1000 to about -3100.
+# CT numbers: nothing is less dense than air; scanners pad with -1000 to about -3100.
 _LOWEST_HU = -3100
 _SOFT_TISSUE_HU = (-200, 200)
 _SMALLEST_SHARE = 0.01
@@ -45,7 +45,7 @@ class Kind:
     unit
         "HU", "SUV", "Bq/ml" or "".
     reason
-        How we know, one short sentence without a full stop.
+        How this is known, one short sentence without a full stop.
     """
 
     modality: str | None
@@ -54,7 +54,7 @@ class Kind:
 
 
 def check_modality(modality: str | None) -> None:
-    """Raise ScanError unless `modality` is None or one of those we know."""
+    """Raise ScanError unless `modality` is None or one of the known ones."""
     if modality is not None and modality not in MODALITIES:
         raise ScanError(f'There is no modality "{modality}"; choose one of {", ".join(MODALITIES)}.')
 
@@ -88,7 +88,7 @@ def kind_of_volume(header: Mapping[str, str], voxels: np.ndarray) -> Kind:
 
 
 def given(modality: str, known: Kind) -> Kind:
-    """Return the kind where the user has said the modality."""
+    """Return the kind if the user has given the modality."""
     if modality == known.modality:
         return known
     return Kind(modality, "HU" if modality == "CT" else "", f"{modality} was given")
@@ -106,7 +106,7 @@ def _kind_by_values(voxels: np.ndarray) -> Kind:
 
 
 def _looks_like_hu(values: np.ndarray) -> bool:
-    """Whether the values are whole numbers and both air (or lung) and soft tissue are there."""
+    """Whether the values are integers and both air (or lung) and soft tissue are present."""
     sample = values.ravel()[:: max(1, values.size // 100_000)]
     low, high = _SOFT_TISSUE_HU
     air = np.mean(sample <= -500)

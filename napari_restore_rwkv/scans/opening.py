@@ -1,4 +1,4 @@
-"""Scans of any size: what is small is read, what is large stays where it is and is read slice by slice."""
+"""Opens scans of any size: small ones are read at once, large ones are left in place and read slice by slice."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _SAMPLED_SLICES = 5
 
 
 def open_scan(path: str | Path, **options: Unpack[OpenKeywords]) -> Scan:
-    """Open a scan of any size, waiting where a compressed one is unpacked; options as for `OpenOptions`."""
+    """Open a scan of any size, waiting while a compressed one is unpacked; options as for `OpenOptions`."""
     return finish(opening(path, OpenOptions(**options)))
 
 
 def opening(path: str | Path, options: OpenOptions = DEFAULT) -> Generator[Progress, None, Scan]:
     """Open a scan of any size.
 
-    Zarr folders and HDF5 are always read when they are needed, and no slice before. Of the files that `read_scan`
-    reads, the small ones and DICOM are read at once; the large ones are read slice by slice where they are not
-    compressed, and unpacked once into a temporary folder where they are: iterate for `Progress` meanwhile.
+    Slices of zarr folders and HDF5 files are always read only when needed. Of the other files that `read_scan` reads,
+    small ones and DICOM are read at once; large ones are read slice by slice if they are not compressed, and unpacked
+    once into a temporary folder if they are: iterate for `Progress` meanwhile.
 
     Parameters
     ----------
@@ -51,17 +51,18 @@ def opening(path: str | Path, options: OpenOptions = DEFAULT) -> Generator[Progr
     Returns
     -------
     Scan
-        The value of StopIteration. Metadata as from `read_scan`, and "restoration" where the scan is a result of ours.
+        The value of StopIteration. Metadata as from `read_scan`, and "restoration" if the scan is a result of this
+        program.
 
     Raises
     ------
     ScanError
         As from `read_scan`.
     OutputError
-        There is no room to unpack a large compressed file.
+        There is not enough space to unpack a large compressed file.
     """
     path = Path(path)
-    # "." has no name that an error could show.
+    # "." has no name to show in an error.
     path = path if path.name else path.resolve()
     with reading_errors(path):
         if is_zarr(path):
@@ -84,7 +85,7 @@ def _opened_zarr(path: Path, options: OpenOptions) -> tuple[Scan, Kind]:
 
 
 def _kind_of_large(volume: Volume, modality: str | None) -> Kind:
-    """Return what the header says, and where it and the user are silent, what a few slices say."""
+    """Return what the header says, or, if neither it nor the user says anything, what a few slices suggest."""
     kind = kind_of_volume(volume.header, np.empty(0))
     if kind.modality is not None or modality is not None:
         return kind

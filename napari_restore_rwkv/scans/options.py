@@ -19,22 +19,23 @@ class OpenOptions:
     Attributes
     ----------
     modality
-        "CT", "MR" or "PET" if the file is wrong or silent about it; None takes what the file and its values tell.
+        "CT", "MR" or "PET" if the file is wrong or says nothing; None uses what the file and its values indicate.
     time_index
         Which frame of a four-dimensional file to read, from 0.
     channel
         Which channel of a zarr with several, from 0.
     series
-        Which of several DICOM series, by its number in the list that the error gives, or by the end of its UID.
+        Which of several DICOM series, by its number in the list shown in the error, or by the end of its UID.
     correct_tilt
-        Shift DICOM slices back that a tilted gantry has shifted against each other, which interpolates between pixels.
+        Shift back DICOM slices that a tilted gantry has shifted relative to each other; this interpolates between
+        pixels.
     allow_outside_files
-        Read files that the scan refers to outside of its own folder, too; only for scans that you trust.
+        Also read files outside the scan's folder that the scan refers to; only for scans that you trust.
     large
         Files with more bytes of voxels than this are large, and read slice by slice; None reads files of any size as a
         whole.
     folder
-        Where the temporary folder of a large compressed file is made; None takes the system's place for such.
+        Where the temporary folder of a large compressed file is made; None takes the system's temporary folder.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Files that a scan refers to: they lie in its own folder, unless the person allows others.
+"""Files that a scan refers to: they must be in its own folder, unless the user allows others.
 
-A header that names /etc/passwd, or ../../private.raw, would otherwise put any file of this computer into voxels.
+A header that names /etc/passwd, or ../../private.raw, could otherwise copy any file on this computer into voxels.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def companion(path: Path, name: str, allow_outside: bool = False) -> Path:
     name
         What the header says, relative to the folder of `path`.
     allow_outside
-        Whether the file may lie in another folder.
+        Whether the file may be in another folder.
 
     Raises
     ------
     ScanError
-        The file is not there, is no regular file, or lies outside, by its name or through a symbolic link.
+        The file does not exist, is not a regular file, or is outside, by its name or through a symbolic link.
     """
     try:
         data = path.parent / name
@@ -39,18 +39,20 @@ def companion(path: Path, name: str, allow_outside: bool = False) -> Path:
     if not allow_outside and (outside := _outside(path, name)):
         raise ScanError(outside)
     if missing:
-        raise ScanError(f"{path.name} keeps its voxels in {_printable(name)}, which is missing; put it beside it.")
+        raise ScanError(
+            f"{path.name} keeps its voxels in {_printable(name)}, which is missing; put that file beside it."
+        )
     return data
 
 
 def check_inside(path: Path, root: Path, file: Path) -> None:
-    """Raise ScanError where `file`, symbolic links followed, lies outside the folder `root`; `path` is the scan."""
+    """Raise ScanError if `file`, after following symbolic links, is outside the folder `root`; `path` is the scan."""
     if not is_inside(root, file):
         raise ScanError(_leaves(path.name, f"symbolic link {file.name}"))
 
 
 def is_inside(root: Path, file: Path) -> bool:
-    """Whether a file, symbolic links followed, lies in a folder or below it."""
+    """Whether a file, after following symbolic links, is in a folder or below it."""
     try:
         return file.resolve().is_relative_to(root.resolve())
     # A loop of links.
@@ -67,8 +69,8 @@ def _outside(path: Path, name: str) -> str:
 
 def _leaves(scan: str, what: str) -> str:
     return (
-        f"{scan} refers to {what} outside of its own folder, which is not read, since a file from elsewhere could copy "
-        "any file of this computer into its voxels; move the file beside it, or allow it by --allow-outside-files."
+        f"{scan} refers to {what} outside its own folder, which is not read, since a scan from elsewhere could copy "
+        "any file on this computer into its voxels; move the file beside the scan, or use --allow-outside-files."
     )
 
 

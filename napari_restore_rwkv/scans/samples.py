@@ -1,4 +1,4 @@
-"""Where the sample scans lie: inside the installed package, or beside it in a source checkout."""
+"""Location of the sample scans: inside the installed package, or beside it in a source checkout."""
 
 from __future__ import annotations
 
@@ -34,5 +34,9 @@ def sample_path(name: str) -> Path:
     there = sorted({path.name for folder in folders for path in folder.iterdir() if path.suffix != ".md"})
     raise ScanError(
         f'There is no sample scan "{name}"; '
-        + (f"choose one of {', '.join(there)}." if there else "the sample_data folder is missing, so install again.")
+        + (
+            f"choose one of {', '.join(there)}."
+            if there
+            else "the sample_data folder is missing: install the package again."
+        )
     )

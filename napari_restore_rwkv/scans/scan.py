@@ -1,4 +1,4 @@
-"""A scan: voxels and where they lie in the patient."""
+"""A scan: voxels and their position in the patient."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Scan:
         index grows; file indices run x, y, z, the reverse of the array axes, as in ITK. So
         ``position = origin_mm + direction @ (spacing_xyz * index_xyz)``.
     modality
-        "CT", "MR", "PET" or None where the file does not say.
+        "CT", "MR", "PET" or None if the file does not say.
     unit
-        Unit of the voxel values: "HU", "SUV", or "" where it is arbitrary.
+        Unit of the voxel values: "HU", "SUV", or "" if arbitrary.
     metadata
         Whatever else is worth keeping: where the scan came from, and how it was restored.
     acquired_along
-        The array axis across the slices as they were acquired (0, 1, 2 for z, y, x); None where that is not known.
+        The array axis across the slices as acquired (0, 1, 2 for z, y, x); None if unknown.
     """
 
     voxels: Any
@@ -63,7 +63,7 @@ class Scan:
         return replace(self, voxels=voxels, **changes)
 
     def load(self) -> Scan:
-        """Return the scan with its voxels in memory: itself where they are.
+        """Return the scan with its voxels in memory: itself if they already are.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Scan:
 
 
 def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:
-    """Return where the centre of one voxel lies in the patient.
+    """Return the position of the centre of one voxel in the patient.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def same_geometry(one: Scan, other: Scan) -> bool:
 
 
 def anatomical_axes(direction: np.ndarray) -> tuple[int, int, int]:
-    """Return which file axis (0, 1, 2 for x, y, z) runs nearest to the patient's x, y and z, each once.
+    """Return which file axis (0, 1, 2 for x, y, z) is closest to the patient's x, y and z, each once.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def anatomical_axes(direction: np.ndarray) -> tuple[int, int, int]:
 
 
 def to_canonical(scan: Scan) -> Scan:
-    """Permute and flip the array axes so that they run nearest to superior, posterior and left.
+    """Permute and flip the array axes so that they are closest to superior, posterior and left.
 
     Every voxel keeps its exact position in the patient: an oblique scan stays oblique, nothing is resampled.
 
@@ -135,7 +135,7 @@ def to_canonical(scan: Scan) -> Scan:
     Returns
     -------
     Scan
-        The scan itself if it is in this order already, otherwise one whose voxels are a view of the same memory.
+        The scan itself if it is already in this order, otherwise one whose voxels are a view of the same memory.
     """
     direction = np.asarray(scan.direction, dtype=float)
     sources = anatomical_axes(direction)

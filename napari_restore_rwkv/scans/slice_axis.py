@@ -1,4 +1,4 @@
-"""Which axis the slices of a scan follow, and why: the one decision for restoration, training, viewer and file."""
+"""Which axis the slices of a scan follow, and why: decided once for restoration, training, viewer and file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Below this ratio, spacings say nothing about how a scan was acquired: CT of 0.6 mm slices has 0.6 to 1 mm pixels.
 _CLEARLY_LARGER = 1.5
-# A network that halves its images three times sees next to nothing in a narrower one.
+# A network that halves its images three times sees almost nothing in a narrower one.
 _NARROW_PIXELS = 32
 _ROUNDING = 1e-3
 
@@ -38,19 +38,19 @@ class SliceAxis:
 
 
 def choose_slice_axis(scan: Scan, axis: str = "auto") -> SliceAxis:
-    """Choose the axis across the slices that are restored, or learned from, one by one.
+    """Choose the axis across the slices that are restored, or trained on, one by one.
 
     Parameters
     ----------
     axis
-        "z", "y" or "x", the array axes; or "auto": the axis across the acquired slices where the reader knows it, as it
-        does of DICOM; else the one whose spacing is at least 1.5 times each of the others; else the one nearest to
-        the patient's length. Where that gives slices less than 32 pixels wide and another axis does not, the other.
+        "z", "y" or "x", the array axes; or "auto": the axis across the acquired slices if the reader knows it, as for
+        DICOM; else the one whose spacing is at least 1.5 times each of the others; else the one closest to the
+        patient's length. If that gives slices less than 32 pixels wide and another axis does not, the other.
 
     Raises
     ------
     ScanError
-        The axis has another name.
+        The axis is none of these.
     """
     if axis != "auto":
         if axis not in AXES:
@@ -76,7 +76,7 @@ def _usual(scan: Scan) -> SliceAxis:
 
 
 def _order(scan: Scan, first: int) -> list[int]:
-    """Return the array axes in the order in which they are tried: after the usual one by spacing, z before x."""
+    """Return the array axes in the order in which they are tried: after the usual one, by spacing, z before x."""
     others = sorted((at for at in range(3) if at != first), key=lambda at: (-round(scan.spacing_mm[at], 3), at))
     return [first, *others]
 

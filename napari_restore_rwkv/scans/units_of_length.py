@@ -29,7 +29,7 @@ _OTHER_NAMES = {
 
 
 def millimeters(name: str) -> float | None:
-    """Return how many mm a unit is, by its name or symbol in singular or plural; None where it is not known."""
+    """Return how many mm a unit is, by its name or symbol in singular or plural; None if unknown."""
     word = name.strip().lower().replace("metre", "meter")
     for singular in (word, word.removesuffix("s"), word.removesuffix("es")):
         found = MILLIMETERS.get(_OTHER_NAMES.get(singular, singular))

@@ -1,4 +1,4 @@
-"""Scans that are read as a whole: DICOM, and volume files of a usual size."""
+"""Scans that are read as a whole: DICOM, and volume files of the usual size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def read_whole(path: Path, options: OpenOptions) -> Scan:
-    """Read what is neither zarr nor HDF5, its voxels with it; errors of the system as they are."""
+    """Read anything but zarr and HDF5, including its voxels; system errors are passed on."""
     check_kind(path)
     if path.is_dir() or is_dicom(path):
         scan, kind = read_dicom(path, options.time_index, options.series, options.correct_tilt)
@@ -37,14 +37,14 @@ def read_whole(path: Path, options: OpenOptions) -> Scan:
 
 
 def described(scan: Scan, kind: Kind, path: Path, options: OpenOptions) -> Scan:
-    """Return a scan with its modality, the one given before the one found, and where it comes from."""
+    """Return a scan with its modality (as given, otherwise as found) and its source."""
     kind = given(options.modality, kind) if options.modality else kind
     metadata = MappingProxyType({"source": path.resolve().name, "modality_reason": kind.reason, **scan.metadata})
     return replace(scan, modality=kind.modality, unit=kind.unit, metadata=metadata)
 
 
 def check_kind(path: Path) -> None:
-    """Raise ScanError for what is not there, or is a pipe, of which reading has no end, or such a folder."""
+    """Raise ScanError if a path does not exist, is a pipe, which has no end, or is a folder named like a file."""
     if not path.exists():
         raise ScanError(f"There is no file or folder {path}; check the name.")
     if not (path.is_file() or path.is_dir()):
@@ -57,6 +57,6 @@ def _unknown_kind(path: Path) -> str:
     if path.suffix.lower() in {".dcm", ".ima"}:
         return f"{path.name} cannot be read: it is not a DICOM file, or it is damaged; copy or export it again."
     return (
-        f"{path.name} is of no kind that can be read; give a DICOM or zarr folder, or a file ending in "
+        f"{path.name} has an unsupported file type; give a DICOM or zarr folder, or a file ending in "
         f"{', '.join([*READERS, *HDF5_SUFFIXES, *TIFF_SUFFIXES])}."
     )

@@ -1,4 +1,4 @@
-"""Scans to files: written and checked in a folder of their own, then moved under the final name."""
+"""Scans to files: written and checked in a temporary folder, then moved to their final names."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _CAUSES = {
     errno.EACCES: "there is no write permission for its folder",
     errno.EPERM: "there is no write permission for its folder",
     errno.EROFS: "its folder is read-only",
-    errno.EEXIST: "another program has written a file of that name meanwhile",
+    errno.EEXIST: "another program has just written a file of that name",
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "its folder does not exist",
     errno.EISDIR: "a folder has that name",
     errno.ENOSPC: "no space is left on the disk",
-    errno.EDQUOT: "the disk quota is used up",
+    errno.EDQUOT: "the disk quota is exhausted",
     errno.EFBIG: "no space is left on the disk for a file of this size",
     errno.ENAMETOOLONG: "the name is too long",
 }
@@ -47,30 +47,30 @@ _CAUSES = {
 def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
     """Write a scan with its exact geometry; an existing file is replaced only once the new one is complete.
 
-    Where ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
-    Where it has not, such a record of ours that describes a file replaced now is removed.
+    If ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
+    If not, a record written by this program that describes a replaced file is removed.
 
     Parameters
     ----------
     scan
         The scan; voxel types that files do not know are widened (float16 to float32, bool to uint8).
     path
-        Where to; the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha or .mhd.
+        The file to write; the suffix chooses the format: .nii, .nii.gz, .nrrd, .mha or .mhd.
 
     overwrite
-        Replace a file of this name; without it, of several processes that write the same new file one has its way and
-        the others are refused.
+        Replace a file of this name; otherwise, of several processes that write the same new file, one succeeds and the
+        others are refused.
 
     Raises
     ------
     OutputError
-        The format is unknown or would lose the geometry, or the file cannot be written there. Nothing has changed then.
+        The format is unknown or would lose the geometry, or the file cannot be written there. Nothing is changed then.
     """
     path = Path(path)
     suffix = _checked_suffix(path)
     voxels = _storable_voxels(scan, path)
     try:
-        # Beside the target, because a file can only be moved at once within one file system.
+        # Beside the target, because a file can only be moved atomically within one file system.
         with TemporaryFolder(path.parent) as folder:
             _write_volume(scan, voxels, folder, path.name, suffix)
             _verify(scan, voxels, folder / path.name)
@@ -105,7 +105,7 @@ def _storable_voxels(scan: Scan, path: Path) -> np.ndarray:
     if voxels.ndim != 3 or voxels.size == 0:
         raise OutputError(f"{path.name} cannot be written: a scan has three dimensions and at least one voxel.")
     if voxels.dtype.kind not in "buif":
-        raise OutputError(f"{path.name} cannot be written: files hold real numbers, not {voxels.dtype}.")
+        raise OutputError(f"{path.name} cannot be written: files can store real numbers, not {voxels.dtype}.")
     wider = {"float16": np.float32, "bool": np.uint8, "longdouble": np.float64}.get(voxels.dtype.name)
     return np.ascontiguousarray(voxels, dtype=wider or voxels.dtype.newbyteorder("="))
 
@@ -117,7 +117,7 @@ def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffi
         image.SetMetaData("modality", scan.modality)
     if scan.unit:
         image.SetMetaData("unit", scan.unit)
-    # ITK goes by the name, in small letters; the final name may have capitals.
+    # ITK goes by the suffix in lower case; the final name may have capitals.
     packed = suffix == ".nii.gz"
     stem = name[: -len(suffix)]
     target = folder / (stem + (".nii" if packed else suffix))
@@ -143,13 +143,13 @@ def _write_volume(scan: Scan, voxels: np.ndarray, folder: Path, name: str, suffi
 
 
 def _place(image: sitk.Image, scan: Scan, name: str) -> None:
-    """Give the image the geometry of the scan; OutputError where no file can hold it."""
+    """Give the image the geometry of the scan; OutputError if no file can hold it."""
     spacing, origin, direction = (np.asarray(v, float) for v in (scan.spacing_mm, scan.origin_mm, scan.direction))
     try:
         image.SetSpacing(spacing[::-1].tolist())
         image.SetOrigin(origin.tolist())
         image.SetDirection(direction.ravel().tolist())
-        # ITK takes these, and fails when it writes or reads them.
+        # ITK accepts these, and fails when it writes or reads them.
         usable = bool(np.all(spacing > 0) and np.isfinite([*spacing, *origin]).all()) and is_orthonormal(direction)
     except (RuntimeError, ValueError) as error:
         raise _no_geometry(name) from error
@@ -165,7 +165,7 @@ def _no_geometry(name: str) -> OutputError:
 
 
 def _describe_nifti(scan: Scan, path: Path) -> None:
-    """Put modality and unit into the description of a NIfTI header, which ITK leaves empty."""
+    """Write modality and unit into the description of a NIfTI header, which ITK leaves empty."""
     if not scan.modality:
         return
     start, length = DESCRIPTION
@@ -177,7 +177,7 @@ def _describe_nifti(scan: Scan, path: Path) -> None:
 
 
 def _keep_matrices(scan: Scan, path: Path) -> None:
-    """Put both matrices and their codes into a NIfTI file as they were in the file of the scan, where it had one."""
+    """Write both matrices and their codes into a NIfTI file as they were in the scan's own file, if it had one."""
     with path.open("r+b") as stream:
         header = stream.read(HEADER_BYTES)
         stream.seek(0)
@@ -224,18 +224,18 @@ def our_record(path: Path) -> Path | None:
 
 
 def _move_into_place(folder: Path, path: Path, stale: Path | None, overwrite: bool) -> None:
-    """Move the finished files beside `path`, the one with the final name last; take all back if one move fails.
+    """Move the finished files beside `path`, the one with the final name last; undo all moves if one fails.
 
-    `stale` is a file that goes away with the old one.
+    `stale` is a file that is removed with the old one.
     """
     finished = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
     raw = next((file.name for file in finished if file.suffix == ".raw"), None)
     if raw and (path.parent / raw).exists() and not path.exists():
         raise OutputError(
-            f"{path.name} cannot be written: {raw} is there already and may belong to another scan; choose a new name."
+            f"{path.name} cannot be written: {raw} already exists and may belong to another scan; choose a new name."
         )
     for file in finished:
-        # Writable, because Windows syncs no other files.
+        # Opened for writing, because Windows syncs no other files.
         with file.open("r+b") as stream:
             os.fsync(stream.fileno())
     undo: list[tuple[Path, Path | None]] = []

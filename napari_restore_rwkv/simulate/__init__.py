@@ -1,1 +1,1 @@
-"""How bad scans come to be: degradations with the physics of the scanner, every one from a seed."""
+"""Degradations that follow the physics of the scanner, each determined by a seed."""

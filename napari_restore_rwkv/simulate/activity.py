@@ -1,7 +1,7 @@
 """Maps of FDG uptake, in SUV, from anatomy: tissue by tissue, with hot lesions at random places.
 
-Uptake differs from patient to patient, so every call draws its own values around those that are usual an hour after
-injection. Volumes and slices of any shape are taken; all randomness comes from the generator that is passed in.
+Uptake differs from patient to patient, so every call draws its own values around those usual an hour after injection.
+Volumes and slices of any shape are accepted; all randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def textured(activity: np.ndarray, pixel_mm: float, rng: np.random.Generator) ->
 def with_lesions(
     activity: np.ndarray, pixel_mm: float, rng: np.random.Generator, most: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put up to `most` hot discs, 8 to 37 mm across, SUV 4 to 15, at random places of the body into a slice (Y, X).
+    """Insert up to `most` hot discs, 8 to 37 mm across, SUV 4 to 15, at random positions in the body of a slice (Y, X).
 
     Returns
     -------
     tuple
-        The activity with the lesions, and a map of which pixel belongs to which of them, from 1; 0 elsewhere.
+        The activity with the lesions, and a map of the lesion that each pixel belongs to, from 1; 0 elsewhere.
     """
     hot, lesions = activity.copy(), np.zeros(activity.shape, np.int16)
     body = np.argwhere(activity > 0.1)

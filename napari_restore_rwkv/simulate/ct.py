@@ -3,8 +3,8 @@
     low = HU + FBP(p_noisy - p),    p = line integrals of mu = mu_water (1 + HU / 1000),
     p_noisy = -log(N / I0),         N ~ Poisson(I0 e^-p) + Normal(0, electronic)
 
-Only the noise is projected and reconstructed, never the scan itself, so that its sharpness stays. The incident counts
-I0 are found per slice, such that the noise at the centre of the body has the strength that was asked for.
+Only the noise is projected and reconstructed, never the scan itself, so its sharpness is preserved. The incident counts
+I0 are found per slice, such that the noise at the centre of the body has the requested strength.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CENTRE = 0.15  # half the side of the central square in which noise is measured
 def low_dose(
     slice_hu: np.ndarray, pixel_mm: float, noise_hu: float = QUARTER_DOSE_NOISE_HU, *, seed: int
 ) -> np.ndarray:
-    """Return a slice as a scanner at a lower dose would have made it.
+    """Return a slice as a scanner at a lower dose would have produced it.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def low_dose(
 def added_noise(
     slice_hu: np.ndarray, pixel_mm: float, noise_hu: float, *, seed: int, kernel: Kernel | None = None
 ) -> np.ndarray:
-    """Return the noise alone that `low_dose` adds, in HU; with a `kernel`, that of a reconstruction with it."""
+    """Return only the noise that `low_dose` adds, in HU; with a `kernel`, that of a reconstruction with it."""
     mu = attenuation(slice_hu)
     size = mu.shape[0]
     angles = view_angles(max(180, round(1.4 * size)))
@@ -74,7 +74,7 @@ def added_noise(
         rng = np.random.default_rng((seed, attempt))
         error = _noisy(line_integrals, counts, rng) - line_integrals
         last = attempt == _CALIBRATION_ROUNDS
-        # For its strength the centre is enough, a tenth of the work.
+        # To find its strength the centre is enough, a tenth of the work.
         part = filtered_back_projection(error, angles, pixel_mm, slice(None) if last else centre, kernel)
         noise = part * (1000 / MU_WATER_PER_MM)
         measured = float((noise[centre, centre] if last else noise).std())
@@ -94,7 +94,7 @@ def attenuation(slice_hu: np.ndarray) -> Tensor:
 
 
 def _binned_projection(mu: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
-    """Project a 2x2 binned image: attenuation varies slowly next to the noise that it sets."""
+    """Project a 2x2 binned image: attenuation varies slowly compared with the noise that it determines."""
     size = mu.shape[0]
     if size % 2:
         return project(mu, angles, pixel_mm)
@@ -106,7 +106,7 @@ def _binned_projection(mu: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
 def _noisy(line_integrals: Tensor, counts: float, rng: np.random.Generator) -> Tensor:
     expected = counts * np.exp(-line_integrals.numpy().astype(np.float64))
     detected = rng.poisson(expected) + rng.normal(0, ELECTRONIC_NOISE_COUNTS, expected.shape)
-    # A detector that saw nothing still reports something: the logarithm needs at least half a count.
+    # A detector that received nothing still needs a value: the logarithm takes at least half a count.
     return torch.from_numpy(-np.log(np.maximum(detected, 0.5) / counts)).float()
 
 

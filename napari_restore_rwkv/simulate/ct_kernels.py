@@ -1,4 +1,4 @@
-"""Reconstruction kernels of CT, from very smooth to edge-enhancing, and the noise spectrum that each leaves.
+"""CT reconstruction kernels, from very smooth to edge-enhancing, and the noise spectrum of each.
 
 Filtered back-projection multiplies the spectrum of every projection by
 

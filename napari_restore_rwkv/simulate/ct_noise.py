@@ -1,13 +1,13 @@
-"""Fresh CT noise of any reconstruction kernel in milliseconds, without a projection for every realisation.
+"""CT noise for any reconstruction kernel in milliseconds, without a projection for every realisation.
 
-A view at angle a contributes noise whose frequencies point along a, as strong at a pixel as the ray through it was
-attenuated. So the noise of a reconstruction is a sum over sectors of view angles,
+A view at angle a contributes noise whose frequencies point along a, with a strength at each pixel that follows from the
+attenuation of the ray through it. So the noise of a reconstruction is a sum over sectors of view angles,
 
     noise(x) = sum_k sqrt(V_k(x)) n_k(x),
 
-with V_k the variance that the views of sector k bring to pixel x, which varies slowly, and n_k stationary noise with
-the power spectrum of the kernel inside the sector of frequencies k, and none outside. V depends on the scan alone and
-is computed once; a realisation then takes one Fourier transform a sector.
+with V_k the variance that the views of sector k contribute at pixel x, which varies slowly, and n_k stationary noise
+with the power spectrum of the kernel inside frequency sector k, and none outside. V depends only on the scan and is
+computed once; a realisation then takes one Fourier transform per sector.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class NoiseShape:
     Attributes
     ----------
     variance
-        Shape (SECTORS, N, N), float32: the variance that each sector of view angles brings to a place of the slice,
-        which the map covers from edge to edge. Sector k is centred on the direction of angle pi (k + 1/2) / SECTORS
-        from x to y. The sum over sectors is 1 on average over the centre of the slice.
+        Shape (SECTORS, N, N), float32: the variance that each sector of view angles contributes at a position of the
+        slice, which the map covers from edge to edge. Sector k is centred on the direction of angle pi (k + 1/2) /
+        SECTORS from x to y. The sum over sectors is 1 on average over the centre of the slice.
     """
 
     variance: np.ndarray
 
     def crop(self, top: float, left: float, height: float, width: float) -> NoiseShape:
-        """Return the part of the maps under a part of the slice, given in fractions of its sides, on the same grid."""
+        """Return the maps for a part of the slice, given in fractions of its sides, on the same grid."""
         rows = _positions(top, height, self.variance.shape[1])
         columns = _positions(left, width, self.variance.shape[2])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
@@ -67,7 +67,7 @@ def noise_shape(slice_hu: np.ndarray, pixel_mm: float, counts: float = _USUAL_CO
     pixel_mm
         Side of a pixel in mm.
     counts
-        Photons that reach a detector element through air; the fewer, the more the electronic noise adds behind bone.
+        Photons that reach a detector element through air; the fewer, the more the electronic noise matters behind bone.
 
     Raises
     ------
@@ -113,23 +113,23 @@ def noise_realisation(
     pixel_mm
         Side of a pixel in mm.
     kernel
-        Of the reconstruction; its frequencies beyond those of the pixels are lost.
+        Of the reconstruction; frequencies beyond the Nyquist frequency of the pixels are lost.
     noise_hu
         Standard deviation in HU where the maps of `shape` add up to 1, the centre of the slice.
     rng
-        Owner of the randomness.
+        Random number generator.
 
     Returns
     -------
     np.ndarray
         Shape `size`, float32, in HU.
     """
-    # Somewhat larger, because a Fourier transform has the left edge beside the right one.
+    # Somewhat larger, because a Fourier transform is periodic.
     height, width = (_fast_size(side + 16) for side in size)
     fy = torch.fft.fftfreq(height)[:, None] / pixel_mm
     fx = torch.fft.rfftfreq(width)[None, :] / pixel_mm
     power = torch.from_numpy(kernel.noise_power(torch.hypot(fy, fx).numpy())).float()
-    # Each of the half spectrum's columns but the first and the last stands for two.
+    # Each column of the half spectrum except the first and the last represents two.
     total = float(2 * power.sum() - power[:, 0].sum() - (power[:, -1].sum() if width % 2 == 0 else 0))
     # White noise of variance 1 has a squared coefficient of height * width at every frequency.
     gain = (power * (height * width / total)).sqrt() * noise_hu
@@ -161,7 +161,7 @@ def _positions(start: float, length: float, count: int) -> Tensor:
 
 
 def _fast_size(least: int) -> int:
-    """Smallest even length of at least so many samples, without large prime factors."""
+    """Smallest even length of at least this many samples, without large prime factors."""
     size = least + least % 2
     while True:
         rest = size

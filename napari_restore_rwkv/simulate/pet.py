@@ -1,11 +1,11 @@
-"""Low-count PET: what a shorter acquisition, or less tracer, would have made of an activity map.
+"""Low-count PET: an activity map as a shorter acquisition, or less tracer, would have shown it.
 
     expected = c a P(G x),   a = exp(-P(mu)),     counts ~ Poisson(expected),     fewer ~ Binomial(counts, 1 / D)
 
 G is the blur of the scanner, P the projection, a the attenuation, D the dose reduction. The fewer counts are drawn from
-the counts themselves, so that both images show one acquisition, and are Poisson distributed as well. Both are
-reconstructed by ordered subsets (OSEM, Hudson and Larkin 1994) with attenuation in the model and without the blur, then
-filtered. Scatter, randoms and time of flight are left out: what is trained on this is labelled simulated.
+the full counts, so both images show the same acquisition, and are Poisson distributed as well. Both are reconstructed
+by ordered subsets (OSEM, Hudson and Larkin 1994) with attenuation in the model and without the blur, then filtered.
+Scatter, randoms and time of flight are left out: weights trained on this are labelled simulated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Acquisition:
     dose_reduction
         The low-count scan has one in this many of them, 1 or more.
     blur_mm, filter_mm
-        Full width at half maximum of the scanner's blur, and of the filter behind the reconstruction; 0 for none.
+        Full width at half maximum of the scanner's blur, and of the filter after the reconstruction; 0 for none.
     iterations
         Passes of OSEM through all its subsets.
     """
@@ -68,7 +68,7 @@ def low_count(
     seed: int,
     attenuation: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Acquire slices once, and reconstruct them from all counts and from a part of them.
+    """Acquire slices once, and reconstruct them from all counts and from some of them.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def low_count(
     Raises
     ------
     ValueError
-        If the slices are not square, or one of them holds no activity or a negative one.
+        If the slices are not square, or one of them has no activity or negative activity.
     """
     acquired = _Acquired.of(activity, pixel_mm, acquisition or Acquisition(), seed, attenuation)
     return acquired.low(), acquired.full()
@@ -104,13 +104,13 @@ def only_low_count(activity: np.ndarray, pixel_mm: float, acquisition: Acquisiti
 
 @dataclass(frozen=True, slots=True)
 class _Acquired:
-    """Counts of one acquisition, all and a part of them, (..., views, N), and what reconstructing them takes."""
+    """Counts of one acquisition, all and some of them, (..., views, N), and what is needed to reconstruct them."""
 
     acquisition: Acquisition
     pixel_mm: float
     angles: Tensor
     factors: Tensor
-    # Counts of each slice for a unit of its line integrals.
+    # Counts of each slice per unit of its line integrals.
     yields: Tensor
     all_counts: np.ndarray
     fewer_counts: np.ndarray
@@ -150,7 +150,7 @@ class _Acquired:
 
 
 def thinned(counts: np.ndarray, dose_reduction: float, rng: np.random.Generator) -> np.ndarray:
-    """Keep each count with probability 1 / dose_reduction: of Poisson counts the rest is Poisson, too."""
+    """Keep each count with probability 1 / dose_reduction: the rest of Poisson counts is also Poisson."""
     return rng.binomial(counts, 1 / dose_reduction)
 
 
@@ -165,7 +165,7 @@ def osem(
 ) -> Tensor:
     """Reconstruct emission sinograms by ordered subsets expectation maximisation.
 
-        x <- x / (A* 1) * A*(y / (A x)),    A = factors * project, one subset of the views after the other
+        x <- x / (A* 1) * A*(y / (A x)),    A = factors * project, one subset of the views after another
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def osem(
     angles
         View angles in radians, shape (views,).
     factors
-        What each line lets through, from 0 to 1, in the shape of `measured`; None for all of it.
+        Transmission of each line, from 0 to 1, in the shape of `measured`; None for 1.
     subsets, iterations
         Number of subsets, interleaved, and of passes through all of them.
 
@@ -192,7 +192,7 @@ def osem(
     for _ in range(iterations):
         for part, weight in zip(chosen, sensitivity, strict=True):
             expected = through[..., part, :] * project(image, angles[part], pixel_mm)
-            # Lines that cross no activity say nothing.
+            # Lines that cross no activity carry no information.
             ratio = torch.where(expected > 1e-6 * expected.amax(), measured[..., part, :] / expected, 0)
             update = back_project(through[..., part, :] * ratio, angles[part], pixel_mm)
             image = image * torch.where(weight > 1e-3 * weight.amax(), update / weight, 0)
@@ -219,7 +219,7 @@ def views_for(size: int) -> int:
 
 
 def _far_apart(count: int) -> list[int]:
-    """Order of the subsets, in which each is far from the one before: every third, counted around."""
+    """Order of the subsets, in which each is far from the one before: every third, cyclically."""
     step = next(step for step in (3, 2, 1, 5, 7) if math.gcd(step, count) == 1)
     return [(i * step) % count for i in range(count)]
 
@@ -232,7 +232,7 @@ def _circle(size: int) -> Tensor:
 def _check(images: Tensor) -> None:
     if images.dim() not in (2, 3) or images.shape[-1] != images.shape[-2]:
         raise ValueError(
-            f"PET activity comes in square slices, (N, N) or (B, N, N); got shape {tuple(images.shape)}. Pad it with 0."
+            f"PET activity must be square slices, (N, N) or (B, N, N); got shape {tuple(images.shape)}. Pad it with 0."
         )
     if not bool((images >= 0).all()) or not bool((images.sum(dim=(-2, -1)) > 0).all()):
         raise ValueError("PET activity must be 0 or more everywhere, and above 0 somewhere in each slice.")

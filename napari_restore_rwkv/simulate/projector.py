@@ -1,8 +1,8 @@
 """Parallel-beam projection, its adjoint, and filtered back-projection, batched over views in PyTorch.
 
-Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector a pixel; projection and its adjoint
-take more axes in front. The axis of rotation passes through the centre of both. A view at angle a sees the coordinate
-t = x cos a + y sin a.
+Images are (Y, X) with square pixels, sinograms (views, detectors) with one detector per pixel; projection and its
+adjoint accept leading batch axes. The axis of rotation passes through the centre of both. A view at angle a sees the
+coordinate t = x cos a + y sin a.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LARGEST_KEPT_GRID = 128
 
 
 def view_angles(views: int) -> Tensor:
-    """Return angles in radians, evenly over half a turn, shape (views,)."""
+    """Return angles in radians, evenly spaced over half a turn, shape (views,)."""
     return torch.arange(views) * (math.pi / views)
 
 
 def project(images: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
-    """Return line integrals of one image or of several.
+    """Return line integrals of one or more images.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def project(images: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
 def back_project(sinograms: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
     """Return the adjoint of `project`: <project(x), y> = <x, back_project(y)> to rounding.
 
-    Projection is linear, so that the adjoint of each of its steps is that step's derivative, run in reverse.
+    Projection is linear, so the adjoint of each of its steps is that step's derivative, run in reverse.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def back_project(sinograms: Tensor, angles: Tensor, pixel_mm: float) -> Tensor:
     parts = zip(stack.split(_VIEWS_AT_ONCE), _rays(size, angles.to(sinograms.dtype)), strict=True)
     for part, grid in parts:
         rotated = (part * pixel_mm).unsqueeze(2).expand(-1, -1, size, -1)
-        # Bilinear, zero outside; the image itself does not matter, nor the derivative after the grid.
+        # Bilinear, zero outside; neither the image itself nor the derivative with respect to the grid matters.
         image = total.expand(len(part), -1, size, size)
         adjoint, _ = torch.ops.aten.grid_sampler_2d_backward(rotated, image, grid, 0, 0, False, [True, False])
         total = total + adjoint.sum(dim=0)
@@ -104,13 +104,13 @@ def filtered_back_projection(
     window
         Rows and columns to reconstruct, the same for both; by default all.
     kernel
-        Apodisation of the ramp. None takes a Hann window, and interpolates between detectors as they are; with a kernel
-        they are made four times finer first, so that interpolation takes next to nothing from the highest frequencies.
+        Apodisation of the ramp. None takes a Hann window, and interpolates between the detectors; with a kernel they
+        are upsampled by four first, so that interpolation hardly attenuates the highest frequencies.
 
     Returns
     -------
     Tensor
-        Attenuation per mm, shape (N, N) or that of the window; only the inscribed circle was seen by all views.
+        Attenuation per mm, shape (N, N) or that of the window; only the inscribed circle is seen by all views.
     """
     views, size = sinogram.shape
     padded = 2 ** math.ceil(math.log2(2 * size))
@@ -136,7 +136,7 @@ def filtered_back_projection(
 def _rays(size: int, angles: Tensor) -> Iterator[Tensor]:
     """Yield where the rays of some views cross the image, as `grid_sample` takes it: (views, N, N, 2), from -1 to 1."""
     for part in angles.split(_VIEWS_AT_ONCE):
-        # Small ones are used again and again, by every slice; large ones would fill the memory.
+        # Small ones are cached, since every slice uses them; large ones would fill the memory.
         made = _kept_grid if size <= _LARGEST_KEPT_GRID else _grid
         yield made(size, tuple(part.tolist()), part.dtype)
 
@@ -153,7 +153,7 @@ _kept_grid = lru_cache(maxsize=32)(_grid)
 
 
 def _ramp(length: int) -> Tensor:
-    """Frequency response of the band-limited ramp, from its samples in space, which keeps the mean right."""
+    """Frequency response of the band-limited ramp, from its samples in space, which keeps the mean correct."""
     n = torch.arange(length)
     n = torch.minimum(n, length - n)
     kernel = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp_min(1)) ** 2, torch.zeros(()))

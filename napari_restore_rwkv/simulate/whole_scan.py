@@ -1,4 +1,4 @@
-"""A whole scan made worse, slice by slice along z: for trying restoration out, and for measuring it."""
+"""Degrades a whole scan, slice by slice along z: for trying out restoration, and for measuring it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AIR_HU = -1024.0
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """What the strength of a task means, the usual one, and its ends (inclusive)."""
+    """What the strength of a task means, its default, and its range (inclusive)."""
 
     meaning: str
     usual: float
@@ -43,7 +43,7 @@ STRENGTHS = {
 
 
 def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None) -> Generator[Progress, None, Scan]:
-    """Make a scan worse in the way that a task puts right.
+    """Degrade a scan in the way that a task restores.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
     seed
         Seed of the noise; slice i draws from (seed, i).
     strength
-        See `STRENGTHS`; None takes the usual one.
+        See `STRENGTHS`; None takes the default.
 
     Yields
     ------
     Progress
-        After each slice. The worse scan is the value of StopIteration: same geometry, float32, or rounded where the
-        input holds integers of 16 bits and more; metadata["simulation"] says how it was made.
+        After each slice. The degraded scan is the value of StopIteration: same geometry, float32, or rounded if the
+        input has integers of 16 bits and more; metadata["simulation"] says how it was made.
 
     Raises
     ------
     ScanError
-        The task simulates nothing or is for another modality, the strength is out of range, or the scan has voxels
-        that the physics has no meaning for.
+        The task cannot be simulated or is for another modality, the strength is out of range, or the scan has voxels
+        that make no physical sense.
     """
     chosen = _checked_strength(task, strength)
     _check_scan(scan, task)
@@ -91,11 +91,11 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
 
 
 def _finite_slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each slice along z, (Y, X), with its number; ScanError where it holds what is not a number."""
+    """Yield each slice along z, (Y, X), with its number; ScanError if it contains NaN or infinite values."""
     for z in range(scan.shape[0]):
         image = np.asarray(scan.voxels[z], np.float32)
         if not np.isfinite(image).all():
-            raise ScanError(f"Slice {z} holds values that are not numbers; fill them first.")
+            raise ScanError(f"Slice {z} contains NaN or infinite values; replace them first.")
         yield z, image
 
 
@@ -104,7 +104,7 @@ def _worse(
 ) -> np.ndarray:
     if task == "mri-sr":
         return low_resolution(image, strength, seed=seed)
-    # Of a slice that is not square the missing part is air.
+    # The missing part of a non-square slice is air.
     square, window = _square(image, _AIR_HU if task == "ct-denoise" else 0.0)
     number = int(np.random.default_rng(seed).integers(2**31))
     if task == "ct-denoise":
@@ -112,19 +112,19 @@ def _worse(
     share = float(image.sum()) / brightest if brightest else 0.0
     if share < 1e-4:
         return image
-    # The scan is blurred and filtered already, once is enough.
+    # The scan is already blurred and filtered; once is enough.
     scanner = Acquisition(counts=FULL_COUNTS * share, dose_reduction=strength, blur_mm=0.0)
     return only_low_count(square, pixel_mm, scanner, seed=number)[window]
 
 
 def _checked_strength(task: str, strength: float | None) -> float:
     if task not in STRENGTHS:
-        raise ScanError(f'Nothing is simulated for "{task}"; choose one of {", ".join(STRENGTHS)}.')
+        raise ScanError(f'The task "{task}" cannot be simulated; choose one of {", ".join(STRENGTHS)}.')
     known = STRENGTHS[task]
     chosen = known.usual if strength is None else float(strength)
     if not (math.isfinite(chosen) and known.least <= chosen <= known.most):
         raise ScanError(
-            f"The strength of {task} ({known.meaning}) lies from {known.least:g} to {known.most:g}; got {chosen:g}."
+            f"The strength of {task} ({known.meaning}) must be from {known.least:g} to {known.most:g}; got {chosen:g}."
         )
     return chosen
 
@@ -132,15 +132,17 @@ def _checked_strength(task: str, strength: float | None) -> float:
 def _check_scan(scan: Scan, task: str) -> None:
     modality = TASKS[task].modality
     if scan.modality not in (None, modality):
-        raise ScanError(f"{task} is for {modality}, and this scan is {scan.modality}; choose another task.")
+        raise ScanError(f"{task} is for {modality}, but this scan is {scan.modality}; choose another task.")
     if task != "mri-sr" and not math.isclose(scan.spacing_mm[1], scan.spacing_mm[2], rel_tol=1e-3):
         y, x = scan.spacing_mm[1:]
-        raise ScanError(f"The pixels must be square to be projected; they are {y:g} x {x:g} mm. Resample the scan.")
+        raise ScanError(f"The pixels must be square for projection; they are {y:g} x {x:g} mm. Resample the scan.")
     if task != "ct-denoise" and min(float(np.min(scan.voxels[z])) for z in range(scan.shape[0])) < 0:
-        raise ScanError(f"The values of {modality} must be 0 or more to be simulated; subtract the lowest first.")
+        raise ScanError(
+            f"The values of {modality} must be 0 or more for the simulation; subtract the lowest value first."
+        )
     if task == "mri-sr" and min(scan.shape[1:]) < 8:
         raise ScanError(
-            f"A slice of {scan.shape[1]} x {scan.shape[2]} pixels is too small; it needs 8 along each side."
+            f"A slice of {scan.shape[1]} x {scan.shape[2]} pixels is too small; 8 along each side are needed."
         )
 
 
@@ -149,7 +151,7 @@ def _largest_sum(scan: Scan) -> float:
 
 
 def _square(image: np.ndarray, outside: float) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Put an image into the middle of a square one; also return where it lies."""
+    """Put an image into the centre of a square one; also return its position."""
     height, width = image.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2

@@ -1,1 +1,1 @@
-"""Files and folders that survive a crash, or vanish with the process that made them."""
+"""Files that survive a crash, and folders that disappear with the process that made them."""

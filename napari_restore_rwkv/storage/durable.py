@@ -1,4 +1,4 @@
-"""Files that are on the disk when the call returns, whole, or not there at all."""
+"""Files that are completely on disk when the call returns, or not there at all."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _BLOCK = 1 << 20
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the content of a file is on the disk."""
-    # Writable, because Windows syncs no other files.
+    """Wait until the content of a file is on disk."""
+    # Opened for writing, because Windows syncs no other files.
     with path.open("r+b") as stream:
         os.fsync(stream.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk; where folders cannot be opened there is nothing to do."""
+    """Wait until the names in a folder are on disk; does nothing where folders cannot be opened."""
     try:
         number = os.open(path, os.O_RDONLY)
     except PermissionError:
@@ -55,7 +55,7 @@ def sync_written(root: Path, files: list[Path]) -> None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a whole file, in place of an old one if there is one, so that either of them survives a crash."""
+    """Write a whole file, replacing any old one, so that one of the two survives a crash."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as stream:
@@ -70,13 +70,13 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
-    """Give a finished file its name in the same file system, in one step that others see as a whole.
+    """Give a finished file its name on the same file system, atomically.
 
     Raises
     ------
     FileExistsError
-        There is a file of this name already and it is not to be replaced; of several processes that give the same
-        name at the same time, all but one get this.
+        A file of this name already exists and must not be replaced; of several processes that use the same name at
+        the same time, all but one get this.
     OSError
         The file cannot be moved there.
     """
@@ -88,7 +88,7 @@ def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without links: whoever makes the empty file may replace it.
+        # A file system without links: the process that creates the empty file may replace it.
         target.open("xb").close()
         os.replace(file, target)
     else:
@@ -106,15 +106,17 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def worded_errors(name: str, then: str = "") -> Iterator[None]:
-    """Turn what the system says about writing into an OutputError.
+    """Turn the system's errors on writing into an OutputError.
 
-    `then` says how the work goes on once there is space; without it, the job is resumed. A folder of the output that is
-    a link to somewhere else is refused in words, too.
+    `then` says how to continue once there is space; without it, the job is resumed. A folder of the output that is a
+    link to somewhere else is refused with a clear message, too.
     """
     try:
         yield
     except UnsafeNameError as error:
-        raise OutputError(f"{name} cannot be written: it {error}. It may have been forged; write a new one.") from error
+        raise OutputError(
+            f"{name} cannot be written: it {error}. It may have been forged; write to a new one."
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             cause = "no space is left on the disk"
@@ -123,7 +125,7 @@ def worded_errors(name: str, then: str = "") -> Iterator[None]:
             cause = (error.strerror or str(error)).lower()
             remedy = "put that right"
         raise OutputError(
-            f"{name} cannot be written any further: {cause}. What is finished is kept",
+            f"{name} cannot be written any further: {cause}. Finished work is kept",
             f"{remedy}, then {then}" if then else remedy,
             resumable=not then,
         ) from error

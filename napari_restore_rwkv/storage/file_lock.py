@@ -1,7 +1,7 @@
-"""A lock on an open file, which ends with the process that holds it, whatever ends that.
+"""A lock on an open file, released when the process that holds it ends, however it ends.
 
-Kept by hand because the file is open already and is ours to read and write; the library filelock opens a file of its
-own beside it, which would have to be told apart from results and leftovers.
+Written by hand because the file is already open, and read and written here; the library filelock opens a separate file
+beside it, which would have to be distinguished from results and leftovers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Temporary folders that outlive no process for long.
+"""Temporary folders that do not outlive their process for long.
 
-Each has a file that its process keeps locked. What a killed process leaves behind is not locked any more, and whoever
-makes the next folder in the same place removes it.
+Each has a file that its process keeps locked. What a killed process leaves behind is no longer locked, and is removed
+when the next folder is made in the same place.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 BESIDE, UNPACKED = ".restore-", "restore-rwkv-"
 _MARK, _WORK = "in_use", "work"
 _CONTENT = b"A temporary folder of napari-restore-rwkv; it may be removed when no program of that name runs.\n"
-# A folder is not locked yet in the moment after it was made.
+# Just after a folder was made, it is not locked yet.
 _YOUNGEST_S = 60.0
 
 
 class TemporaryFolder:
-    """A folder that goes away when it is closed, left as a context, or not referred to any more.
+    """A folder that is removed when it is closed, when its context ends, or when it is no longer referenced.
 
     Parameters
     ----------
     parent
-        Where it is made; what killed processes have left there is removed first. None takes the system's place for
-        temporary files.
+        Where it is made; what killed processes have left there is removed first. None takes the system's temporary
+        folder.
     prefix
-        How its name begins.
+        Start of its name.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class TemporaryFolder:
         try:
             number = os.open(outer / _MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(number, _CONTENT)
-            # Without locks it is never taken for abandoned.
+            # Without locks it is never considered abandoned.
             with contextlib.suppress(OSError):
                 try_lock(number)
             self.path = outer / _WORK
@@ -69,7 +69,7 @@ class TemporaryFolder:
         self._end = weakref.finalize(self, _remove, outer, number)
 
     def close(self) -> None:
-        """Remove it with all that is in it."""
+        """Remove the folder and its content."""
         self._end()
 
     def __enter__(self) -> Path:
@@ -82,15 +82,15 @@ class TemporaryFolder:
 
 
 def remove_abandoned(parent: Path, prefix: str, youngest_s: float = _YOUNGEST_S) -> int:
-    """Remove the temporary folders of this user in a folder whose processes are gone, and return their number.
+    """Remove this user's temporary folders in a folder if their processes are gone, and return their number.
 
     Parameters
     ----------
     youngest_s
-        Folders changed less than so many seconds ago are left.
+        Folders changed less than this many seconds ago are kept.
     """
     removed = 0
-    # Who may not look, or is too late, has nothing to remove.
+    # Without permission, or when too late, there is nothing to remove.
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
@@ -117,7 +117,7 @@ def _removed_if_abandoned(folder: Path, youngest_s: float) -> bool:
 
 
 def _remove(folder: Path, number: int) -> None:
-    # Windows removes no file that is locked.
+    # Windows does not remove a locked file.
     if number >= 0:
         os.close(number)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Pairs of degraded and clean slices, and the loop that learns from them."""
+"""Pairs of degraded and clean slices, and the loop that trains on them."""

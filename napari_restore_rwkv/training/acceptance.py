@@ -1,15 +1,15 @@
-"""Whether fine-tuned weights are better than the old ones: figures of held-out slices before and after, and a verdict.
+"""Whether fine-tuned weights are better than the old ones: scores of held-out slices before and after, and a verdict.
 
-Slices with a reference are scored like any restoration (`metrics.score_slice`), in the customary window for CT. Noisy
-scans have none. Their error is estimated from the two neighbouring slices t1 and t2, whose noise is independent of
+Slices with a reference are scored like any restoration (`metrics.score_slice`), in the usual window for CT. Noisy scans
+have no reference. Their error is estimated from the two neighbouring slices t1 and t2, whose noise is independent of
 each other and of the restored slice r:
 
     mse = mean((r - t1) (r - t2)) + mean((smoothed(t1) - smoothed(t2))^2) / 4 + mean((t1 - t2)^2) / 80
 
 The first term has no noise floor, but is too low by the squared change of anatomy between neighbours, and by noise that
-slices share; the others, which are the same before and after, make up for it. It is an estimate: where the scan's own
-noise is shared by its slices, gains in dB come out too large (1.6 for 0.4 in benchmarks/fine_tune.json).
-SSIM is then that to the mean of the neighbours.
+slices share; the others, which are the same before and after, compensate for this. It is an estimate: if the slices of
+the scan share noise, gains in dB come out too large (1.6 instead of 0.4 in benchmarks/fine_tune.json). SSIM is then
+measured against the mean of the neighbours.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 LEAST_GAIN_DB = 0.1
 CT_WINDOW_HU = (-160.0, 240.0)
-# An error of a 40th of the noise variance cannot be told from none: (t1 - t2)^2 has twice that variance.
+# An error of a 40th of the noise variance is indistinguishable from none: (t1 - t2)^2 has twice that variance.
 _NOISE_SHARE = 80
-# Bar between the images of the picture, and the largest side of one of them.
+# Width of the bar between the images of the picture, and the largest side of one of them.
 _BAR, _LARGEST_SIDE = 4, 512
 
 
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the new weights are taken, why or why not, and the mean figures."""
+    """Whether the new weights are accepted, why or why not, and the mean figures."""
 
     accepted: bool
     reason: str
@@ -79,14 +79,14 @@ class Verdict:
 
 
 def window_of(modality: str | None) -> tuple[float, float] | None:
-    """The window that a modality is customarily scored in, in its unit; None for none."""
+    """The window in which a modality is usually scored, in its unit; None for none."""
     return CT_WINDOW_HU if modality == "CT" else None
 
 
 def restored(network: nn.Module, image: np.ndarray, rule: Any) -> np.ndarray:
     """Restore one slice (Y, X) in the unit of the scan, as inference does, with a network from `for_inference`.
 
-    Unlike `restore_slice`, it lets values through that are not numbers: weights that went astray are scored as well.
+    Unlike `restore_slice`, it passes on NaN and infinite values: diverged weights are scored as well.
     """
     device = next(network.parameters()).device
     with torch.no_grad():
@@ -95,7 +95,7 @@ def restored(network: nn.Module, image: np.ndarray, rule: Any) -> np.ndarray:
 
 
 def score_one(image: np.ndarray, held: HeldOut, window: tuple[float, float] | None) -> Score:
-    """Score one restored slice; where errors do not count, it is taken for perfect."""
+    """Score one restored slice; where errors do not count, it is treated as perfect."""
     shown = np.where(held.counted, image, held.target)
     target = np.nan_to_num(held.target.astype(np.float64))
     shown = np.nan_to_num(shown.astype(np.float64))
@@ -105,7 +105,7 @@ def score_one(image: np.ndarray, held: HeldOut, window: tuple[float, float] | No
     one, other = (np.asarray(image, np.float64) for image in held.neighbours)
     inside = held.counted
     if window is not None:
-        # Chosen by smoothed values: a noisy value inside the window would tell which way its noise goes.
+        # Chosen by smoothed values: selecting noisy values inside the window would bias their noise.
         middle = box_mean(target)
         inside = inside & (middle > window[0]) & (middle < window[1])
     spread = float(np.ptp(target if window is None else target.clip(*window)))
@@ -114,21 +114,21 @@ def score_one(image: np.ndarray, held: HeldOut, window: tuple[float, float] | No
     one, other = np.nan_to_num(one), np.nan_to_num(other)
     beside = (box_mean(one) - box_mean(other)) ** 2 / 4 + (one - other) ** 2 / _NOISE_SHARE
     error = float(((shown - one) * (shown - other) + beside)[inside].mean())
-    # An estimate of an error can still fall to 0 and below; 60 dB is then all that is claimed.
+    # An estimated error can still be 0 or negative; no more than 60 dB is claimed then.
     error = max(error, 1e-6 * spread**2)
     return Score(10 * math.log10(spread**2 / error), ssim(shown, target, window=window))
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Means over those slices where a figure is finite; nan where it is so nowhere."""
+    """Means over the slices where a figure is finite; nan if there are none."""
     return Score(*(_mean([getattr(score, name) for score in scores]) for name in ("psnr", "ssim")))
 
 
 def judge(before: Sequence[Score], after: Sequence[Score], *, estimated: bool = False) -> Verdict:
     """Accept new weights only if the held-out slices gain more than 0.1 dB with SSIM no worse.
 
-    Scores that are estimated from neighbouring slices decide against new weights, never for them: where anatomy changes
-    from slice to slice, the mean of the neighbours is blurred, and so are the weights that come closest to it.
+    Scores estimated from neighbouring slices can only decide against new weights, never for them: where anatomy changes
+    from slice to slice, the mean of the neighbours is blurred, and the weights that come closest to it blur as well.
     """
     old, new = mean_score(before), mean_score(after)
     gain = new.psnr - old.psnr
@@ -146,7 +146,7 @@ def judge(before: Sequence[Score], after: Sequence[Score], *, estimated: bool = 
     if estimated:
         reason = (
             f"the held-out slices gained {gain:.2f} dB, but that is an estimate from neighbouring slices, which can "
-            "praise weights that blur; compare the pictures, and save the new ones if they keep what is thin"
+            "favour weights that blur; compare the pictures, and save the new ones if they keep fine detail"
         )
         return Verdict(False, kept(reason), old, new)
     return Verdict(True, f"Accepted: the held-out slices gained {gain:.2f} dB with SSIM no worse.", old, new)
@@ -170,7 +170,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def picture(images: Sequence[np.ndarray], window: tuple[float, float] | None) -> bytes:
-    """Images (Y, X) beside each other as a PNG, all with the grey values of the last one."""
+    """Images (Y, X) side by side as a PNG, all with the grey scale of the last one."""
     step = -(-max(images[-1].shape) // _LARGEST_SIDE)
     shown = [np.asarray(image, np.float64)[::step, ::step] for image in images]
     finite = shown[-1][np.isfinite(shown[-1])]
@@ -189,7 +189,7 @@ def blend(old: Mapping[str, Tensor], new: Mapping[str, Tensor], amount: float) -
         If the amount is out of range.
     """
     if not 0 <= amount <= 1:
-        raise ValueError(f"Old and new weights are blended by an amount from 0 to 1; got {amount:g}.")
+        raise ValueError(f"The amount for blending old and new weights must be from 0 to 1; got {amount:g}.")
     return {name: torch.lerp(old[name], new[name], amount) for name in new}
 
 

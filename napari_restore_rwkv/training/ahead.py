@@ -1,4 +1,4 @@
-"""Batches that are read while the network computes with those before them."""
+"""Batches that are read ahead while the network computes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _STEPS_AHEAD = 3
 
 
 class ReadAhead:
-    """Batches of the next steps, read by threads; what a step gets depends on its number alone, so it is the same.
+    """Batches of the next steps, read by threads; what a step gets depends only on its number.
 
     Parameters
     ----------
     batches
         Called in threads with the numbers of steps.
     readers
-        How many threads; 0 reads in the thread that asks.
+        Number of threads; 0 reads in the calling thread.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class ReadAhead:
         try:
             if self._pool is None:
                 return self._batches(step)
-            # What was read for other steps, before a resume, is not needed any more.
+            # What was read for other steps, before a resume, is no longer needed.
             self._coming = {number: future for number, future in self._coming.items() if number >= step}
             for number in range(step, step + 1 + _STEPS_AHEAD):
                 if number not in self._coming:
@@ -52,6 +52,6 @@ class ReadAhead:
             self.waited += time.monotonic() - begun
 
     def close(self) -> None:
-        """Let the threads end; what they are reading is forgotten."""
+        """Let the threads end; what they are reading is discarded."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""What a person marks on a scan before fine-tuning, and which slices are trained on and which are held out.
+"""What a user marks on a scan before fine-tuning, and which slices are trained on and which are held out.
 
-A labels volume has the shape of its scan and one value per voxel, see `PALETTE`. A slice with any voxel of `HOLD_OUT`
-is held out as a whole: neighbouring pixels of one slice share their noise, so that a part of it would tell on the rest.
+A labels volume has the shape of its scan and one value per voxel, see `PALETTE`. A slice with any `HOLD_OUT` voxel is
+held out as a whole: neighbouring pixels of a slice share noise, so training on one part would leak into the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TRAIN, EMPHASISE, IGNORE, KEEP, HOLD_OUT = 1, 2, 3, 4, 5
 GAP = 2
 HELD_OUT_FRACTION = 0.2
 FEWEST_TRAINING_SLICES = 4
-# From this many scans on, whole scans are held out rather than slices of each.
+# With at least this many scans, whole scans are held out rather than slices of each.
 MANY_SCANS = 5
 
 _EMPHASIS = 3.0
@@ -38,9 +38,9 @@ class Class:
 
 
 PALETTE = {
-    TRAIN: Class("train here", "only what is marked 1 or 2 is learned from", (0.17, 0.63, 0.17)),
+    TRAIN: Class("train here", "only what is marked 1 or 2 is trained on", (0.17, 0.63, 0.17)),
     EMPHASISE: Class("emphasise", "counts three times", (1.0, 0.5, 0.05)),
-    IGNORE: Class("ignore", "no error is counted here, such as on metal or overlays", (0.5, 0.5, 0.5)),
+    IGNORE: Class("ignore", "errors here do not count, such as on metal or overlays", (0.5, 0.5, 0.5)),
     KEEP: Class("keep as is", "the input itself is the target", (0.12, 0.47, 0.71)),
     HOLD_OUT: Class("hold out", "the slice is never trained on, and scored before and after", (0.84, 0.15, 0.16)),
 }
@@ -55,7 +55,7 @@ class Coverage:
     slices, pixels
         By label value: slices with at least one such pixel, and pixels in all.
     by_slice
-        For each slice in order, the pixels of each label that it has.
+        For each slice in order, the number of pixels of each label.
     """
 
     slices: Mapping[int, int]
@@ -82,14 +82,14 @@ def coverage(labels: Any, axis: int = 0) -> Coverage:
     Parameters
     ----------
     labels
-        Integers of shape (Z, Y, X), 0 for what is not marked; read one slice at a time.
+        Integers of shape (Z, Y, X), 0 for unmarked voxels; read one slice at a time.
     axis
         The axis across the slices.
 
     Raises
     ------
     ScanError
-        If there is a value that the palette does not have.
+        If there is a value that is not in the palette.
     """
     by_slice = []
     for i in range(labels.shape[axis]):
@@ -97,7 +97,7 @@ def coverage(labels: Any, axis: int = 0) -> Coverage:
         values, counts = np.unique(image[image != 0], return_counts=True)
         if unknown := sorted({int(value) for value in values} - PALETTE.keys()):
             meanings = ", ".join(f"{value} {known.name}" for value, known in PALETTE.items())
-            raise ScanError(f"Slice {i} is labelled {unknown[0]}, which means nothing here; use {meanings}.")
+            raise ScanError(f"Slice {i} has the unknown label {unknown[0]}; use {meanings}.")
         by_slice.append({int(value): int(count) for value, count in zip(values, counts, strict=True)})
     return Coverage(
         {label: sum(label in counts for counts in by_slice) for label in PALETTE},
@@ -107,7 +107,7 @@ def coverage(labels: Any, axis: int = 0) -> Coverage:
 
 
 def leakage(covered: Coverage) -> str:
-    """Warn of slices that are marked for training next to held-out ones; "" where there are none."""
+    """Warn about slices that are marked for training next to held-out ones; "" if there are none."""
     held, marked = covered.slices_with(HOLD_OUT), covered.slices_with(TRAIN, EMPHASISE, KEEP)
     near = sorted(_around(held) & (marked - held))
     both = sorted(marked & held)
@@ -123,9 +123,9 @@ def leakage(covered: Coverage) -> str:
 
 
 def plan_split(count: int, covered: Coverage | None = None) -> Split:
-    """Choose the slices of one scan that are held out: those marked so, else one block of a fifth of the slices.
+    """Choose the held-out slices of one scan: those marked so, otherwise one block of a fifth of the slices.
 
-    The block avoids what is marked for training, and its neighbours: what a person paints is to be learned from.
+    The block avoids slices marked for training, and their neighbours: what a user paints should be trained on.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def plan_split(count: int, covered: Coverage | None = None) -> Split:
     Returns
     -------
     Split
-        Both `training` and `held_out` may be empty where the scan has too few slices.
+        Both `training` and `held_out` may be empty if the scan has too few slices.
     """
     held = covered.slices_with(HOLD_OUT) if covered else set()
     if not held:
@@ -150,7 +150,7 @@ def plan_split(count: int, covered: Coverage | None = None) -> Split:
 
 
 def plan_splits(counts: Sequence[int], covered: Sequence[Coverage | None]) -> list[Split]:
-    """Choose held-out slices over several scans: what is marked, else whole scans of many, else a block of each."""
+    """Choose held-out slices over several scans: marked ones, else whole scans of many, else a block of each."""
     marked = [bool(labels and labels.slices_with(HOLD_OUT)) for labels in covered]
     if any(marked):
         return [
@@ -170,11 +170,11 @@ def weights_of(labels: np.ndarray | None, shape: tuple[int, ...], only_marked: b
     Parameters
     ----------
     labels
-        Labels of one slice or of a part of it, (Y, X); None for none.
+        Labels of one slice or part of it, (Y, X); None for none.
     shape
         Shape of that part.
     only_marked
-        Whether something is marked "train here", so that what is not marked does not count.
+        Whether something is marked "train here", so that unmarked pixels do not count.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def labelled_slice(labels: Any, index: int, axis: int = 0) -> np.ndarray:
     box = tuple(slice(index, index + 1) if i == axis else slice(None) for i in range(3))
     image = np.asarray(labels[box]).squeeze(axis)
     if image.dtype.kind not in "iub":
-        raise ScanError(f"Labels must be whole numbers, got {image.dtype}; give a labels volume.")
+        raise ScanError(f"Labels must be integers, got {image.dtype}; give a labels volume.")
     return image.astype(np.int64)
 
 
@@ -202,10 +202,10 @@ def _block_size(count: int) -> int:
 
 
 def _default_block(count: int, marked: set[int]) -> set[int]:
-    """Choose the block that takes the fewest marked slices from the training, as near to the usual place as it can."""
+    """Choose the block that takes the fewest marked slices from the training, as close to the usual place as it can."""
     size = _block_size(count)
     starts: Sequence[int] = range(count - size + 1)
-    # Behind the middle, where the anatomy is that of the rest; at an end where two gaps would leave too little.
+    # After the middle, where the anatomy is like the rest; at an end if two gaps would leave too little.
     usual = round(0.55 * count)
     if count - size - 2 * GAP < 2 * FEWEST_TRAINING_SLICES:
         starts, usual = (count - size, 0), count - size

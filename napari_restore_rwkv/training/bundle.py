@@ -50,9 +50,9 @@ class Bundle:
     path
         What `load_checkpoint` takes.
     card
-        Its card; one with a title only where it cannot be read.
+        Its card; one with only a title if it cannot be read.
     problem
-        Why it cannot be used; "" where it can, as far as its card and list of files tell.
+        Why it cannot be used; "" if it can, as far as its card and list of files show.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Bundle:
 
 
 def bundles_folder() -> Path:
-    """Where bundles of this user are: ``RESTORE_RWKV_BUNDLES``, or the platform's folder for data of programs."""
+    """Where this user's bundles are: ``RESTORE_RWKV_BUNDLES``, or the platform's folder for application data."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen)
     return user_data_folder() / "bundles"
@@ -95,11 +95,11 @@ def save_bundle(
     Parameters
     ----------
     path
-        A new file; the suffix is added where it is missing, and the folder made.
+        A new file; a missing suffix is added, and the folder created.
     weights, adapters
         Either all weights, or the adapters.
     base
-        The weights that the adapters change, where these are not shipped with this package.
+        The weights that the adapters change, if these do not ship with this package.
     picture
         PNG of a held-out slice.
 
@@ -131,7 +131,7 @@ def save_bundle(
 
 
 def copy_bundle(source: Path, target: Path) -> Path:
-    """Copy a bundle that is whole, to share it or to list it here; return the new file.
+    """Copy an intact bundle, to share it or to list it here; return the new file.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def copy_bundle(source: Path, target: Path) -> Path:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes that of the file in the end; if that fails, neither is left."""
+    """Give a temporary name to write to, renamed to the file at the end; if that fails, neither is left."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,9 @@ def _new_file(path: Path) -> Iterator[Path]:
         finally:
             partial.unlink(missing_ok=True)
     except FileExistsError as error:
-        raise OutputError(f"{path.name} exists, and weights are never overwritten; give another name.") from error
+        raise OutputError(
+            f"{path.name} already exists, and weights are never overwritten; give another name."
+        ) from error
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
 
@@ -179,4 +181,4 @@ def _look_at(path: Path) -> Bundle:
     except CheckpointError as error:
         return Bundle(path, Card(title=path.stem), str(error))
     except (KeyError, ValueError):
-        return Bundle(path, Card(title=path.stem), f"{path.name} has no card that can be read; get it again.")
+        return Bundle(path, Card(title=path.stem), f"{path.name} has no readable card; get a new copy.")

@@ -1,18 +1,18 @@
-"""What a training from scratch is told: the settings of `train`, and the TOML file that holds them.
+"""The configuration of training from scratch: the settings of `train`, and the TOML file that holds them.
 
-Every wrong name and value is answered in one sentence, before anything is loaded. Names of files are relative to the
-file that they stand in; docs/training.md has an example of each.
+Every wrong name and value is reported in one sentence, before anything is loaded. File names are relative to the TOML
+file; docs/training.md has an example of each.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ScanError
 from ..tasks import MODALITIES, TASKS
+from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,22 +54,22 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Scans to learn from, or to validate on.
+    """Scans to train on, or to validate on.
 
     Attributes
     ----------
     degraded, target
-        A scan each, or a folder of them with the same names. Both: pairs. Only `target`: references, whose
+        A scan each, or a folder of scans with the same names. Both: pairs. Only `target`: references, whose
         degradation is simulated.
     task
-        One of `TASKS`; what is simulated, and which modality the scans have where their files do not say.
+        One of `TASKS`; what is simulated, and the modality of the scans if their files do not say.
     modality
-        Of the scans, where neither files nor task say.
+        Of the scans, if neither files nor task say.
     strength
         Least and largest strength of the simulated degradation, see `simulate.whole_scan.STRENGTHS`; None for the
         usual one.
     share
-        How often this source is drawn from, beside the others; None for the number of its scans.
+        How often this source is sampled, relative to the others; None for its number of scans.
     """
 
     degraded: Path | None = None
@@ -82,7 +82,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, how fast, and in which pieces.
+    """How long, how fast, and on what crops.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Schedule:
     batch
         Crops at once in each process.
     accumulate
-        Batches whose gradients are added up for one step.
+        Batches whose gradients are summed for one step.
     crop
         Side of a crop in pixels.
     flips, rotations
@@ -131,26 +131,27 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that `train` is told.
+    """The whole configuration of `train`.
 
     Attributes
     ----------
     data
-        What is learned from.
+        What is trained on.
     validation
-        What the best weights are chosen by; empty takes every tenth scan of each source out of `data`, at least one.
+        What the best weights are chosen on; if empty, every tenth scan of each source in `data` is held out, at least
+        one.
     network, schedule
         See there.
     protocol
-        "ours", or "paper": the fixed windows of intensity and the metrics of arXiv 2407.11087.
+        "ours", or "paper": the fixed intensity windows and the metrics of arXiv 2407.11087.
     folder
-        Keeps state and curves, so that the same training goes on after an interruption; None keeps nothing.
+        Keeps state and curves, so that the same training can continue after an interruption; None keeps nothing.
     output
         The bundle to write; None for none.
     device
         As for `choose_device`.
     tensorboard
-        Whether the curves are written for TensorBoard, too.
+        Whether the curves are also written for TensorBoard.
     title
         Of the weights; None makes one.
     """
@@ -172,7 +173,7 @@ class TrainConfig:
         _check_schedule(self.schedule)
         _check_sources(self)
         if self.tensorboard and self.folder is None:
-            raise ScanError("tensorboard needs a folder to write its curves into; give folder as well.")
+            raise ScanError("tensorboard needs a folder for its curves; give folder as well.")
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -181,10 +182,10 @@ def read_config(path: Path) -> TrainConfig:
     Raises
     ------
     ScanError
-        It cannot be read, or holds what means nothing: the sentence says what, and what there is instead.
+        It cannot be read, or has unknown or invalid content: the message says what, and what is allowed.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = toml_table(read_regular(path, CONFIG_BYTES))
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
     except ValueError as error:
@@ -203,24 +204,24 @@ def read_config(path: Path) -> TrainConfig:
 
 def _sources(tables: Any, name: str, here: Path) -> tuple[Source, ...]:
     if not isinstance(tables, list):
-        raise ScanError(f"{name} must be a list of tables: write [[{name}]] above the names of each.")
+        raise ScanError(f"{name} must be a list of tables: write [[{name}]] above each of them.")
     return tuple(Source(**_values(Source, table, f"[[{name}]]", here)) for table in tables)
 
 
 def _values(kind: type, table: Any, where: str, here: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values of a table, each of the kind that the dataclass says."""
+    """The values of a table, each of the type given by the dataclass."""
     if not isinstance(table, dict):
-        raise ScanError(f"{where} must hold names with values, not {table!r}.")
+        raise ScanError(f"{where} must contain names with values, not {table!r}.")
     known = {one.name: str(one.type) for one in fields(kind) if one.name not in without}
     if unknown := sorted(table.keys() - known.keys()):
-        raise ScanError(f'{where} has "{unknown[0]}", which means nothing; there are {", ".join(sorted(known))}.')
+        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
     return {name: _value(value, known[name], f"{name} in {where}", here) for name, value in table.items()}
 
 
 def _value(value: Any, kind: str, what: str, here: Path) -> Any:
     name = kind.split(" | ")[0].split("[")[0]
     types, words = _KINDS[name]
-    # In Python, true is a whole number as well.
+    # In Python, true is also an integer.
     if not isinstance(value, types) or (isinstance(value, bool) and name != "bool"):
         raise ScanError(f"{what} must be {words}; got {value!r}.")
     if name == "tuple":
@@ -239,30 +240,32 @@ def _relative_weights(network: dict[str, Any], here: Path) -> dict[str, Any]:
 
 def _one_of(name: str, value: Any, allowed: Any) -> None:
     if value not in allowed:
-        raise ScanError(f"{name} is one of {', '.join(allowed)}; got {value!r}.")
+        raise ScanError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
 
 
 def _check_sources(config: TrainConfig) -> None:
     if not config.data:
-        raise ScanError("There is nothing to learn from: name a target folder, and a degraded one, in [[data]].")
+        raise ScanError("There is nothing to train on: name a target folder, and a degraded one, in [[data]].")
     for source in (*config.data, *config.validation):
         if source.target is None:
-            raise ScanError("Every source needs a target, which the degraded scans should become; add its folder.")
+            raise ScanError("Every source needs a target, the scans without degradation; add its folder.")
         if source.task:
             _one_of("task", source.task, tuple(TASKS))
         if source.modality:
             _one_of("modality", source.modality, MODALITIES)
         if source.degraded is None and source.task in ("", "all-in-one"):
             raise ScanError(
-                f"{source.target.name} has references only, whose degradation is simulated: say which by a task "
+                f"{source.target.name} has only references, whose degradation is simulated: give a task "
                 f"({', '.join(task for task in TASKS if task != 'all-in-one')}), or name a degraded folder."
             )
         if source.strength is not None and (
             len(source.strength) != 2 or not 0 < source.strength[0] <= source.strength[1]
         ):
-            raise ScanError(f"strength is the least and the largest, such as [0.5, 2.0]; got {list(source.strength)}.")
+            raise ScanError(
+                f"strength must be the smallest and the largest, such as [0.5, 2.0]; got {list(source.strength)}."
+            )
         if source.share is not None and not 0 < source.share < math.inf:
-            raise ScanError(f"share is a number above 0; got {source.share:g}.")
+            raise ScanError(f"share must be above 0; got {source.share:g}.")
 
 
 def _check_network(network: Network) -> None:
@@ -271,10 +274,10 @@ def _check_network(network: Network) -> None:
     if any(value is not None for value in own):
         if network.weights is not None:
             raise ScanError(
-                "The size of the network follows from its weights; leave channels, blocks and refinement out."
+                "The size of the network follows from its weights; leave out channels, blocks and refinement."
             )
         if any(value is None for value in own) or len(network.blocks or ()) != 4 or min(*network.blocks, *own[::2]) < 1:  # type: ignore[misc]
-            raise ScanError("A network of your own size needs channels, four blocks, and refinement, each 1 or more.")
+            raise ScanError("A network of custom size needs channels, four blocks, and refinement, each 1 or more.")
 
 
 def _check_schedule(schedule: Schedule) -> None:
@@ -284,18 +287,18 @@ def _check_schedule(schedule: Schedule) -> None:
     _one_of("loss", schedule.loss, LOSSES)
     for name in ("steps", "batch", "accumulate", "score_every", "score_slices", "save_every"):
         if getattr(schedule, name) < 1:
-            raise ScanError(f"{name} is 1 or more; got {getattr(schedule, name)}.")
+            raise ScanError(f"{name} must be 1 or more; got {getattr(schedule, name)}.")
     for name in ("warm_up_steps", "readers", "seed", "weight_decay"):
         if getattr(schedule, name) < 0:
-            raise ScanError(f"{name} is 0 or more; got {getattr(schedule, name)}.")
+            raise ScanError(f"{name} must be 0 or more; got {getattr(schedule, name)}.")
     if schedule.crop < 8:
-        raise ScanError(f"crop is 8 pixels or more; got {schedule.crop}.")
+        raise ScanError(f"crop must be 8 pixels or more; got {schedule.crop}.")
     if not 0 <= schedule.final_learning_rate <= schedule.learning_rate <= 0.1 or schedule.learning_rate == 0:
         raise ScanError(
-            "The learning rate lies above 0 and up to 0.1, the final one at or below it; got "
+            "The learning rate must be above 0 and up to 0.1, and the final one no higher; got "
             f"{schedule.learning_rate:g} and {schedule.final_learning_rate:g}."
         )
     if not 0 <= schedule.average_decay < 1:
-        raise ScanError(f"average_decay lies from 0 to just below 1; got {schedule.average_decay:g}.")
+        raise ScanError(f"average_decay must be at least 0 and below 1; got {schedule.average_decay:g}.")
     if not schedule.gradient_norm > 0:
-        raise ScanError(f"gradient_norm is above 0, or inf; got {schedule.gradient_norm:g}.")
+        raise ScanError(f"gradient_norm must be above 0, or inf; got {schedule.gradient_norm:g}.")

@@ -1,13 +1,13 @@
-"""Crops to learn from, drawn from the scans while the training runs; nothing is packed beforehand.
+"""Training crops, drawn from the scans while the training runs; nothing is packed beforehand.
 
 A batch is a pair of tensors in network units: degraded crops (B, 1, Y, X), and (B, 3, Y, X) with the target, the weight
 of each pixel's error, and which coefficients of the crop's 2-D FFT were measured and are put back after restoration
-(`restoration.data_consistency`; none for most weights). `loss_of` puts them together:
+(`restoration.data_consistency`; none for most weights). `loss_of` combines them:
 
-    loss = sum(weight * |restored - target|^p) / sum(weight),    p = 1, or 2 where the target is noisy itself
+    loss = sum(weight * |restored - target|^p) / sum(weight),    p = 1, or 2 if the target itself is noisy
 
-Where frequencies were measured, the error is that of the others, and a quarter of that of all. Pixels of weight 0 add
-exactly nothing to the loss, nor to its gradient.
+If frequencies were measured, the error is that of the others, plus a quarter of that of all. Pixels of weight 0 add
+exactly nothing to the loss or to its gradient.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 
     Batch = tuple[Tensor, Tensor]
 
-# How much errors count that are put right after restoration, beside those that are not.
+# Weight of errors that are corrected after restoration, relative to those that are not.
 ALL_FREQUENCIES = 0.25
 # Whole slices are rare: one costs as much as a dozen steps of small crops.
 _CROP_ODDS = (0.30, 0.28, 0.22, 0.14, 0.05, 0.01)
-# To simulate takes seconds for a large slice: some slices are degraded twice, with strengths around the chosen one.
+# Simulation takes seconds for a large slice: some slices are degraded twice, with strengths around the chosen one.
 _REALISATIONS, _MOST_SIMULATED_SLICES = 2, 32
 _STRENGTH_SPREAD = 0.35
-# Where smoothed neighbouring slices differ by more than this many deviations, anatomy changes and nothing is learned.
+# Where smoothed neighbouring slices differ by more than this many deviations, anatomy changes: these pixels are
+# ignored.
 _LARGEST_CHANGE = 3.0
 
 Images = tuple[np.ndarray, ...]
@@ -57,7 +58,7 @@ class HeldOut:
     scan, index
         Number of the scan, and of the slice in it.
     degraded, target
-        What is restored, and what it should be: for noisy scans the mean of the neighbouring slices.
+        What is restored, and its target: for noisy scans the mean of the neighbouring slices.
     neighbours
         For noisy scans the two neighbours themselves; else None.
     counted
@@ -81,15 +82,15 @@ class CropSampler:
     Parameters
     ----------
     checked
-        The material with its split; its held-out slices are read by `held_out` only.
+        The material with its split; its held-out slices are only read by `held_out`.
     task
-        Whose degradation is simulated where only references are given.
+        Whose degradation is simulated if only references are given.
     seed
-        Of the simulated noise; a batch follows from the generator that it is drawn with.
+        Of the simulated noise; a batch depends only on the generator that it is drawn with.
     crops
         Sides (0 for a whole slice) and batch of each; see `crops.CROPS`.
     keeps_measured
-        Whether measured frequencies are put back after restoration, as the weights ask for.
+        Whether measured frequencies are put back after restoration, as the weights require.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class CropSampler:
 
     @property
     def training_slices(self) -> int:
-        """How many slices batches are drawn from."""
+        """Number of slices that batches are drawn from."""
         return len(self._training)
 
     def draw(self, rng: np.random.Generator) -> Batch:
@@ -133,13 +134,13 @@ class CropSampler:
         return torch.from_numpy(given[:, None]), torch.from_numpy(np.stack(wanted, axis=1))
 
     def held_out(self, most: int | None = None) -> list[HeldOut]:
-        """Read the held-out slices, at most so many of them, evenly spread."""
+        """Read the held-out slices, at most this many of them, evenly spaced."""
         count = len(self._held)
         chosen = range(count) if most is None else np.linspace(0, count - 1, min(most, count)).round().astype(int)
         return [self._sources[m].held_out(m, i) for m, i in (self._held[int(n)] for n in chosen)]
 
     def whole(self, index: int) -> tuple[np.ndarray, IntensityRule]:
-        """The degraded slice of the first scan, as it is shown in a preview, and its intensity rule."""
+        """The degraded slice of the first scan, as shown in a preview, and its intensity rule."""
         source = self._sources[0]
         return source.degraded(min(max(index, 0), len(source.given) - 1)), source.rule
 
@@ -149,12 +150,12 @@ class CropSampler:
 
 
 def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the loss for `Trainer`, called with restored, what is wanted (see above), and degraded."""
+    """Return the loss for `Trainer`, called with restored, wanted (see above) and degraded images."""
 
     def loss(restored: Tensor, wanted: Tensor, given: Tensor) -> Tensor:
         target, weight, measured = wanted.split(1, dim=1)
         difference = torch.where(weight > 0, restored - target, 0)
-        # The mean of noisy targets is the truth, their median need not be.
+        # The mean of noisy targets is the truth; their median need not be.
         size = torch.square if mode == "noisy" else torch.abs
         error = size(difference)
         if measured.any():
@@ -166,7 +167,7 @@ def loss_of(mode: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 
 class _Source:
-    """One scan's worth of examples."""
+    """The examples from one scan."""
 
     def __init__(
         self, checked: Checked, number: int, task: str, seed: int, only_marked: bool, keeps_measured: bool
@@ -182,7 +183,7 @@ class _Source:
         self._change: float | None = None
 
     def usable(self, numbers: Sequence[int]) -> Sequence[int]:
-        """Those of the training slices that can be had in good time: all, or some where they have to be simulated."""
+        """The training slices that are available in reasonable time: all, or some if they have to be simulated."""
         if self.mode != "reference" or len(numbers) <= _MOST_SIMULATED_SLICES:
             return numbers
         return [numbers[int(i)] for i in np.linspace(0, len(numbers) - 1, _MOST_SIMULATED_SLICES).round()]
@@ -228,7 +229,7 @@ class _Source:
         return HeldOut(number, index, np.asarray(given), np.asarray(target), neighbours, counted, self.rule)
 
     def _corner(self, labels: np.ndarray | None, rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Upper left corner of a crop, which holds at least one pixel that counts, if the slice has one."""
+        """Upper left corner of a crop, which contains at least one pixel that counts, if the slice has one."""
         height, width = self.given.plane
         most_y, most_x = max(0, height - rows), max(0, width - columns)
         places = np.flatnonzero(weights_of(labels, labels.shape, self.only_marked)) if labels is not None else ()
@@ -239,7 +240,7 @@ class _Source:
         return min(max(y, 0), most_y), min(max(x, 0), most_x)
 
     def _target(self, index: int, box: tuple[slice, slice], weight: np.ndarray) -> np.ndarray:
-        """What the crop should become; where that is not known, its weight becomes 0."""
+        """The target of the crop; where that is unknown, its weight becomes 0."""
         if self.mode != "noisy":
             assert self.reference is not None
             return self.reference.read(index)[box]
@@ -248,7 +249,7 @@ class _Source:
         smooth = [box_mean(np.nan_to_num(image)) for image in (before, given, after)]
         if self._change is None:
             self._change = self._usual_change()
-        # Half the noise variance is in the mean of two, so that its difference from the middle one is less by that.
+        # The mean of two has half the noise variance, which reduces its difference from the middle one.
         weight *= np.abs(smooth[2] - smooth[0]) <= _LARGEST_CHANGE * self._change
         weight *= np.abs(smooth[1] - (smooth[0] + smooth[2]) / 2) <= _LARGEST_CHANGE * self._change * np.sqrt(0.75)
         return target
@@ -267,7 +268,7 @@ class _Source:
         return measured_coefficients(self.given.plane, extent, crop).astype(np.float32)
 
     def _around(self, index: int, box: tuple[slice, slice]) -> Images:
-        """A crop of a slice, between the same of the slices before and after it that have noise of their own."""
+        """A crop of a slice, between the same crops of the slices before and after it with independent noise."""
         numbers = (index - self.distance, index, index + self.distance)
         before, given, after = (self.given.read(i)[box].astype(np.float32) for i in numbers)
         return before, given, after
@@ -287,7 +288,7 @@ class _Source:
         if key not in self._simulated:
             rng = np.random.default_rng((self.seed, index, realisation))
             limits = STRENGTHS[self.task]
-            # The first realisation, which previews and scores take, has the very strength that was chosen.
+            # The first realisation, used for previews and scores, has exactly the chosen strength.
             spread = rng.uniform(-_STRENGTH_SPREAD, _STRENGTH_SPREAD) if realisation else 0.0
             strength = (self.one.strength or limits.usual) * np.exp(spread)
             strength = min(max(float(strength), limits.least), limits.most)

@@ -1,4 +1,4 @@
-"""The curves of a training on disk: a CSV file, and TensorBoard where it was asked for (the extra ``tensorboard``)."""
+"""The curves of a training run on disk: a CSV file, and TensorBoard if requested (the extra ``tensorboard``)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ COLUMNS = ("step", "loss", "learning_rate", "psnr", "ssim", "rmse")
 
 
 class Curves:
-    """Where the figures of a training go.
+    """Where the figures of a training run are written.
 
     Parameters
     ----------
     folder
         Where the files are; None writes none.
     tensorboard
-        Whether TensorBoard's are among them.
+        Whether to write TensorBoard files as well.
     step
-        Where the training goes on: later figures of an interrupted run are taken back.
+        Where the training continues: later figures of an interrupted run are discarded.
 
     Raises
     ------
     DeviceError
-        TensorBoard is asked for and not installed.
+        TensorBoard is requested but not installed.
     """
 
     def __init__(self, folder: Path | None, *, tensorboard: bool, step: int) -> None:
@@ -38,7 +38,7 @@ class Curves:
         self._board = _board(folder / TENSORBOARD, step) if folder and tensorboard else None
 
     def step(self, number: int, loss: float, learning_rate: float) -> None:
-        """Note a step for TensorBoard."""
+        """Record a step for TensorBoard."""
         if self._board is not None:
             self._board.add_scalar("training/loss", loss, number)
             self._board.add_scalar("training/learning_rate", learning_rate, number)
@@ -59,7 +59,7 @@ class Curves:
             self._board.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what remains."""
         if self._board is not None:
             self._board.close()
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on local data, and the decision whether its result is better than what there was.
+"""Fine-tuning on local data, and the decision whether the result is better than the old weights.
 
 `fine_tune` is a generator; the viewer's process, the command line and the tests only iterate it.
 """
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from .material import Checked, Material
     from .train import TrainingStep
 
-    # What a generator in here yields and is sent, and what it returns.
+    # What a generator in this file yields, is sent, and returns.
     Steps = Generator[FineTuneStep, int | str | None, Any]
 
-# Above this many parameters, adapters are learned rather than all weights.
+# Above this many parameters, adapters are trained rather than all weights.
 LARGEST_FOR_ALL_WEIGHTS = 5_000_000
 DEFAULT_RANK = 8
 LIGHT_RATE, ADAPTER_RATE, FULL_RATE = 2e-4, 2e-4, 3e-5
-# Held-out slices that the verdict is about, and those of them that are scored on the way.
+# Number of held-out slices for the verdict, and of those scored along the way.
 SCORED_SLICES, WATCHED_SLICES = 8, 3
 _SCORES, _FEWEST_STEPS_BETWEEN = 10, 20
 
@@ -66,7 +66,7 @@ def fine_tune(
 ) -> Generator[FineTuneStep, int | str | None, FineTuned]:
     """Fine-tune weights on local scans.
 
-    Iterate it for `FineTuneStep`; ``send(i)`` asks for a preview of slice i, which the next record holds;
+    Iterate it for `FineTuneStep`; ``send(i)`` asks for a preview of slice i, which the next record contains;
     ``send(STOP)`` ends the training with the best weights so far; closing it cancels. The `FineTuned` is the value of
     StopIteration.
 
@@ -79,22 +79,22 @@ def fine_tune(
     options
         See `FineTuneOptions`.
     folder
-        Where to keep the state, so that the same call goes on after an interruption, with the same result as without
+        Where to keep the state, so that the same call continues after an interruption, with the same result as without
         one on the same machine; None keeps nothing.
 
     Yields
     ------
     FineTuneStep
-        After each step, and after each slice that is scored.
+        After each step, and after each scored slice.
 
     Raises
     ------
     ScanError
-        If the scans and labels do not fit together, or a pair is shifted by more than a pixel and not forced.
+        If the scans and labels do not match, or a pair is shifted by more than a pixel and not forced.
     CheckpointError
-        If the weights cannot be read or are for another modality, or the folder holds another training.
+        If the weights cannot be read or are for another modality, or the folder contains another training.
     DeviceError
-        If the device is not there or has too little memory.
+        If the device does not exist or has too little memory.
     """
     options = options or FineTuneOptions()
     plain = load_checkpoint(weights, fused=False).eval()
@@ -157,7 +157,7 @@ class _Run:
         if work:
             self.record = work.resume(trainer)
         yield from self._train(trainer, [held[i] for i in watched], work)
-        # Where nothing was better, the last weights are shown, so that the figures say how far they went astray.
+        # If nothing was better, the last weights are shown, so that the figures say how far off they are.
         state = self.record.best_state or _on_processor(trainer.average)
         network = self._fused(self._plain_weights(state))
         after = yield from self._scores(network, held, Weights.NEW)
@@ -173,7 +173,7 @@ class _Run:
         for step in self._guarded(trainer):
             self.record.losses.append(step.loss)
             if not math.isfinite(step.loss):
-                self.record.trouble = f"the loss of step {step.step} was not a number, so the training ended there"
+                self.record.trouble = f"the loss of step {step.step} was NaN or infinite, so the training ended there"
                 return
             score = None
             if step.step % every == 0 or step.step == self.options.steps or self.stopped:
@@ -223,7 +223,7 @@ class _Run:
         return scores
 
     def _tell(self, progress: FineTuneStep) -> Steps:
-        """Yield a record, with the preview that was asked for, and take the next request."""
+        """Yield a record, with the requested preview, and receive the next request."""
         if self.wanted is not None and self.examples and self.trainer:
             index, self.wanted = self.wanted, None
             image, rule = self.examples.whole(index)
@@ -302,7 +302,7 @@ class _Run:
         return crops_that_fit(network, self.options.crops or CROPS, plane, available_memory(self.device))
 
     def _identity(self) -> dict[str, Any]:
-        """What makes two runs the same, as plain values."""
+        """What identifies a run, as plain values."""
         options = {name: value for name, value in asdict(self.options).items() if name not in ("device", "title")}
         return {
             "weights": self.card.weights_sha256,
@@ -329,18 +329,18 @@ def _training_options(options: FineTuneOptions, rank: int, network: RestoreRWKV)
         learning_rate=rate,
         final_learning_rate=rate / 100,
         warm_up_steps=max(1, min(50, options.steps // 10)),
-        # The average reaches back over about a twentieth of the training.
+        # The average covers about the last twentieth of the training.
         average_decay=min(0.998, max(0.9, 1 - 20 / options.steps)),
         seed=options.seed,
     )
 
 
 def _check_task(task: str, checked: Checked) -> None:
-    """Raise ScanError where a degradation has to be simulated and it is not known how."""
+    """Raise ScanError if a degradation has to be simulated and it is not known how."""
     if checked.mode != "reference" or task in STRENGTHS:
         return
     raise ScanError(
-        f"To learn from reference scans alone, their degradation is simulated, and {task or 'nothing'} says not how; "
+        f"To train on reference scans alone, their degradation is simulated, but not for {task or 'an unknown task'}; "
         f"choose one of {', '.join(STRENGTHS)} as the task, or give degraded scans as well."
     )
 

@@ -1,4 +1,4 @@
-"""The pairs of scans that a training's configuration names, found on the disk but not yet opened."""
+"""The pairs of scans that a training configuration names, found on disk but not yet opened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .config import Source, TrainConfig
 
-# Without scans to validate on, one in this many is kept for that.
+# Without scans to validate on, one in this many is held out for that.
 _ONE_IN = 10
 
 
@@ -30,11 +30,11 @@ class Pair:
     Attributes
     ----------
     degraded, target
-        Where they are; degraded is None where it is simulated.
+        Where they are; degraded is None if it is simulated.
     task, modality, strength
-        See `config.Source`; the modality is that of the task where none is given.
+        See `config.Source`; the modality is that of the task if none is given.
     odds
-        How often it is drawn, beside the others.
+        How often it is drawn, relative to the others.
     """
 
     degraded: Path | None
@@ -46,12 +46,13 @@ class Pair:
 
 
 def training_and_validation(config: TrainConfig) -> tuple[list[Pair], list[Pair]]:
-    """Find all pairs of a configuration, those to learn from and those to validate on.
+    """Find all pairs of a configuration, those to train on and those to validate on.
 
     Raises
     ------
     ScanError
-        A folder is missing or holds no scans, a scan has no partner, or too few are there to keep one for validation.
+        A folder is missing or contains no scans, a scan has no partner, or there are too few to hold one out for
+        validation.
     """
     found = [pairs_of(source) for source in config.data]
     if config.validation:
@@ -59,7 +60,7 @@ def training_and_validation(config: TrainConfig) -> tuple[list[Pair], list[Pair]
     for source, pairs in zip(config.data, found, strict=True):
         if len(pairs) < 2:
             raise ScanError(
-                f"{source.target} holds one scan, which cannot be learned from and validated on; name others in "
+                f"{source.target} contains one scan, which cannot serve for training and validation; name others in "
                 "[[validation]]."
             )
     training = [[pair for n, pair in enumerate(pairs, 1) if n % _every(pairs)] for pairs in found]
@@ -76,7 +77,7 @@ def pairs_of(source: Source) -> list[Pair]:
         partners = dict(zip(targets, partners.values(), strict=True))
     if odd := sorted(targets.keys() ^ partners.keys()):
         where = source.target if odd[0] in targets else source.degraded
-        raise ScanError(f'"{odd[0]}" is in {where} only; give the degraded scans and their targets the same names.')
+        raise ScanError(f'"{odd[0]}" is only in {where}; give the degraded scans and their targets the same names.')
     modality = source.modality or (TASKS[source.task].modality if source.task else None)
     odds = 1.0 if source.share is None else source.share / len(targets)
     strength = None if source.strength is None else (source.strength[0], source.strength[1])
@@ -84,16 +85,16 @@ def pairs_of(source: Source) -> list[Pair]:
 
 
 def _scans(place: Path) -> dict[str, Path]:
-    """The scans of a folder by the bare names of their files, or the one that the place itself is."""
+    """The scans of a folder by file name without suffix, or the single scan that the path itself is."""
     if not place.exists():
-        raise ScanError(f"There is no {place}; correct its name.")
+        raise ScanError(f"{place} does not exist; correct its name.")
     if _is_scan(place):
         return {_bare(place): place}
     entries = sorted(place.iterdir()) if place.is_dir() else []
     found = {_bare(one): one for one in entries if not one.name.startswith(".") and _is_scan(one)}
     if not found:
         raise ScanError(
-            f"{place} holds no scans; it should be one, or a folder of them (NIfTI, NRRD, MHA/MHD, zarr, HDF5, DICOM "
+            f"{place} contains no scans; give a scan, or a folder of them (NIfTI, NRRD, MHA/MHD, zarr, HDF5, DICOM "
             "folders)."
         )
     return found

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Steps = Generator["TrainStep", str | None, Any]
 
-# No weights are there before the first score, so that the first is the best.
+# There are no weights before the first score, so the first is the best.
 _NOTHING = ValidationScore(-math.inf, -math.inf, math.inf)
 
 
@@ -51,19 +51,19 @@ class TrainStep:
     Attributes
     ----------
     step, total
-        Steps done and asked for.
+        Steps done and steps requested.
     scoring
         How many validation slices are being scored; None after a step.
     loss, learning_rate
         Of this step, the loss over all processes; nan while slices are scored.
     score
-        Of the validation slices, where they were scored at this step; else None.
+        Of the validation slices, if they were scored at this step; else None.
     best_step
         Step of the weights that would be kept now; 0 before the first score.
     seconds_left
         Estimated; None at the beginning.
     reading
-        Part of the time that steps waited for their crops.
+        Fraction of the time that steps waited for their crops.
     """
 
     step: int
@@ -78,20 +78,20 @@ class TrainStep:
 
 
 def train(config: TrainConfig) -> Generator[TrainStep, str | None, Trained]:
-    """Train as a configuration says; in a process that torchrun started, together with the others.
+    """Train according to a configuration; in a process started by torchrun, together with the others.
 
     Iterate it for `TrainStep`; ``send(STOP)`` ends the training of a single process with the best weights so far;
-    closing it cancels, and saves the state where there is a folder for it. The `Trained` is the value of StopIteration.
+    closing it cancels, and saves the state if there is a folder for it. The `Trained` is the value of StopIteration.
     Nothing is written to `config.output`: that is for the caller.
 
     Raises
     ------
     ScanError
-        Folders are missing or hold nothing that fits, or a scan cannot be read.
+        Folders are missing or contain nothing suitable, or a scan cannot be read.
     CheckpointError
-        The weights to start from cannot be read, or the folder holds another training.
+        The initial weights cannot be read, or the folder contains another training.
     DeviceError
-        The device is not there or has too little memory, or another process of this training has ended.
+        The device does not exist or has too little memory, or another process of this training has ended.
     """
     training, validation = training_and_validation(config)
     with joined(config.device) as (processes, device):
@@ -99,7 +99,7 @@ def train(config: TrainConfig) -> Generator[TrainStep, str | None, Trained]:
 
 
 class _Run:
-    """One training, from the names of its scans to its outcome."""
+    """One training run, from the names of its scans to its outcome."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Run:
         if work and self.processes.first:
             work.begin(((self.schedule.crop, self.schedule.batch),))
         validation = Validation(self.held_out, self.schedule.score_slices, self.config.protocol, self.processes)
-        # What is wrong with the first scans of each kind is told before the training begins.
+        # Problems with the first scans of each source are reported before the training begins.
         for number in self._first_of_each():
             self.training.opened(number)
         crops = ReadAhead(Crops(self.training, self.config, self.processes), self.schedule.readers)
@@ -145,8 +145,8 @@ class _Run:
             self.record.losses.append(step.loss)
             if not math.isfinite(step.loss):
                 raise ScanError(
-                    f"The loss of step {step.step} is not a number; lower learning_rate, and check the scans for "
-                    "values that are none."
+                    f"The loss of step {step.step} is NaN or infinite; lower learning_rate, and check the scans for "
+                    "NaN or infinite values."
                 )
             curves.step(step.step, step.loss, step.learning_rate)
             score = None
@@ -171,7 +171,7 @@ class _Run:
                     )
                 )
             except (GeneratorExit, KeyboardInterrupt):
-                # Of several processes each is stopped at a step of its own; the last common one is saved already.
+                # Several processes stop at different steps; the last common one is already saved.
                 if work and self.processes.size == 1 and saved < step.step:
                     self._save(work, trainer)
                 raise
@@ -237,7 +237,7 @@ class _Run:
                 yield number
 
     def _identity(self, options: TrainingOptions) -> dict[str, Any]:
-        """What makes two trainings the same, as plain values: with as many crops a step, the processes may change."""
+        """What identifies a training run, as plain values; the number of processes may change."""
         schedule = self.schedule
         return {
             "network": asdict(self.config.network) | {"digest": self.card.weights_sha256 if self.card else ""},
@@ -255,7 +255,7 @@ class _Run:
 
 
 def new_network(network: Network, seed: int) -> tuple[RestoreRWKV, Card | None]:
-    """Make the network that a training starts from, and the card of its weights if there are any."""
+    """Create the initial network of a training run, and the card of its weights if there are any."""
     if network.weights is not None:
         plain = load_checkpoint(network.weights, fused=False)
         return plain, plain.card
@@ -268,7 +268,7 @@ def new_network(network: Network, seed: int) -> tuple[RestoreRWKV, Card | None]:
 
 
 def training_options(config: TrainConfig) -> TrainingOptions:
-    """What of a schedule is the trainer's."""
+    """The trainer's part of a schedule."""
     known = asdict(config.schedule)
     return TrainingOptions(**{name: known[name] for name in TrainingOptions.__dataclass_fields__})
 

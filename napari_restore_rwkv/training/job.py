@@ -1,6 +1,6 @@
 """A fine-tuning as a folder, so that another process can run it: ``job.json``, with the scans beside it.
 
-Voxels are written as .npy files, slice by slice, and mapped into memory by whoever reads them.
+Voxels are written as .npy files, slice by slice, and memory-mapped when read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JOB = "job.json"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a process is to do.
+    """What a process should do.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Job:
     material, options
         See `Material` and `FineTuneOptions`.
     output
-        Bundle to write if the result is accepted; None makes a name in the folder of bundles.
+        Bundle to write if the result is accepted; None makes a name in the bundles folder.
     threads
-        Threads of the processor.
+        Number of CPU threads.
     """
 
     weights: str
@@ -57,25 +57,25 @@ def write_job(
     output: Path | None = None,
     threads: int | None = None,
 ) -> None:
-    """Describe a fine-tuning in a new folder; voxels are copied into it slice by slice.
+    """Describe a fine-tuning run in a new folder; voxels are copied into it slice by slice.
 
     Parameters
     ----------
     folder
-        Made if it is missing. The state of the training goes here too, so that a started job can be started again.
+        Created if missing. The state of the training also goes here, so that a started job can be restarted.
     threads
-        Of the processor; None leaves one to the viewer.
+        Number of CPU threads; None leaves one to the viewer.
 
     Raises
     ------
     OutputError
-        If the folder holds a job already, or cannot be written into.
+        If the folder already contains a job, or cannot be written to.
     """
     everything = [material] if isinstance(material, Material) else list(material)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / _JOB).exists():
-            raise OutputError(f"{folder} holds a fine-tuning already; start that one again, or give another folder.")
+            raise OutputError(f"{folder} already contains a fine-tuning run; restart that one, or give another folder.")
         described = [_describe(one, folder, number) for number, one in enumerate(everything)]
         job = {
             "weights": str(weights if str(weights) == weights else Path(weights).resolve()),
@@ -110,7 +110,7 @@ def read_job(folder: Path) -> Job:
             threads=int(job["threads"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ScanError(f"{folder} holds no fine-tuning that can be read ({error}); start a new one.") from error
+        raise ScanError(f"{folder} contains no readable fine-tuning run ({error}); start a new one.") from error
 
 
 def _describe(one: Material, folder: Path, number: int) -> dict[str, Any]:

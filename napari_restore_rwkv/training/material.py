@@ -1,4 +1,4 @@
-"""What a person gives to fine-tune on: one or two scans, and what is marked on them."""
+"""The user's data to fine-tune on: one or two scans, and what is marked on them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """One thing to learn from.
+    """One example to train on.
 
     Attributes
     ----------
     degraded, target
         Both: a registered pair. Only `target`: a good scan, whose degradation is simulated. Only `degraded`: a noisy
-        scan, which learns from its neighbouring slices.
+        scan, trained with its neighbouring slices as targets.
     labels
-        Integers of the same shape, see `annotations.PALETTE`; None where nothing is marked.
+        Integers of the same shape, see `annotations.PALETTE`; None if nothing is marked.
     strength
         Of the simulated degradation, see `simulate.whole_scan.STRENGTHS` and `noise.fit_strength`; None for the usual.
     """
@@ -44,7 +44,7 @@ class Material:
 
     @property
     def mode(self) -> Mode:
-        """What can be learned from the scans that are there.
+        """How the given scans can be used for training.
 
         Raises
         ------
@@ -52,14 +52,14 @@ class Material:
             If there is none.
         """
         if self.degraded is None and self.target is None:
-            raise ScanError("There is nothing to learn from: give a degraded scan, its reference, or both.")
+            raise ScanError("There is nothing to train on: give a degraded scan, its reference, or both.")
         if self.degraded is not None and self.target is not None:
             return "paired"
         return "noisy" if self.target is None else "reference"
 
     @property
     def scan(self) -> Scan:
-        """The scan whose grid, modality and values the network will see: the degraded one where there is one."""
+        """The scan whose grid, modality and values the network will see: the degraded one if there is one."""
         chosen = self.degraded if self.degraded is not None else self.target
         assert chosen is not None
         return chosen
@@ -67,12 +67,12 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checked:
-    """Material that can be used.
+    """Material that has been checked.
 
     Attributes
     ----------
     material
-        As it was given, each with the modality of the weights where its own is unknown.
+        As given, each with the modality of the weights if its own is unknown.
     axis
         Array axis across the slices.
     covered
@@ -80,12 +80,12 @@ class Checked:
     splits
         Which slices of each are trained on and held out.
     warnings
-        Sentences for the person.
+        Sentences for the user.
     useless
-        Why nothing can be learned; "" where something can.
+        Why training is not possible; "" if it is.
     distances
-        For noisy scans, how far the slices are from each other that learn from each other: 1, or 2 where neighbours
-        share their noise.
+        For noisy scans, the distance between a slice and its training targets: 1, or 2 if neighbours share their
+        noise.
     """
 
     material: tuple[Material, ...]
@@ -98,7 +98,7 @@ class Checked:
 
     @property
     def mode(self) -> Mode:
-        """The one mode that all have."""
+        """The mode that all have in common."""
         return self.material[0].mode
 
 
@@ -114,20 +114,20 @@ def check_material(
     axis
         "z", "y", "x", or "auto"; see `choose_slice_axis`.
     force
-        Go on with a shifted pair, and with noise that neighbouring slices share.
+        Accept a shifted pair, and noise that neighbouring slices share.
 
     Raises
     ------
     ScanError
-        If scans and labels do not fit together, or a pair is shifted by more than a pixel and not forced.
+        If scans and labels do not match, or a pair is shifted by more than a pixel and not forced.
     CheckpointError
         If the weights are for another modality.
     """
     chosen = [material] if isinstance(material, Material) else list(material)
     if not chosen:
-        raise ScanError("There is nothing to learn from: give at least one scan.")
+        raise ScanError("There is nothing to train on: give at least one scan.")
     if len({one.mode for one in chosen}) > 1:
-        raise ScanError("Some scans have a reference and others none; give all of them one, or none.")
+        raise ScanError("Some scans have a reference and others do not; give all of them a reference, or none.")
     for one in chosen:
         _check_one(one, modality)
     chosen = [_with_modality(one, modality) for one in chosen]
@@ -168,7 +168,7 @@ def _check_one(one: Material, modality: str | None) -> None:
 
 
 def _with_modality(one: Material, modality: str | None) -> Material:
-    """Scans that do not say what they are take the modality of the weights, which their intensity rule follows."""
+    """Give scans of unknown modality that of the weights, which decides their intensity rule."""
 
     def known(scan: Scan | None) -> Scan | None:
         if scan is None or scan.modality or modality is None:
@@ -185,7 +185,7 @@ def _both(one: Material, along: int) -> tuple[Slices, Slices]:
 
 
 def _identical(pairs: Sequence[tuple[Slices, Slices]]) -> str:
-    """Say so where nothing is degraded; constant scans are left to the scores."""
+    """Report if nothing is degraded; constant scans are left to the scores."""
     for degraded, target in pairs:
         for i in (0, len(degraded) // 2, len(degraded) - 1):
             one, other = degraded.read(i), target.read(i)
@@ -195,7 +195,7 @@ def _identical(pairs: Sequence[tuple[Slices, Slices]]) -> str:
 
 
 def _with_neighbours(split: Split, count: int, distance: int) -> Split:
-    """Only slices with a neighbour on either side can learn from them, or be scored by them."""
+    """Keep slices with a neighbour on either side: only they can be trained on, or scored."""
     inner = range(distance, count - distance)
     return Split(
         tuple(i for i in split.training if i in inner), tuple(i for i in split.held_out if i in inner), split.between
@@ -203,9 +203,9 @@ def _with_neighbours(split: Split, count: int, distance: int) -> Split:
 
 
 def _independent_distance(one: Material, axis: str, force: bool) -> int:
-    """The smallest distance at which slices have noise of their own; raises ScanError where even the second shares it.
+    """The smallest distance at which slices have independent noise; raises ScanError if even the second shares it.
 
-    A distance of at most the gap of a split keeps held-out slices out of what is learned from.
+    A distance of at most the gap of a split keeps held-out slices out of the training.
     """
     along = choose_slice_axis(one.scan, axis).axis
     found = [neighbour_correlation(one.scan, along, distance) for distance in range(1, GAP + 1)]
@@ -216,18 +216,18 @@ def _independent_distance(one: Material, axis: str, force: bool) -> int:
         return GAP
     raise ScanError(
         f"The noise of neighbouring slices is correlated ({found[0]:.2f}, and {found[-1]:.2f} two slices apart, where "
-        "0 is independent), so that one slice does not show the noise of another. Give a pair, or a reference."
+        "0 is independent), so one slice does not reveal the noise of another. Give a pair, or a reference."
     )
 
 
 def _shared(one: Material, axis: str, distance: int) -> str:
-    """Warn of noise that the slices share; "" where it is little."""
+    """Warn about noise that the slices share; "" if there is little."""
     correlation = neighbour_correlation(one.scan, choose_slice_axis(one.scan, axis).axis)
     if correlation < NOTICEABLE_CORRELATION:
         return ""
     words = f"The noise of neighbouring slices is correlated ({correlation:.2f}, where 0 is independent)"
     if distance > 1:
-        return f"{words}, so slices learn from those {distance} away, and lose some of what is thinner."
+        return f"{words}, so targets are slices {distance} away, and some finer detail is lost."
     return f"{words}: some of it will not be removed."
 
 

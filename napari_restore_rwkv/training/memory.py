@@ -1,4 +1,4 @@
-"""How much a training step takes, and which crops a device has room for."""
+"""How much memory a training step takes, and which crops fit on a device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from ..network.model import RestoreRWKV
 
-# Gradients and passing results, beside what is kept for the backward pass.
+# Gradients and temporary results, besides what is kept for the backward pass.
 _BESIDE = 1.6
-# Others use the machine as well.
+# Other programs use the machine as well.
 _SHARE = 0.6
 _UNKNOWN_FREE = 4 << 30
 _PROBE_SIDE = 32
@@ -28,16 +28,16 @@ _PROBE_SIDE = 32
 def crops_that_fit(
     network: RestoreRWKV, crops: Sequence[tuple[int, int]], plane: tuple[int, int], free: int | None
 ) -> tuple[tuple[int, int], ...]:
-    """Choose the crops whose training step fits into the free memory, with fewer at once where that helps.
+    """Choose the crops whose training step fits into the free memory, with smaller batches if that helps.
 
     Parameters
     ----------
     crops
-        Side and batch of each; side 0 stands for a whole slice.
+        Side and batch of each; side 0 means a whole slice.
     plane
         Rows and columns of a whole slice.
     free
-        Bytes; None for not known, and then 4 GiB are assumed.
+        Bytes; None if unknown: 4 GiB are then assumed.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def crops_that_fit(
 
 
 def bytes_per_pixel(network: RestoreRWKV) -> float:
-    """Bytes that are kept for the backward pass, for each pixel of the input: counted in one small pass."""
+    """Bytes that are kept for the backward pass per pixel of the input, counted in one small pass."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -79,7 +79,7 @@ def bytes_per_pixel(network: RestoreRWKV) -> float:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that a training may still take; None where the system does not say."""
+    """Bytes that training may still take; None if the system does not say."""
     if device.type != "cpu":
         return free_memory(device)
     try:

@@ -1,4 +1,4 @@
-"""How to simulate as much noise as a scan has."""
+"""Finding the simulated strength that matches the noise of a scan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .slices import Slices
 if TYPE_CHECKING:
     from ..scans.scan import Scan
 
-# Correlation of the noise of neighbouring slices: from the first on it is mentioned, from the second on refused.
+# Correlation of the noise of neighbouring slices: above the first value there is a warning, above the second an error.
 NOTICEABLE_CORRELATION, LARGEST_CORRELATION = 0.15, 0.4
 
 _FITTING_ROUNDS = 6
@@ -25,7 +25,7 @@ _FITTING_ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A strength of simulated degradation, with the noise level that was wanted and the one that it gives."""
+    """A strength of simulated degradation, with the wanted noise level and the one that it gives."""
 
     strength: float
     wanted: float
@@ -38,14 +38,14 @@ def noise_level(scan: Scan, axis: str = "auto") -> float:
 
 
 def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis: str = "auto") -> Fit:
-    """Find the strength at which the simulated degradation of a good scan has the noise of a chosen noisy one.
+    """Find the strength at which the simulated degradation of a good scan has the noise of a given noisy one.
 
     Parameters
     ----------
     reference
         A good scan, of the modality of the task.
     noisy
-        A scan with the noise that is wanted; it may show another subject, at about the same pixel size.
+        A scan with the wanted noise; it may be of another subject, at about the same pixel size.
     task
         "ct-denoise" or "pet-low-count".
 
@@ -55,7 +55,9 @@ def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis
         If the task has no noise to fit, or the reference is as noisy as the noisy scan.
     """
     if task == "mri-sr":
-        raise ScanError("The loss of resolution of mri-sr cannot be read off the noise of a scan; give its strength.")
+        raise ScanError(
+            "The loss of resolution of mri-sr cannot be estimated from the noise of a scan; give its strength."
+        )
     wanted, own = noise_level(noisy, axis), noise_level(reference, axis)
     if wanted <= own:
         raise ScanError(
@@ -73,7 +75,7 @@ def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis
         reached = float(np.median([level_of(i, strength) for i in middle(len(slices), 3)]))
         if abs(reached - wanted) < 0.02 * wanted:
             break
-        # Noise variances add up; that of CT grows with the square of its strength, that of PET in proportion to it.
+        # Noise variances add; that of CT grows with the square of its strength, that of PET in proportion to it.
         ratio = (wanted**2 - own**2) / max(reached**2 - own**2, 1e-6 * wanted**2)
         strength *= ratio ** (0.5 if task == "ct-denoise" else 1.0)
         strength = min(max(strength, limits.least), limits.most)
@@ -83,7 +85,7 @@ def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis
 def preview_degradation(
     reference: Scan, index: int, task: str, strength: float, *, seed: int = 0, axis: str = "auto"
 ) -> np.ndarray:
-    """One slice as fine-tuning from a reference will see it: float32 (Y, X) in the unit of the scan."""
+    """One slice as seen by fine-tuning from a reference: float32 (Y, X) in the unit of the scan."""
     return degraded(Slices(reference, choose_slice_axis(reference, axis).axis), index, task, strength, seed)
 
 

@@ -1,4 +1,4 @@
-"""What can be chosen for a fine-tuning, and what it says while it runs."""
+"""The options of fine-tuning, and what it reports while it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .acceptance import Score
 
-# Sent to the generator, ends the training with the best weights so far.
+# Sent to the generator, this ends the training with the best weights so far.
 STOP = "stop"
 # What there is to learn from, see `material.Material`.
 Mode = Literal["paired", "reference", "noisy"]
@@ -45,7 +45,7 @@ class FineTuneOptions:
     device
         "auto", "cpu", "cuda".
     force
-        Go on with a pair that is shifted by more than a pixel, or with noise that neighbouring slices share.
+        Accept a pair that is shifted by more than a pixel, or noise that neighbouring slices share.
     title
         Name of the result; None makes one from the weights and the date.
     crops
@@ -72,7 +72,7 @@ class FineTuneOptions:
         str, {"label": "Run on", "tooltip": "Where to compute", "choices": [("the fastest there is", "auto")]}
     ] = "auto"
     force: Annotated[
-        bool, {"label": "go on anyway", "tooltip": "Learn from these scans although they do not fit well"}
+        bool, {"label": "continue anyway", "tooltip": "Train on these scans although they do not match well"}
     ] = False
     title: str | None = None
     crops: tuple[tuple[int, int], ...] | None = None
@@ -80,18 +80,18 @@ class FineTuneOptions:
     def __post_init__(self) -> None:
         rate, rank = self.learning_rate, self.adapter_rank
         if self.steps < 1 or (self.score_every is not None and self.score_every < 1):
-            raise ScanError(f"Fine-tuning takes 1 step or more; got {min(self.steps, self.score_every or 1)}.")
+            raise ScanError(f"Fine-tuning needs 1 step or more; got {min(self.steps, self.score_every or 1)}.")
         if rate is not None and not 0 < rate <= 0.01:
-            raise ScanError(f"The learning rate lies above 0 and up to 0.01; got {rate:g}. Usual is 2e-4.")
+            raise ScanError(f"The learning rate must be above 0 and up to 0.01; got {rate:g}. The usual value is 2e-4.")
         if rank is not None and not 0 <= rank <= MOST_RANK:
-            raise ScanError(f"The rank of adapters lies from 1 to {MOST_RANK}, or is 0 for all weights; got {rank}.")
+            raise ScanError(f"The rank of adapters must be 1 to {MOST_RANK}, or 0 for all weights; got {rank}.")
         if self.task and self.task not in TASKS:
             raise ScanError(f'There is no task "{self.task}"; choose one of {", ".join(TASKS)}.')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """Slice `index` of the first scan, (Y, X) in its unit: as the network sees it, and restored so far."""
+    """Slice `index` of the first scan, (Y, X) in its unit: as the network sees it, and as currently restored."""
 
     index: int
     degraded: np.ndarray
@@ -108,7 +108,7 @@ class Weights(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How far the scoring of held-out slices is.
+    """Progress of scoring held-out slices.
 
     Attributes
     ----------
@@ -130,13 +130,13 @@ class FineTuneStep:
     Attributes
     ----------
     step, total
-        Steps done and asked for.
+        Steps done and steps requested.
     scoring
-        How far the scoring is, while held-out slices are scored; None after a step.
+        Progress of the scoring, while held-out slices are scored; None after a step.
     loss, learning_rate
         Of this step; nan before the first.
     score
-        Mean of the watched held-out slices, where they were scored at this step; else None.
+        Mean of the watched held-out slices, if they were scored at this step; else None.
     start
         Their score with the old weights.
     best_step
@@ -144,9 +144,9 @@ class FineTuneStep:
     seconds_left
         Estimated; None at the beginning.
     warnings
-        Sentences for the person, the same in every record.
+        Sentences for the user, the same in every record.
     preview
-        Where one was asked for with ``send(index)``.
+        Present if requested with ``send(index)``.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""How a fine-tuning ended: the verdict with its evidence, and the weights, old, new or between."""
+"""The result of fine-tuning: the verdict with its evidence, and the weights, old, new or in between."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ _FIGURES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
-    """The end of a fine-tuning.
+    """The result of fine-tuning.
 
     Attributes
     ----------
     verdict
-        Whether the new weights are taken, and the reason in a sentence.
+        Whether the new weights are accepted, and the reason in a sentence.
     rows
         The held-out slices before and after.
     card
-        Of the new weights; its details hold everything that a bundle tells.
+        Of the new weights; its details contain everything that a bundle states.
     picture
-        PNG of a held-out slice: degraded, old weights, new weights, target; None where nothing was trained.
+        PNG of a held-out slice: degraded, old weights, new weights, target; None if nothing was trained.
     old, new
-        Old and new weights by name, on the processor; new is None where nothing was trained.
+        Old and new weights by name, on the CPU; new is None if nothing was trained.
     adapters
-        What the new weights change, where adapters were trained; else None.
+        What the new weights change, if adapters were trained; else None.
     curve
-        A record for each time that the held-out slices were scored.
+        One record for each scoring of the held-out slices.
     plain
         The network of the old weights, not fused.
     """
@@ -90,7 +90,7 @@ class FineTuned:
         Parameters
         ----------
         amount
-            0 for the old weights, 1 for the new, or any blend; None for the new ones if they were accepted.
+            0 for the old weights, 1 for the new ones, or any blend; None for the new ones if they were accepted.
         """
         chosen = float(self.accepted) if amount is None else amount
         network = deepcopy(self.plain)
@@ -145,7 +145,7 @@ def describe(
     rows: Sequence[Row],
     window: tuple[float, float] | None,
 ) -> Card:
-    """Write the card of new weights: everything that a person who gets them should know, and no names of files."""
+    """Write the card of new weights: everything that their users should know, and no file names."""
     now = datetime.now(UTC)
     mode = checked.mode
     details = {
@@ -190,7 +190,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprints(checked: Checked) -> list[dict[str, Any]]:
-    """Tell the scans apart without their names: shape, spacing, and a digest of up to 16 evenly spread slices."""
+    """Identify the scans without their names: shape, spacing, and a digest of up to 16 evenly spaced slices."""
     return [_fingerprint(one, checked.axis) for one in checked.material]
 
 
@@ -242,6 +242,6 @@ def _blended(old: str | Path, bundle: Path, amount: float) -> tuple[RestoreRWKV,
     assert isinstance(old_card, Card)
     assert isinstance(new_card, Card)
     if new_card.details.get("base", {}).get("weights_sha256") != old_card.weights_sha256:
-        raise CheckpointError(f"{bundle.name} was made from other weights than these; blend it with its own base.")
+        raise CheckpointError(f"{bundle.name} was not made from these weights; blend it with its own base.")
     first.load_state_dict(blend(first.state_dict(), second.state_dict(), amount))
     return first, old_card, new_card

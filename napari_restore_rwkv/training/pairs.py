@@ -1,8 +1,8 @@
-"""Crops of many scans on a disk, opened when they are first drawn from.
+"""Crops from many scans on disk, which are opened when they are first sampled.
 
-The n-th crop of a training follows from the seed and n alone, whichever process draws it, so that a batch can be shared
-out and a training resumed to the bit. Crops are drawn with replacement: a source by its share, one of its scans, one of
-that scan's slices, a place in it.
+The n-th crop of a training run depends only on the seed and n, whichever process draws it, so a batch can be divided
+among processes, and training resumed with the same bits. Crops are sampled with replacement: a source by its share, one
+of its scans, one of that scan's slices, a position in it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .train import Batch
 
-# Voxels that are held in memory; beyond, slices are read from the disk, compressed files being unpacked there once.
+# Voxels held in memory; beyond that, slices are read from disk, where compressed files are unpacked once.
 HELD_BYTES = 4 << 30
 _KEPT_SLICE_BYTES = 16 << 20
 _REALISATIONS, _KEPT_SIMULATED = 2, 256
@@ -46,18 +46,18 @@ _REALISATIONS, _KEPT_SIMULATED = 2, 256
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A pair that can be drawn from.
+    """An open pair.
 
     Attributes
     ----------
     given
-        Degraded slices; None where they are simulated.
+        Degraded slices; None if they are simulated.
     target
-        What they should become.
+        Their targets.
     rule
         How values map to the network's range.
     modality
-        Of both, None where it is unknown.
+        Of both, None if unknown.
     """
 
     given: Slices | None
@@ -72,20 +72,20 @@ class Pairs:
     Parameters
     ----------
     pairs
-        What there is to open.
+        The pairs to open.
     protocol
         See `TrainConfig`.
     seed
         Of the simulated degradation.
     held_bytes
-        Of voxels in memory, at most.
+        Maximum bytes of voxels in memory.
     """
 
     def __init__(self, pairs: Sequence[Pair], protocol: str, seed: int, held_bytes: int = HELD_BYTES) -> None:
         self.pairs, self._protocol, self._seed, self._most = tuple(pairs), protocol, seed, held_bytes
         self._open: OrderedDict[int, Opened] = OrderedDict()
         self._simulated: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
-        # Readers take turns with the disk; slices are kept in tables that two threads must not change at once.
+        # Readers take turns with the disk; slices are cached in tables that two threads must not change at once.
         self._turn = threading.RLock()
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class Pairs:
         Raises
         ------
         ScanError
-            One of its scans cannot be read, or the two do not fit together.
+            One of its scans cannot be read, or the two do not match.
         """
         with self._turn:
             if number not in self._open:
@@ -108,7 +108,7 @@ class Pairs:
             return self._open[number]
 
     def both(self, number: int, index: int, realisation: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """A degraded slice and what it should become, (Y, X) each in the unit of the scan."""
+        """A degraded slice and its target, (Y, X) each in the unit of the scan."""
         with self._turn:
             pair = self.opened(number)
             target = np.asarray(pair.target.read(index))
@@ -146,7 +146,7 @@ class Pairs:
         slices = [scan and Slices(scan, axis, _KEPT_SLICE_BYTES) for scan in (given, target)]
         rule = PAPER_RULES.get(shown.modality or "") if self._protocol == "paper" else choose_intensity(shown)
         if rule is None:
-            raise ScanError(f'{pair.target.name} must have a modality for the protocol "paper"; give its task.')
+            raise ScanError(f'{pair.target.name} needs a modality for the protocol "paper"; give its task.')
         return Opened(slices[0], slices[1], rule, shown.modality)  # type: ignore[arg-type]
 
     def _held(self) -> int:
@@ -173,11 +173,11 @@ class Crops:
     Parameters
     ----------
     pairs
-        What is drawn from.
+        The pairs to sample from.
     config
         See `TrainConfig`.
     processes
-        Those that train together: each draws its part of every batch.
+        The processes that train together: each draws its part of every batch.
     """
 
     def __init__(self, pairs: Pairs, config: TrainConfig, processes: Processes) -> None:
@@ -188,7 +188,7 @@ class Crops:
     def __call__(self, step: int) -> list[Batch]:
         """Draw the batches of a step, those of this process."""
         schedule, processes = self._schedule, self._processes
-        # Batches of all processes follow each other, as they would in the larger batch of one.
+        # Batches of all processes are consecutive, as they would be in one process's larger batch.
         first = step * schedule.accumulate * processes.size + processes.rank
         numbers = [first + n * processes.size for n in range(schedule.accumulate)]
         return [self._batch(number * schedule.batch) for number in numbers]
@@ -214,6 +214,6 @@ def _check_strength(pair: Pair) -> None:
     least, most = pair.strength or (known.usual, known.usual)
     if not known.least <= least <= most <= known.most:
         raise ScanError(
-            f"The strength of {pair.task} ({known.meaning}) lies from {known.least:g} to {known.most:g}; "
+            f"The strength of {pair.task} ({known.meaning}) must be from {known.least:g} to {known.most:g}; "
             f"got {least:g} to {most:g}."
         )

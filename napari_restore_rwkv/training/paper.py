@@ -1,4 +1,4 @@
-"""The protocol of arXiv 2407.11087: schedule, windows of intensity, metrics, layout of its data, and its figures."""
+"""The protocol of arXiv 2407.11087: schedule, intensity windows, metrics, layout of its data, and its figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAPER_RULES = {
     "PET": IntensityRule("pet-suv", 0.0, 20.0, unit="SUV"),
     "MR": IntensityRule("mr-4095", 0.0, 4095.0, unit=""),
 }
-# What restored slices and references are truncated to before they are scored.
+# What restored slices and references are clipped to before they are scored.
 PAPER_WINDOWS = {"CT": CT_WINDOW_HU, "PET": (0.0, 20.0), "MR": (0.0, 4095.0)}
 PAPER_SCHEDULE = Schedule(
     steps=300_000,
@@ -42,7 +42,7 @@ PAPER_SCHEDULE = Schedule(
     save_every=1000,
     readers=4,
 )
-# Folder of each task's data below the given one, and the paper's PSNR in dB, SSIM, and RMSE in HU, SUV or grey values.
+# Folder of each task's data below the given one; the paper's PSNR in dB, SSIM, and RMSE in HU, SUV or grey values.
 PAPER_FOLDERS = {"pet-low-count": "PET", "ct-denoise": "CT", "mri-sr": "MRI"}
 PAPER_FIGURES = {
     "mri-sr": (32.09, 0.9408, 28.97),
@@ -53,7 +53,7 @@ _DEGRADED, _TARGET = "LQ", "HQ"
 
 
 def paper_tasks(task: str) -> tuple[str, ...]:
-    """The tasks whose data a network of a task sees."""
+    """The tasks whose data a network for a task is trained on."""
     return tuple(PAPER_FOLDERS) if task == "all-in-one" else (task,)
 
 
@@ -76,7 +76,7 @@ def paper_source(data: Path, task: str, part: str) -> Source:
 
 
 def paper_config(data: Path, task: str) -> TrainConfig:
-    """What the paper trained for a task: the full network on its training data, chosen by its validation data."""
+    """The paper's training for a task: the full network on its training data, selected on its validation data."""
     tasks = paper_tasks(task)
     return TrainConfig(
         data=tuple(paper_source(data, one, "train") for one in tasks),
@@ -90,9 +90,9 @@ def paper_config(data: Path, task: str) -> TrainConfig:
 def paper_score(restored: np.ndarray, reference: np.ndarray, modality: str) -> tuple[float, float, float]:
     """PSNR in dB, SSIM and RMSE of a slice (Y, X) in its unit, as the paper measures them.
 
-    Both are truncated to the window of the modality; the data range is max - min of the reference after that. SSIM is
-    averaged over windows around every pixel, with zeros beyond the edges, unlike `metrics.ssim`, which takes windows
-    inside the slice only.
+    Both are clipped to the window of the modality; the data range is max - min of the reference after that. SSIM is
+    averaged over windows around every pixel, with zero padding, unlike `metrics.ssim`, which only uses windows inside
+    the slice.
     """
     shown, truth = (np.clip(np.asarray(image, np.float64), *PAPER_WINDOWS[modality]) for image in (restored, reference))
     spread = float(np.ptp(truth))
@@ -105,6 +105,6 @@ def paper_score(restored: np.ndarray, reference: np.ndarray, modality: str) -> t
 
 
 def paper_restored(values: np.ndarray, modality: str) -> np.ndarray:
-    """What the network returned, (Y, X), in the unit of the scan and truncated to its window of intensity."""
+    """The network's output, (Y, X), in the unit of the scan and clipped to its intensity window."""
     rule = PAPER_RULES[modality]
     return np.clip(values.astype(np.float64) * (rule.high - rule.low) + rule.low, rule.low, rule.high)

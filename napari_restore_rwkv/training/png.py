@@ -9,7 +9,7 @@ import numpy as np
 
 
 def grey_png(image: np.ndarray, low: float, high: float) -> bytes:
-    """Encode an image (Y, X) as an 8-bit grey PNG, `low` black and `high` white; what is not finite is black."""
+    """Encode an image (Y, X) as an 8-bit grey PNG, `low` black and `high` white; non-finite values are black."""
     spread = high - low if high > low else 1.0
     levels = np.nan_to_num((np.asarray(image, np.float64) - low) / spread, posinf=0, neginf=0)
     pixels = (levels.clip(0, 1) * 255).round().astype(np.uint8)

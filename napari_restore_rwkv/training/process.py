@@ -1,17 +1,17 @@
-"""Fine-tuning in a process of its own: a viewer stays smooth, gets GPU memory back, and outlives a crash of it.
+"""Fine-tuning in a separate process: the viewer stays responsive, gets GPU memory back, and survives a crash of it.
 
-Both sides talk in lines of JSON over pipes. The process is sent, one a line, ``{"do": "pause"}``, ``"resume"``,
-``"stop"`` (keep the best), or ``{"do": "preview", "index": 7}``, and says
+Both sides exchange lines of JSON over pipes. The process receives, one per line, ``{"do": "pause"}``, ``"resume"``,
+``"stop"`` (keep the best), or ``{"do": "preview", "index": 7}``, and sends
 
     {"kind": "progress", "step", "total", "scoring", "loss", "learning_rate", "psnr", "ssim", "start_psnr",
-     "start_ssim", "best_step", "seconds_left", "warnings"}        figures that are not known are null
+     "start_ssim", "best_step", "seconds_left", "warnings"}        unknown figures are null
     {"kind": "preview", "index", "file"}             an .npz file with "degraded" and "restored"
     {"kind": "paused"}, {"kind": "resumed"}
     {"kind": "done", "accepted", "reason", "rows", "table", "picture", "candidate", "bundle"}
-    {"kind": "error", "text"}                        one sentence for the person
+    {"kind": "error", "text"}                        one sentence for the user
 
-to which the parent adds ``{"kind": "crashed", "text", "exit_code"}``. Where the parent is gone, the process saves its
-state and ends; started again in the same folder, it goes on.
+to which the parent adds ``{"kind": "crashed", "text", "exit_code"}``. If the parent is gone, the process saves its
+state and ends; started again in the same folder, it continues.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FineTuneProcess:
     Parameters
     ----------
     folder
-        Its job; a job that was interrupted goes on where its state is.
+        Its job; an interrupted job continues from its saved state.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class FineTuneProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process, which takes some seconds to say its first words."""
+        """Start the process, which takes some seconds to send its first record."""
         with (self.folder / LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 python_command("napari_restore_rwkv.training.process", str(self.folder)),
@@ -84,7 +84,7 @@ class FineTuneProcess:
             )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what the process says, until it ends; blocks while it says nothing."""
+        """Yield the records of the process until it ends; blocks while there are none."""
         process = self._process
         assert process is not None
         assert process.stdout is not None
@@ -94,21 +94,21 @@ class FineTuneProcess:
             yield last
         code = process.wait()
         for pipe in (process.stdin, process.stdout):
-            # Nobody listens any more.
+            # Nobody is listening any more.
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()
         if last.get("kind") not in ("done", "error"):
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            text = f"The training process ended unexpectedly ({how}); start it again to go on from its last saved step."
+            text = f"The training process ended unexpectedly ({how}); restart it to continue from its last saved step."
             yield {"kind": "crashed", "text": text, "exit_code": code}
 
     def pause(self) -> None:
-        """Rest after the current step; GPU memory stays taken."""
+        """Pause after the current step; GPU memory stays allocated."""
         self._tell({"do": "pause"})
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self._tell({"do": "resume"})
 
     def stop(self) -> None:
@@ -116,16 +116,16 @@ class FineTuneProcess:
         self._tell({"do": "stop"})
 
     def preview(self, index: int) -> None:
-        """Ask for slice `index` of the first scan, restored by the weights so far."""
+        """Request slice `index` of the first scan, restored with the current weights."""
         self._tell({"do": "preview", "index": index})
 
     def leave(self) -> None:
-        """Let the process save its state and end; another start goes on from there."""
+        """Let the process save its state and end; another start continues from there."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def kill(self) -> None:
-        """End the process at once; another start goes on from its last saved step."""
+        """End the process at once; another start continues from its last saved step."""
         if self._process is not None:
             self._process.kill()
 
@@ -136,13 +136,13 @@ class FineTuneProcess:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError):
-            # It has ended, which `records` tells.
+            # It has ended, which `records` reports.
             pass
 
 
 def main(folder: Path) -> int:
-    """Run the job in a folder, as the process; return its exit code."""
-    # What a library prints goes to the log: the pipe carries nothing but records.
+    """Run the job in a folder, inside the process; return its exit code."""
+    # Library output goes to the log: the pipe carries nothing but records.
     words = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if hasattr(os, "nice"):
@@ -198,7 +198,7 @@ def _listen(source: TextIO, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _next_request(inbox: queue.SimpleQueue[dict[str, Any]], say: Say) -> int | str | None:
-    """What the generator is to be sent; waits while paused, but for a preview, which needs a step to be made."""
+    """What to send to the generator; waits while paused, except for a preview, which needs a step."""
     paused = False
     request: int | str | None = None
     while paused or not inbox.empty():
@@ -239,7 +239,7 @@ def _progress(step: FineTuneStep) -> dict[str, Any]:
 
 
 def _done(outcome: FineTuned, folder: Path, output: Path | None) -> dict[str, Any]:
-    """Write what is left of the training: the picture, the candidate in any case, the bundle if it was accepted."""
+    """Write the results of the training: the picture, the candidate in any case, the bundle if it was accepted."""
     from .acceptance import table
 
     picture = candidate = None

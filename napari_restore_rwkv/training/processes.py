@@ -1,7 +1,7 @@
-"""Several processes that train one network, on one machine or many: torchrun starts them, torch.distributed connects.
+"""Several processes that train one network, on one or more machines; torchrun starts them, torch.distributed connects.
 
-Each computes the gradients of batches of its own, and all take the step that their mean asks for, so that n processes
-do what one does with n times the batch. Processors talk through gloo, NVIDIA GPUs through nccl.
+Each computes the gradients of its own batches, and all take the step given by their mean, so n processes do what one
+does with n times the batch. CPUs communicate through gloo, NVIDIA GPUs through nccl.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-# A process that scores a large slice, or reads a slow disk, is not a dead one.
+# A process that scores a large slice, or reads from a slow disk, is not dead.
 _PATIENCE = timedelta(minutes=30)
-# What gloo, nccl and torch's store say where the other end is gone.
+# What gloo, nccl and torch's store report if the other end is gone.
 _SIGNS_OF_LOSS = ("peer", "connection", "gloo", "nccl", "timed out", "timeout", "socket")
 
 
 class Processes:
-    """The processes that train together; by default this one alone.
+    """The processes that train together; by default only this one.
 
     Attributes
     ----------
     rank, size
-        Number of this process from 0, and how many there are.
+        Number of this process from 0, and the number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -44,11 +44,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that saves and speaks."""
+        """Whether this is the process that saves and reports."""
         return self.rank == 0
 
     def together(self, network: nn.Module) -> nn.Module:
-        """Return what to call in place of the network: its gradients become the mean of all processes."""
+        """Return what to call instead of the network: its gradients become the mean over all processes."""
         if self.size == 1:
             return network
         with self.losses_told():
@@ -56,7 +56,7 @@ class Processes:
 
     @contextlib.contextmanager
     def exchanging(self, together: nn.Module, *, last: bool) -> Iterator[None]:
-        """Exchange gradients in a backward pass if it is the last of its step; before, they only add up."""
+        """Exchange gradients in a backward pass if it is the last of its step; before that, they only accumulate."""
         waiting: AbstractContextManager[Any] = contextlib.nullcontext()
         if isinstance(together, DistributedDataParallel) and not last:
             waiting = together.no_sync()
@@ -64,7 +64,7 @@ class Processes:
             yield
 
     def begin_mean(self, value: torch.Tensor) -> Callable[[], float]:
-        """Begin to take the mean of a number over all processes; all of them must ask, and call what is returned."""
+        """Start the mean of a number over all processes; all of them must call this, and the returned function."""
         if self.size == 1:
             return value.item
         with self.losses_told():
@@ -78,7 +78,7 @@ class Processes:
         return mean
 
     def gathered(self, value: Any) -> list[Any]:
-        """What each process holds, in order of their ranks; all of them must ask."""
+        """The value of each process, in order of rank; all of them must call this."""
         if self.size == 1:
             return [value]
         everything: list[Any] = [None] * self.size
@@ -88,7 +88,7 @@ class Processes:
 
     @contextlib.contextmanager
     def losses_told(self) -> Iterator[None]:
-        """Turn what torch says when another process is gone into a DeviceError in words."""
+        """Turn torch's errors about a lost process into a clear DeviceError."""
         try:
             yield
         except torch.OutOfMemoryError:
@@ -98,18 +98,18 @@ class Processes:
                 raise
             raise DeviceError(
                 "Another process of this training has ended, so this one ends as well; start the same command again "
-                "to go on from the last saved step."
+                "to continue from the last saved step."
             ) from error
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the processes that torchrun started, if it did; give them, and the device of this one.
+    """Join the processes that torchrun started, if it did; yield them, and the device of this one.
 
     Parameters
     ----------
     device
-        As for `choose_device`; of several GPUs each process of a machine takes its own.
+        As for `choose_device`; with several GPUs each process of a machine takes its own.
 
     Raises
     ------
@@ -138,5 +138,5 @@ def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
         distributed.destroy_process_group()
 
 
-# What torchrun tells its processes, and what holds without it.
+# What torchrun sets for its processes, and the values without it.
 _VARIABLES = (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))

@@ -1,7 +1,7 @@
-"""Whether a degraded scan and its reference show the same thing at the same place.
+"""Whether a degraded scan and its reference show the same anatomy at the same position.
 
 The shift is found by phase correlation: the peak of F^-1(F a* F b / |F a* F b|), summed over several slices before the
-peak is sought. High frequencies are weighted down, for there the degraded scan holds noise, or nothing.
+peak is sought. High frequencies are weighted down, since the degraded scan has only noise, or nothing, there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BANDWIDTH = 0.12  # cycles per pixel
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far the degraded scan lies from its reference, in pixels along the rows' and the columns' index."""
+    """Offset of the degraded scan from its reference, in pixels along the row and the column index."""
 
     y: float
     x: float
@@ -57,7 +57,7 @@ def check_pair(degraded: Scan, target: Scan) -> None:
 
 
 def estimated_shift(degraded: Slices, target: Slices) -> Shift:
-    """Find how far one scan is shifted against the other within its slices, to about 0.1 pixel; 0 where all is flat."""
+    """Find the in-plane shift of one scan relative to the other, to about 0.1 pixel; 0 if both are flat."""
     height, width = degraded.plane
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
@@ -76,12 +76,12 @@ def estimated_shift(degraded: Slices, target: Slices) -> Shift:
 
 
 def check_shift(shift: Shift, force: bool) -> str:
-    """Raise ScanError for more than a pixel unless forced; return a warning for what was forced, else ""."""
+    """Raise ScanError for more than a pixel unless forced; return a warning if it was forced, else ""."""
     if shift.length <= LARGEST_SHIFT:
         return ""
     words = (
-        f"The degraded scan is shifted against its reference by {shift.y:.1f} rows and {shift.x:.1f} columns; "
-        f"{LARGEST_SHIFT:g} pixel is the most that can be learned from without blurring"
+        f"The degraded scan is shifted relative to its reference by {shift.y:.1f} rows and {shift.x:.1f} columns; "
+        f"{LARGEST_SHIFT:g} pixel is the most that can be trained on without blurring"
     )
     if not force:
         raise ScanError(f"{words}. Register the two scans, or force it.")
@@ -89,7 +89,7 @@ def check_shift(shift: Shift, force: bool) -> str:
 
 
 def mismatched(pairs: Sequence[tuple[Slices, Slices]]) -> str:
-    """Say why the slices of the two sides cannot belong together: most match another slice better; else ""."""
+    """Say why the slices of the two scans cannot belong together: most match another slice better; else ""."""
     places = [(m, i) for m, (degraded, _) in enumerate(pairs) for i in range(len(degraded))]
     chosen = [places[i] for i in _spread(len(places), _SLICES_MATCHED)]
     shape = pairs[0][0].plane
@@ -103,7 +103,7 @@ def mismatched(pairs: Sequence[tuple[Slices, Slices]]) -> str:
     if strangers <= len(chosen) / 2:
         return ""
     return (
-        f"{strangers} of {len(chosen)} degraded slices look more like the reference of another slice than like their "
+        f"{strangers} of {len(chosen)} degraded slices look more like the reference of another slice than their "
         "own, so the pairs do not belong together"
     )
 
@@ -133,7 +133,7 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many numbers from 0 to count - 1, evenly spread."""
+    """At most this many numbers from 0 to count - 1, evenly spaced."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
 
 

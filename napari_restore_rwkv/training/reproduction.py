@@ -1,4 +1,4 @@
-"""Weights measured on the paper's test data as the paper measures them."""
+"""Weights evaluated on the paper's test data with the paper's metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Measured:
     score
         Means over them.
     paper
-        What arXiv 2407.11087 reports, of a network for this task alone, on all of its test data.
+        What arXiv 2407.11087 reports, for a network for this task alone, on all of its test data.
     """
 
     task: str

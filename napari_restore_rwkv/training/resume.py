@@ -1,11 +1,11 @@
-"""The state of a training on disk, from which a killed one goes on to the same result.
+"""The state of a training run on disk, from which a killed run continues to the same result.
 
-    settings.json   what makes two runs the same, and the crops that were chosen for the memory of the first
+    settings.json   what identifies a run, and the crops that were chosen for the memory of the first
     record.pt       curve, losses, and the best weights so far
     state.pt        the trainer: weights, optimiser, average, step
 
-The record is written before the state, so that after a kill between the two it is ahead of it: what it knows of steps
-that will be repeated is forgotten, or found again to be the same.
+The record is written before the state, so after a kill between the two it is ahead of the state: what it says about
+steps that will be repeated is dropped, or turns out the same again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from .validation import ValidationScore
 
 SECONDS_BETWEEN_SAVES = 20.0
-# What torch raises for files of other content, and for states of other networks.
+# What torch raises for files with other content, and for states of other networks.
 _DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError)
 _SETTINGS, _RECORD, _STATE = "settings.json", "record.pt", "state.pt"
 
 
 @dataclass(slots=True)
 class Record:
-    """What a training has learned about itself.
+    """The history of a training run.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Record:
     best_step, best_psnr, best_state
         The trainer's averaged weights with the best score; step 0 and None for the old weights.
     trouble
-        Why the training ended early; "" where it did not.
+        Why the training ended early; "" if it did not.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Record:
         state: dict[str, Tensor],
         more: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Note a score, with more figures for the curve.
+        """Record a score, with more figures for the curve.
 
         The state becomes the best if PSNR is higher than ever, and SSIM no worse than at the start.
         """
@@ -86,16 +86,16 @@ class WorkFolder:
     Parameters
     ----------
     folder
-        Made if it is missing.
+        Created if missing.
     identity
         What makes two runs the same, as plain values.
 
     Raises
     ------
     CheckpointError
-        If the folder holds the state of another training.
+        If the folder contains the state of another training run.
     OutputError
-        If it cannot be written into.
+        If it cannot be written to.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -115,13 +115,13 @@ class WorkFolder:
             raise OutputError(f"{folder} cannot be used: {error.strerror or error}; give another folder.") from error
         if different := sorted(key for key in self.identity if self.identity[key] != known.get(key)):
             raise CheckpointError(
-                f"{folder} holds another training, which differs in {', '.join(different)}; give another folder, or "
+                f"{folder} contains another training, which differs in {', '.join(different)}; give another folder, or "
                 "repeat that one."
             )
         self.crops = crops
 
     def begin(self, crops: tuple[tuple[int, int], ...]) -> None:
-        """Note what was chosen for this run."""
+        """Record what was chosen for this run."""
         self.crops = crops
         partial = self.folder / f"{_SETTINGS}.partial"
         partial.write_text(json.dumps({"identity": self.identity, "crops": crops}, indent=2) + "\n", "utf-8")
@@ -136,7 +136,7 @@ class WorkFolder:
         trainer.save(self.folder / _STATE)
 
     def resume(self, trainer: Trainer) -> Record:
-        """Bring a new trainer to where the state is, if there is one, and return its record."""
+        """Load the saved state, if there is one, into a new trainer, and return its record."""
         if not (self.folder / _STATE).is_file():
             return Record()
         try:
@@ -147,6 +147,6 @@ class WorkFolder:
         record.losses = record.losses[: trainer.step]
         record.curve = [entry for entry in record.curve if entry["step"] <= trainer.step]
         if record.best_step > trainer.step:
-            # The weights were the best of all so far, so that they will be found again.
+            # These weights were the best so far, so they will be found again.
             record.best_step, record.best_psnr, record.best_state = 0, float("-inf"), None
         return record

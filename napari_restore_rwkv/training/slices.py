@@ -10,12 +10,12 @@ import numpy as np
 if TYPE_CHECKING:
     from ..scans.scan import Scan
 
-# Decoded slices that are kept of voxels which are read from a file.
+# Cached decoded slices of voxels that are read from a file.
 _KEPT_BYTES = 256 << 20
 
 
 class Slices:
-    """The slices of a scan along one axis, read when they are asked for; those of lazy voxels are kept for a while."""
+    """The slices of a scan along one axis, read when needed; those of lazy voxels are cached for a while."""
 
     def __init__(self, scan: Scan, axis: int, kept_bytes: int = _KEPT_BYTES) -> None:
         self.scan, self.axis, self._kept_bytes = scan, axis, kept_bytes
@@ -41,6 +41,6 @@ class Slices:
         return self._kept[index]
 
     def alone(self, index: int) -> Scan:
-        """One slice as a scan of its own, float32, its slices along z."""
+        """One slice as a separate scan, float32, with slices along z."""
         image = self.read(index).astype(np.float32)
         return self.scan.with_voxels(image[np.newaxis], spacing_mm=self.spacing_mm, acquired_along=0)

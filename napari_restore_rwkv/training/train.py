@@ -1,6 +1,6 @@
 """The training loop of recipes, of `train` and of `fine_tune`, in one process or several.
 
-Everything random follows from the seed and the number of the step, so that it is resumable to the bit.
+Everything random depends only on the seed and the number of the step, so resumed training gives the same bits.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from ..network.model import RestoreRWKV
 
-# Degraded and clean images, (B, 1, Y, X) each, and whatever else the loss wants to know of them.
+# Degraded and clean images, (B, 1, Y, X) each, and whatever else the loss needs.
 Batch = tuple[Tensor, ...]
 # The batches of a step, by its number from 0; their gradients are averaged.
 Batches = Callable[[int], Sequence[Batch]]
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-# What the passes compute in; weights, gradients and optimiser stay float32.
+# Precision of the passes; weights, gradients and optimiser stay float32.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loss = Callable[..., Tensor]
 
@@ -47,9 +47,9 @@ class TrainingOptions:
     warm_up_steps
         Steps over which the rate rises linearly from zero.
     average_decay
-        Decay a step of the exponential moving average of the weights, which is what gets shipped; 0 for no average.
+        Decay per step of the exponential moving average of the weights, which is what is kept; 0 for no average.
     gradient_norm
-        Longer gradients are scaled down to this norm; infinity leaves them alone.
+        Longer gradients are scaled down to this norm; infinity leaves them unchanged.
     seed
         Seed of every random choice.
     optimiser
@@ -89,13 +89,13 @@ class Trainer:
     network
         The network to train, changed in place.
     batches
-        See `Batches`; in network units. `one_batch` makes them of what draws with a random generator.
+        See `Batches`; in network units. `one_batch` makes them from a function that draws with a random generator.
     options
         See `TrainingOptions`.
     loss
         Called with restored, clean and degraded images and the rest of the batch; None takes the mean absolute error.
     processes
-        Those that train together, each with batches of its own; None for this one alone.
+        Those that train together, each with its own batches; None for this one alone.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the state was saved with other options: the schedule would not be the one that was asked for.
+            If the state was saved with other options: the schedule would not be the requested one.
         """
         state = torch.load(path, weights_only=True, map_location="cpu")
-        # States of earlier versions know fewer options, which then were as they are by default.
+        # States of earlier versions have fewer options; the missing ones had their present defaults.
         saved = {option.name: option.default for option in fields(TrainingOptions)} | state["options"]
         if saved != asdict(self.options):
             raise ValueError(
@@ -173,7 +173,7 @@ class Trainer:
         loss = self._gradients()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
         self.optimiser.step()
-        # A young average forgets faster, or it would remember the start for too long.
+        # The average decays faster at first, or it would remember the start for too long.
         decay = min(options.average_decay, (1 + self.step) / (10 + self.step))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
@@ -181,7 +181,7 @@ class Trainer:
         return TrainingStep(self.step, loss, rate)
 
     def _gradients(self) -> float:
-        """Add up the gradients of a step's batches, those of all processes; return the mean loss."""
+        """Sum the gradients of a step's batches over all processes; return the mean loss."""
         device = next(self.network.parameters()).device
         batches = self.batches(self.step)
         short = PRECISIONS[self.options.precision]
@@ -194,14 +194,14 @@ class Trainer:
                 loss = self.loss(restored.float(), clean, degraded, *rest) / len(batches)
                 losses.append(loss.detach().double())
                 if number == len(batches):
-                    # Exchanged during the backward pass, so that nobody waits for the others twice in a step.
+                    # Exchanged during the backward pass, so that no process waits for the others twice in a step.
                     mean = self.processes.begin_mean(torch.stack(losses).sum())
                 loss.backward()
         return mean()
 
 
 def one_batch(draw: Callable[[np.random.Generator], Batch], seed: int) -> Batches:
-    """One batch a step, drawn with a random generator that follows from the seed and the number of the step."""
+    """One batch per step, drawn with a random generator determined by the seed and the number of the step."""
     return lambda step: [draw(np.random.default_rng((seed, step)))]
 
 
@@ -209,13 +209,13 @@ def root_error(restored: Tensor, clean: Tensor, *_: Tensor) -> Tensor:
     """Mean over the batch of each image's root mean square error; images have shape (B, 1, Y, X).
 
     Its gradient is as long for an image that is almost right as for one that is far off: closer to PSNR than the
-    absolute error, and unlike the logarithm of the error not ruled by crops with next to nothing in them.
+    absolute error, and unlike the logarithm of the error not dominated by almost empty crops.
     """
     return mean_root((restored - clean).square().mean(dim=(1, 2, 3)))
 
 
 def mean_root(squares: Tensor) -> Tensor:
-    """Mean of roots; the small constant keeps the gradient of an image that is right already finite."""
+    """Mean of roots; the small constant keeps the gradient finite for an image that is already right."""
     return (squares + 1e-6).sqrt().mean()
 
 

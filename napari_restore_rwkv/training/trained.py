@@ -1,4 +1,4 @@
-"""How a training from scratch ended: the best weights, their card and their bundle."""
+"""The result of training from scratch: the best weights, their card and their bundle."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _PROTOCOLS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """The end of a training.
+    """The result of training.
 
     Attributes
     ----------
     card
         Of the best weights: data, schedule, curve, and what they score.
     weights
-        The best weights by name, on the processor.
+        The best weights by name, on the CPU.
     score
-        Theirs, on the validation slices.
+        Their score on the validation slices.
     curve
-        A record for each time that these were scored.
+        One record for each scoring of these.
     plain
         A network of the same size, not fused.
     """
@@ -62,7 +62,7 @@ class Trained:
         return for_inference(network, self.card)
 
     def save(self, path: Path) -> Path:
-        """Write a bundle, as fine-tuning does; OutputError if there is such a file already."""
+        """Write a bundle, as fine-tuning does; OutputError if the file already exists."""
         return save_bundle(path, self.card, weights=self.weights)
 
 
@@ -102,7 +102,7 @@ def described(
         "protocol": config.protocol,
         "curve": record.curve,
         "best_step": record.best_step,
-        # Names of files may tell who was scanned.
+        # File names may reveal who was scanned.
         "validation": {"what": _PROTOCOLS[config.protocol], "rows": [_without_name(row) for row in rows]},
         "versions": versions(),
     }
@@ -118,7 +118,7 @@ def described(
 
 
 def _counts(pairs: Pairs) -> dict[str, int]:
-    """How many scans there are, by what they are."""
+    """Number of scans of each kind."""
     counts: dict[str, int] = {}
     for pair in pairs.pairs:
         kind = f"{pair.task or 'no task'}, {'simulated' if pair.degraded is None else 'paired'}"

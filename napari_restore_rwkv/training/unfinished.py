@@ -1,4 +1,4 @@
-"""Fine-tunings that a viewer began: where their folders are, and which of them were interrupted."""
+"""Fine-tuning runs started by a viewer: where their folders are, and which of them were interrupted."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _FOLDER = "trainings"
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A fine-tuning without an outcome.
+    """A fine-tuning run without an outcome.
 
     Attributes
     ----------
     folder
-        What `FineTuneProcess` takes to go on.
+        What `FineTuneProcess` takes to continue.
     began
         When its folder was filled.
     pid
-        Number of the process that was last at work on it, which may be alive still; None if there was none.
+        ID of the process that last worked on it, which may still be alive; None if there was none.
     """
 
     folder: Path
@@ -39,33 +39,33 @@ class Unfinished:
 
 
 def new_training_folder() -> Path:
-    """Return the path of a folder for one fine-tuning; it is not made."""
+    """Return the path of a folder for one fine-tuning run; it is not created."""
     return user_data_folder() / _FOLDER / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
 
 
 def unfinished_trainings() -> list[Unfinished]:
-    """List those that have no outcome, the newest first."""
+    """List those that have no outcome, newest first."""
     jobs = sorted((user_data_folder() / _FOLDER).glob(f"*/{JOB}"), reverse=True)
     return [_described(job) for job in jobs if not (job.parent / OUTCOME).exists()]
 
 
 def note_process(folder: Path, pid: int) -> None:
-    """Write down which process is at work on a fine-tuning."""
+    """Record which process is working on a fine-tuning run."""
     write_durably(folder / PROCESS, json.dumps({"pid": pid}).encode())
 
 
 def note_outcome(folder: Path, outcome: dict[str, Any]) -> None:
-    """Write down how a fine-tuning ended; the copies of its scans and its state are not needed any more."""
-    # What is removed then cannot be had again, so that this has to be on the disk.
+    """Record the outcome of a fine-tuning run; the copies of its scans and its state are no longer needed."""
+    # What is removed next cannot be recovered, so this has to be on disk.
     write_durably(folder / OUTCOME, json.dumps(outcome, indent=2).encode() + b"\n")
     for pattern in ("*.npy", "*.pt"):
         for file in folder.glob(pattern):
-            # Windows keeps files that are still mapped into memory.
+            # Windows does not remove files that are still memory-mapped.
             _remove(file)
 
 
 def discard(folder: Path) -> None:
-    """Remove a fine-tuning with all that is in its folder."""
+    """Remove a fine-tuning run with everything in its folder."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Scores of whole slices that are not learned from, shared out among the processes that train."""
+"""Scores of whole slices that are not trained on, divided among the training processes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class ValidationScore:
 
 
 class Validation:
-    """Slices, spread evenly over all that there are.
+    """Slices, evenly spaced over all pairs.
 
     Parameters
     ----------
     pairs
         Where they come from.
     slices
-        How many, at most; None for all.
+        Maximum number; None for all.
     protocol
         See `TrainConfig`.
     processes
@@ -50,7 +50,7 @@ class Validation:
         self.places = _spread(pairs, slices)
 
     def scores(self, network: RestoreRWKV) -> Iterator[dict[str, Any] | None]:
-        """Score a fused network; yield None after each slice of this process, and all rows in the end, once each."""
+        """Score a fused network; yield None after each slice of this process, and at the end every row once."""
         own = []
         for number, index in self.places[self._processes.rank :: self._processes.size]:
             own.append(self._row(network, number, index))
@@ -99,13 +99,13 @@ def _as_in_the_paper(
 
 
 def _spread(pairs: Pairs, most: int | None) -> list[tuple[int, int]]:
-    """Scans first, then slices within them: with few slices wanted, most scans are not even opened."""
+    """Scans first, then slices within them: if few slices are wanted, most scans are not even opened."""
     count = len(pairs) if most is None else min(most, len(pairs))
     chosen = [int(n) for n in np.linspace(0, len(pairs) - 1, count).round()]
     places = []
     for place, number in enumerate(chosen):
         there = len(pairs.opened(number).target)
         wanted = there if most is None else min(there, most // count + (place < most % count))
-        # The middle of as many equal parts.
+        # The middle of that many equal parts.
         places += [(number, int((part + 0.5) * there / wanted)) for part in range(wanted)]
     return places

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PARTS = {part.RECIPE.task: part.RECIPE for part in (ct_denoise, mri_sr, pet_low_count)}
-# Sharpening is learned slowest.
+# Sharpening is learned most slowly.
 ODDS = (0.3, 0.45, 0.25)
 
 
 def pack(scans: Path, folder: Path) -> None:
-    """Pack each task into a folder of its own."""
+    """Pack each task into its own folder."""
     for task, recipe in PARTS.items():
         (folder / task).mkdir(parents=True, exist_ok=True)
         recipe.pack(scans, folder / task)
 
 
 def draw(folder: Path) -> Draw:
-    """Return what draws a batch of one of the tasks, the number of the task behind whatever else it says."""
+    """Return a function that draws a batch of one of the tasks, with the number of the task appended."""
     draws = [recipe.draw(folder / task) for task, recipe in PARTS.items()]
 
     def batch(rng: np.random.Generator) -> Batch:
@@ -68,7 +68,7 @@ def measure(folder: Path, network: nn.Module) -> Rows:
 
 
 def falls_short(rows: Rows) -> str:
-    """What the parts have to say."""
+    """The parts' own sentences, joined."""
     told = ((task, part.falls_short([row for row in rows if row["task"] == task])) for task, part in PARTS.items())
     return "; ".join(f"{task}: {words}" for task, words in told if words)
 

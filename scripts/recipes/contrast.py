@@ -1,4 +1,4 @@
-"""Other contrasts from one image: what widens a few T1 heads to the many looks of MRI.
+"""Other contrasts from one image: turns a few T1 heads into the many appearances of MRI.
 
 All functions take float32 images of shape (Y, X) with values from 0 to 1 and return such images.
 """
@@ -22,13 +22,13 @@ def random_contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kind == 2:
         knots = np.sort(knots)
     if rng.random() < 0.75:
-        # The dark stays dark, as air does in all but inverted images.
+        # Dark stays dark, as air does in all but inverted images.
         knots[0] = 0.02 * rng.random()
     return _through_knots(image, knots)
 
 
 def random_shading(image: np.ndarray, rng: np.random.Generator, strength: float = 0.35) -> np.ndarray:
-    """Multiply by a slowly varying field, as coils do: exp of a random plane plus a random saddle or bowl."""
+    """Multiply by a slowly varying field, like that of coils: exp of a random plane plus a random saddle or bowl."""
     y, x = np.linspace(-1, 1, image.shape[0])[:, None], np.linspace(-1, 1, image.shape[1])[None, :]
     a, b, c, d, e = rng.uniform(-strength, strength, 5)
     field = np.exp(a * y + b * x + c * x * y + d * y**2 + e * x**2)
@@ -36,7 +36,7 @@ def random_shading(image: np.ndarray, rng: np.random.Generator, strength: float 
 
 
 def _through_knots(image: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Cosine interpolation between knots evenly over 0..1: no overshoot, and no kinks that would look like edges."""
+    """Cosine interpolation between even knots over 0..1: no overshoot, and no kinks that would look like edges."""
     at = np.linspace(0, len(knots) - 1, _TABLE)
     left = np.minimum(at.astype(int), len(knots) - 2)
     weight = 0.5 - 0.5 * np.cos(np.pi * (at - left))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_restore_rwkv.metrics import psnr
-from napari_restore_rwkv.network.checkpoint import OWN_ERROR
+from napari_restore_rwkv.network.checkpoint import NOISE_KEPT, OWN_ERROR
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, NOISE_LEVEL_SCALE, UNKNOWN_NOISE
 from napari_restore_rwkv.restoration.intensity import IntensityRule, choose_intensity
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
@@ -37,17 +37,17 @@ CHEST_A, CHEST_F, THORAX = "ct_chest_a.nrrd", "ct_chest_f_3mm.nii.gz", "ct_thora
 ABDOMEN = "ct_abdomen_c_dicom"
 # Side of a pixel of the packed slices.
 PIXELS_MM = {"chest_a": 0.5703, "chest_f": 1.5625, "thorax": 1.5}
-# Slices of each volume whose noise is projected when the data are packed, and the share of examples with such noise.
+# Slices of each volume whose noise is projected when the data are packed, and the fraction of examples with such noise.
 _PROJECTED_SLICES, PROJECTED_SHARE = 16, 0.4
 WINDOW_HU = (-160.0, 240.0)
 # Side in pixels and number of the crops of a batch, half of them without probes; 0 is a whole slice, alone.
 CROPS = ((64, 8), (96, 4), (128, 2), (160, 2), (256, 1), (0, 1))
 CROP_ODDS = (0.24, 0.28, 0.24, 0.12, 0.08, 0.04)
-# Of the noise of the kernels in training, in cycles per pixel, as `scans.noise` measures it.
+# Of the noise of the training kernels, in cycles per pixel, as measured by `scans.noise`.
 MEAN_FREQUENCIES = (0.05, 0.46)
-# A reader of the scan measures its noise, and not to the last digit; sometimes not at all.
+# The noise of a scan is measured, but not exactly; sometimes it is unknown.
 _MISJUDGED, _NOISE_UNKNOWN = 0.12, 0.1
-# Visibility of a probe at which it counts half.
+# Visibility at which a probe counts half.
 _HALF_VISIBLE = 1.5
 
 # How much higher the dose of a reference is, from half dose to a thirtieth.
@@ -59,7 +59,7 @@ VALIDATION_SLICES = (4, 14)
 WATCHED = (("smooth", 22.0), ("standard", 45.0), ("edge-enhancing", 90.0))
 _PROJECTED_KERNEL = "standard"
 _FIRST_STAGE, _SECOND_STAGE = "ct-denoise-first", "ct-denoise-second"
-# Discs whose contrast is watched: contrast in HU, radius in pixels, and the share of the contrast that should stay.
+# Discs whose contrast is monitored: contrast in HU, radius in pixels, and the fraction of it that should be kept.
 _WATCHED_DISCS = ((5.0, 11.0, 0.88), (14.0, 4.0, 0.75))
 _DISC_PLACES = ((200.0, 170.0), (215.0, 350.0), (300.0, 150.0))
 
@@ -67,7 +67,7 @@ _DISC_PLACES = ((200.0, 170.0), (215.0, 350.0), (300.0, 150.0))
 def pack(scans: Path, folder: Path) -> None:
     """Write the clean slices of the training subjects and the noisy ones of the validation subject."""
     chest_a, chest_f, thorax = (np.asarray(read_scan(scans / n).voxels, np.float32) for n in (CHEST_A, CHEST_F, THORAX))
-    # Three thin slices at a time, and four pixels of a noisy scan: targets with less noise of their own.
+    # Means of three thin slices, and of four pixels of a noisy scan: targets with less noise.
     thick = (thorax[:-2] + thorax[1:-1] + thorax[2:]) / 3
     volumes = {"chest_a": square(chest_a), "chest_f": square(_binned(chest_f)), "thorax": square(thick)}
     save_slices({name: list(slices) for name, slices in volumes.items()}, folder / "clean.safetensors")
@@ -96,9 +96,9 @@ def pack(scans: Path, folder: Path) -> None:
 
 
 def draw(folder: Path, doses: tuple[float, float] | None = DOSES, projected_share: float = 0.0) -> Draw:
-    """Return what draws a batch: noisy slices with their context, targets, and the probes of one half of them.
+    """Return a function that draws a batch: noisy slices with context, targets, and the probes of one half of them.
 
-    The targets have the noise of a dose that is higher by a factor out of `doses`; None for clean ones.
+    The targets have the noise of a dose that is higher by a factor from `doses`; None for clean ones.
     """
     packed = load_slices(folder / "clean.safetensors")
     volumes = [
@@ -135,9 +135,9 @@ def _projected(folder: Path, name: str) -> ProjectedNoise:
 
 
 def watch(folder: Path) -> Watch:
-    """Gain in dB over the noisy slices, window [-160, 240] HU, and the share of the contrast of faint discs that stays.
+    """Gain in dB over the noisy slices, window [-160, 240] HU, and the fraction of the contrast of faint discs kept.
 
-    The score is the mean gain, less a tenth of a decibel for every hundredth by which contrast stays below its aim.
+    The score is the mean gain, minus a tenth of a decibel for every hundredth by which contrast misses its target.
     """
     validation = load_slices(folder / "validation.safetensors")
 
@@ -194,7 +194,7 @@ def restored_slice(network: nn.Module, noisy: np.ndarray, noise_hu: float) -> np
 
 
 def falls_short(rows: Rows) -> str:
-    """Every slice must gain, and the mean may be off by 1 HU; the lead over filters is the benchmark's to tell."""
+    """Every slice must gain, and the mean may be off by 1 HU; the benchmark measures the lead over filters."""
     return shortfall(
         {
             f"{name} at {row['noise_hu']:g} HU of noise": (value, least)
@@ -234,7 +234,7 @@ def _pair(example: Example, rng: np.random.Generator) -> tuple[Half, Half]:
 
 
 def _kept(network: nn.Module, noisy: np.ndarray, noise_hu: float, contrast: float, radius: float) -> float:
-    """Share of the contrast of discs in a noisy slice (3, Y, X) that is left after restoration."""
+    """Fraction of the contrast of discs in a noisy slice (3, Y, X) that is left after restoration."""
     discs = [np.float32(contrast) * disc(noisy.shape[1:], place, radius) for place in _DISC_PLACES]
     difference = restored_slice(network, noisy + sum(discs), noise_hu) - restored_slice(network, noisy, noise_hu)
     return float(np.mean([(difference * one).sum() / (one**2).sum() for one in discs]))
@@ -293,6 +293,8 @@ RECIPE = Recipe(
         TRAINED_FOR: {"noise": NOISE_HU, "mean_frequency": MEAN_FREQUENCIES},
         # On a noise-free template with 3 HU of noise any less of it would do more harm than good.
         OWN_ERROR: 7.0,
+        # So that the mean frequency of the noise stays above 0.8 of the scan's, up to 70 HU.
+        NOISE_KEPT: 0.1,
     },
     details={
         "probes_hu": CONTRASTS_HU,
@@ -304,7 +306,7 @@ RECIPE = Recipe(
     },
 )
 
-# The first parts: noise of sectors only; clean targets and more heed of faint probes, then the noise of references.
+# The first stages: noise by sectors only; clean targets and more weight on faint probes, then the noise of references.
 SECOND_RECIPE = replace(
     RECIPE,
     stage=_SECOND_STAGE,

@@ -1,7 +1,7 @@
 """Examples for CT denoising, drawn from clean volumes with noise that no two examples share.
 
-Each example is a piece of a slice with the pieces of its neighbours, resampled to a pixel size drawn at random, with
-faint objects of its own, and noise of a kernel, a strength and a slice of origin drawn at random.
+Each example is a crop of a slice with the crops of its neighbours, resampled to a random pixel size, with its own faint
+objects, and noise of a random kernel, strength and source slice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .projected_noise import ProjectedNoise
 
 NOISE_HU = (6.0, 130.0)
-# Share of examples with next to no noise, whose best restoration is to leave them alone.
+# Fraction of examples with almost no noise, which are best left unchanged.
 _ALMOST_CLEAN = 0.08
 _COUNTS = (3e4, 1e6)
 _ZOOM = (0.65, 1.6)
@@ -46,7 +46,7 @@ class Volume:
     steps
         Distances between neighbours to choose from, in slices.
     projected
-        Noise that was projected, of some of the slices.
+        Projected noise of some of the slices.
     """
 
     slices: np.ndarray
@@ -61,7 +61,7 @@ class Volume:
         return int(self.slices.shape[1])
 
     def noise_shape(self, index: int) -> NoiseShape:
-        """Where the noise of a slice is strong; computed at the first use, the same every time."""
+        """Where the noise of a slice is strong; computed on first use, the same every time."""
         if index not in self._shapes:
             counts = np.exp(np.random.default_rng(index).uniform(*np.log(_COUNTS)))
             self._shapes[index] = noise_shape(self.slices[index], self.pixel_mm, float(counts))
@@ -70,14 +70,14 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A piece of a noisy scan.
+    """A crop of a noisy scan.
 
     Attributes
     ----------
     noisy
         The slice and its neighbours below and above with their noise, shape (3, Y, X), float32, in HU.
     clean
-        The slice as it should be restored, shape (Y, X), float32, in HU: with the noise of its reference, if any.
+        The target of the slice, shape (Y, X), float32, in HU: with the noise of its reference, if any.
     noise_hu
         Standard deviation of the noise at the centre of the scan, in HU.
     noisy_without
@@ -109,22 +109,22 @@ def draw_example(
     doses: tuple[float, float] | None = None,
     projected_share: float = 0.0,
 ) -> Example:
-    """Draw a square example of so many pixels; 0 takes a whole slice as it is.
+    """Draw a square example with this side in pixels; 0 takes a whole slice as it is.
 
-    With `doses`, the target is a scan at a dose higher by a factor drawn from this range, and as noisy as that: no
-    scanner makes a clean one. What a network learns from it leaves that part of the noise, with its texture.
-    A `projected_share` of the examples has noise that was projected, where the volume has it.
+    With `doses`, the target is a scan at a dose higher by a factor drawn from this range, with the corresponding noise:
+    no scanner makes a clean one. A network trained on it leaves that part of the noise, with its texture.
+    A `projected_share` of the examples has projected noise, if the volume has it.
     """
     volume = volumes[int(rng.integers(len(volumes)))]
     index = int(rng.integers(len(volume.slices)))
     zoom = float(np.exp(rng.uniform(*np.log(_ZOOM)))) if side else 1.0
     projected = None
     if rng.random() < projected_share and volume.projected is not None:
-        # On the pixels that it was reconstructed on: resampling would soften it.
+        # On the pixels of its reconstruction: resampling would soften it.
         projected, zoom = int(rng.integers(1, len(volume.projected.slices) - 1)), 1.0
         index = int(volume.projected.slices[projected])
     taken = min(round(side * zoom), volume.side) if side else volume.side
-    # Projected noise is cut out as it is, even where that is less than was asked for.
+    # Projected noise is cropped as it is, even if that is smaller than requested.
     side = taken if projected is not None else side or volume.side
     top, left = (int(value) for value in rng.integers(0, volume.side - taken + 1, 2))
     step = int(rng.choice(volume.steps)) * int(rng.choice((-1, 1)))
@@ -136,7 +136,7 @@ def draw_example(
     clean = _through_kernel(clean, pixel_mm, kernel, rng)
     noise_hu = _noise_hu(rng)
     probes = random_probes(clean[0], noise_hu, rng)
-    # Some reach into the neighbours, others end between slices.
+    # Some extend into the neighbours, others end between slices.
     reaches = np.array([1, *(rng.random(2) < _REACHES)], np.float32)[:, None, None]
 
     target = clean[0]
@@ -178,7 +178,7 @@ def _noise_hu(rng: np.random.Generator) -> float:
 def _neighbouring_noise(
     shape: NoiseShape, side: int, pixel_mm: float, kernel: Kernel, noise_hu: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Noise of three slices, (3, side, side): independent, or shared in part as in overlapping slices."""
+    """Noise of three slices, (3, side, side): independent, or partly shared as in overlapping slices."""
     own = np.stack([noise_realisation(shape, (side, side), pixel_mm, kernel, noise_hu, rng) for _ in range(3)])
     if rng.random() < _SHARED_NOISE:
         share = float(rng.uniform(0, 0.6))
@@ -196,7 +196,7 @@ def _resampled(pieces: np.ndarray, side: int) -> np.ndarray:
 
 
 def _through_kernel(images: np.ndarray, pixel_mm: float, kernel: Kernel, rng: np.random.Generator) -> np.ndarray:
-    """Blur some images, and give some the edge enhancement of their kernel: anatomy and noise share the kernel."""
+    """Blur some images, and give others the edge enhancement of their kernel: anatomy and noise share the kernel."""
     side = images.shape[1]
     fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     radius = np.hypot(fy, fx)

@@ -1,4 +1,4 @@
-"""What the networks are trained to make small; images have shape (B, 1, Y, X)."""
+"""The loss functions of the networks; images have shape (B, 1, Y, X)."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from napari_restore_rwkv.training.crop_sampler import ALL_FREQUENCIES
 from napari_restore_rwkv.training.train import mean_root, root_error
 
 _LESIONS = 0.03
-# Fainter ones lie beyond the field of view of the scanner, where nothing was measured.
+# Fainter ones are outside the scanner's field of view, where nothing was measured.
 _HOT = 0.02
 
 
 def unmeasured_error(
     restored: Tensor, clean: Tensor, degraded: Tensor | None = None, measured: Tensor | None = None
 ) -> Tensor:
-    """`root_error` of the frequencies that were not measured, and a quarter of that of all frequencies.
+    """`root_error` of the unmeasured frequencies, plus a quarter of that of all frequencies.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def unmeasured_error(
 def lesion_error(
     restored: Tensor, clean: Tensor, degraded: Tensor | None = None, lesions: Tensor | None = None
 ) -> Tensor:
-    """`root_error`, and 0.03 times how far the mean of each hot lesion is off, relative to its true mean.
+    """`root_error`, plus 0.03 times the error of the mean of each hot lesion, relative to its true mean.
 
-    Whatever makes small errors on average makes small hot lesions fainter; this is what it may not do.
+    Minimising the average error makes small hot lesions fainter; this term prevents that.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def transfer_error(
     *,
     weight: float = 0.0015,
 ) -> Tensor:
-    """`root_error`, and how far the contrast of faint probes is off that were added to half of the images.
+    """`root_error`, plus the contrast error of faint probes that were added to half of the images.
 
-    The first half of a batch is its second half with probes added, noise and all. So the difference of what a network
-    makes of both is what it leaves of the probes (task transfer, AAPM TG-233), whatever the noise: for each probe,
-    t = <restored - restored without, signal> / <signal, signal> over its pixels, and the error is (t - 1)^2.
+    The first half of a batch is its second half with probes added, with the same noise. So the difference between the
+    two outputs is what the network leaves of the probes (task transfer, AAPM TG-233), whatever the noise: for each
+    probe, t = <restored - restored without, signal> / <signal, signal> over its pixels, and the error is (t - 1)^2.
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ def transfer_error(
     labels
         Number of the probe that a pixel belongs to, from 1; 0 elsewhere.
     weights
-        How much a probe counts, 0 to 1, at its pixels: less where it drowns in the noise. All zero, as in a batch
+        How much a probe counts, 0 to 1, at its pixels: less if it is hidden by the noise. All zero, as in a batch
         without pairs: plain `root_error`.
     weight
-        Of the errors of the probes, beside a root error of some 0.003.
+        Of the errors of the probes, relative to a root error of some 0.003.
     """
     error = root_error(restored, clean)
     if not weights.any():

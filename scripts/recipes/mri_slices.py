@@ -1,4 +1,4 @@
-"""What MR super-resolution is taught on: slices in another contrast and sampling, and these at a lower resolution."""
+"""Training data for MR super-resolution: slices in another contrast and sampling, and these at a lower resolution."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sharp_slice(
     sharp = resampled(unit, (shape[0], shape[1]))
     if rng.random() < apodised:
         sharp = _apodised(sharp, rng)
-    # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale lie anywhere.
+    # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale may be anywhere.
     level = 0.6 if rng.random() < 0.4 else np.exp(rng.uniform(np.log(0.12), np.log(0.9)))
     brightest = max(float(np.percentile(sharp, 99.9)), 0.02)
     return np.minimum(sharp * np.float32(level / brightest), 1)
@@ -69,12 +69,12 @@ def lowered(sharp: np.ndarray, rng: np.random.Generator, usual: float) -> tuple[
 
 
 def field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut out a square, mirrored at its end where the slice is too small, that fades to black at its rim.
+    """Crop a square, mirrored at its end if the slice is too small, that fades to black at its rim.
 
-    So its own Fourier transform, which takes the rims for neighbours, meets no edge there.
+    So its Fourier transform, which is periodic, has no edge there.
     """
     corners = [[int(rng.integers(max(0, length - side) + 1)) for length in sharp.shape] for _ in range(2)]
-    # The fuller of two places: there is nothing to be learned from air.
+    # The fuller of two positions: there is nothing to learn from air.
     pieces = [sharp[y : y + side, x : x + side] for y, x in corners]
     piece = max(pieces, key=lambda one: float(one.std()))
     pads = [(0, side - length) for length in piece.shape]
@@ -84,14 +84,14 @@ def field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.
 
 
 def _unit_values(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From 0 to 1; the steps of whole numbers are filled by noise, which another contrast would turn into contours."""
+    """From 0 to 1; noise fills the integer steps, which another contrast would otherwise turn into contours."""
     values = image + rng.uniform(-0.5, 0.5, image.shape).astype(np.float32)
     low, high = CT_WINDOWS_HU[rng.choice(len(CT_WINDOWS_HU))] if image.dtype == np.int16 else (0.0, 255.0)
     return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
 
 
 def _apodised(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Taper the highest frequencies along each axis, as many scanners do before they show an image."""
+    """Taper the highest frequencies along each axis, as many scanners do before displaying an image."""
     end = rng.uniform(0.36, 0.6)
     start = end - rng.uniform(0.04, 0.25)
     spectrum = np.fft.fft2(image)

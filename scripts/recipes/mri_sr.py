@@ -1,8 +1,8 @@
-"""MRI super-resolution: sharp slices of any contrast, their resolution lowered anew at every step.
+"""MRI super-resolution: sharp slices of any contrast, whose resolution is lowered at every step.
 
-Nothing but the sharp slices is packed. Each draw takes one, gives it another contrast, shading, sampling and sharpness
-(that is the target), and lowers its resolution (that is the input). Templates at 1 mm hold little fine detail, so most
-are drawn on a coarser grid, where what they hold reaches up to the highest frequencies.
+Only the sharp slices are packed. Each draw takes one, gives it another contrast, shading, sampling and sharpness (the
+target), and lowers its resolution (the input). Templates at 1 mm have little fine detail, so most are drawn on a
+coarser grid, where their content extends up to the highest frequencies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TRAINING_SUBJECTS = tuple(subject for subject in range(1, 33) if subject not in 
 VALIDATION = "mr_t1gd_brain_d.nrrd"
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "coins", "brick", "gravel")
 
-# Odds of each group, and the range of grids that it is drawn on, coarser by this factor.
+# Probability weight of each group, and the range of factors by which its grid is coarser.
 GROUPS = {
     "limbs": (0.3, (0.8, 1.5)),
     "colin": (0.14, (1.1, 2.0)),
@@ -74,10 +74,10 @@ def pack(scans: Path, folder: Path) -> None:
 
 
 def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
-    """Return what draws a batch of low-resolution and sharp fields of view of all groups, and what was measured.
+    """Return a function that draws low-resolution and sharp fields of view of all groups, and what was measured.
 
-    A share `apodised` of the sharp ones has its highest frequencies tapered, as most scanners do; a share `usual` is
-    lowered by a whole factor.
+    A fraction `apodised` of the sharp ones has its highest frequencies tapered, as most scanners do; a fraction `usual`
+    is lowered by an integer factor.
     """
     groups, names = load_slices(folder / "slices.safetensors"), list(GROUPS)
     odds = np.array([GROUPS[name][0] for name in names])
@@ -176,7 +176,7 @@ def _as_it_is(image: np.ndarray) -> np.ndarray:
 
 
 def _three_ways(voxels: np.ndarray, step: int) -> list[np.ndarray]:
-    """Slices along all three axes, where they hold something, cut to what they hold and a margin."""
+    """Slices along all three axes, if they have content, cropped to it with a margin."""
     voxels = np.asarray(voxels)
     slices = []
     for axis in range(3):
@@ -196,7 +196,7 @@ def _as_bytes(voxels: np.ndarray) -> np.ndarray:
 
 
 def _limb_slices(scans: Path) -> list[np.ndarray]:
-    """Every third slice of the limbs and trunks that hold enough."""
+    """Every third slice of the limbs and trunks with enough content."""
     slices = []
     for subject in TRAINING_SUBJECTS:
         slices += [image for image in _as_bytes(read_scan(scans / limb_file(subject)).voxels)[1::3] if image.std() > 10]
@@ -215,7 +215,7 @@ def _ct_slices(scans: Path) -> list[np.ndarray]:
 
 
 def _photograph(name: str) -> np.ndarray:
-    # Only who packs the training set needs scikit-image.
+    # Only packing the training set needs scikit-image.
     from skimage import color, data
 
     image = getattr(data, name)()

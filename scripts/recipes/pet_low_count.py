@@ -1,4 +1,4 @@
-"""Low-count PET: slices of real and of simulated uptake, reconstructed from all counts and from a part of them.
+"""Low-count PET: slices of real and of simulated uptake, reconstructed from all counts and from some of them.
 
 Uptake comes from 32 FDG scans of limbs and trunks, a brain template and two CT scans for training, and from eight other
 FDG scans and the labelled organs of a third CT for validation. Counts are simulated for all of them, with scanners,
@@ -48,9 +48,9 @@ PHANTOM, REAL = "phantom", "real"
 
 SIZE = 128
 BRAIN_MM, TRUNK_MM = 2.0, 3.0
-# Each slice is acquired once and thinned to a dose reduction drawn anew, uniform in its logarithm.
+# Each slice is acquired once and thinned to a random dose reduction, uniform in its logarithm.
 DOSE_REDUCTIONS, COUNTS = (3.0, 30.0), (3e5, 3e6)
-# What scanners and reconstructions differ in: side of a pixel, and full width of the point spread and the post filter.
+# Differences between scanners and reconstructions: pixel side, and full width of the point spread and the post filter.
 PIXELS_MM, BLURS_MM, FILTERS_MM = (2.0, 5.5), (4.0, 7.0), (2.0, 8.0)
 MEASURED_REDUCTIONS = (4.0, 12.0, 24.0)
 MEASURED_COUNTS = 1e6
@@ -58,7 +58,7 @@ MEASURED_SLICES, WATCHED_SLICES = tuple(range(8, 104, 4)), (3, 9, 15, 21)
 CROPS, CROP_ODDS = ((64, 8), (96, 4), (SIZE, 2)), (0.4, 0.3, 0.3)
 _COPIES_OF_TRUNK, _STEPS_PER_UNIT = 2, 1000.0
 _LEAST_UPTAKE = 0.5  # SUV
-# A slice with fewer pixels above that is next to empty; the body is where smoothed uptake is above this.
+# A slice with fewer pixels above that is almost empty; the body is where smoothed uptake is above this.
 _FEWEST_PIXELS, _BODY_SUV, _BODY_MM = 100, 0.05, 10.0
 
 
@@ -77,7 +77,7 @@ def pack(scans: Path, folder: Path) -> None:
 
 
 def draw(folder: Path) -> Draw:
-    """Return what draws a batch of low-count and full-count crops, and which pixel belongs to which hot lesion."""
+    """Return a function that draws low-count and full-count crops, and the hot lesion that each pixel belongs to."""
     pairs = load_slices(folder / "pairs.safetensors")
     low, full = ([_suv(image) for image in pairs[name]] for name in ("low", "full"))
     lesions = pairs["lesions"]
@@ -102,7 +102,7 @@ def draw(folder: Path) -> Draw:
 def watch(folder: Path) -> Watch:
     """Gain in dB over the filtered reconstruction of the same counts, mean over a few slices and dose reductions.
 
-    The score is that of the gains, less a decibel for every tenth by which the mean uptake of lesions is off.
+    The score is that of the gains, minus a decibel for every tenth by which the mean uptake of lesions is off.
     """
     sets = {
         f"{name}_{reduction:g}": load_slices(folder / f"{name}_{reduction:g}.safetensors")
@@ -146,7 +146,7 @@ def measure(folder: Path, network: nn.Module) -> Rows:
 
 
 def _scores(low: np.ndarray, restored: np.ndarray, full: np.ndarray) -> dict[str, float]:
-    """Score a low-count slice and what the network makes of it against the full-count one, in SUV."""
+    """Score a low-count slice and its restoration against the full-count one, in SUV."""
     return {
         "psnr_before": psnr(low, full),
         "psnr_after": psnr(restored, full),
@@ -160,7 +160,7 @@ def _scores(low: np.ndarray, restored: np.ndarray, full: np.ndarray) -> dict[str
 def falls_short(rows: Rows) -> str:
     """At least 0.5 dB more than the filtered reconstruction, and the mean uptake of lesions within a tenth.
 
-    The lead over tuned filters is the benchmark's to tell.
+    The benchmark measures the lead over tuned filters.
     """
     figures = {}
     for row in rows:
@@ -178,7 +178,7 @@ def restored_slice(network: nn.Module, low: np.ndarray) -> np.ndarray:
 
 
 def _scored(network: nn.Module, pairs: dict[str, list[np.ndarray]]) -> tuple[list[dict[str, float]], np.ndarray]:
-    """Scores of slices, and the mean uptake of every lesion before and after as a share of that at full count."""
+    """Scores of slices, and the mean uptake of every lesion before and after as a fraction of that at full count."""
     scored, ratios = [], []
     for low, full, marks in zip(pairs["low"], pairs["full"], pairs["lesions"], strict=True):
         before, clean = _suv(low), _suv(full)
@@ -186,7 +186,7 @@ def _scored(network: nn.Module, pairs: dict[str, list[np.ndarray]]) -> tuple[lis
         scored.append(_scores(before, after, clean))
         for mark in np.unique(marks[marks > 0]):
             uptake = [float(image[marks == mark].mean()) for image in (before, after, clean)]
-            # Beyond the field of view there is nothing to be restored.
+            # Outside the field of view there is nothing to restore.
             if uptake[2] > _LEAST_UPTAKE:
                 ratios.append([uptake[0] / uptake[2], uptake[1] / uptake[2]])
     return scored, np.array(ratios).reshape(-1, 2)
@@ -204,7 +204,7 @@ def real_slices(scans: Path, subjects: Sequence[int], rng: np.random.Generator, 
         for i in rng.permutation(chosen)[:most]:
             pixel_mm = float(rng.uniform(*PIXELS_MM))
             activity = _fitted(_coarser(uptake[i], scan.spacing_mm[1] / pixel_mm).clip(0), 0.0)
-            # Soft tissue attenuates like water, and takes up some tracer wherever it is.
+            # Soft tissue attenuates like water, and takes up some tracer everywhere.
             body = gaussian(torch.from_numpy(activity), _BODY_MM / pixel_mm).numpy() > _BODY_SUV
             hot, lesions = with_lesions(activity, pixel_mm, rng, most=3)
             yield hot, lesions, np.where(body, np.float32(WATER_PER_MM), np.float32(0)), pixel_mm
@@ -229,7 +229,7 @@ def _training_slices(scans: Path, rng: np.random.Generator) -> list[Slice]:
                 continue
             parts = [_fitted(_coarser(image.astype(np.float32), 1 / BRAIN_MM), 0.0) for image in (one, other)]
             activity = brain_activity(parts[0], parts[1], rng)
-            # The head around the brain attenuates about as a disc of water of its size.
+            # The head around the brain attenuates about like a disc of water of its size.
             slices.append((*_with_lesions(activity, BRAIN_MM, rng, most=2), 0.0085 * (activity > 0), BRAIN_MM))
     for name, step in ((CHEST, 1), (THORAX, 3)):
         scan = read_scan(scans / name)
@@ -285,7 +285,7 @@ def _with_lesions(
 
 
 def _regional(activity: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Regions of soft tissue that take up more or less, as organs do: cells around random points."""
+    """Regions of soft tissue with higher or lower uptake, like organs: cells around random points."""
     points = rng.uniform(0, SIZE, (12, 2))
     y, x = np.mgrid[:SIZE, :SIZE]
     nearest = np.hypot(y[..., None] - points[:, 0], x[..., None] - points[:, 1]).argmin(axis=-1)
@@ -298,7 +298,7 @@ def _coarser(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _fitted(image: np.ndarray, outside: float) -> np.ndarray:
-    """Centre an image on SIZE x SIZE pixels: cut what is too large, fill up what is too small."""
+    """Centre an image on SIZE x SIZE pixels: crop it if too large, pad it if too small."""
     placed = np.full((SIZE, SIZE), outside, np.float32)
     source, target = [], []
     for length in image.shape:

@@ -1,4 +1,4 @@
-"""Faint discs and rods that are added to slices, so that a network learns to keep what is faint."""
+"""Faint discs and rods that are added to slices, so that a network learns to keep faint objects."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 CONTRASTS_HU, RADII = (3.0, 60.0), (1.5, 12.0)
 _MOST = 4
-_EDGE = 0.8  # width of the edge of a probe in pixels: that of a point spread
-# Soft tissue, into which probes are put.
+_EDGE = 0.8  # width of the edge of a probe in pixels: that of a point spread function
+# Soft tissue, into which probes are inserted.
 _TISSUE_HU = (-150.0, 250.0)
 _TRIES = 8
 
@@ -25,7 +25,7 @@ class Probes:
     labels
         Number of the probe that a pixel belongs to, from 1, shape (Y, X), int16; 0 elsewhere.
     visibility
-        For each probe its contrast times its radius in pixels over the noise: how far it stands out.
+        For each probe its contrast times its radius in pixels over the noise: how much it stands out.
     """
 
     signal: np.ndarray

@@ -1,7 +1,7 @@
-"""Noise of real projections for training: long streaks behind bone, which noise drawn by sectors of angles has not.
+"""Noise of real projections for training: long streaks behind bone, which noise by angular sectors does not have.
 
-A projection and reconstruction take seconds a slice, so a few are made once, with the plain ramp as kernel. Any other
-kernel is a radial gain on their spectrum, and two realisations of a slice make any number of others:
+A projection and reconstruction take seconds per slice, so a few are made once, with the plain ramp as kernel. Any other
+kernel is a radial gain on their spectrum, and two realisations of a slice give any number of others:
 cos(a) n_1 + sin(a) n_2 is noise of the same strength and spectrum for every a.
 """
 
@@ -19,7 +19,7 @@ from napari_restore_rwkv.simulate.ct_kernels import KERNELS
 if TYPE_CHECKING:
     from napari_restore_rwkv.simulate.ct_kernels import Kernel
 
-# Strength with the ramp kernel that sets the dose, in HU: few photons make streaks, many make even noise.
+# Noise with the ramp kernel, which sets the dose, in HU: few photons make streaks, many make uniform noise.
 _DOSE_HU = (40.0, 260.0)
 _MARGIN = 16
 
@@ -67,7 +67,7 @@ class ProjectedNoise:
 
 
 def projected_noise(slices: np.ndarray, pixel_mm: float, every: int) -> ProjectedNoise:
-    """Project and reconstruct the noise of every so manieth slice (Z, N, N) in HU, each at a dose of its own."""
+    """Project and reconstruct the noise of every n-th slice (Z, N, N) in HU, each at its own dose."""
     chosen = np.arange(every // 2, len(slices), every)
     realisations = []
     for index in chosen:

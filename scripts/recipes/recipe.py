@@ -1,4 +1,4 @@
-"""What every recipe has to say, whatever the task."""
+"""What every recipe defines, whatever the task."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Recipe:
     task
         One of `napari_restore_rwkv.tasks.TASKS`.
     stage
-        Name of its folder of packed data and state: that of the task, or another one for weights to start from.
+        Name of its folder of packed data and state: that of the task, or another one for initial weights.
     start_from
-        Weights to start from, as `load_checkpoint` takes them, or another stage whose name is not that of a task; None
-        starts from a new network, the identity.
+        Initial weights, as `load_checkpoint` takes them, or another stage whose name is not that of a task; None starts
+        from a new network, the identity.
     options
         The schedule.
     training_scans, validation_scans
@@ -42,16 +42,16 @@ class Recipe:
     pack
         Called with the folder of the scans and the folder to write the packed data into.
     draw
-        Called with the folder of packed data; returns what draws a batch, in network units.
+        Called with the folder of packed data; returns a function that draws a batch, in network units.
     watch
-        Called with the same folder; returns what scores a network during training: few slices, ``"score"`` among the
-        figures.
+        Called with the same folder; returns a function that scores a network during training: few slices, ``"score"``
+        among the figures.
     measure
         Called with the same folder and a fused network; returns the rows of the card's table.
     what_is_measured
         One sentence about those rows.
     falls_short
-        Called with those rows; says by how much the weights miss what they must reach, "" where they reach it. Weights
+        Called with those rows; says by how much the weights miss their requirements, "" if they meet them. Weights
         that fall short are experimental, and the classical filter is offered first.
     intended_use, limits
         Sentences of the card.
@@ -60,14 +60,14 @@ class Recipe:
     loss
         See `Trainer`.
     damping
-        The part of what the network changes that is shipped, chosen on training subjects: unsure of a scan unlike
-        those, less of it does less harm.
+        The fraction of the network's change that is shipped, chosen on training subjects: on a scan unlike those, a
+        smaller change does less harm.
     experimental
-        Whether the weights are experimental whatever they measure, as where nothing but simulation can be measured.
+        Whether the weights are experimental whatever their scores, for example if only simulations can be measured.
     details
-        What else the card should say of the recipe.
+        What else the card should say about the recipe.
     card_details
-        What else the card should say of the weights, such as ``"keeps_measured"``.
+        What else the card should say about the weights, such as ``"keeps_measured"``.
     """
 
     task: str
@@ -93,12 +93,12 @@ class Recipe:
 
 
 def shortfall(figures: Mapping[str, tuple[float, float]]) -> str:
-    """Say which figures do not reach what they must, such as "gain at x2 is 0.55, not 1"; "" if all do.
+    """Say which figures miss their requirements, such as "gain at x2 is 0.55, not 1"; "" if none does.
 
     Parameters
     ----------
     figures
-        For each thing measured, what it is and the least that it must be.
+        For each measurement, its name and its minimum.
     """
     return "; ".join(
         f"{name} is {value:.3g}, not {least:g}" for name, (value, least) in figures.items() if not value >= least

@@ -1,4 +1,4 @@
-"""The recipes, by the name of their stage, which is that of the task but for stages that others start from."""
+"""The recipes, by the name of their stage, which is that of the task except for stages that others start from."""
 
 from . import all_in_one, ct_denoise, mri_sr, pet_low_count
 

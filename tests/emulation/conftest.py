@@ -4,6 +4,9 @@ import pytest
 
 from .emulated import compile_emulator
 
+# Every access as it is written, and compiled in a third of the time.
+WATCHED = ("-O0", "-g")
+
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
@@ -14,11 +17,11 @@ def emulator(tmp_path_factory):
 @pytest.fixture(scope="session")
 def memory_watcher(tmp_path_factory):
     """A program that ends at an access out of bounds and at undefined behaviour."""
-    options = ("-g", "-fsanitize=address,undefined", "-fsanitize-sections=shared_memory", "-fno-sanitize-recover=all")
-    return compile_emulator(tmp_path_factory.mktemp("memory"), program=True, options=options)
+    options = ("-fsanitize=address,undefined", "-fsanitize-sections=shared_memory", "-fno-sanitize-recover=all")
+    return compile_emulator(tmp_path_factory.mktemp("memory"), program=True, options=(*WATCHED, *options))
 
 
 @pytest.fixture(scope="session")
 def race_watcher(tmp_path_factory):
     """A program that reports accesses that no barrier orders."""
-    return compile_emulator(tmp_path_factory.mktemp("race"), program=True, options=("-g", "-fsanitize=thread"))
+    return compile_emulator(tmp_path_factory.mktemp("race"), program=True, options=(*WATCHED, "-fsanitize=thread"))

@@ -49,6 +49,8 @@ struct Fiber {
 ucontext_t scheduler;
 sanitizers::Execution scheduler_execution;
 Fiber* current = nullptr;
+// Of the largest block so far: to make a stack, and what a sanitizer keeps about it, takes longer than most blocks do.
+std::vector<Fiber> fibers;
 const std::function<void()>* body = nullptr;
 unsigned missing_barrier = 0;
 // What orders the threads of a block at a barrier, and one block after the other; ThreadSanitizer tells words apart, not bytes.
@@ -83,7 +85,7 @@ UNWATCHED void resume(Fiber& fiber) {
 void start(Fiber& fiber, unsigned thread) {
     fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
     fiber.finished = false;
-    fiber.execution = {fiber.stack.get(), kStack, nullptr, nullptr};
+    fiber.execution = {fiber.stack.get(), kStack, fiber.execution.thread, nullptr};
     sanitizers::begin_fiber(fiber.execution);
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
@@ -117,18 +119,17 @@ __attribute__((no_sanitize("address"))) void poison_shared_memory() {
 }
 
 // Whether all threads reached the same barriers.
-bool run_block(std::vector<Fiber>& fibers, Order order, std::mt19937& random) {
+bool run_block(unsigned threads, Order order, std::mt19937& random) {
     poison_shared_memory();
     sanitizers::release(&begin_token);
-    for (unsigned i = 0; i < fibers.size(); ++i) start(fibers[i], i);
-    std::vector<unsigned> turns(fibers.size());
+    for (unsigned i = 0; i < threads; ++i) start(fibers[i], i);
+    std::vector<unsigned> turns(threads);
     Waiting state = Waiting::together;
     while (state == Waiting::together) {
         arrange(turns, order, random);
         for (unsigned i : turns) resume(fibers[i]);
-        state = waiting(fibers.data(), unsigned(fibers.size()));
+        state = waiting(fibers.data(), threads);
     }
-    for (Fiber& fiber : fibers) sanitizers::end_fiber(fiber.execution);
     sanitizers::acquire(&end_token);
     return state == Waiting::none;
 }
@@ -201,10 +202,11 @@ extern "C" int emulate(const char* name, unsigned grid, unsigned block_x, unsign
     std::mt19937 random(seed);
     std::vector<unsigned> blocks(grid);
     arrange(blocks, static_cast<Order>(order), random);
-    std::vector<Fiber> fibers(block_x * block_y);
+    const unsigned threads = block_x * block_y;
+    if (fibers.size() < threads) fibers.resize(threads);
     for (unsigned block : blocks) {
         blockIdx = {block, 0, 0};
-        if (!run_block(fibers, static_cast<Order>(order), random)) return 1;
+        if (!run_block(threads, static_cast<Order>(order), random)) return 1;
     }
     return 0;
 }

@@ -26,8 +26,10 @@ struct Execution {
 constexpr unsigned kNoSynchronisation = 1;  // a switch of fibers orders nothing; only barriers do
 
 UNWATCHED inline void begin_scheduler(Execution& scheduler) { scheduler.thread = __tsan_get_current_fiber(); }
-UNWATCHED inline void begin_fiber(Execution& fiber) { fiber.thread = __tsan_create_fiber(0); }
-UNWATCHED inline void end_fiber(Execution& fiber) { __tsan_destroy_fiber(fiber.thread); }
+// Of one block after the other: what the same fiber does in two of them is ordered, as the blocks are.
+UNWATCHED inline void begin_fiber(Execution& fiber) {
+    if (!fiber.thread) fiber.thread = __tsan_create_fiber(0);
+}
 UNWATCHED inline void leave(Execution&, Execution& to, bool) { __tsan_switch_to_fiber(to.thread, kNoSynchronisation); }
 UNWATCHED inline void arrive(Execution&, Execution&) {}
 // All that was done before one thread's release is ordered before what follows another's acquire.
@@ -36,7 +38,6 @@ UNWATCHED inline void acquire(void* token) { __tsan_acquire(token); }
 #else
 UNWATCHED inline void begin_scheduler(Execution&) {}
 UNWATCHED inline void begin_fiber(Execution&) {}
-UNWATCHED inline void end_fiber(Execution&) {}
 UNWATCHED inline void release(void*) {}
 UNWATCHED inline void acquire(void*) {}
 #if defined(__SANITIZE_ADDRESS__)

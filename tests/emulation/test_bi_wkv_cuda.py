@@ -1,5 +1,6 @@
 """The CUDA kernels against the equation, by their unchanged source on the CPU."""
 
+import functools
 import re
 from types import SimpleNamespace
 
@@ -53,6 +54,29 @@ def re_wkv_on(kernels):
     return operator
 
 
+@functools.cache
+def problem_and_answer(tokens, channels, batch=1, **options):
+    """Inputs, and what the equation makes of them in float64: the same for every order of the threads."""
+    problem = inputs(tokens, channels, batch, **options)
+    return problem, outputs(bi_wkv_reference, torch.float64, *problem)
+
+
+@functools.cache
+def map_and_answer(height, width, channels):
+    """Parameters, a map and a gradient; and what explicit transposes make of them in float64."""
+    tokens = height * width
+    _, _, k, v, gy = inputs(tokens, channels, batch=2)
+    leaves = [*(torch.randn(2, channels).double() / tokens for _ in range(2)), k, v]
+    return leaves, gy, map_results(re_wkv_reference, torch.float64, leaves, gy, height, width)
+
+
+def map_results(operator, dtype, leaves, gy, height, width):
+    """Output and gradients of an operator on a map."""
+    leaves = [x.detach().to(dtype).requires_grad_() for x in leaves]
+    y = operator(*leaves, height, width)
+    return y, *torch.autograd.grad(y, leaves, gy.to(dtype))
+
+
 @pytest.fixture(params=list(ORDERS))
 def kernels(request, emulator):
     """Kernels whose threads take turns in one of three orders."""
@@ -61,8 +85,7 @@ def kernels(request, emulator):
 
 @pytest.mark.parametrize(("tokens", "channels", "batch"), [*SIZES, (129, 16, 1), (2100, 3, 1)])
 def test_outputs_and_gradients_match_the_equation_at_odd_sizes(kernels, tokens, channels, batch):
-    problem = inputs(tokens, channels, batch)
-    expected = outputs(bi_wkv_reference, torch.float64, *problem)
+    problem, expected = problem_and_answer(tokens, channels, batch)
     floor = 1.0 if tokens == 1 else 0.0
     assert_all_close(outputs(bi_wkv_on(kernels), torch.float32, *problem), expected, 1e-5, floor)
 
@@ -70,8 +93,7 @@ def test_outputs_and_gradients_match_the_equation_at_odd_sizes(kernels, tokens, 
 @pytest.mark.parametrize("decay", [50.0, -50.0])
 @pytest.mark.parametrize(("tokens", "key_range"), [(1000, 1.0), (1000, 40.0), (200, 80.0), (65, 80.0), (3, 80.0)])
 def test_extreme_decays_and_keys_stay_finite_and_right(kernels, decay, tokens, key_range):
-    problem = inputs(tokens, 4, decay=decay, key_range=key_range)
-    expected = outputs(bi_wkv_reference, torch.float64, *problem)
+    problem, expected = problem_and_answer(tokens, 4, decay=decay, key_range=key_range)
     got = outputs(bi_wkv_on(kernels), torch.float32, *problem)
     assert all(torch.isfinite(x).all() for x in got)
     # Rounding a key of 80 to float32 already changes its weight by 4e-6.
@@ -98,30 +120,18 @@ def test_any_decay_and_bonus_per_token_is_right(kernels, decay, bonus):
 
 @pytest.mark.parametrize(("height", "width", "channels"), [*MAPS, (15, 9, 4), (20, 13, 2), (128, 3, 2), (500, 2, 1)])
 def test_rows_then_columns_match_explicit_transposes(kernels, height, width, channels):
-    tokens = height * width
-    _, _, k, v, gy = inputs(tokens, channels, batch=2)
-    parameters = [torch.randn(2, channels).double() / tokens for _ in range(2)]
-
-    def results(operator, dtype):
-        leaves = [x.to(dtype).requires_grad_() for x in (*parameters, k, v)]
-        y = operator(*leaves, height, width)
-        return y, *torch.autograd.grad(y, leaves, gy.to(dtype))
-
-    assert_all_close(results(re_wkv_on(kernels), torch.float32), results(re_wkv_reference, torch.float64), 1e-5)
+    leaves, gy, expected = map_and_answer(height, width, channels)
+    got = map_results(re_wkv_on(kernels), torch.float32, leaves, gy, height, width)
+    assert_all_close(got, expected, 1e-5)
 
 
 def test_float32_does_not_drift_over_many_chunks(emulator):
     tokens, channels = 96 * 96, 8
     parameters = [torch.randn(2, channels) / tokens for _ in range(2)]
-    k, v, gy = (torch.randn(1, tokens, channels) for _ in range(3))
-
-    def results(operator, dtype):
-        leaves = [x.to(dtype).requires_grad_() for x in (*parameters, k, v)]
-        y = operator(*leaves, 96, 96)
-        return y, *torch.autograd.grad(y, leaves, gy.to(dtype))
-
+    *maps, gy = (torch.randn(1, tokens, channels) for _ in range(3))
+    got = map_results(re_wkv_on(EmulatedKernels(emulator)), torch.float32, [*parameters, *maps], gy, 96, 96)
     # The CPU kernel in float64 is held against the equation elsewhere; the equation itself would take minutes here.
-    got, expected = results(re_wkv_on(EmulatedKernels(emulator)), torch.float32), results(re_wkv, torch.float64)
+    expected = map_results(re_wkv, torch.float64, [*parameters, *maps], gy, 96, 96)
     assert_all_close(got, expected, 5e-6)
 
 
@@ -232,8 +242,7 @@ def test_there_are_barriers_to_take_away():
 @pytest.mark.parametrize("barrier", BARRIERS)
 def test_every_barrier_is_needed(emulator, monkeypatch, barrier):
     # Enough chunks that handing them on takes several rounds.
-    problem = inputs(600, 2)
-    expected = outputs(bi_wkv_reference, torch.float64, *problem)
+    problem, expected = problem_and_answer(600, 2)
     monkeypatch.setenv("EMULATE_WITHOUT_BARRIER", barrier)
 
     def wrong(order):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scan_files import Seed, dicom, hdf5, mha, nii, nrrd, single, tiff, zarr
+from .scan_files import Seed, dicom, dicom_frames, dicom_packed, hdf5, mha, nii, nrrd, single, tiff, zarr
 
 
 def _digest(scan):
@@ -185,6 +185,8 @@ FAMILIES = {
     "mha": Family(mha, _read_both),
     "tiff": Family(tiff, _read_both),
     "dicom": Family(dicom, _read_scan),
+    "dicom_frames": Family(dicom_frames, _read_scan),
+    "dicom_packed": Family(dicom_packed, _read_scan),
     "hdf5": Family(hdf5, _read_scan),
     "zarr": Family(zarr, _read_scan),
     "weights": Family(weights, _read_weights),

@@ -1,6 +1,7 @@
 """Small good files of every kind of scan, to be damaged."""
 
 import bz2
+import functools
 import gzip
 import sys
 import zlib
@@ -12,7 +13,14 @@ import numpy as np
 import pydicom
 import tifffile
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scans"))
 
@@ -123,40 +131,74 @@ def tiff(folder):
 def dicom(folder):
     from dicoms import write_series
 
-    slices = small_voxels().astype(np.uint16) % 3000
-    series = write_series(folder / "series", slices, names="cba")
+    series = write_series(folder / "series", _stored(), names="cba")
     names = sorted(series.iterdir())
-    return [Seed(series, names[:1], {names[0]: 1200}), *_dicom_files(folder, slices)]
+    return [Seed(series, names[:1], {names[0]: 1200})]
 
 
-def _dicom_files(folder, slices):
-    """Make files with all slices in one, and slices packed by every codec for which there is an encoder."""
-    from dicoms import CORNER, GAP, NORMAL, write_slice
+def dicom_frames(folder):
+    """Make files with all slices in one: mosaics, enhanced files, and one that is deflated as a whole."""
+    from dicoms import CORNER, GAP, NORMAL, pet_tags, write_slice
     from mosaics import write_mosaic
+    from test_dicom_enhanced import frame, group, write_enhanced
+
+    slices = _stored()
+    slopes = [group(RescaleSlope=1.0 + index, RescaleIntercept=-10.0) for index in range(len(slices))]
+    plain = [frame(CORNER + index * GAP * NORMAL) for index in range(len(slices))]
+    scaled = [
+        frame(CORNER + index * GAP * NORMAL, PixelValueTransformationSequence=slope)
+        for index, slope in enumerate(slopes)
+    ]
+    paths = [
+        write_mosaic(folder / "mosaic.dcm", slices, CORNER),
+        write_enhanced(folder / "ct.dcm", slices, plain, "CT"),
+        write_enhanced(folder / "pet.dcm", slices, scaled, "PT"),
+        folder / "deflated.dcm",
+        folder / "deflated_ct.dcm",
+    ]
+    write_slice(folder / "deflated.dcm", slices[0], CORNER, **pet_tags())
+    for source, target in ((folder / "deflated.dcm", "deflated.dcm"), (folder / "ct.dcm", "deflated_ct.dcm")):
+        data = pydicom.dcmread(source)
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        data.save_as(folder / target)
+    return [single(path, min(2600, path.stat().st_size)) for path in paths]
+
+
+def dicom_packed(folder):
+    """Make slices packed by every codec for which there is an encoder, and one file with several packed frames."""
+    from dicoms import CORNER, GAP, NORMAL, write_slice
     from test_dicom_enhanced import frame, write_enhanced
 
-    seeds = [single(write_mosaic(folder / "mosaic.dcm", slices, CORNER), 2600)]
-    frames = [frame(CORNER + index * GAP * NORMAL) for index in range(len(slices))]
-    seeds.append(single(write_enhanced(folder / "enhanced.dcm", slices, frames), 2600))
+    slices, seeds = _stored(), []
     picture = np.tile(slices[0], (4, 4))
     for name, syntax, pack in (
         ("rle", RLELossless, None),
         ("jpeg2000", JPEG2000Lossless, None),
+        ("htj2k", HTJ2KLossless, functools.partial(imagecodecs.htj2k_encode, reversible=True)),
         ("jpegls", JPEGLSLossless, imagecodecs.jpegls_encode),
         ("jpeg", JPEGLosslessSV1, imagecodecs.ljpeg_encode),
+        ("frames", JPEGLSLossless, imagecodecs.jpegls_encode),
     ):
         file = folder / f"{name}.dcm"
-        write_slice(file, picture, CORNER)
+        if name == "frames":
+            frames = [frame(CORNER + index * GAP * NORMAL) for index in range(len(slices))]
+            write_enhanced(file, slices, frames)
+        else:
+            write_slice(file, picture, CORNER)
         data = pydicom.dcmread(file)
         if pack is None:
             data.compress(syntax)
         else:
             data.file_meta.TransferSyntaxUID = syntax
-            data.PixelData = encapsulate([pack(picture)])
+            data.PixelData = encapsulate([pack(part) for part in (slices if name == "frames" else [picture])])
             data["PixelData"].is_undefined_length = True
         data.save_as(file)
         seeds.append(single(file, file.stat().st_size))
     return seeds
+
+
+def _stored():
+    return small_voxels().astype(np.uint16) % 3000
 
 
 def hdf5(folder):

@@ -288,6 +288,6 @@ def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
     for panel in panels:
         panel.shut_down()
         if panel.job._thread is not None:
-            panel.job._thread.join(20)
+            panel.job._thread.join(PATIENCE_MS / 1000)
         panel.deleteLater()
     qtbot.wait(20)

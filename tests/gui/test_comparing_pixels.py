@@ -9,6 +9,8 @@ from qtpy.QtTest import QTest
 from napari_restore_rwkv.gui.compare.compare_view import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def window(make_napari_viewer, restoration, ct_layer, run_to_the_end):

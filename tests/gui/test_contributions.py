@@ -94,7 +94,7 @@ def test_a_zarr_folder_opens_without_being_read(plugin, ct_scan, tmp_path):
 
 
 def test_the_writer_refuses_a_colour_picture_in_words(tmp_path):
-    with pytest.raises(ScanError, match="is a colour picture"):
+    with pytest.raises(ScanError, match="is a colour image"):
         contributions.write_image(
             str(tmp_path / "a.nii"), np.zeros((4, 5, 3), np.uint8), {"name": "photo", "rgb": True}
         )

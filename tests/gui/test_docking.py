@@ -87,7 +87,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
     known, surroundings = threading.Event(), restore_panel.look_around()
 
     def slow_look_around():
-        known.wait(10)
+        known.wait(60)
         return surroundings
 
     monkeypatch.setattr(restore_panel, "look_around", slow_look_around)
@@ -108,7 +108,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
 
 def test_what_waits_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
-    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(10) and surroundings)
+    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(60) and surroundings)
     contributions.restore_selected_layer()
     (panel,) = panels(ct_viewer)
     panel.restore()

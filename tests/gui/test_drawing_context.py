@@ -72,3 +72,16 @@ def test_the_first_frame_of_a_grid_that_is_shown_is_no_magnified_one(window):
     assert viewer.canvas.grid.enabled
     for camera in viewer.window._qt_viewer.canvas.grid_cameras:
         assert camera.zoom == pytest.approx(viewer.scene.camera.zoom)
+
+
+def test_grids_that_were_replaced_are_forgotten_with_the_next_layer(window):
+    viewer, canvas = window
+    central = canvas._vispy_canvas.central_widget
+    at_first = len(central._widgets)
+    for shape in ((1, 2), (2, 2), (1, 3), (3, 1)):
+        viewer.canvas.grid.shape = shape
+        viewer.canvas.grid.enabled = True
+        viewer.canvas.grid.enabled = False
+    assert len(central._widgets) > at_first + 2, "napari forgets them itself now"
+    remove_one(viewer)
+    assert len(central._widgets) == at_first

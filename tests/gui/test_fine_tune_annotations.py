@@ -108,17 +108,17 @@ def test_marks_in_slices_that_are_not_trained_on_are_told_before_the_training(pa
     for index, label in ((8, 1), (10, 5)):
         layer.data_setitem(np.nonzero(block(layer, slice(index, index + 1), slice(0, 5), slice(0, 5))), label)
     checked(qtbot, panel)
-    assert "Nothing can be learned: nothing is marked 1 (train here) in a slice that" in panel.warnings.text()
+    assert "Training is not possible: nothing is marked 1 (train here) in a slice that" in panel.warnings.text()
     layer.data_setitem(np.nonzero(block(layer, slice(2, 3), slice(0, 5), slice(0, 5))), 2)
     checked(qtbot, panel)
-    assert "Nothing can be learned" not in panel.warnings.text()
+    assert "Training is not possible" not in panel.warnings.text()
 
 
 def test_labels_of_another_meaning_are_refused_in_words(viewer, panel, qtbot):
     organs = viewer.add_layer(Labels(np.full((16, 32, 32), 7, np.uint8), name="organs"))
     panel.annotations.layers.choose(organs)
     checked(qtbot, panel)
-    assert panel.warnings.text().startswith("Slice 0 is labelled 7, which means nothing here; use 1 train here")
+    assert panel.warnings.text().startswith("Slice 0 has the unknown label 7; use 1 train here")
     panel.start()
     assert panel.message.text() == panel.warnings.text()
     assert not panel.job.running

@@ -54,7 +54,7 @@ def test_without_a_scan_the_panel_says_what_to_do(viewer, make_fine_tune_panel):
 
 def test_a_second_scan_is_proposed_as_reference_when_it_is_opened(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, pair_layers[0])
-    assert panel.warnings.text().startswith("Nothing can be learned: the degraded scans are identical")
+    assert panel.warnings.text().startswith("Training is not possible: the degraded scans are identical")
     viewer.add_layer(Layer.create(*pair_layers[1]))
     assert panel.form.reference_layer.current_choice == "full dose"
     checked(qtbot, panel)
@@ -88,7 +88,7 @@ def test_a_pair_that_does_not_fit_is_refused_in_words(viewer, pair_layers, make_
 def test_a_shifted_pair_is_refused_and_can_be_forced(viewer, pair_layers, make_fine_tune_panel, qtbot):
     shifted = other(pair_layers[1], "shifted", voxels=np.roll(pair_layers[1][0], 2, axis=1))
     panel = make_fine_tune_panel(viewer, pair_layers[0], shifted)
-    assert panel.warnings.text().startswith("The degraded scan is shifted against its reference by")
+    assert panel.warnings.text().startswith("The degraded scan is shifted relative to its reference by")
     assert not panel.form.force.native.isHidden()
     panel.form.force.value = True
     checked(qtbot, panel)
@@ -206,7 +206,7 @@ def test_a_bundle_is_exported_imported_and_refused_if_it_was_changed(
     panel.bundles.export_to(tmp_path / "shared.restorerwkv")
     qtbot.waitUntil(lambda: panel.message.text() == f"Exported as {tmp_path / 'shared.restorerwkv'}", timeout=20_000)
     panel.bundles.export_to(original)
-    refusal = "ours.restorerwkv exists, and weights are never overwritten; give another name."
+    refusal = "ours.restorerwkv already exists, and weights are never overwritten; give another name."
     qtbot.waitUntil(lambda: panel.message.text() == refusal, timeout=20_000)
 
     content = bytearray(original.read_bytes())

@@ -99,7 +99,7 @@ def hues(picture):
 def test_of_several_questions_the_last_is_answered(qtbot):
     background, answers, free = Background(wait_ms=10), [], threading.Event()
     background.answered.connect(answers.append)
-    background.ask(lambda: free.wait(10) and "first")
+    background.ask(lambda: free.wait(60) and "first")
     qtbot.waitUntil(lambda: background._at_work)
     background.ask(lambda: "second")
     background.ask(lambda: "third")

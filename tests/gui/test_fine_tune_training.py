@@ -122,7 +122,7 @@ def test_pause_resume_and_stop_keep_the_best(panel, qtbot, until_step, to_the_en
     panel.job.said.connect(lambda record: threads.add(threading.get_ident()))
     start_long(panel)
     panel.start()
-    assert panel.message.text() == "A fine-tuning is under way: wait for it, or stop it."
+    assert panel.message.text() == "A fine-tuning run is in progress: wait for it, or stop it."
     until_step(panel, 21)
     assert threads == {threading.get_ident()}, "what the process says arrives in the thread of the window"
     panel.run.pause.click()
@@ -150,7 +150,7 @@ def test_a_killed_process_leaves_the_viewer_and_can_be_resumed(viewer, panel, qt
     panel.job._process.kill()
     to_the_end(panel)
     assert panel.message.text().startswith("The training process ended unexpectedly (")
-    assert panel.message.text().endswith("start it again to go on from its last saved step.")
+    assert panel.message.text().endswith("restart it to continue from its last saved step.")
     assert not panel.interrupted.isHidden()
     assert panel.interrupted.words.text().startswith("Interrupted: training of ")
     assert panel.form.isEnabled()
@@ -171,7 +171,7 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
     until_step(panel, 3)
     assert interrupted() == [], "a process is at work on it"
     panel.shut_down()
-    panel.job._thread.join(20)
+    panel.job._thread.join(60)
     assert not panel.job.running
     again = make_fine_tune_panel(viewer)
     assert not again.interrupted.isHidden()

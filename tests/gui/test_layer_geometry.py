@@ -162,7 +162,7 @@ def test_time_mixed_with_space_is_refused():
     affine = np.eye(5)
     affine[1, 0] = 2.0
     layer = Image(np.zeros((2, *SHAPE)), name="moving", affine=affine)
-    with pytest.raises(ScanError, match='"moving" is turned in time as well as in space'):
+    with pytest.raises(ScanError, match='"moving" has a transform that mixes time and space'):
         layer_to_scan(layer, 0)
 
 

@@ -14,11 +14,11 @@ from napari_restore_rwkv.scans.scan import Scan
     [
         (
             Image(np.zeros((4, 8, 3), np.uint8), rgb=True, name="photo"),
-            r'"photo" is a colour picture \(RGB\); .* convert',
+            r'"photo" is a colour image \(RGB\); .* convert',
         ),
         (Labels(np.zeros((4, 8), int), name="liver"), '"liver" is a labels layer; only an image layer can be restored'),
         (Points(np.zeros((4, 3)), name="marks"), '"marks" is a points layer'),
-        (Image(np.zeros((4, 8), bool), name="body"), '"body" is a mask of true and false, not a scan'),
+        (Image(np.zeros((4, 8), bool), name="body"), '"body" is a boolean mask, not a scan'),
         (Image(np.zeros((2, 3, 4, 5)), name="heart"), '"heart" has four dimensions: choose which of its 2 frames'),
         (Image(np.zeros((1, 2, 3, 4, 5)), name="five"), '"five" has 5 dimensions'),
     ],
@@ -30,7 +30,9 @@ def test_what_is_no_scan_is_refused_in_words(layer, words):
 
 
 def test_complex_numbers_are_refused_in_words():
-    with pytest.raises(ScanError, match='"k" holds complex numbers; restoration takes real ones: take the magnitude'):
+    with pytest.raises(
+        ScanError, match='"k" contains complex numbers; restoration needs real ones: take the magnitude'
+    ):
         image_to_scan(np.zeros((4, 8), np.complex64), {"name": "k"})
 
 

@@ -10,9 +10,10 @@ from napari.layers import Layer
 from qtpy.QtGui import QGuiApplication
 
 from napari_restore_rwkv import restore
-from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan
+from napari_restore_rwkv.gui.layers import RECORD, layer_to_scan, restored_layer
 from napari_restore_rwkv.gui.macro import as_command, as_python
 from napari_restore_rwkv.gui.options import RestoreOptions
+from napari_restore_rwkv.restoration.detail import Blend, blended
 from napari_restore_rwkv.scans.files import read_scan
 
 CT = "CT abdomen"
@@ -121,3 +122,39 @@ def test_what_was_cancelled_leaves_no_line(ct_panel, restoration, qtbot):
     ct_panel.cancel()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
     assert ct_panel.macro.lines == []
+
+
+def test_detail_back_is_in_the_lines_and_restored_again_by_them(viewer, options):
+    blend = Blend(0.8, 0.25, 1.0)
+    stack = viewer.add_image(np.stack([options.layer.data, options.layer.data]), name="frames")
+    for chosen in (options, replace(options, layer=stack, time_index=1)):
+        scan = layer_to_scan(chosen.layer, chosen.time_index)
+        whole = restore(scan, options.weights, axis="z", any_modality=True, dtype="float32").voxels
+        change = whole - scan.voxels.astype(np.float32)
+        expected = [before + blended(one, blend) for before, one in zip(scan.voxels, change, strict=True)]
+        again = replay(as_python(chosen, 0, None, 1.0, blend), viewer)["restored"]
+        voxels = again.data if chosen is options else again.voxels
+        np.testing.assert_allclose(voxels, expected, atol=1e-3)
+        assert np.abs(voxels - whole).max() > 0.1
+    assert viewer.layers[-1].name == f"{CT} [restored]"
+
+
+def test_the_lines_follow_the_sliders_and_do_again_what_is_seen(viewer, ct_panel, run_to_the_end, monkeypatch):
+    run_to_the_end(ct_panel, "volume")
+    assert not ct_panel.macro.command.isEnabled() or "strength" not in ct_panel.macro.lines[-1]
+    ct_panel.compare.strength.setValue(60)
+    ct_panel.compare.fine.setValue(100)
+    ct_panel.compare._mix()
+    assert len(ct_panel.macro.lines) == 1, "it was restored once"
+    shown = ct_panel.compare.comparison.restored.data
+    whole = restored_layer(viewer.layers[CT], ct_panel.job.comparison.result.restored)
+    monkeypatch.setattr("napari_restore_rwkv.restore", lambda *words, **choices: whole)
+    replay(ct_panel.macro.lines[-1], viewer)
+    np.testing.assert_array_equal(viewer.layers[-1].data, np.asarray(shown))
+    assert not ct_panel.macro.command.isEnabled(), "no command puts detail back"
+    ct_panel.macro.add("something else")
+    ct_panel.compare.fine.setValue(0)
+    ct_panel.compare._mix()
+    assert len(ct_panel.macro.lines) == 3
+    assert "strength=0.6" in ct_panel.macro.lines[-1]
+    assert "Blend" not in ct_panel.macro.lines[-1]

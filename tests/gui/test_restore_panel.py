@@ -76,8 +76,8 @@ def test_the_list_of_scans_follows_the_viewer_and_leaves_out_labels_and_results(
     ("layer", "words"),
     [
         (lambda: Labels(np.zeros((4, 8), int), name="liver"), '"liver" is a labels layer'),
-        (lambda: Image(np.zeros((4, 8, 3), np.uint8), rgb=True, name="photo"), '"photo" is a colour picture (RGB)'),
-        (lambda: Image(np.zeros((4, 8), bool), name="body"), '"body" is a mask of true and false'),
+        (lambda: Image(np.zeros((4, 8, 3), np.uint8), rgb=True, name="photo"), '"photo" is a colour image (RGB)'),
+        (lambda: Image(np.zeros((4, 8), bool), name="body"), '"body" is a boolean mask'),
     ],
     ids=["labels", "rgb", "bool"],
 )
@@ -144,7 +144,7 @@ def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restorat
     ct_panel.form.region.value = "volume"
     ct_panel.restore()
     ct_panel.restore()
-    assert ct_panel.message.text() == "A restoration is under way: wait for it, or press Cancel."
+    assert ct_panel.message.text() == "A restoration is in progress: wait for it, or press Cancel."
     restoration.hold.set()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
     assert len(restoration.asked) == 1
@@ -181,7 +181,7 @@ def test_other_choices_start_over_in_new_layers(viewer, ct_panel, run_to_the_end
 def test_when_all_is_done_restore_says_so(ct_panel, run_to_the_end):
     run_to_the_end(ct_panel, "volume")
     ct_panel.restore()
-    assert ct_panel.message.text().startswith("All 5 slices are restored with these choices; delete the restored layer")
+    assert ct_panel.message.text().startswith("All 5 slices are already restored with these choices; delete the layer")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("odd shape")])
@@ -380,7 +380,7 @@ def test_a_slice_is_named_by_the_number_that_its_slider_shows(ct_panel, run_to_t
     ct_panel.form.region.value = "slice"
     ct_panel.restore()
     assert viewer.dims.current_step[0] == 2
-    assert ct_panel.message.text().startswith("Slice 2 is restored with these choices already")
+    assert ct_panel.message.text().startswith("Slice 2 is already restored with these choices")
 
 
 def test_words_of_others_are_shown_as_they_are(ct_panel):

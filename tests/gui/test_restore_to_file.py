@@ -208,7 +208,7 @@ def test_when_all_is_saved_restore_says_so_and_proposes_another_file(panel, outp
     wait_until_over(qtbot, panel)
     assert panel.form.output.value not in (None, output)
     panel.restore()
-    assert panel.message.text().startswith("All 40 slices are restored with these choices")
+    assert panel.message.text().startswith("All 40 slices are already restored with these choices")
 
 
 @pytest.mark.parametrize(("strength", "share"), [(100, 1.0), (40, 0.4)])
@@ -253,10 +253,10 @@ def test_a_damaged_file_is_shown_as_not_done_and_restored_again(viewer, panel, o
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("foreign", "foreign.ome.zarr exists already and was not written by this program: give another name."),
-        ("file", "file.ome.zarr is a file: give the name of a folder that is not there yet."),
-        ("missing", "does not exist: make it first, or choose another."),
-        ("other", "other.ome.zarr was begun as another job ("),
+        ("foreign", "foreign.ome.zarr already exists and was not written by this program: give another name."),
+        ("file", "file.ome.zarr is a file: give the name of a folder that does not exist yet."),
+        ("missing", "does not exist: create it first, or choose another."),
+        ("other", "other.ome.zarr was started as a different job ("),
     ],
 )
 def test_a_place_that_will_not_do_is_refused_in_a_sentence_and_left_alone(
@@ -289,7 +289,7 @@ def test_a_folder_that_may_not_be_written_is_told_with_what_to_do_here(viewer, p
     start(panel, output)
     wait_until_over(qtbot, panel)
     assert panel.message.text() == (
-        "chest restored.ome.zarr cannot be written any further: permission denied. What is finished is kept; "
+        "chest restored.ome.zarr cannot be written any further: permission denied. Finished work is kept; "
         "put that right, then press Restore again."
     )
     assert not output.exists()

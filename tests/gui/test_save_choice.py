@@ -48,7 +48,7 @@ def test_a_scan_of_usual_size_stays_in_memory_unless_a_file_is_chosen(viewer, ma
     save.combo.setCurrentIndex(1)
     save.combo.activated.emit(1)
     assert panel.form.options().output == tmp_path / "chest restored.ome.zarr", "beside the scan"
-    assert save.about.text() == "slices are saved as they come, and an interrupted job goes on later"
+    assert save.about.text() == "slices are saved as they are finished, and an interrupted job can be continued"
     panel.form.region.value = "slice"
     assert panel.form.options().output is None
 
@@ -95,7 +95,7 @@ def test_a_result_that_does_not_fit_goes_to_a_file_and_says_why(viewer, make_pan
     save.value = None
     assert save.about.text() == f"a file is better: {reason}"
     panel.restore()
-    assert panel.message.text() == f"T{reason[1:]}: choose a file at Save to."
+    assert panel.message.text() == f"T{reason[1:]}: choose a file under Save to."
     assert not panel.job.running
 
 

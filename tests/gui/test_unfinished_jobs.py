@@ -177,8 +177,8 @@ def test_another_scan_in_the_same_file_is_refused_with_the_difference(viewer, pa
     qtbot.waitUntil(lambda: panel.job.running, timeout=10_000)
     wait_until_over(qtbot, panel)
     words = panel.message.text()
-    assert words.startswith("chest restored.ome.zarr was begun as another job (input sha256: ")
-    assert words.endswith("give what it was begun with, or start over into a new output.")
+    assert words.startswith("chest restored.ome.zarr was started as a different job (input sha256: ")
+    assert words.endswith("use the original settings, or start over with a new output.")
     assert [layer.name for layer in viewer.layers] == ["chest"]
     qtbot.waitUntil(lambda: len(panel.unfinished.lines) == 1)
 
@@ -192,14 +192,14 @@ def test_other_weights_in_the_same_file_are_refused_with_the_difference(
     offered(panel, qtbot).resume.click()
     qtbot.waitUntil(lambda: panel.job.running, timeout=10_000)
     wait_until_over(qtbot, panel)
-    assert "was begun as another job (model sha256: " in panel.message.text()
+    assert "was started as a different job (model sha256: " in panel.message.text()
 
 
 def test_a_scan_that_is_not_there_any_more_is_told_with_what_to_do(panel, cancelled, scan_path, qtbot):
     scan_path.unlink()
     panel.unfinished.look()
     offered(panel, qtbot).resume.click()
-    assert panel.message.text() == f"There is no {scan_path}: put the scan back there, then press Resume again."
+    assert panel.message.text() == f"{scan_path} does not exist: put the scan back there, then press Resume again."
     assert panel.restore_button.isEnabled()
     assert panel.unfinished.isEnabled()
 
@@ -230,7 +230,7 @@ def test_a_job_on_a_scan_from_no_file_takes_the_chosen_one(viewer, make_file_pan
     panel = make_file_panel(viewer)
     line = offered(panel, qtbot)
     line.resume.click()
-    assert panel.message.text() == "Open the scan that chest restored.ome.zarr was begun with, then press Resume."
+    assert panel.message.text() == "Open the scan that chest restored.ome.zarr was started with, then press Resume."
     viewer.add_layer(layer)
     line.resume.click()
     wait_until_over(qtbot, panel)

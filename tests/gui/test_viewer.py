@@ -85,7 +85,7 @@ def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restorati
     found, looked_around = threading.Event(), restore_panel.look_around()
 
     def slow_look_around():
-        found.wait(10)
+        found.wait(60)
         return looked_around
 
     monkeypatch.setattr(restore_panel, "look_around", slow_look_around)

@@ -257,7 +257,7 @@ def test_several_seeds_give_means_and_their_spread():
     assert " ± " in both.table()
     assert "spread" in both.as_dict()["lines"][0]
     assert "spread" not in one.as_dict()["lines"][0]
-    with pytest.raises(ScanError, match="at least one seed; got 0"):
+    with pytest.raises(ScanError, match="At least one seed is needed for the noise; got 0"):
         qualify(Blur("PET"), seeds=0)
 
 
@@ -269,16 +269,16 @@ def test_progress_counts_up_to_its_total(monkeypatch):
 
 
 def test_a_network_that_returns_no_numbers_is_refused():
-    with pytest.raises(CheckpointError, match="returned values that are not numbers"):
+    with pytest.raises(CheckpointError, match="returned NaN or infinite values"):
         finish(qualify(Broken("MR"), quick=True))
 
 
 def test_a_modality_without_a_phantom_is_refused():
-    with pytest.raises(ScanError, match="There are phantoms for CT, MR and PET, and none for US"):
+    with pytest.raises(ScanError, match="There are phantoms for CT, MR and PET, but not for US"):
         qualify(None, "US")
-    with pytest.raises(ScanError, match="none for a network of no certain modality"):
+    with pytest.raises(ScanError, match="not for a network of unknown modality"):
         qualify(Blur(None))
-    with pytest.raises(CheckpointError, match="made for CT, so they are not judged for MR"):
+    with pytest.raises(CheckpointError, match="made for CT, so they cannot be judged for MR"):
         qualify(Blur("CT"), "MR")
 
 
@@ -288,5 +288,5 @@ def test_a_background_that_is_too_small_or_no_ct_is_refused():
         qualify(Blur("CT"), background=small)
     with pytest.raises(ScanError, match="must be a CT scan in HU; got MR"):
         qualify(Blur("CT"), background=Scan(np.zeros((1, 80, 80), np.float32), modality="MR"))
-    with pytest.raises(ScanError, match="A background is for CT, and MR is judged"):
+    with pytest.raises(ScanError, match="A background is only for CT, but MR is judged"):
         qualify(Blur("MR"), background=small)

@@ -36,7 +36,7 @@ def test_an_input_that_changes_meanwhile_leaves_no_complete_result(path, lazy):
     with pytest.raises(OutputError, match=r"its input changed while it was restored \(1 of 4 slabs had other voxels\)"):
         after_one_slab(begin(path, lazy), change)
     assert not finish(verify(path)).sound
-    with pytest.raises(OutputError, match=r"was begun (as another job|with another input)"):
+    with pytest.raises(OutputError, match=r"was started (as a different job|with another input)"):
         do(path, scan=open_scan(lazy.voxels.source, modality="CT"), resume=True)
 
 
@@ -72,7 +72,7 @@ def test_an_input_that_vanishes_in_the_end_is_asked_for(path, lazy):
         pytest.fail("finished without its input")
 
     with pytest.raises(
-        OutputError, match="its input is no longer there; put it back, then give the same call with resume=True"
+        OutputError, match="its input no longer exists; put it back, then give the same call with resume=True"
     ):
         vanish_last(begin(path, lazy))
     assert not finish(verify(path)).complete
@@ -105,7 +105,7 @@ def test_a_result_whose_file_was_changed_or_exchanged_is_refused(path):
         shard.write_bytes(wrong)
         scan = open_scan(path)
         assert np.asarray(scan.voxels[0]).any()
-        with pytest.raises(ScanError, match=r"is not as it was written: 0/c/2/0/0 has changed; verify tells"):
+        with pytest.raises(ScanError, match=r"is not as it was written: 0/c/2/0/0 has changed; verify shows"):
             np.asarray(scan.voxels[9])
     shard.write_bytes(content)
     assert np.asarray(open_scan(path).voxels[9]).any()

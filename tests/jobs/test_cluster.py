@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from small_jobs import lines, shards, small_ct, small_network
 
 from napari_restore_rwkv.errors import DeviceError, OutputError
 from napari_restore_rwkv.jobs import cluster as cluster_module
 from napari_restore_rwkv.jobs import lock, scheduler
 from napari_restore_rwkv.jobs.audit import verify
-from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_slab
+from napari_restore_rwkv.jobs.cluster import ClusterJob, Source, restore_shown, restore_slab
 from napari_restore_rwkv.jobs.job import restore_to_zarr
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers
         saved += step.phase is Phase.SAVED
         lost |= step.phase is Phase.WORKERS_LOST
         if saved == 5 and step.phase is Phase.SAVED:
-            with pytest.raises(OutputError, match="is being written by another process right now"):
+            with pytest.raises(OutputError, match="is being written by another process"):
                 finish(job(resume=True).run())
             [victim, _] = [worker.pid for worker in workers.workers.values()]
             os.kill(victim, signal.SIGKILL)
@@ -100,11 +100,15 @@ def test_a_job_that_is_stopped_leaves_no_worker_writing(workers, job):
     assert before.items() <= shards(running.path).items()
 
 
-def test_the_slice_on_screen_comes_back_before_its_slab(workers, source, job):
+def test_the_slice_on_screen_is_restored_alone_before_its_slab(workers, job, monkeypatch):
+    submitted, submit = [], Client.submit
+    monkeypatch.setattr(
+        Client, "submit", lambda self, work, *more, **how: (submitted.append(work), submit(self, work, *more, **how))[1]
+    )
     running, shown = job(first=41), 41
     steps = running.run()
-    step = next(step for step in steps if step.region is not None)
-    assert (step.phase, step.region[0], step.done) == (Phase.RESTORING, slice(shown, shown + 1), 0)
+    step = next(step for step in steps if step.region is not None and step.region[0] == slice(shown, shown + 1))
+    assert (step.phase, submitted[0]) == (Phase.RESTORING, restore_shown)
     early = running.unsaved(step.region)
     assert running.voxels[step.region].tolist() == early.tolist()
     finish(steps)
@@ -116,7 +120,7 @@ def test_a_file_that_workers_do_not_see_is_named(workers, source, tmp_path):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     hidden = replace(source, path="/nowhere/scan.mha")
     job = ClusterJob(workers.scheduler_address, hidden, scan, network, tmp_path / "r.ome.zarr", slices_per_slab=2)
-    with pytest.raises(OutputError, match=r"The worker at tcp://.* does not see /nowhere/scan\.mha: choose places"):
+    with pytest.raises(OutputError, match=r"The worker at tcp://.* does not see /nowhere/scan\.mha: choose paths"):
         finish(job.run())
 
 

@@ -101,7 +101,7 @@ OF_THE_RIGHT_KIND = {"changes": (None, "text"), "record": ({}, {"x": {"y": []}})
 )
 def test_values_of_other_kinds_are_told_in_words(stopped, key, value):
     forge(stopped, lambda content: content.update({key: value}))
-    with pytest.raises(OutputError, match=r"damaged|another version|begun as another job|its record names"):
+    with pytest.raises(OutputError, match=r"damaged|another version|started as a different job|its record names"):
         do(stopped, resume=True)
 
 
@@ -179,5 +179,7 @@ def test_a_result_that_may_not_be_written_to_is_told_in_words(stopped, monkeypat
         return real(path, flags, *more, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(OutputError, match=r"cannot be worked on: its lock lock cannot be opened \(permission denied\)"):
+    with pytest.raises(
+        OutputError, match=r"cannot be written: its lock file lock cannot be opened \(permission denied\)"
+    ):
         do(stopped, resume=True)

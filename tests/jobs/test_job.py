@@ -184,7 +184,7 @@ def test_an_output_that_is_there_is_refused_without_resume(path):
     with pytest.raises(OutputError, match=r"it is a restoration with 2 of 4 slabs done\. Continue it with --resume"):
         do(path)
     do(path, resume=True)
-    with pytest.raises(OutputError, match="exists already and is complete: give another name"):
+    with pytest.raises(OutputError, match="already exists and is complete: give another name"):
         do(path)
 
 
@@ -199,9 +199,9 @@ def test_a_folder_of_something_else_is_refused(path):
 
 def test_a_file_and_a_missing_folder_are_refused(path, tmp_path):
     path.write_text("")
-    with pytest.raises(OutputError, match="is a file: give the name of a folder that is not there yet"):
+    with pytest.raises(OutputError, match="is a file: give the name of a folder that does not exist yet"):
         do(path)
-    with pytest.raises(OutputError, match="does not exist: make it first, or choose another"):
+    with pytest.raises(OutputError, match="does not exist: create it first, or choose another"):
         do(tmp_path / "nowhere" / "restored.ome.zarr")
 
 
@@ -226,7 +226,7 @@ def other_voxels():
 def test_another_job_does_not_continue_this_one(path, change, words):
     stop_after(begin(path), 2)
     before = shards(path)
-    with pytest.raises(OutputError, match=rf"begun as another job \(.*{words}.*start over into a new output"):
+    with pytest.raises(OutputError, match=rf"started as a different job \(.*{words}.*start over with a new output"):
         do(path, resume=True, **change())
     assert shards(path) == before
 
@@ -287,7 +287,7 @@ def test_a_lazy_input_that_has_changed_is_refused(path, tmp_path):
     voxels[5, 0, 0] += 1
     changed = lazy_ct(tmp_path, voxels)
     os.utime(tmp_path / "input.raw", ns=(1, 1))
-    with pytest.raises(OutputError, match=r"begun with another input \(1 of 2 finished slabs had other voxels\)"):
+    with pytest.raises(OutputError, match=r"started with another input \(1 of 2 finished slabs had other voxels\)"):
         do(path, scan=changed, resume=True)
     (tmp_path / "input.raw").write_bytes(bytes(10))
     assert fingerprint(tmp_path / "input.raw")["bytes"] == 10
@@ -309,7 +309,7 @@ def test_a_dask_array_is_taken_as_it_is(path, undisturbed):
     do(path, scan=scan, resume=True)
     assert shards(path) == shards(undisturbed)
     other = scan.with_voxels(array + 1)
-    with pytest.raises(OutputError, match=r"begun with another input \(4 of 4 finished slabs had other voxels\)"):
+    with pytest.raises(OutputError, match=r"started with another input \(4 of 4 finished slabs had other voxels\)"):
         do(path, scan=other, resume=True)
 
 

@@ -16,7 +16,7 @@ def test_a_second_coordinator_is_refused_while_the_first_is_at_work(path, monkey
     monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
     steps = begin(path)
     next(steps)
-    words = "is being written by another process right now: wait until it has ended, or stop it first"
+    words = "is being written by another process: wait until it has ended, or stop it first"
     for options in ({"resume": True}, {"part": (1, 2)}):
         with pytest.raises(OutputError, match=words):
             do(path, **options)
@@ -43,7 +43,7 @@ def test_parts_work_at_the_same_time_and_the_same_part_does_not(path, monkeypatc
     next(one)
     next(two)
     for options in ({"part": (1, 2)}, {"part": (2, 3)}, {"resume": True}):
-        with pytest.raises(OutputError, match="is being written by another process right now"):
+        with pytest.raises(OutputError, match="is being written by another process"):
             do(path, **options)
     finish(one)
     finish(two)

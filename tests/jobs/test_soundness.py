@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_in_words_and_goes_on_later(tmp_p
     for at in range(1, steps + 1, 3):
         path = tmp_path / f"full_{at}.ome.zarr"
         failing.count, failing.at = 0, at
-        with pytest.raises(OutputError, match=r"no space is left on the disk\. What is finished is kept; free some"):
+        with pytest.raises(OutputError, match=r"no space is left on the disk\. Finished work is kept; free some"):
             do(path)
         failing.at = None
         do(path, resume=True)

@@ -60,7 +60,7 @@ def test_a_mistake_is_reported_with_its_file_and_line():
 
 
 def test_an_architecture_without_machine_code_is_refused():
-    with pytest.raises(DeviceError, match=r"nothing for compute_86; it takes real architectures such as sm_86"):
+    with pytest.raises(DeviceError, match=r"no machine code for compute_86; use a real architecture such as sm_86"):
         compile_cubin("compute_86", 'extern "C" __global__ void f() {}')
     with pytest.raises(DeviceError, match=r"NVRTC could not compile the WKV kernel for sm_1: .*gpu-architecture"):
         compile_cubin("sm_1", 'extern "C" __global__ void f() {}')

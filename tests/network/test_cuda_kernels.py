@@ -124,7 +124,7 @@ def test_mistakes_and_refusals_are_errors_in_words(beside_stub):
     said, log = beside_stub(code, STUB_LAUNCH_RESULT="700")
     assert said.splitlines() == [
         "bi_wkv_carry takes 4 arguments; got 1.",
-        "The driver of GPU 0 answers CUDA_ERROR_ILLEGAL_ADDRESS to the WKV kernel.",
+        "The driver of GPU 0 reported CUDA_ERROR_ILLEGAL_ADDRESS for the WKV kernel.",
     ]
     # With too few words the driver would read beyond them.
     assert sum(line.startswith("launch") for line in log) == 1
@@ -140,7 +140,7 @@ def test_a_driver_older_than_the_compiler_is_named_with_the_remedy(beside_stub):
     )
     assert said.splitlines() == [
         "portable PyTorch",
-        "The installed NVRTC is of CUDA 13, and the driver knows CUDA 12 at most: update the driver, or "
+        "The installed NVRTC is from CUDA 13, but the driver supports CUDA 12 at most: update the driver, or "
         'pip install "napari-restore-rwkv[cuda12]"',
     ]
     assert log == []
@@ -159,14 +159,14 @@ def test_a_pytorch_without_cuda_is_named(fresh):
     if torch.version.cuda:
         pytest.fail("this suite runs on a PyTorch without CUDA")
     why = cuda_kernels.unavailable(GPU)
-    assert why == f"PyTorch {torch.__version__} is built without CUDA: install a build with it, see pytorch.org."
+    assert why == f"PyTorch {torch.__version__} is built without CUDA: install a build with CUDA, see pytorch.org."
 
 
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"works": False}, "PyTorch finds no NVIDIA GPU that works: see what nvidia-smi says, and update the driver."),
-        ({"capability": (7, 0)}, "Pretended GPU is older than the GPUs that the compiled WKV kernel is made for"),
+        ({"works": False}, "PyTorch finds no working NVIDIA GPU: check what nvidia-smi says, and update the driver."),
+        ({"capability": (7, 0)}, "Pretended GPU is too old for the compiled WKV kernel"),
     ],
 )
 def test_a_gpu_that_cannot_run_the_kernel_is_named_before_cuda_is_imported(fresh, monkeypatch, how, said):

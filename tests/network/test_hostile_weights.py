@@ -94,6 +94,47 @@ def small_numbers(path):
     save_file({"patch_embed.weight": torch.zeros(4, 1, 3, 3).to(torch.float8_e4m3fn)}, path)
 
 
+def doubled(kind):
+    """A pickle that holds something which holds another one twice, and so on, sixty deep."""
+    new, join = (b"", b"\x86") if kind == "tuple" else (b"]", b"e")
+    made = new + (b"(" if new else b"") + b"K\x01K\x02" + join + b"q\0"
+    for number in range(60):
+        start = b"](" if new else b""
+        again = b"h" + bytes([number])
+        # A list takes what is on the stack behind the mark.
+        made = start + made + again + join + b"q" + bytes([number + 1])
+    return made
+
+
+def pickled(path, content):
+    zip_with(path, {"archive/data.pkl": b"\x80\x02" + content + b".", "archive/version": b"3\n"})
+
+
+def key_that_is_hashed_for_ever(path):
+    pickled(path, b"}" + doubled("tuple") + b"K\x01s")
+
+
+def key_that_is_hashed_for_ever_in_a_stream(path):
+    start = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}."
+    path.write_bytes(start + b"\x80\x02}" + doubled("tuple") + b"K\x01s." + b"\x80\x02].")
+
+
+def key_that_ends_the_stack(path):
+    pickled(path, b"})" + b"\x85" * 5_000_000 + b"K\x01s")
+
+
+def words_without_an_end(path):
+    pickled(path, b"N0" * 8_000_000)
+
+
+def array_whose_name_is_printed_for_ever(path):
+    pickled(path, b"(" + doubled("list") + b"K\x01K\x02K\x03K\x04tQ")
+
+
+def call_that_is_printed_for_ever(path):
+    pickled(path, doubled("list") + b")R")
+
+
 HOSTILE = {
     "w.safetensors": [many_channels, many_blocks, endless_header, nested_header, small_numbers],
     "w.pth": [
@@ -106,6 +147,12 @@ HOSTILE = {
         without_values,
         half_an_archive,
         an_archive_with_a_damaged_list,
+        key_that_is_hashed_for_ever,
+        key_that_is_hashed_for_ever_in_a_stream,
+        key_that_ends_the_stack,
+        words_without_an_end,
+        array_whose_name_is_printed_for_ever,
+        call_that_is_printed_for_ever,
     ],
 }
 LOAD = """
@@ -181,6 +228,15 @@ def test_a_pipe_or_a_folder_named_like_weights_is_refused(tmp_path):
         {"details": {"keeps_measured": "no"}},
         {"details": {"turns": True}},
         {"details": {"turns": [1]}},
+        {"details": {"own_error": "much"}},
+        {"details": {"own_error": -1.0}},
+        {"details": {"own_error": float("nan")}},
+        {"details": {"noise_kept": 1.5}},
+        {"details": {"noise_kept": True}},
+        {"details": {"trained_for": {}}},
+        {"details": {"trained_for": {"noise": [1, 2]}}},
+        {"details": {"trained_for": {"noise": [2, 1], "mean_frequency": [0, 1]}}},
+        {"details": {"trained_for": {"noise": ["a", 1], "mean_frequency": [0, 1]}}},
         {"details": {"note": "x" * 1_000_000}},
         {"details": {"curve": [0] * 300_000}},
         {"details": {"a": [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]}},
@@ -191,7 +247,7 @@ def test_a_card_with_values_of_other_kinds_is_refused_in_words(tiny_network, tmp
     save_checkpoint(tiny_network, Card(title="t"), path)
     card = path.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | change))
-    with pytest.raises(CheckpointError, match=r"The card w\.json cannot be used: .*; get it from where it was made"):
+    with pytest.raises(CheckpointError, match=r"The card w\.json cannot be used: .*; get a new copy from its author"):
         load_checkpoint(path)
 
 

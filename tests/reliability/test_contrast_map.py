@@ -96,7 +96,7 @@ def test_it_can_be_cancelled_between_passes_and_tells_how_many_there_are(one):
     steps.close()
 
 
-@pytest.mark.parametrize(("probe", "words"), [((5.0, 1.0), "take 1.5 mm or more"), ((5.0, 300.0), "has no room for")])
+@pytest.mark.parametrize(("probe", "words"), [((5.0, 1.0), "take 1.5 mm or more"), ((5.0, 300.0), "is too small for")])
 def test_a_probe_that_does_not_fit_is_refused(one, probe, words):
     with pytest.raises(ScanError, match=words):
         finish(contrast_map(one, Identity(), PLAN, Probe(*probe), (1.0, 1.0)))

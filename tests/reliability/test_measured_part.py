@@ -47,4 +47,4 @@ def test_a_change_within_is_told_in_per_cent_of_what_was_measured(zero_filled):
 def test_a_slice_without_an_end_says_so(rng):
     part = measured_part(rng.normal(0, 1, SHAPE), rng.normal(0, 1, SHAPE))
     assert (part.extent, part.share, part.added) == (None, 1.0, 0.0)
-    assert in_words(part).startswith("No end of the measured part is found")
+    assert in_words(part).startswith("No end of the measured part was found")

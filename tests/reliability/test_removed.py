@@ -1,5 +1,7 @@
 """Was it only noise? Calibrated on noise of random kernels in real anatomy, and on structures erased with it."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,12 @@ def test_correlated_noise_has_correlated_neighbours(trials):
 def test_slices_that_are_too_small_or_do_not_fit_are_refused(shapes):
     with pytest.raises(ScanError, match="64 pixels or more along each side"):
         judge_removed(*(np.zeros(shape) for shape in shapes))
+
+
+def test_two_that_judge_at_once_do_not_undo_each_others_filters(monkeypatch, rng):
+    """Filters of warnings belong to all threads: one that ended its own made those of the other errors."""
+    body = np.full((160, 160), -1000.0, np.float32)
+    body[:, 64:] = rng.normal(40, 20, (160, 96))
+    warnings.simplefilter("error")
+    monkeypatch.setattr(warnings, "simplefilter", lambda *words: None)
+    assert judge_removed(body, np.where(body > -500, 40, body)).verdict is Verdict.NOISE

@@ -57,5 +57,5 @@ def test_the_record_tells_of_detail_back_only_where_there_is_some():
 
 
 def test_shares_outside_of_0_to_1_are_refused():
-    with pytest.raises(ValueError, match="shares from 0 to 1"):
+    with pytest.raises(ValueError, match="fractions from 0 to 1"):
         Blend(fine=1.5)

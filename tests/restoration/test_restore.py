@@ -216,8 +216,8 @@ def test_weights_for_ct_refuse_an_mr_scan_unless_allowed(small_scan, tiny_networ
 
 def test_what_cannot_be_restored_is_refused_in_words(tiny_network):
     for message, voxels in {
-        r"has 3 dimensions; got shape \(4, 4\)": np.zeros((4, 4)),
-        r"has 3 dimensions; got shape \(2, 3, 4, 4\). Choose one time frame": np.zeros((2, 3, 4, 4)),
+        r"must have 3 dimensions; got shape \(4, 4\)": np.zeros((4, 4)),
+        r"must have 3 dimensions; got shape \(2, 3, 4, 4\). Choose one time frame": np.zeros((2, 3, 4, 4)),
         r"empty: its shape is \(0, 4, 4\)": np.zeros((0, 4, 4)),
         "integers or real numbers, got complex64": np.zeros((1, 4, 4), np.complex64),
         "integers or real numbers, got bool": np.zeros((1, 4, 4), bool),
@@ -236,7 +236,7 @@ def test_a_network_that_returns_nan_changes_nothing(small_scan):
             return x * torch.nan
 
     output = small_scan.voxels.astype(np.float32)
-    with pytest.raises(CheckpointError, match="values that are not numbers"):
+    with pytest.raises(CheckpointError, match="NaN or infinite values"):
         finished(iter_restore(small_scan, Broken(), output=output))
     np.testing.assert_array_equal(output, small_scan.voxels)
 

@@ -149,14 +149,14 @@ def test_nan_in_one_slice_of_a_batch_is_not_written(scan, network, machines):
 
     scan.voxels[2] = 3000
     output = np.full(scan.shape, np.nan, np.float32)
-    with pytest.raises(CheckpointError, match="values that are not numbers"):
+    with pytest.raises(CheckpointError, match="NaN or infinite values"):
         finished(iter_restore(scan, Broken(), output=output, intensity=None))
     assert np.isfinite(output[:2]).all()
     assert np.isnan(output[2:]).all()
 
 
 def test_a_batch_without_slices_is_refused(scan, network):
-    with pytest.raises(DeviceError, match="A batch holds at least one slice; got 0"):
+    with pytest.raises(DeviceError, match="A batch must hold at least one slice; got 0"):
         next(iter_restore(scan, network, batch=0))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.network.checkpoint import OWN_ERROR, Card
+from napari_restore_rwkv.network.checkpoint import NOISE_KEPT, OWN_ERROR, Card
 from napari_restore_rwkv.network.model import CONTEXT_CHANNELS, RestoreRWKV
 from napari_restore_rwkv.network.restorer import Restorer
 from napari_restore_rwkv.progress import finish
@@ -86,7 +86,7 @@ def test_an_impossible_noise_is_refused(noise, tiny_network):
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, np.nan])
 def test_an_impossible_strength_is_refused(strength):
-    with pytest.raises(ScanError, match="strength of a restoration is 0 to 1"):
+    with pytest.raises(ScanError, match="strength of a restoration must be 0 to 1"):
         finish(iter_restore(Scan(np.zeros((1, 8, 8)), modality="CT"), Smoothing(), strength=strength))
 
 
@@ -114,6 +114,11 @@ def test_the_less_noise_there_is_the_less_of_the_change_is_made(rng):
     whole = finish(iter_restore(scan, network)).voxels - scan.voxels
     network.card = Card("own", details={OWN_ERROR: 5.0})
     assert [share_to_remove(network, noise) for noise in (0, 5, 500, None)] == pytest.approx([0, 0.5, 1, 1], abs=1e-3)
+    network.card = Card("own", details={OWN_ERROR: 5.0, NOISE_KEPT: 0.1})
+    assert [share_to_remove(network, noise) for noise in (0, 5, 500, None)] == pytest.approx(
+        [0, 0.45, 0.9, 0.9], abs=1e-3
+    )
+    network.card = Card("own", details={OWN_ERROR: 5.0})
     rule = choose_intensity(scan)
     half = restore_slice(scan.voxels[0], network, rule, noise=5.0)
     removed = limited_removal(scan.voxels[0], scan.voxels[0] + whole[0], 5.0, None) - scan.voxels[0]

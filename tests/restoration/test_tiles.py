@@ -110,9 +110,9 @@ def test_it_can_be_stopped_within_a_slice(wide_scan, tiny_network):
 @pytest.mark.parametrize(
     ("size", "overlap", "words"),
     [
-        (63, None, "A tile has at least 64 pixels along a side; got 63"),
-        (64, 33, "Tiles of 64 pixels overlap by 0 to 32 pixels; got 33"),
-        (64, -1, "Tiles of 64 pixels overlap by 0 to 32 pixels; got -1"),
+        (63, None, "A tile must have at least 64 pixels along a side; got 63"),
+        (64, 33, "Tiles of 64 pixels must overlap by 0 to 32 pixels; got 33"),
+        (64, -1, "Tiles of 64 pixels must overlap by 0 to 32 pixels; got -1"),
     ],
 )
 def test_what_is_no_tile_is_refused(size, overlap, words):

@@ -120,7 +120,7 @@ def test_several_series_are_listed(tmp_path, pixels):
     write_series(folder, pixels[:3], names="xyz", SeriesInstanceUID="1.2.3.5", SeriesDescription="Liver late")
     with pytest.raises(
         ScanError,
-        match=r'study holds 2 series: 1: "Thorax" \(UID \.\.\.1\.2\.3\.4, 5 images\), 2: "Liver late" '
+        match=r'study contains 2 series: 1: "Thorax" \(UID \.\.\.1\.2\.3\.4, 5 images\), 2: "Liver late" '
         r"\(UID \.\.\.1\.2\.3\.5, 3 images\); choose one by its number or the end of its UID",
     ):
         read_scan(folder)
@@ -133,7 +133,7 @@ def test_slices_without_a_series_uid_are_one_series(tmp_path, pixels):
 def test_a_localizer_within_the_series_is_named(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels)
     write_slice(folder / "scout.dcm", pixels[0], CORNER, ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
-    with pytest.raises(ScanError, match=r"scout\.dcm has another size, pixel spacing or orientation than a\.dcm"):
+    with pytest.raises(ScanError, match=r"scout\.dcm has a different size, pixel spacing or orientation than a\.dcm"):
         read_scan(folder)
 
 
@@ -141,7 +141,7 @@ def test_one_frame_of_several_at_each_position_is_chosen(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
     write_series(folder, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
     with pytest.raises(
-        ScanError, match=r"series holds 2 frames \(0: time 1, 1: time 2\); choose one by its time index"
+        ScanError, match=r"series contains 2 frames \(0: time 1, 1: time 2\); choose one by its time index"
     ):
         read_scan(folder)
     np.testing.assert_array_equal(read_scan(folder, time_index=1).voxels, pixels.astype(int) - 1023)
@@ -204,12 +204,12 @@ def test_a_tilted_gantry_is_refused(tmp_path, pixels):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"NumberOfFrames": 4}, "holds several frames and does not say where each of them lies; convert it"),
+        ({"NumberOfFrames": 4}, "contains several frames and does not say where each of them is; convert it"),
         ({"PhotometricInterpretation": "RGB"}, r"is a colour \(RGB\) image"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"is a colour \(RGB\) image"),
-        ({"ImagePositionPatient": None}, "does not say where it lies in the patient"),
-        ({"PixelSpacing": None}, "does not say where it lies in the patient"),
-        ({"ModalityLUTSequence": [Dataset()]}, "maps its values by a table"),
+        ({"ImagePositionPatient": None}, "has no position in the patient"),
+        ({"PixelSpacing": None}, "has no position in the patient"),
+        ({"ModalityLUTSequence": [Dataset()]}, "maps its values through a lookup table"),
         ({"ImageOrientationPatient": [1, 0, 0, 0.5, 1, 0]}, "has no usable geometry: its rows and columns"),
         ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "has no usable geometry: its rows and columns"),
     ],
@@ -226,7 +226,7 @@ def test_a_folder_without_dicom_is_refused(tmp_path, content):
     folder.mkdir()
     if content:
         (folder / content).write_bytes(b"hello")
-    with pytest.raises(ScanError, match=r"folder holds no DICOM images; give the folder .* or a \.nii"):
+    with pytest.raises(ScanError, match=r"folder contains no DICOM images; give the folder .* or a \.nii"):
         read_scan(folder)
 
 
@@ -247,7 +247,7 @@ def test_a_cut_off_slice_is_refused(tmp_path, source, kept, capfd):
 def test_a_file_cut_off_in_its_header_is_refused(tmp_path):
     content = (sample_path("ct_abdomen_dicom") / "0001.dcm").read_bytes()
     (tmp_path / "slice.dcm").write_bytes(content[:200])
-    with pytest.raises(ScanError, match=r"cannot be read: it is damaged or cut off|holds no DICOM images"):
+    with pytest.raises(ScanError, match=r"cannot be read: it is damaged or cut off|contains no DICOM images"):
         read_scan(tmp_path / "slice.dcm")
 
 

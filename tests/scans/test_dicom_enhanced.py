@@ -9,6 +9,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -89,6 +90,21 @@ def test_an_enhanced_file_is_the_scan_of_its_slices(tmp_path, pixels):
     assert (scan.modality, scan.acquired_along) == ("MR", 0)
 
 
+@pytest.mark.parametrize("how", ["deflated", "without a transfer syntax"])
+def test_frames_of_an_enhanced_file_that_is_read_as_a_whole(tmp_path, pixels, how):
+    frames = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
+    plain = write_enhanced(tmp_path / "plain.dcm", pixels, frames)
+    data = pydicom.dcmread(plain)
+    other = tmp_path / "other.dcm"
+    if how == "deflated":
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        data.save_as(other)
+    else:
+        data.file_meta.clear()
+        data.save_as(other, implicit_vr=False, little_endian=True)
+    np.testing.assert_array_equal(read_scan(other).voxels, read_scan(plain).voxels)
+
+
 def test_the_frames_of_two_echoes_are_told_apart(tmp_path, rng):
     pixels = rng.integers(0, 3000, (6, 6, 8), dtype=np.uint16)
     frames = [
@@ -136,7 +152,9 @@ def test_frames_that_lie_nowhere_are_refused(tmp_path, pixels, frames):
     data = pydicom.dcmread(path)
     data.PerFrameFunctionalGroupsSequence = frames(whole)
     data.save_as(path)
-    with pytest.raises(ScanError, match=r"^e\.dcm (holds several frames and does not say|does not say where it lies)"):
+    with pytest.raises(
+        ScanError, match=r"^e\.dcm (contains several frames and does not say|has no position in the patient)"
+    ):
         read_scan(path)
 
 
@@ -202,7 +220,7 @@ def test_a_video_is_refused_by_its_name(tmp_path, rng):
     data.PixelData = pydicom.encaps.encapsulate([bytes(40)])
     data["PixelData"].is_undefined_length = True
     data.save_as(file)
-    with pytest.raises(ScanError, match=r"^slice\.dcm is compressed as MPEG2 .*, which is not read here"):
+    with pytest.raises(ScanError, match=r"^slice\.dcm is compressed as MPEG2 .*, which is not supported"):
         read_scan(file)
 
 
@@ -221,7 +239,7 @@ def test_what_the_whole_file_says_does_not_hide_what_a_frame_says(tmp_path, pixe
     data = pydicom.dcmread(path)
     data.ImageType, data.InstanceNumber, data.RescaleSlope = ["ORIGINAL", "PRIMARY", "M", "NONE"], 7, 5
     data.save_as(path)
-    with pytest.raises(SeveralFramesError, match=r"holds 2 frames \(0: type M, 1: type P\)"):
+    with pytest.raises(SeveralFramesError, match=r"contains 2 frames \(0: type M, 1: type P\)"):
         read_scan(path)
     np.testing.assert_array_equal(read_scan(path, time_index=0).voxels, pixels)
     np.testing.assert_array_equal(read_scan(path, time_index=1).voxels, 2 * pixels)

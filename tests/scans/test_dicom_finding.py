@@ -64,7 +64,7 @@ def test_what_is_no_slice_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("copied", "words"), [("abcde", "5 of its images are there twice"), ("c", "1 of its images is")]
+    ("copied", "words"), [("abcde", "5 of its images are duplicates"), ("c", "1 of its images is")]
 )
 def test_copies_count_once_and_are_told(folder, pixels, copied, words):
     original = read_scan(folder)
@@ -159,7 +159,7 @@ def test_one_of_several_series_is_chosen(study, series, slices):
 
 
 def test_a_series_that_is_not_there_is_refused_with_those_that_are(study):
-    with pytest.raises(ScanError, match=r'study has no series 7; it holds 1: "Thorax"'):
+    with pytest.raises(ScanError, match=r'study has no series 7; it contains 1: "Thorax"'):
         read_scan(study, series="7")
 
 
@@ -188,9 +188,9 @@ def test_a_batch_of_series_is_restored_with_a_word_about_the_rest(run, study, we
     results = tmp_path / "results"
     code, out, err = run("restore", study, results, "--checkpoint", weights_file)
     assert code == 0, err
-    assert "left out, because no scan is in it: letter.txt." in err
+    assert "left out, because they contain no scan: letter.txt." in err
     assert {file.name for file in results.glob("*.gz")} == {"one.nii.gz", "two.nii.gz"}
-    assert "2 of 2 scans are there" in out
+    assert "2 of 2 scans are done" in out
 
 
 def test_one_series_is_restored_by_its_number(run, study, weights_file, tmp_path):
@@ -239,7 +239,7 @@ def test_a_deflated_slice_that_does_not_end_is_refused(folder):
 
     deflated(folder / "c.dcm", zeros)
     assert (folder / "c.dcm").stat().st_size < 1 << 20
-    with pytest.raises(ScanError, match=r"^c\.dcm is a packed DICOM file that grows beyond 256 MB"):
+    with pytest.raises(ScanError, match=r"^c\.dcm is a compressed DICOM file that expands beyond 256 MB"):
         read_scan(folder)
 
 

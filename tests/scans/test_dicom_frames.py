@@ -107,5 +107,7 @@ def test_b_values_of_a_makers_own_attributes_are_known(tmp_path, frames):
 
 def test_images_that_nothing_tells_apart_are_refused(tmp_path, frames):
     folder = write_frames(tmp_path / "scan", frames, lambda f, i: {"InstanceNumber": i + 1})
-    with pytest.raises(ScanError, match="scan has 3 images at each position, and nothing in them tells which belong"):
+    with pytest.raises(
+        ScanError, match="scan has 3 images at each position, and nothing in them indicates which belong"
+    ):
         read_scan(folder, time_index=0)

@@ -14,7 +14,7 @@ from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry, to_canonical
 from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
-UNKNOWN = r"mosaic\.dcm is a Siemens mosaic, .* and cannot be cut into them: .*{}.*; export the series again"
+UNKNOWN = r"mosaic\.dcm is a Siemens mosaic, .* and cannot be split up: .*{}.*; export the series again"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_every_mosaic_of_a_run_is_a_frame(tmp_path, rng):
     run = rng.integers(0, 3000, (3, 5, 6, 8), dtype=np.uint16)
     for number, pixels in enumerate(run):
         write_mosaic(tmp_path / f"{2 - number}.dcm", pixels, CORNER, AcquisitionNumber=number, InstanceNumber=number)
-    with pytest.raises(SeveralFramesError, match="holds 3 frames"):
+    with pytest.raises(SeveralFramesError, match="contains 3 frames"):
         read_scan(tmp_path)
     for number, pixels in enumerate(run):
         np.testing.assert_array_equal(read_scan(tmp_path, time_index=number).voxels, pixels)
@@ -79,7 +79,7 @@ def test_every_mosaic_of_a_run_is_a_frame(tmp_path, rng):
         (b"", "the private Siemens header is missing or damaged"),
         (b"SV10\4\3\2\1\xff\xff\xff\xff", "the private Siemens header is missing or damaged"),
         ({"NumberOfImagesInMosaic": ["5"]}, "the private Siemens header is missing or damaged"),
-        ({"NumberOfImagesInMosaic": ["5"], "SliceNormalVector": ["a", "b", "c"]}, "holds words for numbers"),
+        ({"NumberOfImagesInMosaic": ["5"], "SliceNormalVector": ["a", "b", "c"]}, "has text where numbers are needed"),
         ({"NumberOfImagesInMosaic": ["5"], "SliceNormalVector": ["0", "1"]}, "makes no sense"),
         ({"NumberOfImagesInMosaic": ["0"], "SliceNormalVector": ["0", "0", "1"]}, "makes no sense"),
         ({"NumberOfImagesInMosaic": ["5"], "SliceNormalVector": ["nan", "0", "1"]}, "makes no sense"),
@@ -111,5 +111,5 @@ def test_any_cut_through_the_private_header_is_refused_or_reads_the_same(tmp_pat
 
 def test_no_derived_series_is_made_of_a_mosaic(tmp_path, pixels):
     path = write_mosaic(tmp_path / "mosaic.dcm", pixels, CORNER)
-    with pytest.raises(OutputError, match="or a mosaic, and derived series are of single slices"):
+    with pytest.raises(OutputError, match="or a mosaic, but derived series are of single slices"):
         finish(write_derived_series(read_scan(path), tmp_path / "derived", path, {}))

@@ -261,14 +261,17 @@ def test_one_frame_of_several_is_derived_from(tmp_path, pixels, folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda scan: scan.with_voxels(scan.voxels[:4]), "The result has 4 x 6 x 8 voxels and series 5 x 6 x 8"),
-        (lambda scan: scan.with_voxels(scan.voxels, origin_mm=(0, 0, 0)), "lies elsewhere in the patient than series"),
-        (lambda scan: scan.with_voxels(scan.voxels, modality="MR", unit=""), "The result is MR and series CT: give"),
+        (lambda scan: scan.with_voxels(scan.voxels[:4]), "The result has 4 x 6 x 8 voxels, but series has 5 x 6 x 8"),
+        (lambda scan: scan.with_voxels(scan.voxels, origin_mm=(0, 0, 0)), "and series differ in position"),
+        (
+            lambda scan: scan.with_voxels(scan.voxels, modality="MR", unit=""),
+            "The result is MR, but series is CT: give",
+        ),
         (
             lambda scan: scan.with_voxels(scan.voxels, unit="SUV"),
-            "in SUV and series would be read in HU",
+            "in SUV, but series would be read in HU",
         ),
-        (lambda scan: scan.with_voxels(scan.voxels + np.float32(np.nan)), "Slice 0 holds values that are not numbers"),
+        (lambda scan: scan.with_voxels(scan.voxels + np.float32(np.nan)), "Slice 0 contains NaN or infinite values"),
     ],
 )
 def test_what_is_no_result_of_the_series_is_refused(series, folder, change, words):
@@ -279,7 +282,7 @@ def test_what_is_no_result_of_the_series_is_refused(series, folder, change, word
 
 def test_a_folder_that_is_there_is_never_touched(series, folder):
     folder.mkdir()
-    with pytest.raises(OutputError, match="exists already: give the name of a folder that is not there yet"):
+    with pytest.raises(OutputError, match="already exists: give the name of a folder that does not exist yet"):
         write(restored(series), folder, series)
     assert list(folder.iterdir()) == []
 

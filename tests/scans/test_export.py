@@ -92,7 +92,7 @@ def test_what_does_not_come_back_as_written_is_not_left_there(tmp_path, monkeypa
 
     opened = export_module._opened
     monkeypatch.setattr(export_module, "_opened", lambda path: Forgetful(opened(path)))
-    with pytest.raises(OutputError, match="it comes back as other than it was; try another disk"):
+    with pytest.raises(OutputError, match="it reads back differently than it was written; try another disk"):
         finish(export_scan(scan, tmp_path / "a.mha", large=0))
     assert list(tmp_path.iterdir()) == []
 

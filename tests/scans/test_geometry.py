@@ -39,7 +39,7 @@ def test_positions_are_finite(tmp_path, bad):
 @pytest.mark.parametrize(
     ("direction", "words"),
     [
-        (np.full((3, 3), np.nan), "its direction holds values that are not numbers"),
+        (np.full((3, 3), np.nan), "its direction contains NaN or infinite values"),
         (SHEARED, "has a sheared voxel grid"),
         (np.zeros((3, 3)), "has a sheared voxel grid"),
         (2 * np.eye(3), "has a sheared voxel grid"),

@@ -46,7 +46,7 @@ def test_a_nifti_position_that_is_no_number_is_refused(tmp_path, voxels, code, v
     assert np.isfinite(read_scan(tmp_path / "scan.nii").origin_mm).all()
     struct.pack_into("<h", content, code, 1)
     (tmp_path / "scan.nii").write_bytes(content)
-    with pytest.raises(ScanError, match="its position or direction holds values that are not numbers"):
+    with pytest.raises(ScanError, match="its position or direction contains NaN or infinite values"):
         read_scan(tmp_path / "scan.nii")
 
 
@@ -102,5 +102,5 @@ def test_the_time_axis_of_a_nrrd_needs_no_spacing(tmp_path, voxels):
 def test_a_folder_without_a_name_is_told_by_its_own(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ScanError, match=r"^empty holds no DICOM images"):
+    with pytest.raises(ScanError, match=r"^empty contains no DICOM images"):
         read_scan(".")

@@ -65,13 +65,13 @@ def test_one_frame_of_several_is_read(tmp_path):
     frames = [image_of(VOXELS + 7 * number) for number in range(3)]
     sitk.WriteImage(sitk.JoinSeries(frames), str(tmp_path / "four.h5"))
     assert np.array_equal(read_scan(tmp_path / "four.h5", time_index=2).voxels, VOXELS + 14)
-    with pytest.raises(ScanError, match="holds 3 frames"):
+    with pytest.raises(ScanError, match="contains 3 frames"):
         read_scan(tmp_path / "four.h5")
 
 
 def test_several_values_a_voxel_are_refused(tmp_path):
     sitk.WriteImage(sitk.Compose([image_of(VOXELS)] * 3), str(tmp_path / "scan.h5"))
-    with pytest.raises(ScanError, match="holds 3 values a voxel"):
+    with pytest.raises(ScanError, match="contains 3 values per voxel"):
         read_scan(tmp_path / "scan.h5")
 
 
@@ -79,7 +79,7 @@ def test_voxels_in_another_file_are_refused(path, tmp_path):
     (tmp_path / "secret").write_bytes(VOXELS.tobytes())
     outside = [(str(tmp_path / "secret"), 0, VOXELS.nbytes)]
     replaced(path, shape=VOXELS.shape, dtype=VOXELS.dtype, external=outside)
-    with pytest.raises(ScanError, match="has no voxels in it; if it keeps them in another file, pack it into one"):
+    with pytest.raises(ScanError, match="contains no voxels; if it keeps them in another file, pack them into one"):
         read_scan(path)
 
 
@@ -100,7 +100,7 @@ def test_links_to_another_file_are_refused(path, tmp_path):
         ("Origin", [np.inf, 0, 0], "no usable geometry: its position is"),
         ("Directions", np.ones((3, 3)), "sheared voxel grid|right angles"),
         ("Directions", np.full((3, 3), 1e300), "sheared voxel grid|right angles"),
-        ("Dimension", [9, 6, 5], "holds 9 x 6 x 4 voxels, and not those of its header"),
+        ("Dimension", [9, 6, 5], "contains 9 x 6 x 4 voxels, which differs from its header"),
     ],
 )
 def test_a_geometry_that_cannot_be_is_refused(path, field, value, words):

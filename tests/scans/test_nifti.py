@@ -28,7 +28,7 @@ def test_content_decides_whether_a_nifti_is_packed(tmp_path, voxels):
 
 def test_five_dimensions_are_refused(tmp_path, voxels):
     (tmp_path / "scan.nii").write_bytes(nifti(voxels, sizes=(30, 20, 1, 2, 3)))
-    with pytest.raises(ScanError, match="holds 3 values a voxel"):
+    with pytest.raises(ScanError, match="contains 3 values per voxel"):
         read_scan(tmp_path / "scan.nii")
 
 
@@ -90,5 +90,5 @@ def test_a_big_endian_nifti_is_read(tmp_path, voxels):
 
 def test_a_nifti_voxel_type_without_a_reader_is_named(tmp_path, voxels):
     (tmp_path / "scan.nii").write_bytes(nifti(voxels, datatype=1536))
-    with pytest.raises(ScanError, match=r"voxel type that is not known \(1536\)"):
+    with pytest.raises(ScanError, match=r"unknown voxel type \(1536\)"):
         read_scan(tmp_path / "scan.nii")

@@ -91,7 +91,7 @@ def test_frames_first_are_taken_apart(tmp_path):
     frames = np.stack([VOXELS, VOXELS + 7, VOXELS - 9], axis=-1)
     lines = ["kinds: list domain domain domain", "space: LPS", "space directions: none (1,0,0) (0,1,0) (0,0,2)"]
     path = nrrd(tmp_path / "scan.seq.nrrd", *lines, dimension="4", sizes="3 6 5 4", voxels=frames.tobytes())
-    with pytest.raises(ScanError, match="holds 3 frames"):
+    with pytest.raises(ScanError, match="contains 3 frames"):
         read_scan(path)
     for index in range(3):
         eager, lazy = (
@@ -128,33 +128,37 @@ def test_lines_and_bytes_before_the_voxels_are_skipped(tmp_path):
         (["data file: x%0999999999d.raw 1 2 1"], {}, 'its "data file" is not a pattern with one number'),
         (["data file: x%s%n.raw 1 2 1"], {}, 'its "data file" is not a pattern'),
         (["data file: x%03d.raw 1 999999999 1"], {}, "its data files from 1 to 999999999 in steps of 1 do not exist"),
-        (["data file: ../x.raw"], {}, "outside of its own folder"),
-        (["data file: /etc/passwd"], {}, "refers to passwd outside of its own folder"),
+        (["data file: ../x.raw"], {}, "outside its own folder"),
+        (["data file: /etc/passwd"], {}, "refers to passwd outside its own folder"),
         (["data file: a\0b.raw"], {}, r"keeps its voxels in a\?b\.raw, which is missing"),
         (["space: LPS", "space directions: (1,0,0) (0,1,0)"], {}, "its space direction is"),
         (
             ["space: LPS", "space directions: (1,0) (0,1,0) (0,0,1)"],
             {},
-            "2 numbers as space direction, and 3",
+            "2 numbers as space direction, but 3",
         ),
         (["space: LPS", "space directions: (1e300,0,0) (0,1,0) (0,0,1)"], {}, "no usable geometry"),
         (["space: middle-earth"], {}, "its space is middle-earth"),
         (["space: LPS", "spacings: 1 1 1"], {}, "gives spacings without directions"),
-        (["space: LPS", 'space units: "pc" "pc" "pc"'], {}, "measures space in pc, which is no length known here"),
+        (["space: LPS", 'space units: "pc" "pc" "pc"'], {}, "gives lengths in pc, an unknown unit"),
         (["byte skip: -7"], {}, "0 as line skip and -7 as byte skip"),
         (["line skip: 100000000"], {}, "it has fewer lines than the 100000000"),
         ([], {"dimension": "4"}, "gives 4 as dimension and 3 sizes"),
         ([], {"dimension": "x"}, "whole numbers are needed"),
         ([], {"sizes": "6 5 40000"}, "cut off"),
         ([], {"encoding": "gzip", "sizes": "6000 5000 4000"}, "cannot hold"),
-        ([], {"type": "block"}, r"a voxel type that is not known \(block\)"),
-        ([], {"endian": None}, "does not say in which order"),
+        ([], {"type": "block"}, r"an unknown voxel type \(block\)"),
+        ([], {"endian": None}, "does not give the byte order"),
         ([], {"encoding": "ascii"}, "in the encoding ascii; save it with one of raw, gzip"),
-        (["kinds: 3-color domain domain"], {"sizes": "3 10 4"}, "holds 3 values a voxel"),
-        (["kinds: complex domain domain"], {"sizes": "2 15 4"}, "holds complex numbers"),
-        (["kinds: domain domain"], {}, "gives 2 kinds, and 3 are needed"),
-        (["kinds: domain list domain domain"], {"sizes": "3 2 5 4", "dimension": "4"}, "frames between the axes"),
-        (["sizes: 5 6 4"], {}, "gives sizes twice, and differently"),
+        (["kinds: 3-color domain domain"], {"sizes": "3 10 4"}, "contains 3 values per voxel"),
+        (["kinds: complex domain domain"], {"sizes": "2 15 4"}, "contains complex numbers"),
+        (["kinds: domain domain"], {}, "gives 2 kinds, but 3 are needed"),
+        (
+            ["kinds: domain list domain domain"],
+            {"sizes": "3 2 5 4", "dimension": "4"},
+            "frame axis between the spatial axes",
+        ),
+        (["sizes: 5 6 4"], {}, "gives sizes twice, with different values"),
     ],
 )
 def test_a_header_that_cannot_be_right_is_refused_in_words(tmp_path, lines, fields, words):

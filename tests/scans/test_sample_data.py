@@ -88,5 +88,5 @@ def test_a_sample_that_is_not_there_is_named_with_those_that_are(name):
 
 def test_missing_sample_data_asks_for_a_new_installation(tmp_path, monkeypatch):
     monkeypatch.setattr(napari_restore_rwkv, "__path__", [str(tmp_path / "package")])
-    with pytest.raises(ScanError, match="sample_data folder is missing, so install again"):
+    with pytest.raises(ScanError, match="sample_data folder is missing: install the package again"):
         sample_path("mr_t1_mni152.nii.gz")

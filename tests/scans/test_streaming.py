@@ -99,7 +99,7 @@ def test_one_frame_of_several_is_read(tmp_path, suffix, packed):
     sitk.WriteImage(image, str(path), useCompression=packed)
     scan = open_scan(path, large=0, time_index=2)
     assert np.array_equal(scan.voxels, voxels[2])
-    with pytest.raises(ScanError, match="holds 3 frames"):
+    with pytest.raises(ScanError, match="contains 3 frames"):
         open_scan(path, large=0)
 
 
@@ -221,9 +221,7 @@ def test_hdf5_of_another_layout_is_refused(tmp_path):
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w") as file:
         file["voxels"] = noise((3, 4, 5))
-    with pytest.raises(
-        ScanError, match=r"scan\.h5 cannot be read: it is damaged, cut off, or of a layout other than that of ITK"
-    ):
+    with pytest.raises(ScanError, match=r"scan\.h5 cannot be read: it is damaged, cut off, or not in ITK's layout"):
         open_scan(path)
 
 

@@ -61,7 +61,7 @@ def test_pages_are_read_as_scikit_image_reads_them(file, stack, dtype, packing):
     assert scan.voxels.dtype == (np.float32 if dtype == "f2" else kind.newbyteorder("="))
     assert scan.spacing_mm == (1.0, 1.0, 1.0)
     [note] = scan.metadata["notes"]
-    assert "neither how large its voxels are nor where they lie in the patient" in note
+    assert "neither the size of its voxels nor their position in the patient" in note
     assert scan.modality is None
 
 
@@ -76,8 +76,8 @@ def test_voxel_sizes_that_imagej_wrote_are_used(file, stack):
     scan = both(file)
     np.testing.assert_allclose(scan.spacing_mm, (2.5, 0.9, 0.7), rtol=1e-6)
     assert scan.metadata["notes"] == [
-        "A TIFF file does not say where it lies in the patient; position 0 and the axes of the patient are assumed. "
-        "Its voxels are 2.5 x 0.9 x 0.7 mm (z, y, x) by what ImageJ wrote into it."
+        "A TIFF file does not state its position in the patient; position 0 and the axes of the patient are assumed. "
+        "Its voxels are 2.5 x 0.9 x 0.7 mm (z, y, x) according to ImageJ."
     ]
 
 
@@ -107,7 +107,7 @@ def test_other_lines_of_imagej_scale_values(file, stack):
 
 def test_a_curve_of_imagej_is_refused(file, stack):
     tifffile.imwrite(file, stack, description=described(5, "cf=3", "c0=1", "c1=2"), metadata=None)
-    with pytest.raises(ScanError, match="values calibrated by a curve"):
+    with pytest.raises(ScanError, match="has a calibration function"):
         read_scan(file)
 
 
@@ -123,7 +123,7 @@ def test_times_and_channels_are_frames(file, rng, axes, how):
     name = file.with_suffix(".ome.tif") if how == "ome" else file
     tifffile.imwrite(name, written, imagej=how == "imagej", metadata={"axes": axes}, photometric="minisblack")
     frames = np.moveaxis(written, axes.index("Z"), -3).reshape(-1, 5, 24, 40)
-    with pytest.raises(SeveralFramesError, match=f"holds {len(frames)} frames"):
+    with pytest.raises(SeveralFramesError, match=f"contains {len(frames)} frames"):
         read_scan(name)
     for number, frame in enumerate(frames):
         np.testing.assert_array_equal(both(name, time_index=number).voxels, frame)
@@ -178,7 +178,7 @@ def test_pages_in_a_circle_are_refused(file, stack):
     (tags,) = struct.unpack_from("<H", content, first)
     struct.pack_into("<I", content, first + 2 + 12 * tags, first)
     file.write_bytes(content)
-    with pytest.raises(ScanError, match="follow each other without an end"):
+    with pytest.raises(ScanError, match="the chain of its pages never ends"):
         read_scan(file)
 
 
@@ -227,10 +227,14 @@ def test_more_pages_than_any_stack_has_are_not_made_up(file):
     ("image", "options", "words"),
     [
         (np.zeros((5, 24, 40, 3), np.uint8), {"photometric": "rgb"}, "is a colour"),
-        (np.zeros((5, 24, 40), np.complex64), {}, "holds complex numbers"),
+        (np.zeros((5, 24, 40), np.complex64), {}, "contains complex numbers"),
         (np.zeros((5, 24, 40), bool), {}, "packs its values into 1 bits"),
-        (np.zeros((5, 24, 40), np.uint8), {"compression": "zstd"}, "compressed in a way that is not read here"),
-        (np.zeros((5, 24, 40, 2), np.uint8), {"planarconfig": "contig", "photometric": 1}, "holds 2 values a voxel"),
+        (np.zeros((5, 24, 40), np.uint8), {"compression": "zstd"}, "uses an unsupported compression"),
+        (
+            np.zeros((5, 24, 40, 2), np.uint8),
+            {"planarconfig": "contig", "photometric": 1},
+            "contains 2 values per voxel",
+        ),
     ],
 )
 def test_what_is_no_stack_of_real_values_is_refused(file, image, options, words):
@@ -249,7 +253,7 @@ def test_pages_of_several_sizes_are_refused(file, stack):
 
 def test_a_description_of_other_pages_is_refused(file, stack):
     tifffile.imwrite(file, stack, description="ImageJ=1.5\nimages=5\nslices=3\n", metadata=None)
-    with pytest.raises(ScanError, match=r"holds 5 pages, and its description promises 1 x 3 x 1 \(TZC\)"):
+    with pytest.raises(ScanError, match=r"contains 5 pages, but its description says 1 x 3 x 1 \(TZC\)"):
         read_scan(file)
 
 
@@ -266,5 +270,29 @@ def test_another_file_that_ome_names_is_not_read(tmp_path, stack):
     tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
     text = tifffile.tiffcomment(path).replace('SizeZ="5"', 'SizeZ="6"')
     tifffile.tiffcomment(path, text.encode())
-    with pytest.raises(ScanError, match="holds 5 pages, and its description promises"):
+    with pytest.raises(ScanError, match="contains 5 pages, but its description says"):
         read_scan(path)
+
+
+def _pages(file, pages, tags, shared):
+    """Write pages whose tags say `count` values at the start of the file, with bytes of their own before them."""
+    content = bytearray(b"II*\0" + struct.pack("<I", 8 + len(shared)) + shared)
+    for left in reversed(range(pages)):
+        body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        content += body + struct.pack("<I", len(content) + len(body) + 4 if left else 0)
+    file.write_bytes(content)
+
+
+def test_pages_that_share_large_values_are_refused_before_each_reads_them(file):
+    """Each of a few thousand pages would keep its own copy of the 4 MB."""
+    size = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (262, 3, 1, 1)]
+    for tag in ((270, 2, 4 << 20, 8), (273, 4, 1 << 20, 8), (279, 16, 1 << 19, 8)):
+        _pages(file, 3000, [*size, tag], bytes(4 << 20))
+        with pytest.raises(ScanError, match=r"the tags of its pages refer to \d+ bytes, more than the file has"):
+            read_scan(file)
+
+
+def test_more_pages_than_any_scan_has_are_refused(file):
+    _pages(file, (1 << 14) + 1, [(256, 4, 1, 64), (257, 4, 1, 64)], b"")
+    with pytest.raises(ScanError, match="contains more than 16384 pages; split the stack"):
+        read_scan(file)

@@ -182,7 +182,7 @@ def test_what_is_no_volume_is_refused(tmp_path, voxels):
 
 
 def test_complex_voxels_are_refused(tmp_path):
-    with pytest.raises(OutputError, match="files hold real numbers, not complex128"):
+    with pytest.raises(OutputError, match="files can store real numbers, not complex128"):
         write_scan(Scan(np.zeros((2, 3, 4), complex)), tmp_path / "scan.mha")
 
 
@@ -298,6 +298,6 @@ def test_an_interruption_between_two_moves_takes_all_back(tmp_path, scan, monkey
 def test_the_raw_file_of_another_scan_is_kept(tmp_path, scan):
     sitk.WriteImage(sitk.GetImageFromArray(scan.voxels), str(tmp_path / "scan.nhdr"))
     before = files_in(tmp_path)
-    with pytest.raises(OutputError, match=r"scan\.raw is there already and may belong to another scan"):
+    with pytest.raises(OutputError, match=r"scan\.raw already exists and may belong to another scan"):
         write_scan(scan, tmp_path / "scan.mhd")
     assert files_in(tmp_path) == before

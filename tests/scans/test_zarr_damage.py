@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -17,6 +18,7 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.opening import open_scan
 from napari_restore_rwkv.scans.zarr.chunks import METHODS, DamagedChunk, check_chunk
+from napari_restore_rwkv.scans.zarr.reading import images_in
 
 VOXELS = np.cumsum(np.ones((4, 32, 40), np.int16), axis=1, dtype=np.int16)
 OLD = {"blosc": Blosc(), "zstd": Zstd(), "gzip": GZip(), "zlib": Zlib(), "bz2": BZ2(), "lzma": LZMA(), "lz4": LZ4()}
@@ -78,7 +80,7 @@ def test_a_chunk_that_unpacks_to_more_or_less_than_its_array_says_is_refused(tmp
 def test_a_second_stream_behind_the_first_is_refused(method):
     packed = bytes(OLD[method].encode(bytes(1000)))
     check_chunk(method, packed, 1000)
-    with pytest.raises(DamagedChunk, match="goes on after its end"):
+    with pytest.raises(DamagedChunk, match="continues after its end"):
         check_chunk(method, packed + packed, 1000)
 
 
@@ -113,7 +115,7 @@ def test_pickled_objects_and_unknown_codecs_are_refused(tmp_path):
         ({"filters": [{"id": "json2"}]}, "json2"),
     ):
         (path / ".zarray").write_text(json.dumps(metadata | values))
-        with pytest.raises(ScanError, match=rf"packs its chunks by {name}, which is not read|metadata are missing or"):
+        with pytest.raises(ScanError, match=rf"uses the codec {name}, which is not supported|metadata are missing or"):
             read_scan(path)
 
 
@@ -145,7 +147,7 @@ def test_links_out_of_the_folder_are_refused_unless_allowed(tmp_path, what):
     shutil.move(place, tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", place)
     scan = open_scan(path, modality="CT")
-    with pytest.raises(ScanError, match=r"outside of its own folder.* --allow-outside-files") as caught:
+    with pytest.raises(ScanError, match=r"outside its own folder.* --allow-outside-files") as caught:
         np.asarray(scan.voxels[2])
     assert str(tmp_path) not in str(caught.value)
     np.testing.assert_array_equal(read_scan(path, allow_outside_files=True).voxels, noise((4, 16, 16)))
@@ -159,14 +161,14 @@ def test_a_pipe_in_the_place_of_a_chunk_is_not_waited_for(tmp_path):
     chunk = path / "full" / "c" / "1" / "0" / "0"
     chunk.unlink()
     os.mkfifo(chunk)
-    with pytest.raises(ScanError, match="holds a pipe or a device"):
+    with pytest.raises(ScanError, match="contains a pipe or a device"):
         read_scan(path)
 
 
 def test_a_chunk_file_far_too_large_is_not_read(tmp_path):
     path = ome(tmp_path / "a.zarr", noise((4, 16, 16)), "zyx", chunks=(2, 16, 16))
     os.truncate(path / "full" / "c" / "1" / "0" / "0", 1 << 40)
-    with pytest.raises(ScanError, match=r"has 1099511627776 bytes, and at most \d+ are expected"):
+    with pytest.raises(ScanError, match=r"has 1099511627776 bytes, but at most \d+ are expected"):
         read_scan(path)
 
 
@@ -203,7 +205,7 @@ def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
     path, _, _ = old(tmp_path / "a.zarr", Zstd())
     metadata = json.loads((path / ".zarray").read_text())
     (path / ".zarray").write_text(json.dumps(metadata | {"shape": [1 << 28, 32, 40]}))
-    with pytest.raises(ScanError, match="metadata name 134217728 files of voxels, and next to none are there"):
+    with pytest.raises(ScanError, match="metadata describe 134217728 files of voxels, but almost none exist"):
         open_scan(path)
 
 
@@ -213,5 +215,55 @@ def test_attributes_of_another_kind_are_refused(tmp_path, attributes):
     text = (path / "zarr.json").read_text()
     metadata = json.loads(text) | {"attributes": json.loads(attributes)}
     (path / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(ScanError, match=r"metadata are missing or damaged|holds no array|give the folder of one array"):
+    with pytest.raises(
+        ScanError, match=r"metadata are missing or damaged|contains no array|give the folder of one array"
+    ):
         read_scan(path)
+
+
+def _collection(path):
+    path.mkdir()
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (path / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    return path
+
+
+def test_attributes_that_never_end_are_not_waited_for(tmp_path):
+    path = _collection(tmp_path / "a.zarr")
+    for make in (os.mkfifo, lambda name: os.symlink("/dev/zero", name), lambda name: name.write_text("[" * 100_000)):
+        (path / ".zattrs").unlink()
+        make(path / ".zattrs")
+        assert images_in(path) == []
+
+
+def test_an_image_of_a_collection_that_lies_outside_is_refused_unless_allowed(tmp_path):
+    path, *_ = old(tmp_path / "elsewhere", Zstd())
+    os.symlink(path, _collection(tmp_path / "a.zarr") / "0")
+    for read in (read_scan, images_in):
+        with pytest.raises(ScanError, match=r"outside of its own folder.* --allow-outside-files"):
+            read(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.zarr", allow_outside_files=True).voxels, VOXELS)
+
+
+def test_a_collection_that_holds_itself_is_refused(tmp_path):
+    path = _collection(tmp_path / "a.zarr")
+    os.symlink(".", path / "0")
+    with pytest.raises(ScanError, match="is a collection of collections"):
+        read_scan(path)
+
+
+def test_a_shard_that_says_its_chunks_are_gigabytes_is_refused(tmp_path):
+    """A sparse file has as many bytes as it says, and takes no place on the disk."""
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(
+        path, shape=(4, 64, 64), shards=(4, 64, 64), chunks=(1, 64, 64), dtype="i2", compressors=None
+    )
+    array[:] = noise((4, 64, 64))
+    shard = path / "c" / "0" / "0" / "0"
+    index = struct.pack("<8Q", 0, 6 << 30, *([0, 8192] * 3))
+    with shard.open("r+b") as stream:
+        stream.truncate(7 << 30)
+        stream.seek((7 << 30) - len(index) - 4)
+        stream.write(index + struct.pack("<I", google_crc32c.value(index)))
+    with pytest.raises(ScanError, match=r"a chunk of 6442450944 bytes in c/0/0/0"):
+        np.asarray(open_scan(path, modality="CT").voxels[0])

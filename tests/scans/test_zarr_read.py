@@ -91,11 +91,11 @@ def test_a_time_point_and_a_channel_are_chosen(tmp_path, axes):
 
 def test_what_has_several_frames_asks_for_one(tmp_path):
     path = ome(tmp_path / "five.zarr", noise((2, 3, 4, 5, 6)), "tczyx")
-    with pytest.raises(SeveralFramesError, match="holds 2 time points; choose one by its time index, from 0 to 1"):
+    with pytest.raises(SeveralFramesError, match="contains 2 time points; choose one by its time index, from 0 to 1"):
         open_scan(path)
-    with pytest.raises(SeveralFramesError, match="holds 3 channels; choose one by its channel, from 0 to 2"):
+    with pytest.raises(SeveralFramesError, match="contains 3 channels; choose one by its channel, from 0 to 2"):
         open_scan(path, time_index=0)
-    with pytest.raises(ScanError, match="holds 3 channels, numbered from 0 to 2; there is none 7"):
+    with pytest.raises(ScanError, match="contains 3 channels, numbered from 0 to 2; there is no number 7"):
         open_scan(path, time_index=0, channel=7)
 
 
@@ -170,16 +170,16 @@ def sheared(path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (several_arrays, r"holds 2 arrays \(one, two\); give the folder of one array, or an OME-Zarr image"),
-        (complex_values, "holds complex64 values; give an array of real numbers"),
+        (several_arrays, r"contains 2 arrays \(one, two\); give the folder of one array, or an OME-Zarr image"),
+        (complex_values, "contains complex64 values; give an array of real numbers"),
         (six_dimensions, "has 6 dimensions; give an array with two to five"),
         (cut_metadata, "cannot be read: its metadata are missing or damaged; copy or export it again"),
         (missing_array, "cannot be read: its array full is missing or damaged"),
-        (unknown_unit, "measures z in parsec, which is no length known here; give it in one of meter"),
+        (unknown_unit, "gives z in parsec, an unknown unit; use one of meter"),
         (flat_voxels, "has no usable geometry: its voxel size is 0 x 1 x 1 mm"),
-        (a_plate, r"holds several images \(a plate or a collection\); give one of them"),
+        (a_plate, r"contains several images \(a plate or a collection\); give one of them"),
         (other_axes, "has the axes q, y, z; an image needs y and x at least|choose one by its channel"),
-        (unfinished, "is an unfinished restoration; finish it first by the same restore command with --resume"),
+        (unfinished, "is an unfinished restoration; finish it first with the same restore command and --resume"),
         (sheared, "has a sheared voxel grid"),
     ],
 )
@@ -230,7 +230,7 @@ def test_the_only_image_of_a_collection_is_read(tmp_path, version):
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_several_images_of_a_collection_are_a_choice_and_all_can_be_opened(tmp_path, version):
     images = collection(tmp_path / "scan.zarr", 11, version)
-    with pytest.raises(ScanError, match=r"scan\.zarr holds 11 images \(0, 1, 2, .*, 9, \.\.\.\); give one of them"):
+    with pytest.raises(ScanError, match=r"scan\.zarr contains 11 images \(0, 1, 2, .*, 9, \.\.\.\); give one of them"):
         open_scan(tmp_path / "scan.zarr")
     found = finish(opening_all(tmp_path / "scan.zarr"))
     assert [frames.title for frames in found] == [str(number) for number in range(11)]
@@ -239,5 +239,5 @@ def test_several_images_of_a_collection_are_a_choice_and_all_can_be_opened(tmp_p
 
 def test_a_collection_without_images_is_refused(tmp_path):
     collection(tmp_path / "scan.zarr", 0)
-    with pytest.raises(ScanError, match=r"scan\.zarr is a collection of images without any"):
+    with pytest.raises(ScanError, match=r"scan\.zarr is a collection without any images"):
         open_scan(tmp_path / "scan.zarr")

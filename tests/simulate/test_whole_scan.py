@@ -80,14 +80,14 @@ def test_each_slice_is_announced_when_it_is_done(mr_scan):
 @pytest.mark.parametrize(
     ("task", "changes", "strength", "words"),
     [
-        ("all-in-one", {}, None, 'Nothing is simulated for "all-in-one"; choose one of ct-denoise, mri-sr'),
-        ("ct-denoise", {}, None, "ct-denoise is for CT, and this scan is MR"),
-        ("mri-sr", {}, 9, r"lies from 1 to 8; got 9"),
-        ("mri-sr", {}, float("nan"), r"lies from 1 to 8; got nan"),
+        ("all-in-one", {}, None, 'The task "all-in-one" cannot be simulated; choose one of ct-denoise, mri-sr'),
+        ("ct-denoise", {}, None, "ct-denoise is for CT, but this scan is MR"),
+        ("mri-sr", {}, 9, r"must be from 1 to 8; got 9"),
+        ("mri-sr", {}, float("nan"), r"must be from 1 to 8; got nan"),
         ("mri-sr", {"voxels": np.full((1, 9, 9), -3.0)}, None, "values of MR must be 0 or more"),
         ("mri-sr", {"voxels": np.ones((1, 9, 7))}, None, "slice of 9 x 7 pixels is too small"),
-        ("mri-sr", {"voxels": np.full((1, 9, 9), np.nan)}, None, "Slice 0 holds values that are not numbers"),
-        ("pet-low-count", {"modality": "PET"}, None, r"pixels must be square to be projected; they are 1 x 1.2 mm"),
+        ("mri-sr", {"voxels": np.full((1, 9, 9), np.nan)}, None, "Slice 0 contains NaN or infinite values"),
+        ("pet-low-count", {"modality": "PET"}, None, r"pixels must be square for projection; they are 1 x 1.2 mm"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(mr_scan, task, changes, strength, words):

@@ -100,7 +100,7 @@ def test_one_of_four_writers_of_a_new_file_has_its_way(tmp_path):
     assert (read_scan(path).voxels == 0).all()
     assert (tmp_path / "new.nii.gz.json").read_text() == '{\n  "n": 0\n}\n'
     assert len(told) == 3
-    assert all("another program has written a file of that name meanwhile; choose another" in words for words in told)
+    assert all("another program has just written a file of that name; choose another" in words for words in told)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nii.gz", "new.nii.gz.json"]
 
 
@@ -126,7 +126,7 @@ def test_four_processes_write_one_new_file_and_three_are_told(tmp_path):
         process.stdin.flush()
     said = [process.communicate(timeout=60)[0].strip() for process in four]
     [winner] = [words for words in said if words.startswith("won")]
-    assert sum("meanwhile; choose another" in words for words in said) == 3
+    assert sum("just written a file of that name; choose another" in words for words in said) == 3
     assert (read_scan(path).voxels == int(winner.split()[1])).all()
     assert f'"n": "{winner.split()[1]}"' in (tmp_path / "new.nii.json").read_text()
 

@@ -121,7 +121,7 @@ def test_blends_have_exact_ends_and_a_middle():
     assert torch.equal(blend(old, new, 0)["a"], old["a"])
     assert torch.equal(blend(old, new, 1)["a"], new["a"])
     torch.testing.assert_close(blend(old, new, 0.5)["a"], (old["a"] + new["a"]) / 2)
-    with pytest.raises(ValueError, match=r"by an amount from 0 to 1; got 1\.5"):
+    with pytest.raises(ValueError, match=r"amount for blending .* must be from 0 to 1; got 1\.5"):
         blend(old, new, 1.5)
 
 

@@ -41,12 +41,12 @@ def test_coverage_follows_the_axis_of_the_slices():
 
 
 def test_a_label_without_a_meaning_is_refused():
-    with pytest.raises(ScanError, match=r"Slice 0 is labelled 9, which means nothing here; use 1 train .*5 hold out"):
+    with pytest.raises(ScanError, match=r"Slice 0 has the unknown label 9; use 1 train .*5 hold out"):
         coverage(np.full((1, 2, 2), 9))
 
 
 def test_labels_that_are_no_whole_numbers_are_refused():
-    with pytest.raises(ScanError, match="Labels must be whole numbers, got float64"):
+    with pytest.raises(ScanError, match="Labels must be integers, got float64"):
         coverage(np.zeros((1, 2, 2)))
 
 

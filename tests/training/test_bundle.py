@@ -74,7 +74,7 @@ def test_a_bundle_with_one_changed_byte_is_refused(bundle, name):
         content[len(content) // 2] ^= 1
         contents[name] = bytes(content)
 
-    with pytest.raises(CheckpointError, match=f"was changed: {name} is not what its digest says. Get it again"):
+    with pytest.raises(CheckpointError, match=f"was changed: {name} does not match its digest. Get a new copy"):
         load_checkpoint(rewritten(bundle, flip))
 
 
@@ -103,7 +103,7 @@ def test_a_bundle_of_a_later_format_is_refused(bundle):
     def later(contents):
         contents[MANIFEST] = contents[MANIFEST].replace(b'"format": 1', b'"format": 2')
 
-    with pytest.raises(CheckpointError, match="a bundle of format 2, and this version reads format 1; update"):
+    with pytest.raises(CheckpointError, match="a bundle in format 2, and this version reads format 1; update"):
         load_checkpoint(rewritten(bundle, later))
 
 
@@ -115,7 +115,7 @@ def test_a_cut_off_bundle_is_refused(bundle):
 
 def test_a_bundle_is_never_overwritten(bundle, tiny_network):
     before = bundle.read_bytes()
-    with pytest.raises(OutputError, match=r"ours\.restorerwkv exists, and weights are never overwritten"):
+    with pytest.raises(OutputError, match=r"ours\.restorerwkv already exists, and weights are never overwritten"):
         save_bundle(bundle, CARD, weights=tiny_network.state_dict())
     assert bundle.read_bytes() == before
 
@@ -149,7 +149,7 @@ def test_adapters_of_shipped_weights_travel_without_them(tiny_network, tmp_path,
     image = torch.rand(1, 1, 16, 16)
     assert torch.equal(load_checkpoint(path, fused=False)(image), tiny_network(image))
     shipped.unlink()
-    with pytest.raises(CheckpointError, match="changes weights that this version does not ship"):
+    with pytest.raises(CheckpointError, match="modifies weights that this version does not ship"):
         load_checkpoint(path)
 
 

@@ -15,15 +15,15 @@ from napari_restore_rwkv.training.folders import training_and_validation
     [
         ({"steps": '"many"'}, r"steps in \[schedule\] must be a whole number; got 'many'"),
         ({"steps": "true"}, r"steps in \[schedule\] must be a whole number; got True"),
-        ({"steps": "0"}, r"steps is 1 or more; got 0"),
-        ({"learning_rate": "3.0"}, r"The learning rate lies above 0 and up to 0.1"),
-        ({"crop": "4"}, r"crop is 8 pixels or more; got 4"),
+        ({"steps": "0"}, r"steps must be 1 or more; got 0"),
+        ({"learning_rate": "3.0"}, r"The learning rate must be above 0 and up to 0.1"),
+        ({"crop": "4"}, r"crop must be 8 pixels or more; got 4"),
         ({"blocks": '"four"'}, r"blocks in \[network\] must be a list; got 'four'"),
         ({"blocks": '[1, 1, 1, "two"]'}, r"every entry of blocks in \[network\] must be a whole number; got 'two'"),
-        ({"blocks": "[1, 1]"}, r"A network of your own size needs channels, four blocks, and refinement"),
-        ({"channels": None}, r"A network of your own size needs channels, four blocks, and refinement"),
-        ({"task": '"ct-sharpen"'}, r"task is one of ct-denoise, .*; got 'ct-sharpen'"),
-        ({"degraded": None, "task": None}, r"full has references only, whose degradation is simulated: say which"),
+        ({"blocks": "[1, 1]"}, r"A network of custom size needs channels, four blocks, and refinement"),
+        ({"channels": None}, r"A network of custom size needs channels, four blocks, and refinement"),
+        ({"task": '"ct-sharpen"'}, r"task must be one of ct-denoise, .*; got 'ct-sharpen'"),
+        ({"degraded": None, "task": None}, r"full has only references, whose degradation is simulated: give a task"),
         ({"target": None}, r"Every source needs a target"),
         ({"folder": "3"}, r"folder in config.toml must be the name of a file or folder; got 3"),
     ],
@@ -36,11 +36,13 @@ def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("colour = 1", r'config.toml has "colour", which means nothing; there are device, folder, output, protocol'),
-        ('protocol = "mine"', r"protocol is one of ours, paper; got 'mine'"),
+        ("colour = 1", r'config.toml has the unknown name "colour"; use device, folder, output, protocol'),
+        ('protocol = "mine"', r"protocol must be one of ours, paper; got 'mine'"),
         ("data = 1", r"data must be a list of tables: write \[\[data\]\]"),
-        ("network = 1", r"\[network\] must hold names with values, not 1"),
+        ("network = 1", r"\[network\] must contain names with values, not 1"),
         ("nonsense", r"config.toml is not a TOML file"),
+        ("a = " + "[" * 100_000, r"config.toml is not a TOML file: it is nested too deeply"),
+        ("learning_rate = 1" + "0" * 4000, r"config.toml is not a TOML file: a whole number in it has more than 64"),
     ],
 )
 def test_a_wrong_name_is_named_with_what_there_is(tmp_path, line, words):
@@ -54,7 +56,7 @@ def test_a_missing_file_and_nothing_to_learn_from_are_told(tmp_path):
     with pytest.raises(ScanError, match=r"none.toml cannot be read: No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "empty.toml").write_text("")
-    with pytest.raises(ScanError, match=r"There is nothing to learn from"):
+    with pytest.raises(ScanError, match=r"There is nothing to train on"):
         read_config(tmp_path / "empty.toml")
 
 
@@ -86,15 +88,15 @@ def test_pairs_are_found_by_name_and_every_tenth_is_kept_for_validation(tmp_path
 
 
 def test_folders_that_do_not_fit_are_told(tmp_path):
-    with pytest.raises(ScanError, match=r"There is no .*full; correct its name"):
+    with pytest.raises(ScanError, match=r"full does not exist; correct its name"):
         found(tmp_path)
     write_pairs(tmp_path, scans=1)
-    with pytest.raises(ScanError, match=r"full holds one scan, which cannot be learned from and validated on"):
+    with pytest.raises(ScanError, match=r"full contains one scan, which cannot serve for training and validation"):
         found(tmp_path)
     shutil.copy(tmp_path / "full" / "0.nii", tmp_path / "full" / "1.nii")
-    with pytest.raises(ScanError, match=r'"1" is in .*full only; give the degraded scans and their targets the same'):
+    with pytest.raises(ScanError, match=r'"1" is only in .*full; give the degraded scans and their targets the same'):
         found(tmp_path)
     for file in (tmp_path / "full").iterdir():
         file.rename(file.with_suffix(".txt"))
-    with pytest.raises(ScanError, match=r"full holds no scans"):
+    with pytest.raises(ScanError, match=r"full contains no scans"):
         found(tmp_path)

@@ -33,11 +33,6 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture
-def tuned(weights_file, pair):
-    return everything(fine_tune(weights_file, pair, QUICK))
-
-
 def test_a_pair_improves_its_held_out_slices_and_is_accepted(tuned):
     outcome = tuned[1]
     assert outcome.accepted, outcome.verdict.reason
@@ -179,8 +174,8 @@ def test_hold_out_voxels_do_not_touch_the_trained_weights(weights_file, pair):
     assert results[0] == results[1]
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(weights_file, pair, tmp_path):
-    undisturbed = finish(fine_tune(weights_file, pair, QUICK))
+def test_an_interrupted_run_ends_with_the_same_weights(weights_file, pair, tmp_path, tuned):
+    undisturbed = tuned[1]
     run = fine_tune(weights_file, pair, QUICK, folder=tmp_path / "work")
     while next(run).step < 17:
         pass
@@ -197,7 +192,7 @@ def test_a_folder_of_another_fine_tuning_is_refused(weights_file, pair, tmp_path
     while next(run).step < 1:
         pass
     run.close()
-    with pytest.raises(CheckpointError, match="holds another training, which differs in options, scans"):
+    with pytest.raises(CheckpointError, match="contains another training, which differs in options, scans"):
         finish(fine_tune(weights_file, replace(pair, strength=2.0), replace(QUICK, seed=1), folder=tmp_path))
 
 
@@ -278,7 +273,7 @@ def test_a_blend_lies_between_old_and_new(tuned, weights_file, tmp_path):
     bundle = outcome.save(tmp_path / "ours")
     assert torch.equal(blended_network(weights_file, bundle, 0.5)(image), half(image))
     assert torch.equal(load_checkpoint(outcome.save(tmp_path / "half", amount=0.5))(image), half(image))
-    with pytest.raises(CheckpointError, match="was made from other weights than these"):
+    with pytest.raises(CheckpointError, match="was not made from these weights"):
         blended_network(bundle, bundle, 0.5)
     with pytest.raises(OutputError, match="never overwritten"):
         outcome.save(bundle)
@@ -286,7 +281,7 @@ def test_a_blend_lies_between_old_and_new(tuned, weights_file, tmp_path):
 
 def test_a_shifted_pair_is_refused_unless_forced(weights_file, pair):
     shifted = replace(pair, degraded=scan_of(np.roll(pair.degraded.voxels, 3, axis=2)))
-    with pytest.raises(ScanError, match=r"shifted against its reference by -?0\.\d rows and (2\.9|3\.\d) columns"):
+    with pytest.raises(ScanError, match=r"shifted relative to its reference by -?0\.\d rows and (2\.9|3\.\d) columns"):
         next(fine_tune(weights_file, shifted, QUICK))
     record = next(fine_tune(weights_file, shifted, replace(QUICK, force=True)))
     assert record.warnings[0].endswith("forced.")
@@ -302,9 +297,9 @@ def test_noise_that_slices_share_is_refused_unless_forced(weights_file, rng):
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda pair: Material(), ScanError, "There is nothing to learn from: give a degraded scan"),
+        (lambda pair: Material(), ScanError, "There is nothing to train on: give a degraded scan"),
         (lambda pair: [], ScanError, "give at least one scan"),
-        (lambda pair: [pair, Material(pair.degraded)], ScanError, "Some scans have a reference and others none"),
+        (lambda pair: [pair, Material(pair.degraded)], ScanError, "Some scans have a reference and others do not"),
         (lambda pair: replace(pair, labels=np.zeros((2, 2, 2), int)), ScanError, "give labels on the grid of the scan"),
         (
             lambda pair: Material(scan_of(pair.degraded.voxels, modality="MR")),
@@ -323,7 +318,7 @@ def test_material_that_does_not_fit_is_refused(change, error, words, weights_fil
     [
         ({"steps": 0}, "1 step or more; got 0"),
         ({"learning_rate": 1.0}, "up to 0.01; got 1"),
-        ({"adapter_rank": 99}, "from 1 to 64, or is 0 for all weights; got 99"),
+        ({"adapter_rank": 99}, "must be 1 to 64, or 0 for all weights; got 99"),
         ({"task": "colour"}, 'no task "colour"; choose one of ct-denoise'),
     ],
 )
@@ -349,7 +344,7 @@ def test_a_loss_that_is_not_a_number_ends_with_the_old_weights(weights_file, pai
     monkeypatch.setattr(module, "loss_of", lambda mode: lambda restored, target, given: restored.mean() * torch.nan)
     outcome = finish(fine_tune(weights_file, pair, QUICK))
     assert not outcome.accepted
-    assert "the loss of step 1 was not a number" in outcome.verdict.reason
+    assert "the loss of step 1 was NaN or infinite" in outcome.verdict.reason
 
 
 @pytest.mark.parametrize("keeps", [True, False])

@@ -18,6 +18,8 @@ from napari_restore_rwkv.training.config import Network, read_config
 from napari_restore_rwkv.training.from_scratch import train
 from napari_restore_rwkv.training.options import STOP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -72,7 +74,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits_and_curves(config, tmp
 
 def test_a_folder_with_another_training_is_refused(config):
     finish(train(config))
-    with pytest.raises(CheckpointError, match="holds another training, which differs in crops"):
+    with pytest.raises(CheckpointError, match="contains another training, which differs in crops"):
         next(train(replace(config, schedule=replace(config.schedule, flips=False))))
 
 
@@ -132,7 +134,7 @@ def test_curves_go_to_tensorboard(config):
 
 def test_a_strength_out_of_range_is_told_before_the_first_step(config):
     (one,) = config.data
-    with pytest.raises(ScanError, match=r"The strength of ct-denoise .* lies from 0.05 to 5; got 1 to 9"):
+    with pytest.raises(ScanError, match=r"The strength of ct-denoise .* must be from 0.05 to 5; got 1 to 9"):
         next(train(longer(replace(config, data=(replace(one, degraded=None, strength=(1.0, 9.0)),)))))
 
 

@@ -38,7 +38,7 @@ def test_a_strength_cannot_be_fitted_to_a_scan_with_less_noise():
 
 
 def test_a_loss_of_resolution_cannot_be_fitted_to_noise():
-    with pytest.raises(ScanError, match="cannot be read off the noise of a scan; give its strength"):
+    with pytest.raises(ScanError, match="cannot be estimated from the noise of a scan; give its strength"):
         fit_strength(cylinder(), noisy_scan(cylinder()), "mri-sr")
 
 

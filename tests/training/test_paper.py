@@ -63,6 +63,10 @@ def test_pickled_slices_are_read(tmp_path, protocol, kind):
     assert (scan.modality, scan.unit) == ("CT", "HU")
 
 
+# A tuple that holds another one twice, and so on, sixty deep: the last one is number 60 of the reader's memory.
+DOUBLED = b"\x80\x02K\1K\2\x86q\0" + b"".join(b"h%ch%c\x86q%c0" % (at, at, at + 1) for at in range(60))
+
+
 class Hostile:
     def __reduce__(self):
         return (Path.touch, (Path("/tmp/must-not-exist"),))
@@ -78,19 +82,24 @@ class Hostile:
         pickle.dumps(torch.from_numpy(SLICE))[:-40],
         b"",
         b"\x80\x04r\xff\xff\xff\x7f.",
+        DOUBLED + b"}h\x3cK\x01s.",
+        DOUBLED + b"]h\x3ca(h\x3ch\x3cl.",
+        DOUBLED + b"cnumpy\ndtype\nh\x3cK\0K\1\x87R.",
+        DOUBLED + b"ccollections\nOrderedDict\n]h\x3cK\1\x86a\x85R.",
+        pickle.dumps(torch.from_numpy(SLICE)).replace(SLICE.tobytes(), b"")[:200],
     ],
 )
 def test_a_pickle_of_anything_else_is_refused_and_never_run(tmp_path, stored):
     path = tmp_path / "1.bin"
     path.write_bytes(stored)
-    with pytest.raises(ScanError, match=r"1.bin is no pickled array of plain numbers|1.bin holds an array of"):
+    with pytest.raises(ScanError, match=r"1.bin is not a pickled array of plain numbers|1.bin contains an array of"):
         read_slice(path)
     assert not Path("/tmp/must-not-exist").exists()
 
 
 def test_a_pickled_volume_is_refused(tmp_path):
     (tmp_path / "1.bin").write_bytes(pickle.dumps(np.zeros((2, 3, 4), np.float32)))
-    with pytest.raises(ScanError, match=r"1.bin holds an array of \(2, 3, 4\), not one slice"):
+    with pytest.raises(ScanError, match=r"1.bin contains an array of shape \(2, 3, 4\), not one slice"):
         read_slice(tmp_path / "1.bin")
 
 

@@ -13,8 +13,6 @@ from phantom import QUICK
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
-from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.training.fine_tune import fine_tune
 from napari_restore_rwkv.training.job import read_job, write_job
 from napari_restore_rwkv.training.process import FineTuneProcess
 
@@ -43,23 +41,23 @@ def test_a_job_comes_back_with_its_voxels_on_disk(folder, pair, weights_file):
 
 
 def test_a_folder_takes_one_job_only(folder, weights_file, pair):
-    with pytest.raises(OutputError, match="holds a fine-tuning already; start that one again"):
+    with pytest.raises(OutputError, match="already contains a fine-tuning run; restart that one"):
         write_job(folder, weights_file, pair)
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path):
-    with pytest.raises(ScanError, match="holds no fine-tuning that can be read"):
+    with pytest.raises(ScanError, match="contains no readable fine-tuning run"):
         read_job(tmp_path)
 
 
-def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run(folder, weights_file, pair, tmp_path):
+def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run(folder, tmp_path, tuned):
     process = FineTuneProcess(folder)
     process.start()
     until_step(process.records(), 14)
     process.kill()
     *_, last = process.records()
     assert last["kind"] == "crashed"
-    assert "start it again to go on" in last["text"]
+    assert "restart it to continue" in last["text"]
     assert not process.running
     assert (folder / "state.pt").is_file()
 
@@ -74,9 +72,8 @@ def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run
     assert Path(done["picture"]).is_file()
     assert done["bundle"] == str(tmp_path / "ours.restorerwkv")
 
-    undisturbed = finish(fine_tune(weights_file, pair, QUICK))
     weights = load_checkpoint(done["bundle"], fused=False).state_dict()
-    assert all(torch.equal(weights[name], value) for name, value in undisturbed.new.items())
+    assert all(torch.equal(weights[name], value) for name, value in tuned[1].new.items())
 
 
 def test_it_pauses_shows_previews_and_stops_with_the_best(folder, pair):

@@ -12,23 +12,26 @@ import torch
 from command_line import hears_signals
 from small_training import write_config, write_pairs
 
+from napari_restore_rwkv.commands.cli import main
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are ended by signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are ended by signals"),
+]
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a training with so many processes; those that are left in the end are killed."""
+    """Start a training with two processes; those that are left in the end are killed."""
     write_pairs(tmp_path)
     started = []
 
-    def begin(config, processes):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = torchrun if processes > 1 else [sys.executable]
+    def begin(config):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         started.append(
             subprocess.Popen(
-                [*command, "-m", "napari_restore_rwkv", "train", str(config)],
+                [*torchrun, "-m", "napari_restore_rwkv", "train", str(config)],
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -46,20 +49,17 @@ def start(tmp_path):
             process.wait()
 
 
-def run(process):
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-
-
 def weights_of(folder):
     return load_checkpoint(folder / "ours.restorerwkv", fused=False).state_dict()
 
 
 def test_two_processes_do_what_one_does_with_twice_the_batch(start, tmp_path):
-    run(start(write_config(tmp_path, batch=2), 2))
+    job = start(write_config(tmp_path, batch=2))
+    _, errors = job.communicate()
+    assert job.returncode == 0, errors
     two = weights_of(tmp_path)
     (tmp_path / "ours.restorerwkv").unlink()
-    run(start(write_config(tmp_path, batch=4, folder='"other"'), 1))
+    assert main(["train", str(write_config(tmp_path, batch=4, folder='"other"'))]) == 0
     one = weights_of(tmp_path)
     for name, value in one.items():
         assert torch.linalg.vector_norm(two[name] - value) <= 1e-6 * torch.linalg.vector_norm(value), name
@@ -67,7 +67,7 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(start, tmp_path):
 
 def test_a_killed_process_ends_the_job_in_words_and_it_goes_on(start, tmp_path):
     config = write_config(tmp_path, steps=10_000, score_every=10_000)
-    job = start(config, 2)
+    job = start(config)
     while not (tmp_path / "state" / "state.pt").exists():
         assert job.poll() is None, job.communicate()
         time.sleep(0.1)
@@ -78,12 +78,12 @@ def test_a_killed_process_ends_the_job_in_words_and_it_goes_on(start, tmp_path):
     next(one for one in ranks if one.environ()["RANK"] == "1").send_signal(signal.SIGKILL)
     _, errors = job.communicate()
     assert job.returncode != 0
-    assert "Another process of this training has ended" in errors or "goes on from the last saved step" in errors
+    assert "Another process of this training has ended" in errors or "continues from the last saved step" in errors
     assert not (tmp_path / "ours.restorerwkv").exists()
     done = torch.load(tmp_path / "state" / "state.pt", weights_only=True)["step"]
     assert done >= 1
     # The schedule belongs to the training, and a few more steps are enough: it is stopped again at a later one.
-    again = start(config, 2)
+    again = start(config)
     while torch.load(tmp_path / "state" / "state.pt", weights_only=True)["step"] <= done:
         assert again.poll() is None, again.communicate()
         time.sleep(0.1)

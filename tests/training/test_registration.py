@@ -30,7 +30,7 @@ def test_flat_scans_have_no_shift():
 
 
 def test_more_than_a_pixel_is_refused_unless_forced():
-    with pytest.raises(ScanError, match=r"shifted against its reference by 2.0 rows and -1.0 columns.*or force it"):
+    with pytest.raises(ScanError, match=r"shifted relative to its reference by 2.0 rows and -1.0 columns.*or force it"):
         check_shift(Shift(2, -1), force=False)
     assert check_shift(Shift(2, -1), force=True).endswith("forced.")
     assert check_shift(Shift(0.5, 0.5), force=False) == ""

@@ -18,10 +18,20 @@ from ..form_parts import beside
 from ..layers import at_place_of
 from ..wording import words_of
 from ..worker import StepsWorker
-from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareView
+from .compare_view import (
+    BLINK,
+    GRIDDED,
+    ORTHOGONAL,
+    OVER_INPUT,
+    OWN_VIEW,
+    RESTORED_ONLY,
+    SIDE_BY_SIDE,
+    SWIPE,
+    CompareView,
+)
 from .detail_slider import DetailSlider
 from .difference_row import DifferenceRow
-from .keys import KEYS, LayoutKeys, key_of
+from .keys import KEYS, key_of, layout_keys
 from .reading import CurtainSlider, Reading
 
 if TYPE_CHECKING:
@@ -52,11 +62,14 @@ class ComparePanel(QWidget):
     said(text)
         Something to read: where a result was saved.
     failed(error)
-        Saving did not work.
+        Saving did not work, or reading planes.
+    mixed()
+        The result is mixed otherwise with its input, and no slider is being moved.
     """
 
     said = Signal(str)
     failed = Signal(object)
+    mixed = Signal()
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -64,7 +77,7 @@ class ComparePanel(QWidget):
         self.comparison: Comparison | None = None
         self._viewer = viewer
         self._bound = False
-        self._keys = LayoutKeys(viewer, self.choose_mode)
+        self._keys = layout_keys(viewer, self.choose_mode)
         self._saving: StepsWorker | None = None
         self._beside_name = ""
         self._remix = QTimer(self)
@@ -97,7 +110,7 @@ class ComparePanel(QWidget):
     def show_beside(self, layer: Image | None, name: str = "") -> None:
         """Show a layer as the fourth cell, side by side, in place of the one before; None takes that away.
 
-        `name` is what its values are called in the line under the cursor.
+        `name` is what its values are called in the line under the cursor; of one without a name there are none.
         """
         before = self.view.beside
         if before is not None:
@@ -112,11 +125,14 @@ class ComparePanel(QWidget):
 
     def leave_grid(self) -> None:
         """Show one picture, to draw on."""
-        if self.view.mode == SIDE_BY_SIDE:
+        if self.view.mode in GRIDDED:
             self.modes.setCurrentText(RESTORED_ONLY)
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
+        if mode == ORTHOGONAL and self.comparison is not None and not self.view.planes.suit(self.comparison):
+            self.said.emit("There is one slice only: no other planes can be cut through it.")
+            return
         self.modes.setCurrentText(mode)
 
     def blink(self, viewer: Any = None) -> None:
@@ -168,7 +184,7 @@ class ComparePanel(QWidget):
 
     def _build(self) -> None:
         self.modes = QComboBox()
-        self.modes.addItems([SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, RESTORED_ONLY, OWN_VIEW])
+        self.modes.addItems([SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, ORTHOGONAL, RESTORED_ONLY, OWN_VIEW])
         self.modes.setAccessibleName("How the result is shown")
         keys = ", ".join(f"{mode} {key_of(mode)}" for mode in KEYS)
         self.modes.setToolTip(
@@ -199,6 +215,8 @@ class ComparePanel(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         self.curtain = CurtainSlider(self.view.curtain)
         self.reading = Reading(self._viewer)
+        self.view.planes.failed.connect(self.failed)
+        self.reading.values.elsewhere = self.view.planes.values_at
         self.reading.watch.arrived.connect(self.difference.look_at)
         self.reading.said.connect(self.said)
         self.reading.failed.connect(self.failed)
@@ -212,6 +230,7 @@ class ComparePanel(QWidget):
 
     def _take(self, comparison: Comparison) -> None:
         self.comparison = comparison
+        self._leave_planes_without_slices(comparison)
         self.difference.follow(comparison)
         self.setEnabled(True)
         blend = comparison.blend
@@ -222,11 +241,19 @@ class ComparePanel(QWidget):
         self.reading.follow(comparison)
         self._bind_key()
 
+    def _leave_planes_without_slices(self, comparison: Comparison) -> None:
+        """Offer orthogonal planes of volumes only."""
+        suit = self.view.planes.suit(comparison)
+        place = self.modes.findText(ORTHOGONAL)
+        self.modes.model().item(place).setEnabled(suit)
+        if not suit and self.modes.currentIndex() == place:
+            self.modes.setCurrentText(SIDE_BY_SIDE)
+
     def _read_beside(self, event: Any = None) -> None:
         """Tell the fourth cell's values in the line under the cursor, too."""
         layer, watch = self.view.beside, self.reading.watch
         watch.others.clear()
-        if layer is not None:
+        if layer is not None and self._beside_name:
             watch.others[self._beside_name] = layer.data[None] if layer.ndim == 2 else layer.data
         watch.look_again()
 
@@ -246,8 +273,10 @@ class ComparePanel(QWidget):
             sliders = (self.strength, self.coarse, self.fine)
             settled = not any(slider.isSliderDown() for slider in sliders)
             self.comparison.mix_in(Blend(*(slider.value() / FULL for slider in sliders)), settled)
-            self.view.curtain.refresh()
+            self.view.refresh()
             self.reading.watch.look_again()
+            if settled:
+                self.mixed.emit()
 
     def _reshaping(self) -> tuple[Any, ...]:
         """What changes the room for the pictures, or their shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,21 +12,26 @@ from ..layers import RECORD
 from .curtain import LINKED, Curtain
 from .difference_row import meaning_of
 from .figures import CLASSICAL, REFERENCE
+from .montage import Layout
+from .orthogonal import OrthogonalPlanes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from .comparison import Comparison
 
 OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
-SWIPE, OVER_INPUT = "swipe", "difference over input"
+SWIPE, OVER_INPUT, ORTHOGONAL = "swipe", "difference over input", "orthogonal planes"
+GRIDDED = (SIDE_BY_SIDE, ORTHOGONAL)
 GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
 GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
+# Of its panel, as napari leaves it.
+FITTED = 0.95
 # What the colours mean stands below the names, of which there are two over each other where layers are; without a box,
 # which would cover them.
 MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": False}
@@ -61,9 +67,12 @@ class CompareView:
     Attributes
     ----------
     mode
-        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY`, `BLINK`, `SWIPE` or `OVER_INPUT`.
+        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY`, `BLINK`, `SWIPE`, `OVER_INPUT` or
+        `ORTHOGONAL`.
     curtain
         What is drawn over the input to swipe.
+    planes
+        What is shown as three orthogonal planes.
     beside
         A layer that is shown as the fourth cell; None where there is none.
     """
@@ -72,6 +81,8 @@ class CompareView:
         self.mode = OWN_VIEW
         self._arranged = arranged
         self.curtain = Curtain(viewer)
+        self.planes = OrthogonalPlanes(viewer)
+        self.planes.changed.connect(self.tell_meaning)
         self.beside: Image | None = None
         self._viewer = viewer
         self._comparison: Comparison | None = None
@@ -86,19 +97,17 @@ class CompareView:
             return
         if self._before is None:
             self._before = _OwnView(self._viewer)
-        focus = _Focus(self._viewer, self._viewer.canvas.size)
+        # Sheets with planes lie elsewhere than the slices do: a spot of the one is none of the other.
+        elsewhere = ORTHOGONAL in (mode, self.mode)
+        focus: _Focus | None = None if elsewhere else _Focus(self._viewer, self._viewer.canvas.size)
         if self._comparison is not None:
             self._comparison.unlabel()
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
-        if mode == SWIPE:
-            self._viewer.canvas.grid.enabled = False
-            self.curtain.draw(comparison)
-        else:
-            self.curtain.take_away()
+        self._draw_what_is_added(comparison, mode)
         self._show_only(self._wanted())
-        self._arrange(gridded=mode == SIDE_BY_SIDE)
-        focus.keep(comparison)
+        self._arrange()
+        self._look_at_all(focus)
         self._arranged()
 
     def arrange_again(self) -> None:
@@ -108,9 +117,12 @@ class CompareView:
         if comparison is not None and all(layer in self._viewer.layers for layer in comparison.layers):
             if turned:
                 self._viewer.reset_view(reset_camera_angle=False)
-            focus = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
-            self._arrange(gridded=self.mode == SIDE_BY_SIDE)
-            focus.keep(comparison)
+            focus: _Focus | None = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
+            if self.mode == ORTHOGONAL:
+                focus = None
+                self.planes.draw(comparison, self._sheets()[1])
+            self._arrange()
+            self._look_at_all(focus)
             self._arranged()
 
     def blink(self) -> None:
@@ -147,10 +159,11 @@ class CompareView:
         if self._comparison is None:
             return
         lines = 3 if self.mode == OVER_INPUT else 1
+        words = "reading the planes across the slices ..." if self.planes.is_reading else ""
         self._viewer.canvas.overlays.text.update(
             {
-                "text": "\n" * lines + f"colours: {meaning_of(self._comparison)}",
-                "visible": self._comparison.difference in self._wanted(),
+                "text": "\n" * lines + (words or f"colours: {meaning_of(self._comparison)}"),
+                "visible": self.mode == ORTHOGONAL or self._comparison.difference in self._wanted(),
                 **MEANING,
             }
         )
@@ -158,14 +171,51 @@ class CompareView:
     def leave(self) -> None:
         """Give back the person's own view."""
         self.curtain.take_away()
+        self._take_planes_away()
         if self.beside is not None:
             self.put_beside(None)
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
 
+    def refresh(self) -> None:
+        """Draw anew what is worked out for looking alone: the result is mixed otherwise, or more of it is there."""
+        self.curtain.refresh()
+        self.planes.refresh()
+
+    def _draw_what_is_added(self, comparison: Comparison, mode: str) -> None:
+        if mode == SWIPE:
+            self._viewer.canvas.grid.enabled = False
+            self.curtain.draw(comparison)
+        else:
+            self.curtain.take_away()
+        if mode != ORTHOGONAL or not self.planes.shows(comparison):
+            self._take_planes_away()
+        if mode == ORTHOGONAL:
+            self.planes.draw(comparison, self._sheets()[1])
+
+    def _take_planes_away(self) -> None:
+        if self.planes.layers:
+            # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+            self._viewer.canvas.grid.enabled = False
+            self.planes.take_away()
+
+    def _look_at_all(self, focus: _Focus | None) -> None:
+        """Show whole pictures, or the spot that is kept in focus."""
+        assert self._comparison is not None
+        if focus is not None:
+            focus.keep(self._comparison)
+        elif self.mode == ORTHOGONAL:
+            canvas = self._viewer.canvas
+            rows, columns = canvas.grid.shape
+            self.planes.fit_into(canvas.size[0] / rows, canvas.size[1] / columns)
+        else:
+            self._viewer.reset_view(layers=self._comparison.layers, reset_camera_angle=False)
+
     def _wanted(self) -> tuple[Image, ...]:
         assert self._comparison is not None
+        if self.mode == ORTHOGONAL:
+            return self.planes.layers
         if self.mode == SIDE_BY_SIDE:
             return (*self._comparison.layers, *([self.beside] if self.beside is not None else []))
         if self.mode == OVER_INPUT:
@@ -179,11 +229,11 @@ class CompareView:
         for layer in sorted(self._viewer.layers, key=lambda layer: layer not in wanted):
             layer.visible = layer in wanted
 
-    def _arrange(self, gridded: bool) -> None:
+    def _arrange(self) -> None:
         assert self._comparison is not None
-        canvas = self._viewer.canvas
+        canvas, gridded = self._viewer.canvas, self.mode in GRIDDED
         self._size, self._axes = canvas.size, self._viewer.dims.displayed
-        shape = grid_shape(canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
+        shape = self._grid_shape()
         if not canvas.overlays.scale_bar.visible or tuple(canvas.grid.shape) != shape:
             # napari fails where a grid has other panels than bars: where a bar appears for the second time while there
             # is a grid, and where the grid gets fewer panels.
@@ -192,9 +242,27 @@ class CompareView:
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
-        more = (self.beside,) if self.beside is not None else ()
+        more = self.planes.layers or ((self.beside,) if self.beside is not None else ())
         self.tell_meaning()
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
+
+    def _grid_shape(self) -> tuple[int, int]:
+        """Return rows and columns of cells."""
+        if self.mode == ORTHOGONAL:
+            return self._sheets()[0]
+        return grid_shape(self._viewer.canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
+
+    def _sheets(self) -> tuple[tuple[int, int], Layout]:
+        """Return rows and columns of sheets, and how planes lie on them, so that they are as large as can be."""
+        assert self._comparison is not None
+        comparison, canvas = self._comparison, self._viewer.canvas.size
+        sizes = {layout: self.planes.size_of(comparison, layout) for layout in Layout}
+
+        def zoom(choice: tuple[tuple[int, int], Layout]) -> float:
+            shape, layout = choice
+            return min(canvas[axis] / shape[axis] / sizes[layout][axis] for axis in (0, 1))
+
+        return max(product(GRID_SHAPES[3], Layout), key=zoom)
 
     def _displayed_size(self) -> tuple[float, float]:
         assert self._comparison is not None
@@ -241,7 +309,9 @@ class _OwnView:
             setattr(owner, name, value)
 
 
-def closer_than_fitting(viewer: ViewerModel, size: tuple[float, float] | None = None) -> float:
+def closer_than_fitting(
+    viewer: ViewerModel, size: tuple[float, float] | None = None, layers: Sequence[Layer] | None = None
+) -> float:
     """Return how many times larger the picture is than if the whole of it just fitted into its panel.
 
     Parameters
@@ -250,15 +320,37 @@ def closer_than_fitting(viewer: ViewerModel, size: tuple[float, float] | None = 
         The viewer; 1 where it shows nothing.
     size
         Height and width of the canvas in pixels; that of now by default.
+    layers
+        The layers that make the picture; all by default.
     """
-    layers, canvas = viewer.layers, viewer.canvas
-    if not layers:
+    canvas = viewer.canvas
+    if not viewer.layers:
         return 1.0
-    low, high = layers.extent.world
-    picture = np.maximum((high - low)[list(viewer.dims.displayed[-2:])], 1e-9)
-    panels = np.asarray(canvas.grid.actual_shape(layers) if canvas.grid.enabled else (1, 1))
+    low, high = _extent_on_screen(viewer, viewer.layers if layers is None else layers)
+    picture = np.maximum((high - low)[-2:], 1e-9)
+    panels = np.asarray(canvas.grid.actual_shape(viewer.layers) if canvas.grid.enabled else (1, 1))
     room = np.asarray(canvas.size if size is None else size, float) / panels
     return float(viewer.scene.camera.zoom / (room / picture).min())
+
+
+def _extent_on_screen(viewer: ViewerModel, layers: Sequence[Layer]) -> np.ndarray:
+    """Where layers begin and end in the world, along the axes on screen; shape (2, 2), in 3-D (2, 3)."""
+    world = viewer.layers.get_extent(layers).world
+    # A picture among volumes has no more axes than its own, which are the last.
+    world = np.pad(world, ((0, 0), (viewer.dims.ndim - world.shape[1], 0)))
+    return world[:, list(viewer.dims.displayed)]
+
+
+def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Show the whole of some layers.
+
+    napari fits single layers since 0.9.2 only, and none that has fewer axes than others; in 3-D all are fitted.
+    """
+    viewer.reset_view(reset_camera_angle=False)
+    if viewer.dims.ndisplay == 2:
+        low, high = _extent_on_screen(viewer, layers)
+        viewer.scene.camera.center = tuple((low + high) / 2)
+        viewer.scene.camera.zoom *= FITTED / closer_than_fitting(viewer, layers=layers)
 
 
 class _Focus:
@@ -278,7 +370,7 @@ class _Focus:
         self._closer = closer_than_fitting(viewer, size)
 
     def keep(self, comparison: Comparison) -> None:
-        self._viewer.reset_view(layers=comparison.layers, reset_camera_angle=False)
+        _fit(self._viewer, comparison.layers)
         if self._closer > ZOOMED_IN:
             self._viewer.scene.camera.zoom *= self._closer
             self._viewer.scene.camera.center = self._center

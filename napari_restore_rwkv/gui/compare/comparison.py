@@ -138,7 +138,7 @@ class Comparison:
 
     def label(self, panel_width: float, more: tuple[Image, ...] = ()) -> None:
         """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
-        longest = max(len(layer.name) for layer in self.layers)
+        longest = max(len(layer.name) for layer in (*self.layers, *more))
         size = panel_width / (longest * LETTER_WIDTH)
         for layer in (*self.layers, *more):
             layer.name_overlay.font_size = min(max(size, NAME_FONT_SIZES[0]), NAME_FONT_SIZES[1])

@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QLabel, QWidget
 from ..form_parts import keep_room
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from napari.components import ViewerModel
 
     from .shown_slice import ShownSlice, SliceWatch
@@ -31,15 +33,27 @@ def values_at(shown: ShownSlice, row: int, column: int) -> str:
     height, width = shown.input.shape
     if not (0 <= row < height and 0 <= column < width):
         return ""
-    cells = {"input": shown.input, "restored": shown.restored, **shown.others}
-    parts = [f"{name} {in_words(float(image[row, column]))}" for name, image in cells.items()]
-    change = float(shown.difference[row, column])
-    parts.insert(2, f"difference {'+' if change > 0 else ''}{in_words(change)}")
-    return f"{' · '.join(parts)} {shown.unit}".rstrip()
+    cells = {"input": shown.input, "restored": shown.restored, "difference": shown.difference, **shown.others}
+    return in_one_line({name: float(image[row, column]) for name, image in cells.items()}, shown.unit)
+
+
+def in_one_line(values: Mapping[str, float], unit: str) -> str:
+    """Return the values of cells by their names, that of the difference with its sign."""
+    parts = [
+        f"{name} {'+' if name == 'difference' and value > 0 else ''}{in_words(value)}" for name, value in values.items()
+    ]
+    return f"{' · '.join(parts)} {unit}".rstrip()
 
 
 class CursorValues(QLabel):
-    """A line that follows the mouse over the canvas."""
+    """A line that follows the mouse over the canvas.
+
+    Attributes
+    ----------
+    elsewhere
+        Returns the values at a place of the canvas by the names of their cells, where something else is shown than the
+        displayed slice; none where there is no voxel, and None where the slice is shown.
+    """
 
     def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
         super().__init__(NOWHERE, parent)
@@ -48,6 +62,7 @@ class CursorValues(QLabel):
         self.setWordWrap(True)
         keep_room(self)
         self._viewer, self._watch = viewer, watch
+        self.elsewhere: Callable[[Sequence[float]], Mapping[str, float] | None] = _nothing
         self._follow = QTimer(self)
         self._follow.setSingleShot(True)
         self._follow.setInterval(FOLLOW_EVERY_MS)
@@ -64,6 +79,11 @@ class CursorValues(QLabel):
             self._follow.start()
 
     def _tell(self, shown: Any = None) -> None:
+        comparison = self._watch.comparison
+        values = self.elsewhere(self._viewer.cursor.position)
+        if values is not None and comparison is not None:
+            self.setText(in_one_line(values, comparison.result.scan.unit) if values else NOWHERE)
+            return
         place = self.place()
         words = values_at(self._watch.shown, *place) if place is not None and self._watch.shown is not None else ""
         self.setText(words or NOWHERE)
@@ -76,3 +96,7 @@ class CursorValues(QLabel):
         index = comparison.input.world_to_data(self._viewer.cursor.position)[-3:]
         plane = index if len(index) == 2 else np.delete(index, shown.axis)
         return int(np.floor(plane[0] + 0.5)), int(np.floor(plane[1] + 0.5))
+
+
+def _nothing(place: Sequence[float]) -> None:
+    """Nothing else is shown."""

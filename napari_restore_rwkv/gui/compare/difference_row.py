@@ -45,7 +45,7 @@ class DifferenceRow(QWidget):
         self.mode.addItems([mode.value for mode in Mode])
         self.mode.setAccessibleName("How the difference is shown")
         self.mode.setToolTip(
-            "What the colours of the difference count: its unit with or without the sign, per cent of the input, "
+            "What the colours of the difference show: its unit with or without the sign, per cent of the input, "
             "or multiples of the noise around each pixel"
         )
         self.limit = QDoubleSpinBox()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from napari.utils.key_bindings import coerce_keybinding
-
-from .compare_view import BLINK, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
+from .compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE
+from .free_keys import FreeKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,36 +19,14 @@ KEYS = {
     BLINK: "Alt-3",
     OVER_INPUT: "Alt-4",
     RESTORED_ONLY: "Alt-5",
+    ORTHOGONAL: "Alt-6",
     OWN_VIEW: "Alt-0",
 }
 
 
-class LayoutKeys:
-    """Binds the keys while there is a result.
-
-    Parameters
-    ----------
-    choose
-        Called with the name of the view.
-    """
-
-    def __init__(self, viewer: ViewerModel, choose: Callable[[str], None]) -> None:
-        self._viewer, self._choose = viewer, choose
-        self._bound: list[str] = []
-
-    def bind(self) -> None:
-        """Take the keys that mean nothing to the viewer yet."""
-        for mode, key in KEYS.items():
-            known = coerce_keybinding(key)
-            if known not in self._viewer.keymap and known not in self._viewer.class_keymap:
-                self._viewer.bind_key(key, lambda viewer, mode=mode: self._choose(mode))
-                self._bound.append(key)
-
-    def unbind(self) -> None:
-        """Give the keys back."""
-        for key in self._bound:
-            self._viewer.bind_key(key, None)
-        self._bound.clear()
+def layout_keys(viewer: ViewerModel, choose: Callable[[str], None]) -> FreeKeys:
+    """Return the keys of the views; `choose` is called with the name of one."""
+    return FreeKeys(viewer, {key: partial(choose, mode) for mode, key in KEYS.items()})
 
 
 def key_of(mode: str) -> str:

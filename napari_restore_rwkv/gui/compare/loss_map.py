@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QDoubleSpinBox
 
 from ...reliability.contrast_map import Probe, passes_needed
-from .again import loss_steps
 from .macro import lost_as_python
 from .slice_map import SliceMap, map_layer
+from .slice_map_steps import lost_contrast_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ FAINT = 0.03
 class LossMap(SliceMap):
     """Probe, estimate, Map, Cancel; then the median and the worst places."""
 
-    tip = "Put faint discs all over this slice, restore it with them, and map what is left of them"
+    tip = "Insert faint discs all over this slice, restore it with them, and map how much of them is left"
     about_name = "What would be lost in this slice"
     places_tip = "Places where least is left"
 
@@ -58,7 +58,7 @@ class LossMap(SliceMap):
             layer = map_layer(comparison, shown, found.kept, f"left of {name}", "contrast kept", "magma", (0.0, 1.0))
             return words, found.worst, layer
 
-        return loss_steps(options, comparison, shown.index, probe), finish
+        return lost_contrast_steps(options, comparison, shown.index, probe), finish
 
     def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
         """Return lines that map the same again."""

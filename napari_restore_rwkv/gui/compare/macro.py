@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...reliability.report import CT_WINDOW_HU
 from ..macro import layer_in_python, scan_in_python
-from .again import made_as
+from .slice_map_steps import restoration_keywords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def _slice_again(options: RestoreOptions, index: int) -> list[str]:
 
 
 def _made(options: RestoreOptions, comparison: Comparison) -> list[str]:
-    made = made_as(options, comparison.result, comparison.blend)
+    made = restoration_keywords(options, comparison.result, comparison.blend)
     return [f"{name}={value!r}" for name, value in made.items() if value is not None]
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .shown_slice import ShownSlice, SliceWatch
 
 NO_REFERENCE = "none"
-TABLE_HEIGHT, PLOT_HEIGHT = 240, 220
+TABLE_HEIGHT, PLOT_HEIGHT = 180, 220
 COLUMNS = ("input", "restored", "classical")
 ADVICE = {
     PROFILE: "Draw a line to see both curves along it.",
@@ -62,12 +62,15 @@ class MeasureTab(QWidget):
         The person wants to see a slice, or a place of the displayed one.
     failed(error)
         A table could not be written.
+    drawn()
+        Table or plot show something else.
     """
 
     drawing_wanted = Signal()
     slice_chosen = Signal(int)
     place_chosen = Signal(int, int)
     failed = Signal(object)
+    drawn = Signal()
 
     def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -114,7 +117,19 @@ class MeasureTab(QWidget):
                 )
                 self._write_volume(rows)
         except OSError as error:
-            self.failed.emit(OutputError(f"{path} cannot be written ({error.strerror}); choose another place."))
+            self.failed.emit(
+                OutputError(f"{path} cannot be written ({error.strerror}); choose another folder or name.")
+            )
+
+    def rows(self) -> list[list[str]]:
+        """Return the table as it is read: the names of the columns, then each figure with its values."""
+        columns = range(self.table.columnCount())
+        header = [item.text() if (item := self.table.horizontalHeaderItem(at)) is not None else "" for at in columns]
+        figures = [
+            [item.text() if (item := self.table.item(row, at)) is not None else "" for at in columns]
+            for row in range(self.table.rowCount())
+        ]
+        return [header, *figures]
 
     def let_go(self) -> None:
         """Stop following the viewer, and what runs. Touches nothing of Qt, which may be gone already."""
@@ -170,7 +185,11 @@ class MeasureTab(QWidget):
         rows.addRow("Reference", self.reference.native)
         rows.addRow(beside(self.draw, self.volume, self.save))
         rows.addRow(self.table)
-        rows.addRow("Plot", self.kind)
+        self.beside = QPushButton("Beside")
+        self.beside.setCheckable(True)
+        self.beside.setToolTip("Show these figures and this plot in a fourth cell, beside the pictures")
+        self.beside.setAccessibleName("Show figures and plot beside the result")
+        rows.addRow("Plot", beside(self.kind, self.beside, stretch=(2, 1)))
         rows.addRow(self.about)
         rows.addRow(self.plot)
 
@@ -266,6 +285,7 @@ class MeasureTab(QWidget):
             self.plot.clear()
         else:
             self.plot.show_curves(curves.x_label, curves.y_label, curves.curves, dots=chosen == OVER_SLICES)
+        self.drawn.emit()
 
     def _over_slices(self) -> Curves | None:
         volume = self.volume.found

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+BELOW_LABELS = 7
 # Told apart by who sees no red or green, on dark and on light.
 COLOURS = {"input": "#e69f00", "restored": "#56b4e9", "reference": "#009e73", "": "#cc79a7"}
 
@@ -33,12 +34,15 @@ class PairPlot(QWidget):
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.curves: dict[str, tuple[Any, Any]] = {}
+        self._dots, self._labels = False, ("", "")
         self._plot = pyqtgraph.PlotWidget()
         self._plot.setAccessibleName(name)
         self._plot.setMinimumHeight(160)
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.hideButtons()
         self._plot.setMenuEnabled(False)
+        # Letters that go below the line would be cut off.
+        self._plot.getPlotItem().layout.setContentsMargins(1, 1, 1, BELOW_LABELS)
         self._legend = self._plot.addLegend(offset=(-5, 5))
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -55,7 +59,7 @@ class PairPlot(QWidget):
     ) -> None:
         """Show curves by their names, each with its places and values."""
         self._colour()
-        self.curves = dict(curves)
+        self.curves, self._labels, self._dots = dict(curves), (x_label, y_label), dots
         self._plot.clear()
         for name, (x, y) in curves.items():
             colour = COLOURS.get(name, COLOURS[""])
@@ -63,6 +67,11 @@ class PairPlot(QWidget):
             self._plot.plot(list(x), list(y), name=name, pen=pyqtgraph.mkPen(colour, width=2), **symbol)
         self._plot.setLabel("bottom", x_label)
         self._plot.setLabel("left", y_label)
+
+    def show_same(self, other: PairPlot) -> None:
+        """Show what another plot does, in any size: on a page."""
+        self._plot.setMinimumHeight(0)
+        self.show_curves(*other._labels, other.curves, other._dots)
 
     def clear(self) -> None:
         """Show nothing."""

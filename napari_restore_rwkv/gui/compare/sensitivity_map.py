@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...reliability.difference import limit_of
 from ...reliability.sensitivity import passes_needed
-from .again import sensitivity_steps
 from .cursor_values import in_words
 from .macro import sensitivity_as_python
 from .slice_map import SliceMap, map_layer
+from .slice_map_steps import sensitivity_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,8 +26,8 @@ LABEL = "sensitivity, not probability"
 class SensitivityMap(SliceMap):
     """Estimate, Map, Cancel; then the median and the most sensitive places."""
 
-    tip = "Restore this slice in all eight ways to lie (flips and rotations), and map how far the results differ"
-    about_name = f"How much the result depends on how the slice lies: {LABEL}"
+    tip = "Restore this slice in all eight orientations (flips and rotations), and map how far the results differ"
+    about_name = f"How much the result depends on the orientation of the slice: {LABEL}"
     places_tip = "Places where the results differ most"
 
     def passes(self) -> int:

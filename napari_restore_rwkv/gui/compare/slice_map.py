@@ -143,7 +143,7 @@ class SliceMap(QWidget):
         self.go, self.stop = QPushButton("Map this slice"), QPushButton("Cancel")
         self.go.setToolTip(self.tip)
         self.go.setAccessibleName("Map this slice")
-        self.stop.setToolTip("Stop after the pass under way")
+        self.stop.setToolTip("Stop after the current pass")
         self.stop.setAccessibleName("Cancel the map")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)

@@ -79,7 +79,7 @@ class SlicesTab(QWidget):
     def _build(self) -> None:
         self.go, self.stop = QPushButton("Judge all slices"), QPushButton("Cancel")
         self.go.setToolTip("Search what was removed from every restored slice for structure")
-        self.stop.setToolTip("Stop after the slice under way")
+        self.stop.setToolTip("Stop after the current slice")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.about = hint()

@@ -19,6 +19,7 @@ from .kspace_tab import KSpaceTab
 from .loss_map import LossMap
 from .macro import judged_as_python, measured_as_python
 from .measure_tab import MeasureTab
+from .numbers_cell import NumbersCell
 from .sensitivity_map import SensitivityMap
 from .shown_slice import SliceWatch
 from .slices_tab import SlicesTab
@@ -50,6 +51,7 @@ class Workbench(DockedPanel):
         self.slices = SlicesTab()
         self.kspace = KSpaceTab()
         self.classical = ClassicalCell(self.watch)
+        self.numbers = NumbersCell(self.measure)
         self.beside_button = QPushButton("Classical filter beside")
         self.beside_button.setCheckable(True)
         self.beside_button.setToolTip("Show this slice through non-local means in a fourth cell, with its values")
@@ -96,6 +98,8 @@ class Workbench(DockedPanel):
         self.measure.reference.reset_choices()
         self._on_reference()
         self.beside_button.setEnabled(comparison is not None and self.classical.is_possible)
+        self.measure.beside.setEnabled(comparison is not None)
+        self.measure.beside.setChecked(False)
 
     def shut_down(self) -> None:
         """Let go of the viewer, and of what runs."""
@@ -105,13 +109,28 @@ class Workbench(DockedPanel):
             event.disconnect(self._on_layers)
         self._take_away(self.classical.layer)
         self._take_away(self._reference)
+        self._take_away(self.numbers.layer)
         _let_go(self._parts)
 
     def _on_layers(self, event: Any = None) -> None:
         self._settled.start(0)
         # The cell was taken away by who left the view.
-        for button, layer in ((self.beside_button, self.classical.layer), (self.reference_button, self._reference)):
+        for button, layer in self._cells():
             if button.isChecked() and event is not None and event.type == "removed" and event.value is layer:
+                button.setChecked(False)
+
+    def _cells(self) -> tuple[tuple[QPushButton, Image | None], ...]:
+        """Return the buttons of what may be the fourth cell, and the layer of each while it is."""
+        return (
+            (self.beside_button, self.classical.layer),
+            (self.reference_button, self._reference),
+            (self.measure.beside, self.numbers.layer),
+        )
+
+    def _leave_room_for(self, wanted: QPushButton | None) -> None:
+        """Let go of the buttons of the other cells: there is one at a time."""
+        for button, _ in self._cells():
+            if button is not wanted:
                 button.setChecked(False)
 
     def _follow_newest(self) -> None:
@@ -149,6 +168,7 @@ class Workbench(DockedPanel):
         self.measure.place_chosen.connect(self._go_to_place)
         self.beside_button.toggled.connect(self._show_classical)
         self.reference_button.toggled.connect(self._show_reference)
+        self.measure.beside.toggled.connect(self._show_numbers)
         self.slices.judged.connect(lambda comparison: self.macro.add(judged_as_python(comparison)))
         self.measure.volume.measured.connect(self._on_volume)
         self.macro.said.connect(self.about.setText)
@@ -161,7 +181,7 @@ class Workbench(DockedPanel):
 
     def _show_classical(self, wanted: bool) -> None:
         if wanted:
-            self.reference_button.setChecked(False)
+            self._leave_room_for(self.beside_button)
             self._put_beside(self.classical.begin(), CLASSICAL)
         else:
             self._take_away(self.classical.layer)
@@ -170,20 +190,29 @@ class Workbench(DockedPanel):
     def _show_reference(self, wanted: bool) -> None:
         layer, comparison = self.measure.reference.value, self.watch.comparison
         if wanted and layer is not None and comparison is not None:
-            self.beside_button.setChecked(False)
+            self._leave_room_for(self.reference_button)
             self._reference = cell_like(comparison.restored, layer.data, f"{layer.name} [reference]", REFERENCE)
             self._put_beside(self._reference, REFERENCE)
         elif self._reference is not None:
             self._take_away(self._reference)
             self._reference = None
 
+    def _show_numbers(self, wanted: bool) -> None:
+        comparison = self.watch.comparison
+        if wanted and comparison is not None:
+            self._leave_room_for(self.measure.beside)
+            # Colours have no value to be read under the cursor.
+            self._put_beside(self.numbers.begin(comparison), "")
+        elif self.numbers.layer is not None:
+            self._take_away(self.numbers.layer)
+            self.numbers.end()
+
     def _on_reference(self) -> None:
         self.reference_button.setEnabled(self.measure.reference.value is not None)
         self.reference_button.setChecked(False)
 
     def _put_map_beside(self, layer: Image, name: str) -> None:
-        self.beside_button.setChecked(False)
-        self.reference_button.setChecked(False)
+        self._leave_room_for(None)
         self._put_beside(layer, name)
 
     def _put_beside(self, layer: Image, name: str) -> None:
@@ -233,6 +262,9 @@ class Workbench(DockedPanel):
         at = layer.world_to_data(self._viewer.dims.point).copy()
         along = [axis for axis in range(layer.ndim) if layer.ndim == 2 or axis != layer.ndim - 3 + shown.axis][-2:]
         at[along] = row, column
+        if self._compare is not None and self._compare.view.planes.shows(comparison):
+            self._compare.view.planes.go_to([round(float(value)) for value in at[-3:]])
+            return
         world = layer.data_to_world(at)
         camera = self._viewer.scene.camera
         camera.center = (camera.center[0], *(float(world[axis]) for axis in along))

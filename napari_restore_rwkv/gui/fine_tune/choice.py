@@ -26,10 +26,10 @@ MODES = {
         "Two registered scans of the same object, for example low and full dose",
     ),
     "reference": (
-        "a good scan, made worse here",
+        "a good scan, degraded here",
         "Its degradation is simulated, in a strength that you choose",
     ),
-    "noisy": ("a noisy scan alone", "Each slice learns from its neighbours, which have noise of their own"),
+    "noisy": ("a noisy scan alone", "Each slice is trained with its neighbours, whose noise is independent"),
 }
 
 
@@ -160,7 +160,7 @@ def report_on(choice: FineTuneChoice) -> Report:
         return Report(covered, refusal=str(error), can_be_forced=not choice.options.force and _passes_if_forced(choice))
     split = checked.splits[0]
     useless = checked.useless or _nothing_marked(covered, split)
-    refusal = f"Nothing can be learned: {useless}." if useless else ""
+    refusal = f"Training is not possible: {useless}." if useless else ""
     return Report(covered, "" if checked.useless else in_words(split), checked.warnings, refusal)
 
 

@@ -101,7 +101,7 @@ class DegradationTools(QWidget):
         self.strength.setDecimals(2)
         self.about = hint()
         self.like = LayerChoice(
-            self._viewer, is_volume, tooltip="A scan with the noise that is wanted; it may show another patient"
+            self._viewer, is_volume, tooltip="A scan with the wanted noise; it may be of another patient"
         )
         self.fit_button = QPushButton("Fit")
         self.fit_button.setToolTip("Choose the strength that gives the noise of this scan")
@@ -120,9 +120,7 @@ class DegradationTools(QWidget):
         known = self._strengths.get(task)
         self.strength.setEnabled(known is not None)
         if known is None:
-            self.about.setText(
-                f"How to simulate a degradation for {TASKS[task].title} is not known: choose another task."
-            )
+            self.about.setText(f"No degradation can be simulated for {TASKS[task].title}: choose another task.")
             return
         self.strength.setRange(known.least, known.most)
         self.strength.setSingleStep(0.1 if known.usual < 10 else 1)

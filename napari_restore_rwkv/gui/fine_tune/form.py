@@ -108,7 +108,7 @@ class FineTuneForm(OptionsForm):
     def _scan(self, layers: LayerChoice) -> Scan:
         layer: Any = layers.value
         if layer is None:
-            raise ScanError("There is no second scan: open the reference, or learn from the noisy scan alone.")
+            raise ScanError("There is no second scan: open the reference, or train on the noisy scan alone.")
         frame = self._viewer.dims.current_step[self._viewer.dims.ndim - 4] if layer.ndim == 4 else None
         return layer_to_scan(layer, frame)
 

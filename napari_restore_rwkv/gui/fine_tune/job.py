@@ -149,7 +149,7 @@ class FineTuneJob(QObject):
         self._thread.start()
 
     def _work(self, folder: Path, prepare: Any) -> None:
-        end: dict[str, Any] = {"kind": "error", "text": "The training said nothing; start it again."}
+        end: dict[str, Any] = {"kind": "error", "text": "The training reported nothing; start it again."}
         try:
             prepare()
             if not self.gone:
@@ -206,7 +206,7 @@ def begun_in(folder: Path, layers: Iterable[Layer]) -> Begun:
         layer = alike[0] if alike else None
         return Begun(folder, job["weights"], options["task"], mode, int(options["steps"]), layer, int(known["axis"]))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ScanError(f"{folder.name} holds no fine-tuning that can be read ({error}); discard it.") from error
+        raise ScanError(f"{folder.name} contains no readable fine-tuning run ({error}); discard it.") from error
 
 
 def _at_work(pid: int | None) -> bool:

@@ -100,7 +100,7 @@ class FineTunePanel(DockedPanel):
     def start(self) -> None:
         """Train as is filled in."""
         if self.job.running:
-            self.say("A fine-tuning is under way: wait for it, or stop it.")
+            self.say("A fine-tuning run is in progress: wait for it, or stop it.")
             return
         try:
             choice = self.choice()

@@ -102,7 +102,7 @@ class FineTuneRun(QWidget):
     def _build(self) -> None:
         self.start, self.pause, self.stop = QPushButton(START), QPushButton(PAUSE), QPushButton(STOP)
         self.start.setDefault(True)
-        self.pause.setToolTip("Rest after this step; the memory stays taken")
+        self.pause.setToolTip("Pause after this step; the memory stays allocated")
         self.stop.setToolTip("End here; the best weights so far are judged on the held-out slices")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)

@@ -55,7 +55,7 @@ class VerdictView(QWidget):
             self._caption_row.addWidget(caption, 1)
         self.use = QPushButton("Use them in the Restore panel")
         self.keep_anyway = QPushButton("Save the new ones anyway")
-        self.keep_anyway.setToolTip("They are listed as not accepted; the old weights stay what they are")
+        self.keep_anyway.setToolTip("They are listed as not accepted; the old weights stay as they are")
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         shown = (self.verdict, self.table, self.estimate, self.picture, self.captions, self.note)

@@ -77,7 +77,7 @@ class RestoreForm(OptionsForm):
         strength = self.advice.advice.strength if self.advice.advice is not None else None
         options = RestoreOptions(**self.values(RestoreOptions), strength=strength)
         if options.scheduler is not None and options.output is None:
-            raise ScanError("A cluster restores into a file that its workers see: choose one at Save to.")
+            raise ScanError("A cluster restores into a file that its workers see: choose one under Save to.")
         return options
 
     def fill_in(self, options: RestoreOptions) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...errors import ScanError
+from ...restoration.detail import Blend
 from ...scans.slice_axis import choose_slice_axis
 from ..compare.comparison import Comparison, add_result_layers, bring_into_view, displayed_slice
 from ..layer_geometry import spatial_transforms
@@ -113,13 +114,16 @@ class RestoreJob(QObject):
         return run is not None and run.options.region == "slice" and 0 < len(run.result.finished) < run.result.slices
 
     @property
-    def completed(self) -> tuple[RestoreOptions, int, int | None, float] | None:
+    def completed(self) -> tuple[RestoreOptions, int, int | None, float, Blend] | None:
         """What `as_python` needs to tell of the last run; None if that did not do all that was asked for."""
         run = self._run
         if run is None or run.error is not None or run.deleted or run.worker.abort_requested:
             return None
-        mixed = self.comparison.strength if self.comparison is not None else 1.0
-        return run.options, run.result.axis, run.index, mixed * run.result.applied
+        mixed = self.comparison.blend if self.comparison is not None else Blend()
+        applied = run.result.applied
+        if mixed.is_even and not mixed.coarse:
+            return run.options, run.result.axis, run.index, mixed.strength * applied, Blend()
+        return run.options, run.result.axis, run.index, applied, mixed
 
     @property
     def modality_differs(self) -> bool:
@@ -203,7 +207,7 @@ class RestoreJob(QObject):
         elif options.output is not None:
             kind = StoredResult
         elif too_large := does_not_fit(scan):
-            raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file at Save to.")
+            raise ScanError(f"{too_large[0].upper()}{too_large[1:]}: choose a file under Save to.")
         else:
             kind = ResultInMemory
         return kind(scan, restoration_axis(scan, options.axis))

@@ -55,6 +55,31 @@ def mixed(base: Any, difference: Any, blend: Blend, axis: int) -> Any:
     return base if blend == Blend() else Mixture(base, difference, blend, axis)
 
 
+def with_detail_back(before: np.ndarray, after: np.ndarray, blend: Blend, axis: int = 0) -> np.ndarray:
+    """Return what the panel shows of a restored scan: mixed with its input, coarse and fine detail apart.
+
+    Parameters
+    ----------
+    before, after
+        Input and restored, shape (Z, Y, X) or (Y, X), in one unit.
+    blend
+        How much of the change stays.
+    axis
+        Array axis across the slices, 0 to 2 for z, y, x; of two dimensions there is one slice.
+
+    Returns
+    -------
+    ndarray
+        The same shape, float32.
+    """
+    flat, restored = before.ndim == 2, np.asarray(after, np.float32)
+    difference = restored - np.asarray(before, np.float32)
+    if flat:
+        restored, difference, axis = restored[np.newaxis], difference[np.newaxis], 0
+    shown = np.asarray(mixed(restored, difference, blend, axis))
+    return shown[0] if flat else shown
+
+
 def _known(difference: Any) -> np.ndarray:
     return np.nan_to_num(difference, nan=0.0, posinf=0.0, neginf=0.0)
 

@@ -41,7 +41,7 @@ PAUSE, RESUME = "Pause", "Resume"
 WIDE_ENOUGH = 350
 FIRST_STEPS = (
     "First steps: open a scan, or one of File > Open Sample > Restore-RWKV; press Restore; then B blinks between input "
-    "and result. All that can be chosen has been chosen already, with its reason."
+    "and result. Everything is already chosen, each with its reason."
 )
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
@@ -61,6 +61,8 @@ class RestorePanel(DockedPanel):
         self.opener = JobOpener(napari_viewer)
         # What was chosen for the result that the sentence in the messages line is about, if it is about one.
         self._told_of: tuple[Any, ...] | None = None
+        # Lines of the last run, with how it was mixed in when they were written.
+        self._restored_by: tuple[str, str] | None = None
         self._complained = False
         self._starts_when_known = False
         self._build()
@@ -77,7 +79,7 @@ class RestorePanel(DockedPanel):
     def restore(self) -> None:
         """Start what is filled in."""
         if self.job.running:
-            self.say("A restoration is under way: wait for it, or press Cancel.")
+            self.say("A restoration is in progress: wait for it, or press Cancel.")
             return
         if self._starts_when_known:
             return
@@ -117,7 +119,7 @@ class RestorePanel(DockedPanel):
         if self._starts_when_known:
             self._starts_when_known = False
             self._let_run(False)
-            self.say("Cancelled; nothing was begun.")
+            self.say("Cancelled; nothing was started.")
         self.opener.cancel()
         self.job.cancel()
 
@@ -149,7 +151,7 @@ class RestorePanel(DockedPanel):
         self.restore_button.setDefault(True)
         self.cancel_button = QPushButton("Cancel")
         self.pause_button = QPushButton(PAUSE)
-        self.pause_button.setToolTip("Leave the processor to others for a while; nothing is lost")
+        self.pause_button.setToolTip("Leave the CPU to other programs for a while; nothing is lost")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress = QLabel()
@@ -187,6 +189,7 @@ class RestorePanel(DockedPanel):
         self.compare.reading.judge_wanted.connect(self._open_workbench)
         self.compare.reading.report.written.connect(lambda *written: self.macro.add(reported_as_python(*written)))
         self.compare.said.connect(self.say)
+        self.compare.mixed.connect(self._on_mixed)
         self.macro.said.connect(self.say)
         self.compare.failed.connect(self.fail)
         self.unfinished.resumed.connect(self._resume)
@@ -197,6 +200,8 @@ class RestorePanel(DockedPanel):
         self.job.progressed.connect(self._on_progress)
         self.job.progressed.connect(self.compare.reading.watch.look)
         self.job.ended.connect(self.compare.reading.watch.look)
+        self.job.progressed.connect(lambda *_: self.compare.view.planes.show_more())
+        self.job.ended.connect(lambda *_: self.compare.view.refresh())
         self.job.paused.connect(self._on_paused)
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
@@ -303,7 +308,8 @@ class RestorePanel(DockedPanel):
         self._look_for_unfinished()
         self.say(sentence)
         if (completed := self.job.completed) is not None:
-            self.macro.add(*as_lines(*completed))
+            self._restored_by = as_lines(*completed)
+            self.macro.add(*self._restored_by)
             self.first_steps.hide()
             preferences.hint_served()
         self._told_of = self._chosen()
@@ -312,6 +318,15 @@ class RestorePanel(DockedPanel):
         if self.job.rest_remains:
             self.form.offer_whole_volume()
         self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)
+
+    def _on_mixed(self) -> None:
+        """Tell the lines of what is seen now: with the strength and the detail that the sliders say."""
+        completed, before = self.job.completed, self._restored_by
+        if before is None or completed is None or self.job.running:
+            return
+        self._restored_by = as_lines(*completed)
+        if self._restored_by != before:
+            self.macro.correct(before[0], *self._restored_by)
 
     def _on_failed(self, error: Exception) -> None:
         self._let_run(False)

@@ -64,9 +64,11 @@ class JobOpener(QObject):
         if layer is not None:
             self.opened.emit(_options(job, layer))
         elif job.input is None:
-            self.failed.emit(ScanError(f"Open the scan that {job.output.name} was begun with, then press Resume."))
+            self.failed.emit(ScanError(f"Open the scan that {job.output.name} was started with, then press Resume."))
         elif not job.input.exists():
-            self.failed.emit(ScanError(f"There is no {job.input}: put the scan back there, then press Resume again."))
+            self.failed.emit(
+                ScanError(f"{job.input} does not exist: put the scan back there, then press Resume again.")
+            )
         else:
             self._read(job)
 

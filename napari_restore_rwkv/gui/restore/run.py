@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .result import RestorationResult
 
 
-FILE_STAYS = "The scan was moved since; the file has it where it was when the job was begun."
+FILE_STAYS = "The scan was moved since; the file has its position from when the job was started."
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +136,7 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
         if result.remaining:
             return result.remaining
         raise ScanError(
-            f"All {result.slices} slices are restored with these choices; delete the restored layer to do them again."
+            f"All {result.slices} slices are already restored with these choices; delete the layer to redo them."
         )
     if looked_at is None:
         raise ScanError(
@@ -145,7 +145,7 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
         )
     if looked_at in result.finished:
         raise ScanError(
-            f"Slice {looked_at} is restored with these choices already: scroll on, or choose the whole volume."
+            f"Slice {looked_at} is already restored with these choices: scroll on, or choose the whole volume."
         )
     return [looked_at]
 

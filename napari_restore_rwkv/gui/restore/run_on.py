@@ -25,7 +25,7 @@ _QUESTION = "Address of the scheduler, such as tcp://host:8786"
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://[^\s:/]+:\d+")
 WHERE = "Where to compute"
 ABOUT_SCHEDULERS = (
-    "Its workers restore whole volumes into a file that they see, too; single slices are restored on this computer"
+    "Its workers restore whole volumes into a file that they also see; single slices are restored on this computer"
 )
 
 
@@ -55,7 +55,7 @@ class RunOn(ValuedContainerWidget[str]):
         self._known = preferences.scheduler()
         self._chosen = "auto"
         self.devices, self.why = choice(WHERE), small_button("?", "Why not the GPU?")
-        self.test = small_button("Test", "Look whether the scheduler answers, and how many workers it has")
+        self.test = small_button("Test", "Check whether the scheduler answers, and how many workers it has")
         self.about = hint()
         for widget, name in ((self.devices, WHERE), (self.why, "Why not faster"), (self.test, "Test the scheduler")):
             widget.setAccessibleName(name)

@@ -112,7 +112,7 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         if path is None:
             words = f"a file is better: {self._reason}" if self._reason else ""
         else:
-            words = self._reason or "slices are saved as they come, and an interrupted job goes on later"
+            words = self._reason or "slices are saved as they are finished, and an interrupted job can be continued"
         self.about.setText(words)
         self.about.setVisible(bool(words))
         self.combo.setToolTip(

@@ -1,6 +1,6 @@
-"""The private header of Siemens MR files ("CSA"): named lists of texts, of which a few say what no other tag does.
+"""The private header of Siemens MR files ("CSA"): named lists of texts, a few of which say what no other tag does.
 
-The layout is not published by the maker; it is as written down at https://nipy.org/nibabel/dicom/siemens_csa.html.
+The manufacturer has not published the layout; it is as documented at https://nipy.org/nibabel/dicom/siemens_csa.html.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _GROUP, _IMAGE = 0x0029, 0x10
-# Makers reserve a block of elements by a creator in one of these; Siemens takes the first that is free.
+# Manufacturers reserve a block of elements through a creator in one of these; Siemens takes the first free one.
 _BLOCKS = range(0x10, 0x14)
 _CREATOR = "SIEMENS CSA HEADER"
 CSA_TAGS: tuple[int, ...] = tuple(
@@ -24,7 +24,7 @@ _MOST_TAGS, _MOST_ITEMS = 1000, 1000
 
 
 def csa_fields(header: Dataset) -> dict[str, list[str]]:
-    """Return the values of the image's private header by name; {} where there is none that can be read.
+    """Return the values of the image's private header by name; {} if there is no readable one.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def csa_fields(header: Dataset) -> dict[str, list[str]]:
 
 
 def _fields(content: bytes) -> dict[str, list[str]]:
-    """Read all fields; struct.error where the header is cut off or makes no sense."""
+    """Read all fields; struct.error if the header is cut off or makes no sense."""
     (count,) = _HEAD.unpack_from(content)
     at, fields = _HEAD.size, {}
     for _ in range(min(count, _MOST_TAGS)):
@@ -61,7 +61,7 @@ def _fields(content: bytes) -> dict[str, list[str]]:
             if not 0 <= length <= len(content) - at:
                 raise struct.error("a value beyond the end")
             values.append(_text(content[at : at + length]))
-            # Values begin at multiples of four bytes.
+            # Values start at multiples of four bytes.
             at += -(-length // 4) * 4
         fields[_text(name)] = [value for value in values if value]
     return fields

@@ -1,7 +1,7 @@
-"""The stored numbers of DICOM images; packed ones are unpacked in a process of their own.
+"""The stored numbers of DICOM images; compressed ones are decoded in a separate process.
 
-Decoders of JPEG and its kin are native code, which ends its process on some damaged files, or never comes back. It may
-do so there: the image is refused, and the next one gets a new process. Plain and RLE images are read here.
+Decoders of JPEG and related formats are native code, which crashes its process on some damaged files, or never returns.
+There it may do so: the image is refused, and the next one gets a new process. Plain and RLE images are read here.
 """
 
 from __future__ import annotations
@@ -15,32 +15,39 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.pixels import pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    RLELossless,
+)
 
 from ...isolation import python_command, python_environment
 from .files import header_of
 
-# Far longer than any slice takes, beside other work, too.
+# Far longer than any slice takes, even on a busy machine.
 PATIENCE_S = 60.0
-# Beyond what the process has once it has started.
+# On top of what the process takes once it has started.
 _MOST_MEMORY = 2 << 30
 _LONGEST_ANSWER = 4096
 
 
 class UndecodableError(ValueError):
-    """The decoder refused an image, ended, or did not come back."""
+    """The decoder refused an image, crashed, or did not return."""
 
 
 def transfer_syntax(path: Path) -> UID:
     """Return how the pixels of a file are packed; "" where it does not say."""
-    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
-    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
+    return _syntax(path, _state(path))
 
 
 def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
@@ -49,29 +56,54 @@ def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
     Raises
     ------
     UndecodableError
-        It is packed, and could not be unpacked.
+        It is compressed, and could not be decoded.
     """
     packed = syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless
     return _process.unpacked(path, frame) if packed else _decoded(path, frame, syntax)
 
 
 def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
-    # The other decoders return a part of an image that is cut off.
+    # The other decoders return part of a truncated image.
     plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if frame is not None:
-            return np.asarray(pixel_array(path, index=frame, decoding_plugin=plugin))
-        data = pydicom.dcmread(path, force=True)
-        if "TransferSyntaxUID" not in data.file_meta:
-            # Without a preamble there may be no word of it, and then nothing is packed.
-            implicit = data.original_encoding[0]
-            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        return np.asarray(pixel_array(data, decoding_plugin=plugin))
+        if frame is None:
+            return np.asarray(pixel_array(_whole(path), decoding_plugin=plugin))
+        # Of other files pydicom reads the frame alone.
+        in_memory = not syntax.is_transfer_syntax or syntax == DeflatedExplicitVRLittleEndian
+        source = _kept_whole(path, _state(path)) if in_memory else path
+        return np.asarray(pixel_array(source, index=frame, decoding_plugin=plugin))
+
+
+def _whole(path: Path) -> pydicom.Dataset:
+    """Read a file with its pixels; where it does not say how they are packed, they are not."""
+    data = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit = data.original_encoding[0]
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return data
+
+
+# A file with many frames is asked for each of them, one after the other.
+@lru_cache(maxsize=1)
+def _kept_whole(path: Path, _: tuple[int, ...]) -> pydicom.Dataset:
+    return _whole(path)
+
+
+@lru_cache(maxsize=1)
+def _syntax(path: Path, _: tuple[int, ...]) -> UID:
+    meta = getattr(header_of(path, ["Rows"]), "file_meta", None)
+    return UID((meta.get("TransferSyntaxUID") if meta else None) or "")
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class _DecoderProcess:
-    """A process that unpacks one image after the other, started when the first one is asked for."""
+    """A process that decodes one image after another, started when the first one is needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,7 +111,7 @@ class _DecoderProcess:
         self._owner = 0
 
     def unpacked(self, path: Path, frame: int | None) -> np.ndarray:
-        """Return what `_decoded` returns there."""
+        """Return what `_decoded` returns in that process."""
         with self._lock:
             process = self._running()
             timer = threading.Timer(PATIENCE_S, process.kill)
@@ -89,7 +121,7 @@ class _DecoderProcess:
                 return _asked(process, {"path": str(path.absolute()), "frame": frame})
             except UndecodableError:
                 raise
-            # What comes from a process that has gone wrong may be anything.
+            # A process that has gone wrong may return anything.
             except (OSError, TypeError, ValueError, LookupError) as error:
                 self.close()
                 raise UndecodableError(str(error)) from error
@@ -121,7 +153,7 @@ class _DecoderProcess:
 
 
 def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndarray:
-    """Send a request and return the answer; ValueError where there is none."""
+    """Send a request and return the answer; ValueError if there is none."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -131,7 +163,7 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
         raise UndecodableError(answer["error"])
     shape, dtype = answer["shape"], np.dtype(answer["dtype"])
     if dtype.kind not in "iuf" or not 0 < math.prod(shape) * dtype.itemsize <= _MOST_MEMORY:
-        raise ValueError("the decoder answers what is no image")
+        raise ValueError("the decoder's answer is not an image")
     values = np.empty(shape, dtype)
     left = values.reshape(-1).view(np.uint8).data
     while left:
@@ -145,7 +177,7 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any]) -> np.ndar
 def _serve() -> None:
     """Answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "wb")
-    # What native code says must not come between the answers.
+    # Output of native code must not mix with the answers.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     _limit_memory()
@@ -154,7 +186,7 @@ def _serve() -> None:
         try:
             path = Path(request["path"])
             values = np.ascontiguousarray(_decoded(path, request["frame"], transfer_syntax(path)))
-        # Decoders raise errors of any kind.
+        # Decoders raise all kinds of errors.
         except Exception as error:
             answers.write(json.dumps({"error": str(error)[:500] or type(error).__name__}).encode() + b"\n")
         else:

@@ -1,7 +1,7 @@
-"""One slice of a derived DICOM series: all that the original says of patient and place, with other pixels.
+"""One slice of a derived DICOM series: everything that the original says about patient and position, with new pixels.
 
-What cannot hold for other pixels is replaced or left out (DICOM PS3.3 C.7.6.1.1.2 and C.12.4). Private attributes are
-left out because nobody knows which of them speak of the stored numbers.
+What may not be true of the new pixels is replaced or left out (DICOM PS3.3 C.7.6.1.1.2 and C.12.4). Private attributes
+are left out because it is not known which of them refer to the stored numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .values import StoredAs
 
-# They describe the original's stored numbers or how they were packed, or sign them.
+# They describe the original's stored numbers or their compression, or sign them.
 _OF_OLD_PIXELS = (
     "DigitalSignaturesSequence",
     "EncapsulatedPixelDataValueTotalLength",
@@ -44,28 +44,28 @@ _OF_OLD_PIXELS = (
 )
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _RESTORED = " restored"
-# JPEG, JPEG-LS, JPEG 2000, JPEG XL and two of high-throughput JPEG 2000, each in the form that loses nothing.
+# JPEG, JPEG-LS, JPEG 2000, JPEG XL and two of high-throughput JPEG 2000, each in its lossless form.
 _JPEG = "1.2.840.10008.1.2.4."
 _LOSSLESS = {_JPEG + end for end in ("57", "70", "80", "90", "110", "201", "202")}
-# A series of the same study with a number of its own, far from those that a scanner gives.
+# A series of the same study, with a number far from those that a scanner assigns.
 _NUMBERS_LATER = 1000
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What all slices of a derived series share.
+    """What all slices of a derived series have in common.
 
     Attributes
     ----------
     description
-        How they came to be, for people.
+        How they were made, for readers.
     software, version
-        That made them.
+        Of the program that made them.
     series_uid
         Of the new series.
     made
-        When.
+        Time of creation.
     """
 
     description: str
@@ -126,7 +126,7 @@ def _describe(tags: Dataset, derivation: Derivation) -> None:
 
 
 def _keep_padding(tags: Dataset, how: StoredAs) -> None:
-    """Let the value that stands for "outside of the field of view" stand for it in the new stored numbers, too."""
+    """Keep the value that stands for "outside the field of view" meaning that in the new stored numbers, too."""
     padding = tags.get("PixelPaddingValue")
     for name in _OF_OLD_PIXELS:
         if name in tags:
@@ -146,7 +146,7 @@ def _refer_to_source(tags: Dataset) -> None:
 
 
 def _set_lossy(tags: Dataset) -> None:
-    """What was compressed with a loss once stays marked so, whatever is done with it later."""
+    """Keep the mark of an image that was once lossily compressed, whatever is done with it later."""
     syntax = UID(tags.file_meta.TransferSyntaxUID)
     if syntax.startswith(_JPEG) and syntax not in _LOSSLESS:
         tags.LossyImageCompression = "01"
@@ -155,7 +155,7 @@ def _set_lossy(tags: Dataset) -> None:
 def _set_pixels(tags: Dataset, values: np.ndarray, how: StoredAs) -> None:
     stored = how.stored(values)
     for group in _OVERLAYS:
-        # Such an overlay lies in bits of the original's pixels.
+        # Such an overlay is stored in bits of the original's pixels.
         if (group, 0x0010) in tags and (group, 0x3000) not in tags:
             for element in list(tags.group_dataset(group)):
                 del tags[element.tag]
@@ -166,7 +166,7 @@ def _set_pixels(tags: Dataset, values: np.ndarray, how: StoredAs) -> None:
     tags.PixelRepresentation = int(how.signed)
     tags.RescaleSlope, tags.RescaleIntercept = how.slope, how.intercept
     if tags.get("Modality") not in ("CT", "PT") and not tags.get("RescaleType"):
-        # Unspecified; those two say elsewhere what their rescaled values are.
+        # Unspecified; those two state the meaning of their rescaled values elsewhere.
         tags.RescaleType = "US"
     tags.add_new("PixelData", "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())
 
@@ -181,7 +181,7 @@ def _set_identity(tags: Dataset, derivation: Derivation) -> None:
 
 
 def _code(value: str, meaning: str) -> Sequence:
-    """Return a code of DICOM's own list (PS3.16) as a sequence of one."""
+    """Return a code from DICOM's own list (PS3.16) as a sequence of one."""
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
     return Sequence([code])

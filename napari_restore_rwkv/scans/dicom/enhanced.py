@@ -1,6 +1,6 @@
-"""Enhanced multi-frame DICOM: what its functional groups say of one frame, under the names of single-frame files.
+"""Enhanced multi-frame DICOM: what its functional groups say about a frame, under the names of single-frame files.
 
-DICOM PS3.3 C.7.6.16: an attribute is in the group of the frame, or in the one that all frames share.
+DICOM PS3.3 C.7.6.16: an attribute is in the group of the frame, or in the one shared by all frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 FUNCTIONAL_GROUPS = (_SHARED, _PER_FRAME)
-# Functional group, attribute in it, and its name in a file with one image.
+# Functional group, attribute in it, and its name in a single-frame file.
 _NAMES = (
     ("PlanePositionSequence", "ImagePositionPatient", "ImagePositionPatient"),
     ("PlaneOrientationSequence", "ImageOrientationPatient", "ImageOrientationPatient"),
@@ -42,17 +42,17 @@ _DIRECTIONS = "DiffusionGradientDirectionSequence"
 
 
 def frame_tags(path: Path, header: Dataset, frame: int) -> Dataset:
-    """Return the attributes of one frame, from 0, beside those of the whole file.
+    """Return the attributes of one frame, from 0, together with those of the whole file.
 
     Raises
     ------
     ScanError
-        The file has several frames and does not say where they lie.
+        The file has several frames and does not say where they are.
     """
     each, shared = header.get(_PER_FRAME), header.get(_SHARED)
     if not each or frame >= len(each):
         raise ScanError(
-            f"{path.name} holds several frames and does not say where each of them lies; "
+            f"{path.name} contains several frames and does not say where each of them is; "
             "convert it to a series of single slices or to NIfTI first."
         )
     found: dict[str, Any] = {}
@@ -66,6 +66,6 @@ def frame_tags(path: Path, header: Dataset, frame: int) -> Dataset:
         if diffusion and diffusion[0].get(_DIRECTIONS):
             [direction, *_] = diffusion[0][_DIRECTIONS].value
             found["DiffusionGradientOrientation"] = direction.get("DiffusionGradientOrientation")
-    # Frames come in the order of acquisition, or of whatever else; that is the last thing to tell them apart by.
+    # Frames come in the order of acquisition, or in any other; their order is the last resort to tell them apart.
     found["InstanceNumber"] = frame + 1
     return changed_tags(header, found, FUNCTIONAL_GROUPS)

@@ -1,4 +1,4 @@
-"""DICOM files: which files are some, with or without the preamble, and what their headers say."""
+"""DICOM files: recognising them, with or without the preamble, and reading their headers."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ DAMAGED = (
     zlib.error,
 )
 _PREAMBLE = 128
-# The groups with which a file without a preamble begins: of the file itself, or of the identification.
+# The groups with which a file without a preamble starts: file meta information, or identification.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _LONGEST_FIRST_VALUE = 1024
-# Far above any slice, and far below what a few megabytes of packed zeros would become.
+# Far larger than any slice, and far smaller than what a few megabytes of compressed zeros would become.
 _MOST_INFLATED = 256 << 20
 _MOST_FILES = 200_000
-# The file's own attributes, which name the transfer syntax, are far shorter.
+# The file meta information, which names the transfer syntax, is far shorter.
 _LONGEST_META = 4096
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM mark after its preamble, or begins as a file does that lacks the preamble."""
+    """Whether a file has the DICOM mark after its preamble, or starts like a file without a preamble."""
     with path.open("rb") as stream:
         head = stream.read(_PREAMBLE + 4)
     return head[_PREAMBLE:] == b"DICM" or _begins_without_preamble(head)
 
 
 def is_dicomdir(path: Path) -> bool:
-    """Whether a file is the directory of a DICOM disk, whose images lie in the folders beside it."""
+    """Whether a file is the directory of a DICOM disk, whose images are in the folders beside it."""
     return path.name.upper() == "DICOMDIR" and is_dicom(path)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files of a folder and the folders in it, sorted, without hidden ones and zarr folders.
+    """Return all files in a folder and its subfolders, sorted, without hidden ones and zarr folders.
 
     Raises
     ------
@@ -76,13 +76,13 @@ def files_below(folder: Path) -> list[Path]:
         found += [file for name in sorted(names) if not name.startswith(".") and (file := here / name).is_file()]
         if len(found) > _MOST_FILES:
             raise ScanError(
-                f"{folder.name} holds more than {_MOST_FILES} files; give the folder of one study or series."
+                f"{folder.name} contains more than {_MOST_FILES} files; give the folder of one study or series."
             )
     return found
 
 
 def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:
-    """Read chosen attributes of a DICOM file, and no pixels.
+    """Read selected attributes of a DICOM file, but no pixels.
 
     Raises
     ------
@@ -99,18 +99,18 @@ def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:
 
 
 def changed_tags(header: Dataset, changes: Mapping[str, Any], left_out: Container[int | str]) -> Dataset:
-    """Return the attributes of a header with others in their place; those of the header stay as they are.
+    """Return the attributes of a header with some replaced; the header itself is not changed.
 
     Parameters
     ----------
     changes
         Values by keyword.
     left_out
-        Keywords or tags of the header that are not among the result.
+        Keywords or tags of the header that are left out of the result.
     """
     tags = Dataset()
     for element in header:
-        # An element that is assigned to is changed wherever it is in use.
+        # Assigning to an element would change it wherever it is in use.
         if not (element.keyword in changes or element.keyword in left_out or element.tag in left_out):
             tags.add(element)
     for name, value in changes.items():
@@ -134,14 +134,14 @@ def _begins_without_preamble(head: bytes) -> bool:
 
 
 def _refuse_deflated_bomb(path: Path) -> None:
-    """Raise ScanError where a deflated file becomes far larger than an image is."""
+    """Raise ScanError if a deflated file expands far beyond the size of an image."""
     with path.open("rb") as stream:
         if DeflatedExplicitVRLittleEndian.encode() not in stream.read(_LONGEST_META):
             return
         meta = read_file_meta_info(path)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
-        # The length does not count the element that it stands in, which has 12 bytes.
+        # The length does not count its own element, which has 12 bytes.
         stream.seek(_PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))
         unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while not unpacker.eof and (block := stream.read(1 << 16)):
@@ -150,6 +150,6 @@ def _refuse_deflated_bomb(path: Path) -> None:
                 block = unpacker.unconsumed_tail
             if size > _MOST_INFLATED:
                 raise ScanError(
-                    f"{path.name} is a packed DICOM file that grows beyond {_MOST_INFLATED >> 20} MB, which no slice "
-                    "needs; export it again without compression."
+                    f"{path.name} is a compressed DICOM file that expands beyond {_MOST_INFLATED >> 20} MB, more than "
+                    "any slice; export it again without compression."
                 )

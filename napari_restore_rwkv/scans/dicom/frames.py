@@ -1,4 +1,4 @@
-"""Several images at every position: which of them belong together, by what their attributes say."""
+"""Several images at every position: which of them belong together, according to their attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Level = Sequence[int]
 
 _SIEMENS_B, _PHILIPS_B, _GE_B = 0x0019100C, 0x20011003, 0x00431039
-# What can differ between frames, the most telling first: attribute, its name for people, unit.
+# What can differ between frames, most informative first: attribute, its displayed name, unit.
 _DIFFERENCES: tuple[tuple[str | tuple[int, ...], str, str], ...] = (
     ("ImageType", "type", ""),
     ("ComplexImageComponent", "", ""),
@@ -36,12 +36,12 @@ _DIFFERENCES: tuple[tuple[str | tuple[int, ...], str, str], ...] = (
     ("AcquisitionTime", "acquired", ""),
     ("ContentTime", "made", ""),
 )
-# What grows from frame to frame without being the same in a whole frame.
+# What increases from frame to frame without being constant within a frame.
 _GROWING = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", "InstanceNumber")
 FRAME_TAGS: tuple[str | int, ...] = tuple(
     tag for keys, _, _ in _DIFFERENCES for tag in ([keys] if isinstance(keys, str) else keys)
 )
-# GE adds this to b-values that it has computed.
+# GE adds this to computed b-values.
 _GE_OFFSET = 1_000_000_000
 _LONGEST_NAME = 60
 
@@ -54,12 +54,12 @@ def split_frames(tags: Sequence[Dataset], levels: Sequence[Level]) -> list[tuple
     tags
         Of every image.
     levels
-        For every position the indices of its images, as many everywhere.
+        For every position the indices of its images, the same number everywhere.
 
     Returns
     -------
     list
-        For every frame its name and the index of its image at each position; None where nothing tells which images
+        For every frame its name and the index of its image at each position; None if nothing indicates which images
         belong together.
     """
     level_of = {index: number for number, level in enumerate(levels) for index in level}
@@ -85,7 +85,7 @@ def _refined(
     keys: str | tuple[int, ...],
     words: tuple[str, str],
 ) -> list[tuple[list[str], list[int]]]:
-    """Split a group by an attribute, if each part then has as many images at every position."""
+    """Split a group by an attribute, if each part then has the same number of images at every position."""
     names, members = group
     positions = set(level_of.values())
     if len(members) == len(positions):
@@ -96,7 +96,7 @@ def _refined(
     if len(parts) == 1 or any(not _balanced(part, level_of, positions) for part in parts.values()):
         return [group]
     word, unit = words
-    # Only what differs is part of the name: of an image type, the words that not all have.
+    # Only what differs is part of the name: for an image type, the words that not all have.
     common = set.intersection(*(set(value) for value in parts)) if keys == "ImageType" else set()
     told = {value: " ".join(_plain(part) for part in value if part not in common) for value in parts}
     return [([*names, f"{word} {told[value]}{unit}".strip()], parts[value]) for value in sorted(parts, key=_order)]
@@ -112,12 +112,12 @@ def _balanced(members: list[int], level_of: dict[int, int], positions: set[int])
 def _by_growth(
     tags: Sequence[Dataset], members: list[int], level_of: dict[int, int], positions: int
 ) -> list[list[int]] | None:
-    """Split a group whose frames follow each other, in time or number; None where they do not."""
+    """Split a group whose frames follow each other, in time or number; None if they do not."""
     if len(members) == positions:
         return [sorted(members, key=lambda index: level_of[index])]
     for key in _GROWING:
         values = {index: _number(tags[index].get(key)) for index in members}
-        # One value at one position is no order.
+        # A single value at one position does not define an order.
         if None in values.values() or len({(level_of[at], value) for at, value in values.items()}) < len(members):
             continue
         levels: list[list[int]] = [[] for _ in range(positions)]
@@ -130,7 +130,7 @@ def _by_growth(
 
 
 def _follow(blocks: list[list[int]], values: dict[int, float | None]) -> bool:
-    """Whether each block ends before the next begins, in whichever order they come."""
+    """Whether each block ends before the next begins, in any order of blocks."""
     ends = sorted((min(values[i] or 0 for i in block), max(values[i] or 0 for i in block)) for block in blocks)
     return all(before[1] < after[0] for before, after in pairwise(ends))
 
@@ -145,7 +145,7 @@ def _value(tags: Dataset, keys: str | tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def _private(value: Any, ge: bool) -> Any:
-    """Return a b-value of a maker's own attribute, which may come as bytes, a text or numbers."""
+    """Return a b-value from a private attribute, which may be bytes, text or numbers."""
     if isinstance(value, bytes):
         if len(value) in {4, 8} and not value.strip().isdigit():
             value = struct.unpack("<f" if len(value) == 4 else "<d", value)[0]
@@ -165,7 +165,7 @@ def _parts(value: Any) -> tuple[Any, ...]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number, also of a date or time, whose digits grow with it; None for other words."""
+    """Return a number, also for a date or time, whose digits increase with it; None for other words."""
     if isinstance(value, int | float):
         return float(value)
     text = str(value).strip()
@@ -177,5 +177,5 @@ def _plain(value: Any) -> str:
 
 
 def _order(value: tuple[Any, ...]) -> list[tuple[int, float, str]]:
-    """Return what values are sorted by: numbers among each other, before words."""
+    """Return a sort key for values: numbers in order, before words."""
     return [(0, part, "") if isinstance(part, float) else (1, 0.0, str(part)) for part in value]

@@ -1,4 +1,4 @@
-"""One DICOM image: a file with one, or a frame of an enhanced multi-frame file, with its place and its pixels."""
+"""One DICOM image: a single-frame file, or a frame of an enhanced multi-frame file, with its position and pixels."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ _TAGS: tuple[str | int, ...] = (
     *MOSAIC_TAGS,
     *SUV_TAGS,
 )
-# A pixel while its value is worked out, as int64 or float64.
+# Of a pixel while its value is computed, as int64 or float64.
 _WORK_BYTES = 8
-# Cosines are written with few digits at times.
+# Cosines are sometimes written with few digits.
 _ROUNDED_COSINES = 0.01
 
 
@@ -69,7 +69,7 @@ class SeriesImage:
     path
         Its file.
     tags
-        Those that were asked for; of an enhanced file, with those of the frame among them.
+        The requested ones; for an enhanced file, including those of the frame.
     corner_mm
         Centre of its first pixel in the patient frame, x, y, z.
     orientation
@@ -79,7 +79,7 @@ class SeriesImage:
     frame
         Its frame in an enhanced multi-frame file, or its slice in a mosaic, from 0; None in a file with one image.
     tile
-        The rows and columns of a mosaic that are its own; None where the picture is the image.
+        Its rows and columns in a mosaic; None if the image is the whole picture.
     """
 
     path: Path
@@ -97,7 +97,7 @@ class SeriesImage:
 
     @property
     def height_mm(self) -> float:
-        """Where the image lies along its normal."""
+        """Position of the image along its normal."""
         return float(self.normal @ self.corner_mm)
 
     @property
@@ -107,12 +107,12 @@ class SeriesImage:
 
 
 def images_of(path: Path) -> list[SeriesImage]:
-    """Return the images of a DICOM file; none where it holds something else, such as a report.
+    """Return the images of a DICOM file; none if it contains something else, such as a report.
 
     Raises
     ------
     NoScanError
-        It holds an image that is not a slice of a scan.
+        It contains an image that is not a slice of a scan.
     ScanError
         It is damaged or cut off.
     """
@@ -122,7 +122,7 @@ def images_of(path: Path) -> list[SeriesImage]:
         if columns == 0 or is_directory(header):
             return []
         _refuse_what_is_no_slice(path, header)
-        # Decoders make room for what the header says before they look at the pixels.
+        # Decoders allocate what the header says before they look at the pixels.
         bounds.check_memory(path.name, int(header.get("Rows") or 0) * columns * _WORK_BYTES, path.stat().st_size)
         if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
             return [_image(path, tags, at, tile) for at, (tags, tile) in enumerate(_tiles(path, header))]
@@ -134,14 +134,14 @@ def images_of(path: Path) -> list[SeriesImage]:
 
 
 def pixels_of(image: SeriesImage) -> np.ndarray:
-    """Return the values of one image, shape (Y, X), in the unit that the rescale tags lead to.
+    """Return the values of one image, shape (Y, X), in the unit given by the rescale tags.
 
-    Whole values come as int16 or int32, others as float32.
+    Integer values are returned as int16 or int32, others as float32.
 
     Raises
     ------
     ScanError
-        The pixels are damaged, cut off, or packed in a way for which no decoder is installed.
+        The pixels are damaged, cut off, or compressed in a way for which no decoder is installed.
     """
     stored = _stored_pixels(image)
     stored = stored if image.tile is None else stored[image.tile]
@@ -158,7 +158,7 @@ def pixels_of(image: SeriesImage) -> np.ndarray:
 
 
 def scale_of(image: SeriesImage) -> tuple[float, float]:
-    """Return slope and intercept of an image; ScanError where they are not numbers."""
+    """Return slope and intercept of an image; ScanError if they are not numbers."""
     try:
         slope = float(image.tags.get("RescaleSlope", 1) or 1)
         intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
@@ -184,14 +184,14 @@ def _stored_pixels(image: SeriesImage) -> np.ndarray:
 
 
 def _missing_decoder(path: Path, syntax: UID) -> ScanError | None:
-    """Return why pixels of a transfer syntax cannot be unpacked here; None if they can be."""
+    """Return why pixels of a transfer syntax cannot be decoded here; None if they can be."""
     if not syntax.is_transfer_syntax or not syntax.is_encapsulated:
         return None
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         return ScanError(
-            f"{path.name} is compressed as {syntax.name}, which is not read here; convert it, for example with "
+            f"{path.name} is compressed as {syntax.name}, which is not supported; convert it, for example with "
             "dcm2niix."
         )
     if decoder.is_available:
@@ -210,7 +210,7 @@ def _refuse_what_is_no_slice(path: Path, header: Dataset) -> None:
     if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME"):
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
-        raise NoScanError(f"{path.name} maps its values by a table; convert the series to NIfTI first.")
+        raise NoScanError(f"{path.name} maps its values through a lookup table; convert the series to NIfTI first.")
 
 
 def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
@@ -221,7 +221,7 @@ def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
 def _refuse_no_place(path: Path, tags: Dataset) -> None:
     if not all(tags.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
         raise NoScanError(
-            f"{path.name} does not say where it lies in the patient (no image position, orientation or pixel spacing); "
+            f"{path.name} has no position in the patient (no image position, orientation or pixel spacing); "
             "leave such images (screenshots, scanned forms) out of the folder."
         )
 
@@ -234,12 +234,12 @@ def _image(path: Path, tags: Dataset, frame: int | None, tile: Tile | None = Non
     rows = np.array([float(value) for value in orientation]).reshape(2, 3)
     height, width = (float(value) for value in spacing)
     if place.shape != (3,) or not np.isfinite([*place, *rows.ravel()]).all():
-        raise bad_geometry(path, "its position or direction holds values that are not numbers")
+        raise bad_geometry(path, "its position or direction contains NaN or infinite values")
     return SeriesImage(path, tags, place, _orthonormal(path, rows), (height, width), frame, tile)
 
 
 def _orthonormal(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Take away what rounding in the file left between the two in-plane axes."""
+    """Remove the non-orthogonality that rounding in the file left between the two in-plane axes."""
     lengths = np.linalg.norm(rows, axis=1)
     if not np.allclose(lengths, 1, atol=_ROUNDED_COSINES) or abs(rows[0] @ rows[1]) > _ROUNDED_COSINES:
         raise bad_geometry(path, "its rows and columns are not unit vectors at right angles")

@@ -1,8 +1,9 @@
-"""Siemens mosaics: all slices of a volume side by side in one picture, which is cut into them here.
+"""Siemens mosaics: all slices of a volume side by side in one picture, which is split into slices here.
 
-The picture has as many rows of tiles as columns, the fewest that hold all slices, filled row by row. Its position is
-where the corner of a slice as large as the whole picture would lie, about the same centre (as in nibabel's account,
-https://nipy.org/nibabel/dicom/dicom_mosaic.html). Slices follow each other along the normal of the private header.
+The picture has as many rows of tiles as columns, the smallest number that holds all slices, filled row by row. Its
+position is where the corner of a slice as large as the whole picture would be, about the same centre (as nibabel
+describes, https://nipy.org/nibabel/dicom/dicom_mosaic.html). Slices follow each other along the normal given in the
+private header.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ Tile = tuple[slice, slice]
 
 
 def tiles_of(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
-    """Return the attributes of each slice of a mosaic, and which rows and columns of the picture are its own.
+    """Return the attributes of each slice of a mosaic, and its rows and columns in the picture.
 
     Raises
     ------
     ScanError
-        The private header is missing or does not fit the picture, so that it is not known where slices lie.
+        The private header is missing or does not match the picture, so the positions of the slices are not known.
     """
     count, normal = _private(path, header)
     across = math.ceil(math.sqrt(count))
     rows, columns = int(header.Rows), int(header.Columns)
     if rows % across or columns % across:
-        raise _unknown(path, f"its {rows} x {columns} pixels cannot hold {count} slices of one size")
+        raise _unknown(path, f"its {rows} x {columns} pixels cannot hold {count} slices of equal size")
     height, width = rows // across, columns // across
     row, column = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
     own_normal = np.cross(row, column)
@@ -69,12 +70,12 @@ def _private(path: Path, header: Dataset) -> tuple[int, np.ndarray]:
     """Return the number of slices and the direction in which they follow each other."""
     fields = csa_fields(header)
     if _COUNT not in fields or _NORMAL not in fields:
-        raise _unknown(path, "the private Siemens header is missing or damaged, which programs that remove names do")
+        raise _unknown(path, "the private Siemens header is missing or damaged, perhaps through anonymisation")
     try:
         [count] = (int(value) for value in fields[_COUNT])
         normal = np.array([float(value) for value in fields[_NORMAL]])
     except ValueError as error:
-        raise _unknown(path, "its private header holds words for numbers") from error
+        raise _unknown(path, "its private header has text where numbers are needed") from error
     if normal.shape != (3,) or not np.isfinite(normal).all() or not 1 <= count <= _MOST_SLICES:
         raise _unknown(path, "its private header makes no sense")
     return count, normal
@@ -82,6 +83,6 @@ def _private(path: Path, header: Dataset) -> tuple[int, np.ndarray]:
 
 def _unknown(path: Path, why: str) -> ScanError:
     return ScanError(
-        f"{path.name} is a Siemens mosaic, all slices side by side in one picture, and cannot be cut into them: {why}; "
+        f"{path.name} is a Siemens mosaic, all slices side by side in one picture, and cannot be split up: {why}; "
         "export the series again with its private tags, or convert it to NIfTI, for example with dcm2niix."
     )

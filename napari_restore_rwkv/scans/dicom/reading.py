@@ -1,4 +1,4 @@
-"""DICOM slices: one series, sorted by where its slices lie in the patient, never by name."""
+"""DICOM slices: one series, sorted by position in the patient, never by name."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def read_dicom(
     path
         Folder of series, at any depth; or one file; or the DICOMDIR of a disk.
     time_index
-        Which frame to read, from 0, where every position was imaged several times.
+        Which frame to read, from 0, if every position was imaged several times.
     series
         Which of several series: its number, from 1 in the order of the UIDs, or the end of its UID.
     correct_tilt
-        Shift slices back that a tilted gantry has shifted against each other.
+        Shift back slices that a tilted gantry has shifted relative to each other.
 
     Returns
     -------
     Scan
-        Rescaled voxels: int16 where they fit, else int32, or float32 if the rescale is not whole. Slices run along the
-        normal of the image plane. ``metadata["notes"]`` has sentences about what was left out or taken as it is not
-        quite, where there was any.
+        Rescaled voxels: int16 where they fit, else int32, or float32 if the rescale tags are not integers. Slices run
+        along the normal of the image plane. ``metadata["notes"]`` has sentences about anything that was left out or
+        approximated.
     Kind
-        Modality and unit. PET in Bq/ml is converted to SUV (body weight) where the file tells the dose.
+        Modality and unit. PET in Bq/ml is converted to SUV (body weight) if the file states the dose.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_dicom(
 
 
 def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
-    """Read the pixels of sorted slices, shifted back where they are shifted against each other."""
+    """Read the pixels of sorted slices, shifted back if they are shifted relative to each other."""
     slices = [pixels_of(image) for image in stack]
     whole = all(pixels.dtype.kind == "i" for pixels in slices)
     voxels = np.stack(slices) if whole else np.stack([pixels.astype(np.float32, copy=False) for pixels in slices])
@@ -77,7 +77,7 @@ def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
 
 
 def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
-    """Return what the values of a series mean, and what they are multiplied by for that; None for nothing."""
+    """Return what the values of a series mean, and the factor that converts them to that; None for no factor."""
     kind = kind_of_dicom(str(stack[0].tags.get("Modality") or ""))
     if kind.modality != "PET":
         return kind, None
@@ -86,7 +86,7 @@ def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
 
 
 def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
-    """Return voxels (Z, Y, X) as a scan that lies where the slices of a series lie."""
+    """Return voxels (Z, Y, X) as a scan in the position of a series."""
     first = stack[0]
     step_y, step_x = first.pixel_mm
     length = stack[-1].height_mm - first.height_mm
@@ -104,7 +104,7 @@ def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:
 
 
 def _thickness_mm(image: SeriesImage) -> float:
-    """Return how thick a single slice is; 1 mm where the file does not say."""
+    """Return the thickness of a single slice; 1 mm if the file does not say."""
     try:
         return abs(float(image.tags.get("SpacingBetweenSlices") or image.tags.get("SliceThickness") or 1.0))
     except DAMAGED as error:

@@ -1,4 +1,4 @@
-"""DICOM series: which images below a folder are the slices of one scan; nothing is left out without a word."""
+"""DICOM series: which images below a folder are the slices of one scan; anything left out is reported."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class SeveralSeriesError(ScanError):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series as it was found.
+    """One series as found.
 
     Attributes
     ----------
     uid
-        Its UID, or its number where that is blank.
+        Its UID, or its number if that is blank.
     description
-        What the scanner calls it.
+        The scanner's description.
     images
         In the order of their files.
     notes
-        What has to be said about how it was found, in sentences.
+        Sentences for the user about how it was found.
     """
 
     uid: str
@@ -68,7 +68,7 @@ class Series:
 
 
 def series_key(uid: str) -> str:
-    """Return a name for a series that tells nothing of it, and chooses it as the end of its UID does."""
+    """Return an uninformative name for a series, which selects it as the end of its UID does."""
     return f"sha256:{hashlib.sha256(uid.encode()).hexdigest()[:32]}"
 
 
@@ -82,7 +82,7 @@ def series_of(path: Path, time_index: int | None = None, series: str | None = No
 
 
 def read_series(path: Path, series: str | None = None, correct_tilt: bool = False) -> Stacks:
-    """Return the stacks of the series below a folder, of the disk of a DICOMDIR, or of one file."""
+    """Return the stacks of the series below a folder, on the disk of a DICOMDIR, or in one file."""
     chosen = _chosen(path, find_series(path), series)
     _refuse_different(chosen.images)
     stacks = stacks_of(path, chosen.images, correct_tilt)
@@ -90,7 +90,7 @@ def read_series(path: Path, series: str | None = None, correct_tilt: bool = Fals
 
 
 def find_series(path: Path) -> list[Series]:
-    """Return all series below a folder, of the disk of a DICOMDIR, or of one file, by their UID.
+    """Return all series below a folder, on the disk of a DICOMDIR, or in one file, by their UID.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def find_series(path: Path) -> list[Series]:
         if strangers:
             raise next(iter(strangers.values()))
         raise ScanError(
-            f"{path.name} holds no DICOM images; give the folder with the slices of one series, "
+            f"{path.name} contains no DICOM images; give the folder with the slices of one series, "
             "or a .nii, .nii.gz, .nrrd, .mha or .mhd file."
         )
     notes = [_left_out([*left_out, *strangers])] if left_out or strangers else []
@@ -126,21 +126,21 @@ def find_series(path: Path) -> list[Series]:
         for image in images:
             grouped[_uid(image)].append(image)
         return [_one(uid, members, notes) for uid, members in sorted(grouped.items())]
-    # Pydicom makes sense of a value when it is asked for.
+    # Pydicom parses a value when it is accessed.
     except DAMAGED as error:
-        raise broken(path, "what names its images or series is damaged") from error
+        raise broken(path, "the UIDs of its images or series are damaged") from error
 
 
 def _one(uid: str, images: list[SeriesImage], notes: list[str]) -> Series:
     description = str(images[0].tags.get("SeriesDescription") or "")
     once = _without_copies(images)
     copies = len(images) - len(once)
-    told = f"{copies} of its images {'is' if copies == 1 else 'are'} there twice or more often, and counted once."
+    told = f"{copies} of its images {'is a duplicate' if copies == 1 else 'are duplicates'} and left out."
     return Series(uid, description, tuple(once), (*notes, *([told] if copies else [])))
 
 
 def _without_copies(images: list[SeriesImage]) -> list[SeriesImage]:
-    """Keep the first of images with one UID whose place and pixels are the same, too."""
+    """Keep the first of images with the same UID, position and pixels."""
     same: dict[tuple[str, int | None], list[SeriesImage]] = defaultdict(list)
     for image in images:
         same[str(image.tags.get("SOPInstanceUID") or image.path), image.frame].append(image)
@@ -170,7 +170,7 @@ def _left_out(names: list[str]) -> str:
 
 
 def _uid(image: SeriesImage) -> str:
-    """Return how the series is told apart: its UID, or its number where the UID is blank."""
+    """Return what distinguishes the series: its UID, or its number if the UID is blank."""
     uid = str(image.tags.get("SeriesInstanceUID") or "")
     return uid or f"series number {image.tags.get('SeriesNumber') or 'blank'}"
 
@@ -185,8 +185,8 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
         if len(found) == 1:
             return found[0]
         raise SeveralSeriesError(
-            f"{path.name} holds {len(found)} series: {listed}; choose one by its number or the end of its UID "
-            "(--series), or put each into a folder of its own.",
+            f"{path.name} contains {len(found)} series: {listed}; choose one by its number or the end of its UID "
+            "(--series), or put each in its own folder.",
             found,
         )
     keyed = [one for one in found if series_key(one.uid) == asked]
@@ -197,7 +197,7 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
     matching = [one for one in found if one.uid.endswith(asked)]
     if len(matching) == 1:
         return matching[0]
-    raise ScanError(f"{path.name} has no series {asked}; it holds {listed}.")
+    raise ScanError(f"{path.name} has no series {asked}; it contains {listed}.")
 
 
 def _refuse_different(images: Sequence[SeriesImage]) -> None:
@@ -210,6 +210,6 @@ def _refuse_different(images: Sequence[SeriesImage]) -> None:
         same_spacing = np.allclose(image.pixel_mm, first.pixel_mm)
         if not (same_size and same_spacing and np.allclose(image.orientation, first.orientation, atol=1e-3)):
             raise ScanError(
-                f"{image.name} has another size, pixel spacing or orientation than {first.name}; "
+                f"{image.name} has a different size, pixel spacing or orientation than {first.name}; "
                 "leave out images that are not slices of the scan, such as localizers."
             )

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
     from .image import SeriesImage
 
-# A missing slice makes a gap at least twice as wide as the others.
+# A missing slice leaves a gap at least twice as wide as the others.
 _GAP_TOLERANCE = 0.05
-# Where positions are rounded, gaps may differ by more than that, and yet no slice can be missing.
+# If positions are rounded, gaps may differ by more than that even though no slice can be missing.
 _LARGEST_ROUNDING = 0.3
 _SAME_POSITION_MM = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """A series in the order of its positions.
+    """A series sorted by position.
 
     Attributes
     ----------
     frames
         For every frame its slices, from the first along the normal to the last.
     names
-        What tells the frames apart, such as "b 500"; blank where there is one.
+        What distinguishes the frames, such as "b 500"; blank if there is only one.
     notes
-        What has to be said about how they were read, in sentences.
+        Sentences for the user about how they were read.
     """
 
     frames: tuple[tuple[SeriesImage, ...], ...]
@@ -44,20 +44,20 @@ class Stacks:
 
 
 def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = False) -> Stacks:
-    """Sort the images of one series, all of one size and direction, into stacks.
+    """Sort the images of one series, all of the same size and direction, into stacks.
 
     Parameters
     ----------
     path
-        Where they are from, for errors.
+        Where they come from, for errors.
     correct_tilt
-        Whether slices that are shifted against each other are taken, to be shifted back.
+        Whether slices that are shifted relative to each other are accepted, to be shifted back.
 
     Raises
     ------
     ScanError
-        A slice is missing, the slices are uneven or shifted sideways, or nothing tells which of several images at one
-        position belong together.
+        A slice is missing, the slices are unevenly spaced or shifted sideways, or nothing indicates which of several
+        images at one position belong together.
     """
     levels: list[list[int]] = []
     ordered = sorted(images, key=lambda image: image.height_mm)
@@ -69,7 +69,7 @@ def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = Fa
     if len({len(level) for level in levels}) > 1:
         raise ScanError(
             f"{path.name} has several images at some positions but not at all of them; "
-            "leave out the extra images, so that each slice is there once."
+            "remove the extra images, so that each slice is there once."
         )
     if len(levels[0]) == 1:
         frames = [("", [index for [index] in levels])]
@@ -77,8 +77,8 @@ def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = Fa
         found = split_frames([image.tags for image in ordered], levels)
         if found is None:
             raise ScanError(
-                f"{path.name} has {len(levels[0])} images at each position, and nothing in them tells which belong "
-                "together; put each stack into a folder of its own."
+                f"{path.name} has {len(levels[0])} images at each position, and nothing in them indicates which belong "
+                "together; put each stack in its own folder."
             )
         frames = found
     stacks = [tuple(ordered[index] for index in members) for _, members in frames]
@@ -92,7 +92,7 @@ def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> li
         return notes
     if not correct_tilt:
         raise ScanError(
-            f"{path.name}: the slices are shifted against each other {tilt_words(stack)}; correct the tilt with "
+            f"{path.name}: the slices are shifted relative to each other {tilt_words(stack)}; correct the tilt with "
             "--correct-tilt (correct_tilt=True in Python), which interpolates between pixels; restore-rwkv export "
             "writes such a scan into a file for the viewer."
         )
@@ -100,7 +100,7 @@ def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> li
 
 
 def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
-    """Raise ScanError where slices are missing or uneven; return what has to be said about rounded positions."""
+    """Raise ScanError if slices are missing or unevenly spaced; return notes about rounded positions."""
     heights = np.array([image.height_mm for image in stack])
     gaps = np.diff(heights)
     if gaps.size == 0:
@@ -114,7 +114,7 @@ def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
     digit = max(_last_digit_mm(image) for image in stack)
     # Both ends of the stack and the slice itself may be off by half a digit along each axis.
     if off <= min(digit * float(np.abs(stack[0].normal).sum()), _LARGEST_ROUNDING * step):
-        return [f"The positions of its slices are rounded to {digit:g} mm; {step:.4g} mm apart from end to end."]
+        return [f"The positions of its slices are rounded to {digit:g} mm; their mean distance is {step:.4g} mm."]
     at = int(odd[np.argmax(gaps[odd])])
     between = f"between {stack[at].name} and {stack[at + 1].name}"
     missing = round(gaps[at] / usual) - 1
@@ -131,7 +131,7 @@ def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:
 
 
 def _last_digit_mm(image: SeriesImage) -> float:
-    """Return what one step of the last digit is worth in which the position of an image was written."""
+    """Return the value of one step in the last written digit of an image's position."""
     decimals = []
     for value in image.tags.ImagePositionPatient:
         mantissa, _, exponent = str(getattr(value, "original_string", value)).strip().lower().partition("e")

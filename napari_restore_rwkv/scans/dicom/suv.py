@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-# Philips counts: what they are multiplied by to be SUV, or Bq/ml.
+# Philips counts: the factors that convert them to SUV, or to Bq/ml.
 _PHILIPS_SUV, _PHILIPS_ACTIVITY = 0x70531000, 0x70531009
 SUV_TAGS: tuple[str | int, ...] = (
     _PHILIPS_SUV,
@@ -44,9 +44,9 @@ def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
     Returns
     -------
     factor
-        What to multiply the values by; None where they stay as they are.
+        What to multiply the values by; None if they stay as they are.
     unit
-        "SUV", "Bq/ml" or "" after that.
+        The unit after that: "SUV", "Bq/ml" or "".
     reason
         One short sentence, without anything about the patient.
     """
@@ -65,7 +65,7 @@ def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
 
 
 def _philips_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
-    """Return the factor for counts; Philips scanners write it into attributes of their own."""
+    """Return the factor for counts; Philips scanners write it into private attributes."""
     suv, activity = ({_positive(tags, key) for tags in slices} for key in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
     if len(suv) == 1 and (factor := suv.pop()):
         return factor, "SUV", "its counts were turned into SUV by the factor of the scanner"
@@ -79,7 +79,7 @@ def _philips_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
 
 
 def _positive(tags: Dataset, key: int) -> float | None:
-    """Return a maker's own number, which may come as bytes; None where there is none above 0."""
+    """Return a number from a private attribute, which may be bytes; None if there is none above 0."""
     if key not in tags:
         return None
     value = tags[key].value
@@ -110,7 +110,7 @@ def _factor(slices: Sequence[Dataset]) -> float:
 
 
 def _scan_start(slices: Sequence[Dataset]) -> datetime:
-    """Return the start of the scan: the series time, or the first acquisition if the series was made again later."""
+    """Return the start of the scan: the series time, or the first acquisition if the series was re-created later."""
     first = slices[0]
     series = _moment(first.SeriesDate, first.SeriesTime)
     acquired = [_moment(tags.AcquisitionDate, tags.AcquisitionTime) for tags in slices if "AcquisitionTime" in tags]

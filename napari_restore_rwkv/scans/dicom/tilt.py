@@ -1,6 +1,6 @@
-"""Slices of a tilted gantry: each is shifted sideways against the one before, and can be shifted back.
+"""Slices from a tilted gantry: each is shifted sideways relative to the one before, and can be shifted back.
 
-Nothing but a shift in the plane of the slice is undone, by linear interpolation between pixels, as dcm2niix does it.
+Only the in-plane shift of the slices is undone, by linear interpolation between pixels, as in dcm2niix.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from .image import SeriesImage
 
-# A gantry tilt of half a degree moves the slices sideways by this share of the length of the stack.
+# A gantry tilt of half a degree moves the slices sideways by this fraction of the length of the stack.
 _DRIFT_TOLERANCE = 0.01
-# Shifts by whole pixels are not taken for a little more than that.
+# Tolerance within which a shift counts as whole pixels.
 _ROUNDING = 1e-6
 
 
 def is_tilted(stack: Sequence[SeriesImage]) -> bool:
-    """Whether sorted slices do not lie straight above each other."""
+    """Whether sorted slices are not exactly above each other."""
     length, drift = _length_and_drift(stack)
     return drift > max(_DRIFT_TOLERANCE * length, 0.5 * min(stack[0].pixel_mm))
 
@@ -34,26 +34,26 @@ def tilt_words(stack: Sequence[SeriesImage]) -> str:
 
 
 def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift slices so that they lie straight above each other.
+    """Shift slices so that they are exactly above each other.
 
     Parameters
     ----------
     stack
-        The slices in the order of their positions.
+        The slices sorted by position.
     voxels
         Of them, shape (Z, Y, X).
 
     Returns
     -------
     voxels
-        As large as all shifted slices together, in the same type; the first slice is moved by whole pixels. What lies
-        beside a slice, be it in part, has the lowest value of all.
+        As large as all shifted slices together, in the same type; the first slice is moved by whole pixels. Voxels that
+        are wholly or partly outside a slice get the lowest value of all.
     corner_mm
         Centre of the first voxel in the patient, shape (3,).
     """
     first = stack[0]
     axes = first.orientation[::-1] / np.array(first.pixel_mm)[:, None]
-    # Along columns and rows, in pixels, against the first slice.
+    # Along columns and rows, in pixels, relative to the first slice.
     shifts = np.array([axes @ (image.corner_mm - first.corner_mm) for image in stack])
     before = np.ceil(np.maximum(0, -shifts.min(axis=0)) - _ROUNDING).astype(int)
     behind = np.ceil(np.maximum(0, shifts.max(axis=0)) - _ROUNDING).astype(int)
@@ -62,7 +62,7 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
     result = np.full((len(stack), height, width), lowest, voxels.dtype)
     for index, (values, shift) in enumerate(zip(voxels, shifts + before, strict=True)):
         whole = np.floor(shift + _ROUNDING).astype(int)
-        # Where NaN comes in, a voxel lies in part beside the slice.
+        # NaN marks voxels partly outside the slice.
         canvas = np.full((height + 1, width + 1), np.nan)
         canvas[whole[0] : whole[0] + values.shape[0], whole[1] : whole[1] + values.shape[1]] = values
         for axis, part in enumerate(shift - whole):
@@ -75,7 +75,7 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
 
 
 def _length_and_drift(stack: Sequence[SeriesImage]) -> tuple[float, float]:
-    """Return how far the last slice lies from the first along the normal, and sideways, in mm."""
+    """Return how far the last slice is from the first along the normal, and sideways, in mm."""
     moved = stack[-1].corner_mm - stack[0].corner_mm
     length = float(stack[0].normal @ moved)
     return abs(length), float(np.linalg.norm(moved - length * stack[0].normal))

@@ -1,7 +1,7 @@
 """How the voxel values of a scan become the 16-bit numbers of DICOM slices: ``value = stored * slope + intercept``.
 
-Whole numbers are stored as they are wherever 16 bits hold them. Others are rounded to steps of the slope, by half a
-step at most, and the slope is as small as the values allow.
+Integers are stored as they are if they fit in 16 bits. Others are rounded to steps of the slope, by at most half a
+step, and the slope is as small as the values allow.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class StoredAs:
     Attributes
     ----------
     signed
-        Whether stored numbers are int16, or uint16.
+        Whether stored numbers are int16 rather than uint16.
     slope, intercept
-        As they are written, at most 16 characters each; the slope is above 0.
+        As written, at most 16 characters each; the slope is above 0.
     exact
-        Whether no digit is lost.
+        Whether no digits are lost.
     """
 
     signed: bool = True
@@ -46,7 +46,7 @@ class StoredAs:
         return np.rint(steps).clip(limits.min, limits.max).astype(self.dtype)
 
     def holds(self, value: float) -> bool:
-        """Whether a value can be stored as it is."""
+        """Whether a value can be stored exactly."""
         steps = (value - float(self.intercept)) / float(self.slope)
         limits = np.iinfo(self.dtype)
         return steps.is_integer() and limits.min <= steps <= limits.max
@@ -60,7 +60,7 @@ def stored_as(lowest: float, highest: float, *, whole: bool, from_zero: bool) ->
     lowest, highest
         Range of the values (inclusive), finite.
     whole
-        Whether all values are whole numbers.
+        Whether all values are integers.
     from_zero
         Whether the intercept has to be 0, as in PET.
     """

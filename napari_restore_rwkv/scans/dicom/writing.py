@@ -1,6 +1,6 @@
-"""A restored scan as a DICOM series that is derived from the one that was restored.
+"""A restored scan as a DICOM series derived from the one that was restored.
 
-Patient, study and place are those of the original, image by image; pixels and identity are new.
+Patient, study and position are those of the original, image by image; pixels and identifiers are new.
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ def write_derived_series(
 ) -> Generator[Progress, None, float]:
     """Write a restored scan as DICOM slices, one for each slice of the series that was restored.
 
-    Iterate it for `Progress` in slices. The folder appears when all is written and checked, or not at all.
+    Iterate it for `Progress` in slices. The folder appears once everything is written and checked, or not at all.
 
     Parameters
     ----------
     scan
         The result, lazy or not, in the geometry and unit in which `read_dicom` reads the series.
     folder
-        Where to; not there yet.
+        The output folder, which must not exist yet.
     source
         Folder of the original series.
     record
         How the scan was restored, from ``metadata["restoration"]``.
     time_index
-        Which frame of the series was restored, where it has several.
+        Which frame of the series was restored, if it has several.
     series
-        Which series, where the folder has several; as for `read_dicom`.
+        Which series, if the folder has several; as for `read_dicom`.
 
     Returns
     -------
     float
-        The value of StopIteration: the largest step between stored values, in the unit of the scan, to half of which
-        values were rounded at most; 0 where they are exact.
+        The value of StopIteration: the largest step between stored values, in the unit of the scan; values were rounded
+        by at most half of it; 0 if they are exact.
 
     Raises
     ------
     ScanError
         The series cannot be read.
     OutputError
-        The result is not one of this series, holds values that slices cannot hold, or cannot be written.
+        The result is not from this series, contains values that slices cannot hold, or cannot be written.
     """
     check_new_folder(folder)
     stack = series_of(source, time_index, series)
     if any(image.frame is not None for image in stack):
         raise OutputError(
-            f"{source.name} is an enhanced (multi-frame) file or a mosaic, and derived series are of single slices: "
+            f"{source.name} is an enhanced (multi-frame) file or a mosaic, but derived series are of single slices: "
             "export to .nii.gz or .mha instead."
         )
     factor = _checked_factor(scan, stack, source)
@@ -100,7 +100,9 @@ def write_derived_series(
                 sync_file(file)
                 yield Progress(Phase.WRITING, index + 1, len(stack))
             if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
-                raise OutputError(f"{folder.name} cannot be written: the slices came out in another place; try again.")
+                raise OutputError(
+                    f"{folder.name} cannot be written: the slices came out in a different position; try again."
+                )
             sync_folder(made)
             check_new_folder(folder)
             _rename(made, folder)
@@ -119,55 +121,55 @@ def _rename(made: Path, folder: Path) -> None:
         os.rename(made, folder)
     except OSError as error:
         if folder.exists():
-            raise OutputError(f"{folder} was made by another program meanwhile: give another name.") from error
+            raise OutputError(f"{folder} was created by another program in the meantime: give another name.") from error
         raise
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise OutputError unless a folder of this name can be made."""
+    """Raise OutputError unless a folder of this name can be created."""
     if folder.exists():
-        raise OutputError(f"{folder} exists already: give the name of a folder that is not there yet.")
+        raise OutputError(f"{folder} already exists: give the name of a folder that does not exist yet.")
     if not folder.parent.is_dir():
-        raise OutputError(f"The folder {folder.parent} does not exist: make it first, or choose another.")
+        raise OutputError(f"The folder {folder.parent} does not exist: create it first, or choose another.")
 
 
 def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> float:
-    """Return what the values of the scan are divided by to be those of the series, once the two fit together."""
+    """Return the divisor that converts the values of the scan to those of the series, once the two match."""
     first = stack[0].tags
     expected = (len(stack), int(first.Rows), int(first.Columns))
     if scan.shape != expected:
         ours, theirs = (" x ".join(map(str, shape)) for shape in (scan.shape, expected))
         raise OutputError(
-            f"The result has {ours} voxels and {source.name} {theirs}: give the series that was restored."
+            f"The result has {ours} voxels, but {source.name} has {theirs}: give the series that was restored."
         )
     if not same_geometry(scan_of_series(stack, scan.voxels), scan):
         raise OutputError(
-            f"The result lies elsewhere in the patient than {source.name}: give the series that was restored, and a "
+            f"The result and {source.name} differ in position: give the series that was restored, and a "
             "result in its orientation."
         )
     kind, factor = kind_and_factor(stack)
     if scan.modality not in (None, kind.modality):
         raise OutputError(
-            f"The result is {scan.modality} and {source.name} {kind.modality or 'of no known modality'}: "
+            f"The result is {scan.modality}, but {source.name} is {kind.modality or 'of no known modality'}: "
             "give the series that was restored."
         )
     if scan.unit != kind.unit and (scan.unit or kind.modality == "PET"):
         raise OutputError(
-            f"The result is in {scan.unit or 'no known unit'} and {source.name} would be read in "
+            f"The result is in {scan.unit or 'no known unit'}, but {source.name} would be read in "
             f"{kind.unit or 'no known unit'}: give a result that was restored from the series itself."
         )
     return factor or 1.0
 
 
 def _ways(scan: Scan, stack: Sequence[SeriesImage], factor: float) -> Generator[Progress, None, list[StoredAs]]:
-    """Choose how each slice is stored: PET by its own slope, as the standard has it, all others alike."""
+    """Choose how each slice is stored: PET with its own slope, as in the standard, all others alike."""
     pet = str(stack[0].tags.get("Modality")) == "PT"
     whole = np.dtype(scan.voxels.dtype).kind in "iu" and factor == 1.0
     ranges = []
     for index, values in _slices(scan):
         if not np.isfinite(values).all():
             raise OutputError(
-                f"Slice {index} holds values that are not numbers, and DICOM slices cannot: export to NIfTI or MHA."
+                f"Slice {index} contains NaN or infinite values, which DICOM cannot store: export to NIfTI or MHA."
             )
         ranges.append((float(values.min()) / factor, float(values.max()) / factor))
         yield Progress(Phase.EXAMINING, 0, len(stack))
@@ -185,7 +187,7 @@ def _slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
 def _derivation(record: Mapping[str, Any], step: float, unit: str) -> Derivation:
     software, _, version = str(record.get("software", "")).rpartition(" ")
     digest = record.get("weights_sha256")
-    # What has no weights, such as a filter, has a name.
+    # A method without weights, such as a filter, has a name.
     means = f"Restore-RWKV, weights sha256 {digest}" if digest else str(record.get("weights") or "means not known")
     precision = f"values rounded to steps of {step:.3g} {unit}".rstrip() if step else "values exact"
     text = (

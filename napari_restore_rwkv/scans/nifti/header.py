@@ -1,8 +1,8 @@
 """The header and the voxels of NIfTI files, read without ITK.
 
-ITK returns zeros for what a cut-off file lacks and for NaN and infinities, and the voxels of p.nii for p.nii.gz. Kept
-by hand rather than by nibabel because every number of the header is checked before anything relies on it; nibabel is
-the independent reader that the tests compare with.
+ITK returns zeros for the missing part of a truncated file and for NaN and infinities, and the voxels of p.nii for
+p.nii.gz. Written by hand rather than with nibabel because every number of the header is checked before anything relies
+on it; nibabel is the independent reader that the tests compare with.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLOCK = 1 << 20
 # Of NIfTI-1.
 HEADER_BYTES = 348
 _NIFTI_2_HEADER_BYTES = 540
-# Of each version the length of its header, and where the mark is in it.
+# For each version, the length of its header and the position of the mark in it.
 _VERSIONS = {1: (HEADER_BYTES, 344), 2: (_NIFTI_2_HEADER_BYTES, 4)}
 _FARTHEST_START = 1 << 60
 # Offset and length of the free text in the header.
@@ -59,7 +59,7 @@ class NiftiHeader:
     data
         The file of the voxels: the same one, or the .img file beside a .hdr file.
     sizes
-        Number of voxels along each file axis: x, y, z and time, where the file has them.
+        Number of voxels along each file axis: x, y, z and time, if the file has them.
     dtype
         Type of the stored values, with their byte order.
     slope, intercept
@@ -67,7 +67,7 @@ class NiftiHeader:
     data_start
         Offset of the first voxel in the unpacked file.
     place
-        Where the voxels lie.
+        Position of the voxels.
     description
         Free text.
     """
@@ -93,12 +93,12 @@ class NiftiHeader:
 
 
 def nifti_header(path: Path) -> NiftiHeader:
-    """Read the header of a NIfTI file, packed with gzip or not.
+    """Read the header of a NIfTI file, gzipped or not.
 
     Raises
     ------
     ScanError
-        The file is no NIfTI, is empty, has no usable geometry, or does not hold one real value a voxel.
+        The file is not NIfTI, is empty, has no usable geometry, or does not have one real value per voxel.
     """
     with _unpacked(path) as stream:
         head = _read(path, stream, _NIFTI_2_HEADER_BYTES)
@@ -112,19 +112,19 @@ def nifti_header(path: Path) -> NiftiHeader:
                     return _checked(path, _image_of(path), head, order, version)
     if len(head) >= HEADER_BYTES and HEADER_BYTES in struct.unpack("<i", head[:4]) + struct.unpack(">i", head[:4]):
         raise ScanError(
-            f"{path.name} is an ANALYZE file, or a NIfTI file whose mark is damaged; ANALYZE does not tell left from "
+            f"{path.name} is an ANALYZE file, or a NIfTI file with a damaged mark; ANALYZE does not tell left from "
             "right: export the scan again as .nii.gz."
         )
-    raise broken(path, "it has no NIfTI header, so it is another kind of file or cut off")
+    raise broken(path, "it has no NIfTI header, so it is another type of file or cut off")
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name of a file is that of a NIfTI file or of the header of one."""
+    """Whether a file name is that of a NIfTI file or of the header of one."""
     return path.name.lower().endswith((".nii", ".nii.gz", ".hdr"))
 
 
 def axes_of_space(header: NiftiHeader) -> int:
-    """Return how many of its axes lie in space."""
+    """Return the number of spatial axes."""
     return min(len(header.sizes), 3)
 
 
@@ -141,7 +141,7 @@ def _image_of(path: Path) -> Path:
         data = path.with_name(stem + ending)
         if data.is_file():
             return data
-    raise ScanError(f"{path.name} keeps its voxels in {stem}.img, which is missing; put it beside it.")
+    raise ScanError(f"{path.name} keeps its voxels in {stem}.img, which is missing; put that file beside it.")
 
 
 def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
@@ -159,7 +159,7 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     Returns
     -------
     ndarray
-        Shape (Z, Y, X) in the stored type, or float32 (float64 for stored float64) where the file has a scale.
+        Shape (Z, Y, X) in the stored type, or float32 (float64 for stored float64) if the file has a scale.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     with _unpacked(header.data) as stream:
         before = _skip(path, stream, header.data_start + frame * size)
         read = _fill(path, stream, voxels.data)
-        # To the end, where gzip keeps its checksum.
+        # Read to the end, where gzip keeps its checksum.
         found = before + read + _skip(path, stream, None) - header.data_start
     if found < header.frames * size:
         raise cut_off(path, found, header.frames * size)
@@ -183,7 +183,7 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
 
 
 def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> NiftiHeader:
-    """Return the header if its fields make a scan; `order` is the byte order, "<" or ">"."""
+    """Return the header if its fields describe a scan; `order` is the byte order, "<" or ">"."""
     if version == 1:
         dimensions = struct.unpack_from(order + "8h", head, 40)
         (code,) = struct.unpack_from(order + "h", head, 70)
@@ -204,7 +204,7 @@ def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> N
     if code in _COMPLEX:
         raise complex_valued(path)
     if code not in _TYPES:
-        raise broken(path, f"its header names a voxel type that is not known ({code})")
+        raise broken(path, f"its header gives an unknown voxel type ({code})")
     if len(sizes) > 4:
         raise vector(path, math.prod(sizes[4:]))
     first = _VERSIONS[version][0] if data == path else 0
@@ -212,7 +212,7 @@ def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> N
         raise broken(path, f"its header says that the voxels start at byte {start:g}")
     place = place_in_header(head, order, version)
     _check_sizes(path, place, min(len(sizes), 3))
-    # A slope of 0 means by the standard that there is no scale; nibabel writes NaN for that.
+    # According to the standard, a slope of 0 means that there is no scale; nibabel writes NaN for that.
     if slope == 0 or math.isnan(slope):
         slope, intercept = 1.0, 0.0
     check_scale(path, slope, intercept)
@@ -222,15 +222,15 @@ def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> N
 
 
 def _check_sizes(path: Path, place: NiftiPlace, axes: int) -> None:
-    """Raise ScanError where a voxel size is no length."""
+    """Raise ScanError if a voxel size is not a valid length."""
     steps = place.pixdim[1 : axes + 1]
-    # The standard wants pixdim[1..3] positive; a flip belongs into the qform or sform.
+    # The standard requires pixdim[1..3] to be positive; a flip belongs in the qform or sform.
     if not all(math.isfinite(step) and step > 0 for step in steps):
         raise bad_geometry(path, f"its voxel size is {' x '.join(f'{step:g}' for step in steps)} mm")
 
 
 def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:
-    """Open a file for reading through gzip if its content is packed, whatever its name says."""
+    """Open a file for reading through gzip if its content is gzipped, whatever its name says."""
     with path.open("rb") as stream:
         packed = stream.read(2) == _GZIP_MAGIC
     return gzip.open(path, "rb") if packed else path.open("rb")
@@ -240,7 +240,7 @@ def _read(path: Path, stream: BinaryIO | gzip.GzipFile, size: int) -> bytes:
     try:
         return stream.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise broken(path, "it is damaged or cut off (its gzip stream does not end well)") from error
+        raise broken(path, "it is damaged or cut off (its gzip stream does not end properly)") from error
 
 
 def _fill(path: Path, stream: BinaryIO | gzip.GzipFile, target: memoryview) -> int:

@@ -1,7 +1,7 @@
-"""Where the voxels of a NIfTI file lie: its two matrices, read as others read them and kept bit by bit.
+"""The position of the voxels of a NIfTI file: its two matrices, read as other programs read them and kept bit by bit.
 
-The sform counts where its code is above 0, else the qform where its code is, as in nibabel, FSL and SPM. Without either
-the position is not known. NIfTI is in RAS+, a scan in LPS: x and y change their sign.
+The sform applies if its code is above 0, otherwise the qform if its code is, as in nibabel, FSL and SPM. Without either
+the position is unknown. NIfTI is in RAS+, a scan in LPS: x and y change sign.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# The name under which the place travels in the metadata of a scan.
+# The key of the place in the metadata of a scan.
 NIFTI = "nifti"
 _LPS = np.diag([-1.0, -1.0, 1.0])
-# Millimetres of a metre, a millimetre and a micrometre, by their code.
+# Millimetres in a metre, a millimetre and a micrometre, by code.
 _UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 _SAME, _SAME_MM = 1e-6, 1e-4
 # Offsets in a NIfTI-1 header.
@@ -31,7 +31,7 @@ _PIXDIM, _XYZT, _CODES, _QUATERNION, _SROW = 76, 123, 252, 256, 280
 
 @dataclass(frozen=True, slots=True)
 class NiftiPlace:
-    """What a NIfTI header says about the place of its voxels, as it is written there.
+    """What a NIfTI header says about the position of its voxels, exactly as written.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class NiftiPlace:
     units
         Code of the units of space and time.
     qform_code, sform_code
-        What the matrices lead to; 0 where they are not in use.
+        What the matrices map to; 0 if they are not used.
     qform
         Quaternion b, c, d and offset x, y, z.
     sform
@@ -56,7 +56,7 @@ class NiftiPlace:
 
     @property
     def mm(self) -> float:
-        """How many mm one unit of length is."""
+        """Millimetres per unit of length."""
         return _UNITS_MM.get(self.units & 7, 1.0)
 
 
@@ -82,23 +82,23 @@ def place_in_header(head: bytes, order: str, version: int) -> NiftiPlace:
 
 
 def placed_scan(path: Path, place: NiftiPlace, voxels: Any, axes: int) -> Scan:
-    """Return voxels (Z, Y, X) as a scan where the header says that they lie.
+    """Return voxels (Z, Y, X) as a scan in the position given by the header.
 
     Parameters
     ----------
     path
         The file, for errors.
     axes
-        How many axes of space the file has; those that it has not need no size.
+        How many spatial axes the file has; missing ones need no size.
 
     Raises
     ------
     ScanError
-        The matrix that counts is sheared, or no matrix of a grid.
+        The matrix that applies is sheared, or does not describe a grid.
     """
     used = (*(place.qform if place.qform_code > 0 else ()), *(place.sform if place.sform_code > 0 else ()))
     if not np.isfinite(used).all():
-        raise bad_geometry(path, "its position or direction holds values that are not numbers")
+        raise bad_geometry(path, "its position or direction contains NaN or infinite values")
     scan = _placed(place, voxels, axes)
     check_geometry(path, scan)
     return scan
@@ -114,7 +114,7 @@ def _placed(place: NiftiPlace, voxels: Any, axes: int) -> Scan:
         columns = _completed(_LPS @ matrix[:, :3], axes, sizes)
         steps = np.linalg.norm(columns, axis=0)
         direction = columns / np.where(steps > 0, steps, 1.0)
-        # The header's own numbers, where they are the same up to rounding.
+        # The header's own numbers, if they are the same up to rounding.
         steps = np.where(np.isclose(steps, sizes, rtol=1e-5, atol=0), sizes, steps)
         origin = _LPS @ matrix[:, 3]
     x, y, z = (float(step) for step in steps * place.mm)
@@ -129,14 +129,14 @@ def _placed(place: NiftiPlace, voxels: Any, axes: int) -> Scan:
 
 
 def kept_place(scan: Scan, written: bytes) -> bytes:
-    """Return the header of a written file with the matrices that its scan came with.
+    """Return the header of a written file with the original matrices of its scan.
 
     Parameters
     ----------
     scan
-        What was written. Where it still lies as it was read, both matrices and codes are those of its file, bit by
-        bit. Where its voxels were turned or cropped, the matrix that counts follows with its code, and so does the
-        other if it said the same.
+        What was written. If its position is unchanged since it was read, both matrices and codes are those of its file,
+        bit by bit. If its voxels were turned or cropped, the matrix that applies is updated with its code, and so is
+        the other if it said the same.
     written
         A NIfTI-1 header, little-endian, in mm, with the place of the scan in both matrices.
     """
@@ -166,7 +166,7 @@ def _lie_alike(one: Scan, other: Scan) -> bool:
 
 
 def _remembered(record: Any) -> NiftiPlace | None:
-    """Return the place from metadata, which may have been through JSON and other hands; None where it is damaged."""
+    """Return the place from metadata, which may have passed through JSON and other programs; None if it is damaged."""
     try:
         known: Mapping[str, Any] = dict(record)
         place = NiftiPlace(
@@ -202,7 +202,7 @@ def _qform(place: NiftiPlace) -> np.ndarray:
 
 
 def _completed(columns: np.ndarray, axes: int, sizes: np.ndarray) -> np.ndarray:
-    """Fill in axes that the file does not have, across those that it has."""
+    """Fill in axes that the file does not have, perpendicular to those that it has."""
     if axes == 2 and not columns[:, 2].any():
         across = np.cross(columns[:, 0], columns[:, 1])
         length = np.linalg.norm(across)

@@ -1,1 +1,1 @@
-"""The noise of a scan, measured in the scan alone."""
+"""The noise of a scan, estimated from the scan alone."""

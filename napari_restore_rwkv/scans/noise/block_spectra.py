@@ -1,12 +1,12 @@
 """Power spectra of square blocks of an image, for measuring noise where the image is flat.
 
-A block b loses its least-squares quadratic, which takes shading with it, is weighted by a Hann window w, and is
-transformed:
+The least-squares quadratic of a block b is subtracted, which removes shading; the block is weighted by a Hann window w
+and transformed:
 
     P(u, v) = |F[w (b - quadratic)]|^2 / sum w^2,    radial: the mean of P over rings one coefficient wide
 
-Of white noise of variance s^2 every coefficient has the expectation s^2, but for the lowest, of which the quadratic
-takes a known share. Frequencies are in cycles per pixel; ring k is centred on k / side.
+For white noise of variance s^2 every coefficient has the expectation s^2, except the lowest ones, of which the
+quadratic removes a known share. Frequencies are in cycles per pixel; ring k is centred on k / side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rings:
-    """What is known of blocks of one size before any is measured.
+    """What is known about blocks of one size before any is measured.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class Rings:
     distance
         Distance of each coefficient from frequency 0, in cycles per pixel; the same shape.
     weights
-        How many coefficients of the whole spectrum each of the half spectrum stands for; the same shape.
+        How many coefficients of the whole spectrum each of the half spectrum represents; the same shape.
     counts
         Coefficients of the whole spectrum in each ring; shape (rings,).
     kept
-        Share of white noise that is left of each ring behind the quadratic; shape (rings,).
+        Share of white noise left in each ring after subtracting the quadratic; shape (rings,).
     freedom
-        Degrees of freedom of the power of each ring, where the spectrum of the noise is smooth; shape (rings,).
+        Degrees of freedom of the power of each ring, if the spectrum of the noise is smooth; shape (rings,).
     """
 
     window: np.ndarray
@@ -52,7 +52,7 @@ class Rings:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """Centre of each ring in cycles per pixel; the corners of the spectrum lie beyond 0.5."""
+        """Centre of each ring in cycles per pixel; the corners of the spectrum are beyond 0.5."""
         return np.arange(len(self.counts)) / len(self.window)
 
 
@@ -75,7 +75,7 @@ def rings(side: int) -> Rings:
         weights[:, -1] = 1
     counts = np.bincount(number.ravel(), weights.ravel())
 
-    # What projecting the trends out takes of a windowed coefficient is the power of the windowed trends there.
+    # Projecting the trends out removes the power of the windowed trends from a windowed coefficient.
     lost = (np.abs(np.fft.rfft2(trends.T.reshape(-1, side, side) * window)) ** 2).sum(axis=0)
     kept = 1 - np.bincount(number.ravel(), (weights * lost).ravel()) / counts
     return Rings(window, trends, number, distance / side, weights, counts, kept, _freedom(window, counts))

@@ -1,11 +1,11 @@
-"""The noise of a scan, measured in the scan alone: how strong, how fine, and whether neighbouring slices share it.
+"""The noise of a scan, estimated from the scan alone: how strong, how fine, and whether neighbouring slices share it.
 
 The mean over the flat blocks of a slice (see `flat_blocks`) is the spectrum N(u, v) of its noise, ring by ring, and
 
     sigma^2 = mean of N,    mean frequency = sum |f| N / sum N,    |f| in cycles per pixel
 
-An MR slice with air around the body is measured there: the magnitude of noise alone is Rayleigh distributed with the
-standard deviation of its real part, E m^2 = 2 sigma^2, and brains have next to no flat tissue.
+An MR slice with air around the body is measured in the air: the magnitude of pure noise is Rayleigh distributed, with
+E m^2 = 2 sigma^2 for the standard deviation sigma of its real part, and brains have almost no flat tissue.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .flat_blocks import FEWEST_BLOCKS, block_means, block_side, bounded, cut, f
 if TYPE_CHECKING:
     from ..scan import Scan
 
-# Above it, 44 to 80 % of the noise of sharp CT kernels passed through weights that had never seen any there.
+# Above this, 44 to 80 % of the noise of sharp CT kernels passed through weights trained without noise there.
 HIGH_FREQUENCY = 0.38
 LEAST_SIDE = 16
 
 _SLICES, _PAIRS = 5, 3
-# Below this part of the largest value of a slice there is rounding of float32, and no noise.
+# Below this fraction of the largest value of a slice there is only float32 rounding, not noise.
 _ROUNDING = 1e-6
 _CORRELATED_FROM, _FAINT = 0.12, 0.01
-# Of Rayleigh noise the standard deviation is so much of the root mean square, give or take.
+# Ratio of standard deviation to root mean square for Rayleigh noise, and its tolerance.
 _RAYLEIGH, _RAYLEIGH_MARGIN = 0.4633, 0.07
 _LEAST_AIR = 0.05  # of the blocks of a slice
 
@@ -44,16 +44,16 @@ class Noise:
     sigma
         Standard deviation, in the unit of the scan, 0 or more.
     unit
-        That unit: "HU", "SUV", or "" where it is arbitrary.
+        That unit: "HU", "SUV", or "" if arbitrary.
     mean_frequency
         Mean of the frequency over the noise power, in cycles per pixel: about 0.1 for very smooth kernels, 0.38 for
-        white noise. 0 where there is no noise.
+        white noise. 0 if there is no noise.
     high_share
         Share of the power above 0.38 cycles per pixel, from 0 to 1; 0.55 for white noise.
     slice_correlation
-        Correlation with the noise of the next slice, from -1 to 1; None where there is no next slice.
+        Correlation with the noise of the next slice, from -1 to 1; None if there is no next slice.
     blocks
-        How many blocks were flat enough to be measured.
+        How many blocks were flat enough to measure.
     slices
         Numbers of the slices that were measured.
     """
@@ -94,7 +94,7 @@ def estimate_noise(scan: Scan, axis: int = 0) -> Noise:
     count = scan.shape[axis]
     chosen = middle(count, _SLICES)
     found = [slice_noise(_slice_of(scan, i, axis), scan.modality) for i in chosen]
-    # Where fewer are flat, the flattest are measured all the same; they say little.
+    # If fewer are flat, the flattest are measured anyway; they say little.
     weights = [max(one.blocks - FEWEST_BLOCKS, 0.1) for one in found]
     return Noise(
         sigma=_weighted_median([one.sigma for one in found], weights),
@@ -133,9 +133,9 @@ def slice_noise(image: np.ndarray, modality: str | None = None, unit: str = "") 
 def neighbour_correlation(scan: Scan, axis: int = 0, distance: int = 1) -> float:
     """Correlation of the noise of slices at a distance, from -1 to 1: near 0 where each slice has its own.
 
-    Overlapping or interpolated slices share noise, and then one says nothing about the noise of the other. Compared are
-    the spectra of blocks that are flat in both slices, above the frequencies where anatomy could be left, and ring by
-    ring, so that weak noise counts as much as strong. 0 where there is no noise.
+    Overlapping or interpolated slices share noise, so one cannot reveal the noise of the other. Compares the spectra of
+    blocks that are flat in both slices, above the frequencies where anatomy could remain, ring by ring, so that weak
+    noise counts as much as strong. 0 if there is no noise.
     """
     found = [0.0]
     for i in middle(scan.shape[axis] - distance, _PAIRS):
@@ -149,7 +149,7 @@ def neighbour_correlation(scan: Scan, axis: int = 0, distance: int = 1) -> float
             for product in (np.abs(one) ** 2, np.abs(other) ** 2, (one * np.conj(other)).real)
         )
         size = np.sqrt(own * others)
-        # Rings with next to no noise hold the rounding of the voxels.
+        # Rings with almost no noise contain the rounding of the voxels.
         used = (size > _FAINT * size.max()) & (rings(side).frequencies >= _CORRELATED_FROM)
         if used.any() and size.max() > (_ROUNDING * float(np.abs(first).max())) ** 2:
             found.append(float(np.average(shared[used] / size[used], weights=rings(side).counts[used])))
@@ -157,14 +157,14 @@ def neighbour_correlation(scan: Scan, axis: int = 0, distance: int = 1) -> float
 
 
 def middle(count: int, most: int) -> list[int]:
-    """At most so many numbers from 0 to count - 1, spread over the middle half."""
+    """At most this many numbers from 0 to count - 1, spread over the middle half."""
     if count <= most:
         return list(range(count))
     return sorted({int(i) for i in np.linspace(count / 4, 3 * count / 4, most).round()})
 
 
 def _sigma_in_air(image: np.ndarray) -> float | None:
-    """Noise of a magnitude image by its air; None where there is none, or where it was masked or filtered."""
+    """Noise of a magnitude image measured in air; None if there is no air, or if it was masked or filtered."""
     squares, means = block_means(image**2, 8, 8).ravel(), block_means(image, 8, 8).ravel()
     air = np.argsort(squares)[: max(4, round(_LEAST_AIR * squares.size))]
     for _ in range(5):

@@ -1,9 +1,9 @@
-"""Where a slice holds noise and no anatomy: blocks of soft tissue whose spectra say so.
+"""Blocks of soft tissue that contain noise but no anatomy, according to their spectra.
 
-Blocks are compared by the power in the rings of their spectra (see `block_spectra`), not by their variance: what is
-left of anatomy in a block sits at low frequencies, and of smooth noise few values of a block are independent. In each
-ring the level of the noise is a low quantile over the blocks, put right for what such a quantile lies below the mean.
-Blocks that exceed it anywhere hold anatomy; from the others the level is taken again, until the choice stands.
+Blocks are compared by the power in the rings of their spectra (see `block_spectra`), not by their variance: remaining
+anatomy in a block is at low frequencies, and in smooth noise few values of a block are independent. In each ring the
+noise level is a low quantile over the blocks, corrected for how far such a quantile is below the mean. Blocks that
+exceed it anywhere contain anatomy; the level is then estimated again from the others, until the choice is stable.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 from .block_spectra import block_spectra, radial, rings
 
-# Smallest side of a slice, and the side of the blocks that it is cut into.
+# Smallest side of a slice, and the side of the blocks that it is divided into.
 _SIDES = ((256, 24), (112, 16), (0, 8))
 _MOST_BLOCKS = 400
-# As many are always taken, flat or not.
+# This many are always taken, flat or not.
 FEWEST_BLOCKS = 6
 _FEWEST_CANDIDATES, _ENOUGH_BLOCKS = 24, 10
 _SOFT_HU, _PART_HU = (-200.0, 250.0), 200.0
@@ -38,14 +38,14 @@ def cut(image: np.ndarray, side: int, corners: np.ndarray) -> np.ndarray:
 
 
 def flat_blocks(image: np.ndarray, modality: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Find the flat blocks of soft tissue in the middle of the body; in all of the body where there are too few.
+    """Find the flat blocks of soft tissue in the middle of the body, or in all of the body if there are too few.
 
     Parameters
     ----------
     image
         Finite values, shape (Y, X), 16 pixels or more along each side.
     modality
-        "CT" for values in HU; the body of everything else is what is bright.
+        "CT" for values in HU; otherwise the body is whatever is bright.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def flat_blocks(image: np.ndarray, modality: str | None) -> tuple[np.ndarray, np
 
 
 def without_anatomy(power: np.ndarray, side: int) -> np.ndarray:
-    """Which blocks hold noise only, (B,), by the power of their rings (B, rings); the six flattest are always taken."""
+    """Which blocks contain only noise, (B,), by the power of their rings (B, rings); at least the six flattest."""
     freedom = rings(side).freedom
     # The cube root of chi-square over its degrees of freedom is nearly normal (Wilson and Hilferty 1931).
     centre, spread = 1 - 2 / (9 * freedom), np.sqrt(2 / (9 * freedom))
@@ -82,11 +82,11 @@ def without_anatomy(power: np.ndarray, side: int) -> np.ndarray:
 
 
 def bounded(level: np.ndarray, side: int) -> np.ndarray:
-    """Noise power ring by ring, no more at the lowest frequencies than noise can have there: the rest is anatomy.
+    """Noise power ring by ring, limited at the lowest frequencies to what noise can have there: the rest is anatomy.
 
-    The logarithm of the spectrum of noise is taken to be concave, as it is behind a ramp, a Gaussian, a cosine window,
-    or nothing: towards frequency 0 it rises no faster than above. That of anatomy, a fall by powers of the frequency,
-    above a floor of noise is not.
+    The logarithm of the noise spectrum is assumed to be concave, as it is after a ramp, a Gaussian, a cosine window, or
+    no filter: towards frequency 0 it rises no faster than above. That of anatomy, a power law in the frequency above a
+    noise floor, is not.
     """
     logarithm = np.log(level + 1e-12 * level.max() + np.finfo(float).tiny)
     for ring in range(int((rings(side).frequencies <= _ANATOMY_BELOW).sum()) - 1, -1, -1):
@@ -105,9 +105,9 @@ def block_means(image: np.ndarray, side: int, step: int) -> np.ndarray:
 
 
 def _soft(image: np.ndarray, side: int, modality: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """First pixels (B, 2) of blocks of soft tissue, and how far out each lies: 0 the centre, 1 the rim of the body."""
+    """First pixels (B, 2) of blocks of soft tissue, and how far out each is: 0 the centre, 1 the rim of the body."""
     part = side // 4
-    # Small slices have few places that are flat: they are looked for in smaller steps.
+    # Small slices have few flat places, so the search uses smaller steps.
     step = 2 * part if side == _SIDES[0][1] else part
     parts = np.lib.stride_tricks.sliding_window_view(block_means(image, part, part), (4, 4))
     parts = parts[:: step // part, :: step // part]
@@ -117,7 +117,7 @@ def _soft(image: np.ndarray, side: int, modality: str | None) -> tuple[np.ndarra
     if modality == "CT":
         (low, high), least, most = _SOFT_HU, parts.min(axis=1), parts.max(axis=1)
         body = level >= low
-        # A block of which a part is lung or bone is not flat.
+        # A block that is partly lung or bone is not flat.
         soft = body & (level <= high) & (least >= low - _PART_HU) & (most <= high + _PART_HU)
     else:
         dark, bright = np.quantile(level, (0.02, 0.98))

@@ -1,1 +1,1 @@
-"""NRRD: headers, the files of the voxels, and the space they lie in."""
+"""NRRD: headers, voxel files, and the space that the voxels are in."""

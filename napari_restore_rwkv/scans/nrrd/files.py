@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATTERN = re.compile(r"([^%]*)%(0?\d?)d([^%]*)")
-# Pattern, first and last number, step, and how many dimensions each file has, which follows from their order.
+# Pattern, first and last number, step, and the number of dimensions of each file, which follows from their order.
 _SERIES = re.compile(r"(.+?)\s+(\d{1,9})\s+(\d{1,9})\s+(-?\d{1,9})(\s+\d)?")
 # More slices than any scan has.
 _MOST_FILES = 100_000
@@ -40,12 +40,13 @@ def voxel_files(
     Returns
     -------
     tuple
-        The files, where each begins to hold voxels or their stream, and how many bytes of the stream come before them.
+        The files, the offset of the voxels or their stream in each, and how many bytes of the stream precede the
+        voxels.
 
     Raises
     ------
     ScanError
-        A file is missing or lies outside, or a field is damaged.
+        A file is missing or outside the folder, or a field is damaged.
     """
     path = header.path
     names = _names(header, fields.get("datafile", ""))
@@ -56,13 +57,13 @@ def voxel_files(
     if lines < 0 or skip < -1 or (skip == -1 and encoding != RAW) or (len(files) > 1 and (lines or skip)):
         raise integrity.broken(path, f"its header gives {lines} as line skip and {skip} as byte skip")
     if skip == -1:
-        # The voxels are the end of their file.
+        # The voxels are at the end of their file.
         return files, max(start, files[0].stat().st_size - expected), 0
     return files, _after_lines(path, files[0], start, lines), skip
 
 
 def _names(header: TextHeader, text: str) -> list[str]:
-    """Return the names of the files that a "data file" field tells, none where the voxels follow the header."""
+    """Return the file names of a "data file" field, none if the voxels follow the header."""
     words = text.split()
     if words[:1] == ["LIST"]:
         at = next(index for index, line in enumerate(header.lines) if "LIST" in line.split())
@@ -88,5 +89,5 @@ def _after_lines(path: Path, file: Path, start: int, lines: int) -> int:
         stream.seek(start)
         for _ in range(lines):
             if not stream.readline(_LONGEST_LINE).endswith(b"\n"):
-                raise integrity.broken(path, f"it has fewer lines than the {lines} that its header wants to skip")
+                raise integrity.broken(path, f"it has fewer lines than the {lines} that its header says to skip")
         return stream.tell()

@@ -1,6 +1,6 @@
-"""Headers of NRRD files (.nrrd, .nhdr), read without ITK, which crashes on damaged ones and knows no units of space.
+"""Headers of NRRD files (.nrrd, .nhdr), read without ITK, which crashes on damaged ones and ignores units of length.
 
-The format: https://teem.sourceforge.net/nrrd/format.html. Space is handed on as left, posterior, superior in mm.
+The format: https://teem.sourceforge.net/nrrd/format.html. Coordinates are returned as left, posterior, superior in mm.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TYPES = {
 }
 _ENCODINGS = {"raw": RAW, "gzip": DEFLATE, "gz": DEFLATE, "bzip2": BZIP2, "bz2": BZIP2}
 _MAGIC = re.compile(r"NRRD000[1-5]")
-# Kinds of an axis along which frames lie; along all others but these a voxel has several values.
+# Kinds of an axis of frames; along an axis of any other kind a voxel has several values.
 _FRAMES, _SPACE = {"list", "time"}, {"domain", "space", "none", "???"}
 _ONCE = frozenset(
     {
@@ -69,11 +69,11 @@ def nrrd(path: Path, allow_outside: bool = False) -> StoredVolume:
     Raises
     ------
     ScanError
-        The header is damaged, of a rare kind, or promises what the files do not hold.
+        The header is damaged, of an unsupported kind, or does not match the files.
     """
     header = read_text_header(path, lambda line: not line)
     if not header.lines or not _MAGIC.fullmatch(header.lines[0]):
-        raise integrity.broken(path, "it has no NRRD header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no NRRD header, so it is another type of file or cut off")
     standard = TextHeader(path, tuple(line for line in header.lines if not _is_free(line)), header.end)
     fields = standard.fields(":", _ONCE, _name)
     sizes = integers(path, "sizes", fields.get("sizes", ""))
@@ -105,12 +105,12 @@ def _name(before: str) -> str:
 
 
 def _is_free(line: str) -> bool:
-    """Whether a line is a comment, or a key of a writer's own with its value."""
+    """Whether a line is a comment, or a custom key with its value."""
     return line.startswith("#") or bool(_free(line)[1])
 
 
 def _free(line: str) -> tuple[str, str, str]:
-    """Part a line with a key of a writer's own at ":="; a field of the format comes before its first colon."""
+    """Split a line with a custom key at ":="; a field of the format ends at its first colon."""
     before, found, after = line.partition(":=")
     return (before, found, after) if ":" not in before and not line.startswith("#") else (line, "", "")
 
@@ -125,10 +125,10 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype:
     name = " ".join(fields.get("type", "").lower().split())
     found = next((code for code, names in _TYPES.items() if name in names), None)
     if found is None:
-        raise integrity.broken(path, f"its header names a voxel type that is not known ({name[:40] or 'none'})")
+        raise integrity.broken(path, f"its header gives an unknown voxel type ({name[:40] or 'none'})")
     order = fields.get("endian", "").lower()
     if order not in {"little", "big"} and found[1] != "1":
-        raise integrity.broken(path, "its header does not say in which order the bytes of a voxel are (endian)")
+        raise integrity.broken(path, "its header does not give the byte order of its voxels (endian)")
     return np.dtype(found).newbyteorder(">" if order == "big" else "<")
 
 
@@ -136,17 +136,17 @@ def _encoding(path: Path, fields: dict[str, str]) -> str:
     name = fields.get("encoding", "").lower()
     if name not in _ENCODINGS:
         raise ScanError(
-            f"{path.name} has its voxels in the encoding {name[:20] or 'unknown'}; save it with one of "
+            f"{path.name} stores its voxels in the encoding {name[:20] or 'unknown'}; save it with one of "
             f"{', '.join(_ENCODINGS)}."
         )
     return _ENCODINGS[name]
 
 
 def _axes(path: Path, fields: dict[str, str], space: Space, sizes: list[int]) -> tuple[list[int], int | None]:
-    """Return the axes that span space, fastest first, and the one along which frames lie."""
+    """Return the spatial axes, fastest first, and the frame axis."""
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["domain"] * len(sizes)
     if len(kinds) != len(sizes):
-        raise integrity.broken(path, f"its header gives {len(kinds)} kinds, and {len(sizes)} are needed")
+        raise integrity.broken(path, f"its header gives {len(kinds)} kinds, but {len(sizes)} are needed")
     if space.vectors is not None:
         spatial = [axis for axis, vector in enumerate(space.vectors) if vector is not None]
     else:
@@ -162,5 +162,7 @@ def _axes(path: Path, fields: dict[str, str], space: Space, sizes: list[int]) ->
     if len(spatial) < 2:
         raise one_dimension(path)
     if others and spatial[0] < others[0] < spatial[-1]:
-        raise ScanError(f"{path.name} has its frames between the axes of space; save it with them first or last.")
+        raise ScanError(
+            f"{path.name} has its frame axis between the spatial axes; save it with that axis first or last."
+        )
     return spatial, others[0] if others else None

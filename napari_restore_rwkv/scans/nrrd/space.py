@@ -1,4 +1,4 @@
-"""The axes of a NRRD file: which of them span space, and where its voxels lie in the patient."""
+"""The axes of a NRRD file: which of them are spatial, and the position of its voxels in the patient."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..scan import Scan
 
-# Signs that make left, posterior, superior of the axes of a space; those of a scanner are taken as they are.
+# Signs that convert the axes of a space to left, posterior, superior; scanner axes are taken as they are.
 _LPS = {
     "right-anterior-superior": (-1, -1, 1),
     "ras": (-1, -1, 1),
@@ -36,21 +36,21 @@ _LPS = {
 _WITH_TIME = {"rast": "ras", "last": "las", "lpst": "lps"}
 _VECTOR = re.compile(r"\(([^()]*)\)|none")
 _QUOTED = re.compile(r'"([^"]*)"')
-# What writers put where they know no unit.
+# What writers put if they do not know the unit.
 _NO_UNIT = {"", "none", "???", "unknown", "na", "n/a"}
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The space that a NRRD file lies in.
+    """The space of a NRRD file.
 
     Attributes
     ----------
     dimension
-        How many coordinates it has; the fourth is time.
+        Number of coordinates; the fourth is time.
     vectors
         For each axis of the file its step in mm, of shape (3,) in the order left, posterior, superior; None for an axis
-        that does not span space. None altogether where the file has no vectors.
+        that is not spatial. None altogether if the file has no vectors.
     origin
         Centre of the first voxel, in the same coordinates.
     """
@@ -61,11 +61,11 @@ class Space:
 
 
 def space_of(path: Path, fields: Mapping[str, str], dimensions: int) -> Space:
-    """Read the fields about space; ScanError where they are damaged."""
+    """Read the fields about space; ScanError if they are damaged."""
     name = fields.get("space", "").lower()
     plain = _WITH_TIME.get(name, name.removesuffix("-time"))
     if name and plain not in _LPS:
-        raise bad_geometry(path, f"its space is {name[:40]}, which the format does not know")
+        raise bad_geometry(path, f"its space is {name[:40]}, which the format does not define")
     size = 3 + (plain != name) if name else _size(path, fields)
     signs = np.asarray(_LPS.get(plain, (1, 1, 1)), float)
     factors = _factors(path, fields.get("spaceunits", ""), size)
@@ -80,7 +80,7 @@ def space_of(path: Path, fields: Mapping[str, str], dimensions: int) -> Space:
         return Space(size, None, origin * factors * signs)
     vectors = []
     for given in _vectors(path, "space direction", fields["spacedirections"], dimensions, size):
-        # In a space with time, this is an axis that runs along time only.
+        # In a space with time, this axis runs along time only.
         if given is not None and not any(given) and size < 4:
             raise bad_geometry(path, f"its space direction is {','.join(f'{value:g}' for value in given)}")
         vector = np.zeros(3)
@@ -107,7 +107,7 @@ def in_space(path: Path, space: Space, spatial: Sequence[int], voxels: Any) -> S
 def by_spacings(
     path: Path, fields: Mapping[str, str], sizes: Sequence[int], spatial: Sequence[int], voxels: Any
 ) -> Scan:
-    """Return the scan of a file that tells the spacings of its axes, or not even those."""
+    """Return the scan of a file that gives at most the spacings of its axes."""
     steps, origin = np.ones(3), np.zeros(3)
     units = _QUOTED.findall(fields.get("units", ""))
     middle = fields.get("centers", "").split()
@@ -117,19 +117,19 @@ def by_spacings(
         spacing = _one(path, "voxel size", fields.get("spacings", ""), axis, len(sizes), nonzero=True)
         start = _one(path, "axis mins", fields.get("axismins", ""), axis, len(sizes)) if known else 0.0
         steps[at] = spacing * factor
-        # A voxel fills its cell unless the file says that it sits on a node of the grid.
+        # A voxel fills its cell unless the file says that it is at a node of the grid.
         on_node = middle[axis : axis + 1] == ["node"]
         origin[at] = (start + (0.0 if on_node or not known else spacing / 2)) * factor
     return placed(path, voxels, np.eye(3), steps, origin)
 
 
 def _one(path: Path, what: str, text: str, axis: int, count: int, *, nonzero: bool = False) -> float:
-    """Return the number of one axis; 1 where the field is not there."""
+    """Return the number of one axis; 1 if the field is missing."""
     words = text.split()
     if not words:
         return 1.0
     if len(words) != count:
-        raise integrity.broken(path, f"its header gives {len(words)} numbers as {what}, and {count} are needed")
+        raise integrity.broken(path, f"its header gives {len(words)} numbers as {what}, but {count} are needed")
     return lengths(path, what, words[axis], 1, nonzero=nonzero)[0]
 
 
@@ -167,7 +167,6 @@ def _factor(path: Path, unit: str) -> float:
     factor = millimeters(unit)
     if factor is None:
         raise ScanError(
-            f"{path.name} measures space in {unit[:20]}, which is no length known here; "
-            f"give it in one of {', '.join(MILLIMETERS)}."
+            f"{path.name} gives lengths in {unit[:20]}, an unknown unit; use one of {', '.join(MILLIMETERS)}."
         )
     return factor

@@ -1,1 +1,1 @@
-"""TIFF stacks: pages, and what programs say of them."""
+"""TIFF stacks: pages, and the descriptions that programs write."""

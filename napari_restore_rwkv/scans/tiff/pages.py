@@ -1,8 +1,8 @@
-"""The pages of a TIFF file: found, checked against the size of the file, and unpacked no further than they are large.
+"""The pages of a TIFF file: found, checked against the size of the file, and unpacked to no more than their size.
 
-The format: TIFF 6.0 (Adobe, 1992) and BigTIFF. Tags are read by tifffile. The chain of pages is followed here before,
-because tifffile reads a file that is cut off as one with fewer pages, and follows a chain that ends nowhere; and strips
-are unpacked here, because it fills those that are too short.
+The format: TIFF 6.0 (Adobe, 1992) and BigTIFF. Tags are read by tifffile. The chain of pages is followed here first,
+because tifffile reads a truncated file as one with fewer pages, and follows an endless chain; and strips are unpacked
+here, because tifffile fills those that are too short.
 """
 
 from __future__ import annotations
@@ -11,32 +11,45 @@ import logging
 import math
 import struct
 import threading
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 import tifffile
 
 from ...errors import ScanError
 from .. import integrity
+from .unpacking import (
+    DEFLATE,
+    FLOATING,
+    HORIZONTAL,
+    LZW,
+    NO_PREDICTOR,
+    NONE,
+    OLD_DEFLATE,
+    PACKBITS,
+    DamagedStripError,
+    unpacked,
+    unpredicted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
-# Of a page: format and size of the number of its tags, size of a tag, format of the place of the next page.
+# For a page: format and size of its tag count, size of a tag, format of the offset of the next page.
 _CLASSIC, _BIG = ("H", 2, 12, "I"), ("Q", 8, 20, "Q")
-_MOST_PAGES = 1 << 17
+# Tifffile takes half a millisecond per page.
+_MOST_PAGES = 1 << 14
 _MOST_TAGS = 4096
-_NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 8, 32946, 32773
-_PACKED = {_LZW: "LZW", _DEFLATE: "deflate", _OLD_DEFLATE: "deflate", _PACKBITS: "PackBits"}
-_HORIZONTAL, _FLOATING = 2, 3
+# Bytes of a value, by its type: one byte or letter, then numbers of two, four and eight bytes.
+_VALUE_BYTES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}
+_SHARED, _ALWAYS_ALLOWED = 2, 1 << 20
+_PACKED = {LZW: "LZW", DEFLATE: "deflate", OLD_DEFLATE: "deflate", PACKBITS: "PackBits"}
 _BILEVEL, _GREY = 0, 1
-# What tifffile raises for damaged tags, beside errors of its own.
+# What tifffile raises for damaged tags, besides its own errors.
 _DAMAGED = (
     tifffile.TiffFileError,
     ArithmeticError,
@@ -65,9 +78,9 @@ class Form:
     compression, predictor
         As TIFF numbers them.
     segment
-        Rows and columns of a strip or tile, the last of which may reach beyond the page.
+        Rows and columns of a strip or tile, the last of which may extend beyond the page.
     tiled
-        Whether the segments are tiles, all of which are stored as a whole.
+        Whether the segments are tiles, which are always stored in full size.
     """
 
     size: tuple[int, int]
@@ -99,7 +112,7 @@ class Pages:
     description
         Text of the first page.
     resolution
-        Columns and rows for each unit of length, as the first page says; 0 where it does not.
+        Columns and rows per unit of length, according to the first page; 0 if it does not say.
     """
 
     form: Form
@@ -109,12 +122,12 @@ class Pages:
 
 
 def pages_of(path: Path) -> Pages:
-    """Read what the pages of a file are, and none of their pixels.
+    """Read the structure of the pages of a file, but no pixels.
 
     Raises
     ------
     ScanError
-        The file is damaged or cut off, or its pages are not slices of one size with one real value a pixel.
+        The file is damaged or cut off, or its pages are not slices of equal size with one real value per pixel.
     """
     try:
         with path.open("rb") as stream:
@@ -132,25 +145,25 @@ def pages_of(path: Path) -> Pages:
         raise integrity.broken(path, "its tags are damaged") from error
     if any(form != forms[0] for form in forms):
         raise ScanError(
-            f"{path.name} holds pages of several sizes or types; save the stack alone, without previews and thumbnails."
+            f"{path.name} has pages of several sizes or types; save the stack alone, without previews and thumbnails."
         )
     return Pages(forms[0], pages, text if isinstance(text, str) else "", resolution)
 
 
 def in_one_block(path: Path, pages: Pages, count: int) -> Pages:
-    """Return `count` pages that lie one behind the other, as ImageJ stores large stacks, of which only one is listed.
+    """Return `count` consecutive pages of which only one is listed, as ImageJ stores large stacks.
 
     Raises
     ------
     ScanError
-        They are compressed, or not all there.
+        They are compressed, or incomplete.
     """
     [first] = pages.pages
     size = pages.form.size[0] * pages.form.size[1] * pages.form.dtype.itemsize
     start, behind = first.starts[0], first.starts[0]
     for at, length in zip(first.starts, first.lengths, strict=True):
-        if at != behind or pages.form.compression != _NONE or pages.form.tiled:
-            raise integrity.broken(path, f"it has one page, and {count} are promised")
+        if at != behind or pages.form.compression != NONE or pages.form.tiled:
+            raise integrity.broken(path, f"it has one page, but its description says {count}")
         behind += length
     found = path.stat().st_size - start
     if behind - start != size or not 1 <= count <= min(_MOST_PAGES, found // size):
@@ -165,7 +178,7 @@ def read_page(path: Path, stream: BinaryIO, form: Form, page: Page) -> np.ndarra
     Raises
     ------
     ScanError
-        A strip or tile of it is damaged, or shorter or longer than it has to be.
+        A strip or tile of it is damaged, too short or too long.
     """
     height, width = form.size
     rows, columns = form.segment
@@ -176,46 +189,59 @@ def read_page(path: Path, stream: BinaryIO, form: Form, page: Page) -> np.ndarra
         kept = rows if form.tiled else min(rows, height - top)
         stream.seek(start)
         content = _unpacked(path, stream.read(length), form, kept)
-        segment = _unpredicted(np.frombuffer(content, form.dtype).reshape(kept, columns), form)
+        segment = unpredicted(np.frombuffer(content, form.dtype).reshape(kept, columns), form.predictor)
         values[top : top + rows, left : left + columns] = segment[: height - top, : width - left]
     return values
 
 
 def _count(path: Path, stream: BinaryIO) -> int:
-    """Return the number of pages, whose chain ends, and lies within the file."""
+    """Return the number of pages, after checking that their chain ends and stays within the file, as do their tags."""
     head = stream.read(16)
     order = _BYTE_ORDERS.get(head[:2])
     if order is None or len(head) < 8:
-        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no TIFF header, so it is another type of file or cut off")
     (version,) = struct.unpack_from(f"{order}H", head, 2)
     if version not in {42, 43} or (version == 43 and len(head) < 16):
-        raise integrity.broken(path, "it has no TIFF header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no TIFF header, so it is another type of file or cut off")
     count_format, count_size, tag_size, next_format = _BIG if version == 43 else _CLASSIC
     (at,) = struct.unpack_from(f"{order}{next_format}", head, 8 if version == 43 else 4)
     seen: set[int] = set()
-    size = path.stat().st_size
+    size, referred = path.stat().st_size, 0
     while at:
-        if at in seen or len(seen) >= _MOST_PAGES:
-            raise integrity.broken(path, "its pages follow each other without an end")
+        if at in seen:
+            raise integrity.broken(path, "the chain of its pages never ends")
+        if len(seen) == _MOST_PAGES:
+            raise ScanError(f"{path.name} contains more than {_MOST_PAGES} pages; split the stack into several files.")
         seen.add(at)
-        # A place beyond the end gives no bytes there; one far beyond cannot be sought.
+        # Reading beyond the end of the file gives no bytes; seeking far beyond it fails.
         stream.seek(min(at, size))
         try:
             (tags,) = struct.unpack(f"{order}{count_format}", stream.read(count_size))
             if not 0 < tags <= _MOST_TAGS:
                 raise integrity.broken(path, f"its page {len(seen) - 1} has {tags} tags")
-            stream.seek(tags * tag_size, 1)
+            referred += _referred_bytes(stream.read(tags * tag_size), order, tag_size)
             (at,) = struct.unpack(f"{order}{next_format}", stream.read(struct.calcsize(next_format)))
         except struct.error as error:
-            raise integrity.broken(path, f"it is cut off (page {len(seen) - 1} is not all there)") from error
+            raise integrity.broken(path, f"it is cut off (page {len(seen) - 1} is incomplete)") from error
+        # Pages may share a few values, but each page reads and keeps its own copy.
+        if referred > _SHARED * size + _ALWAYS_ALLOWED:
+            raise integrity.broken(path, f"the tags of its pages refer to {referred} bytes, more than the file has")
     if not seen:
         raise integrity.broken(path, "it has no pages")
     return len(seen)
 
 
+def _referred_bytes(tags: bytes, order: str, tag_size: int) -> int:
+    """Return the size in bytes of the values that the tags of a page only refer to."""
+    form = f"{order}HHQ8x" if tag_size == _BIG[2] else f"{order}HHI4x"
+    inside = 8 if tag_size == _BIG[2] else 4
+    sizes = [count * _VALUE_BYTES.get(kind, 8) for _, kind, count in struct.iter_unpack(form, tags)]
+    return sum(size for size in sizes if size > inside)
+
+
 @contextmanager
 def _strict(path: Path) -> Iterator[None]:
-    """Make errors of what tifffile only tells its log, and goes on after."""
+    """Turn into errors what tifffile only logs before it continues."""
     log = logging.getLogger("tifffile")
     watch = _Watch()
     log.addHandler(watch)
@@ -240,7 +266,7 @@ class _Watch(logging.Handler):
 
 
 def _form(path: Path, page: Any) -> Form:
-    """Return the form of a page; ScanError where it is not a slice with one real value a pixel."""
+    """Return the form of a page; ScanError if it is not a slice with one real value per pixel."""
     photometric = int(page.photometric)
     if page.samplesperpixel != 1:
         colours = photometric not in {_BILEVEL, _GREY}
@@ -252,14 +278,14 @@ def _form(path: Path, page: Any) -> Form:
         raise integrity.complex_valued(path)
     if dtype is None or dtype.kind not in "iuf" or page.bitspersample != 8 * dtype.itemsize or page.fillorder != 1:
         raise ScanError(f"{path.name} packs its values into {page.bitspersample} bits; save it with 8, 16 or 32 bits.")
-    if page.compression != _NONE and page.compression not in _PACKED:
+    if page.compression != NONE and page.compression not in _PACKED:
         raise ScanError(
-            f"{path.name} is compressed in a way that is not read here (TIFF number {int(page.compression)}); save it "
+            f"{path.name} uses an unsupported compression (TIFF number {int(page.compression)}); save it "
             f"uncompressed, or with {', '.join(sorted(set(_PACKED.values())))}."
         )
     floating = dtype.kind == "f"
-    if page.predictor not in {1, _FLOATING if floating else _HORIZONTAL} or page.imagedepth != 1:
-        raise integrity.broken(path, "it stores its values in an unknown way")
+    if page.predictor not in {NO_PREDICTOR, FLOATING if floating else HORIZONTAL} or page.imagedepth != 1:
+        raise integrity.broken(path, "its values have an unknown type")
     height, width = int(page.imagelength), int(page.imagewidth)
     if min(height, width) < 1:
         raise ScanError(f"{path.name} is empty: its header gives {height} x {width} pixels.")
@@ -271,16 +297,16 @@ def _form(path: Path, page: Any) -> Form:
 
 
 def _page(path: Path, page: Any, form: Form) -> Page:
-    """Return where the segments are; ScanError where they are too few, too short, or beyond the end of the file."""
+    """Return where the segments are; ScanError if they are too few, too short, or beyond the end of the file."""
     starts, lengths = tuple(page.dataoffsets), tuple(page.databytecounts)
     (height, width), (rows, columns) = form.size, form.segment
     needed = math.ceil(height / rows) * math.ceil(width / columns)
     if len(starts) != needed or len(lengths) != needed:
-        raise integrity.broken(path, f"page {page.index} has {len(starts)} strips or tiles, and {needed} are needed")
+        raise integrity.broken(path, f"page {page.index} has {len(starts)} strips or tiles, but {needed} are needed")
     size = path.stat().st_size
     if min(*starts, *lengths) < 1 or max(map(sum, zip(starts, lengths, strict=True))) > size:
-        raise integrity.broken(path, f"it is cut off or damaged (page {page.index} is not all there)")
-    if form.compression == _NONE:
+        raise integrity.broken(path, f"it is cut off or damaged (page {page.index} is incomplete)")
+    if form.compression == NONE:
         pixels = (needed * rows if form.tiled else height) * columns
         if sum(lengths) < pixels * form.dtype.itemsize:
             raise integrity.cut_off(path, sum(lengths), pixels * form.dtype.itemsize)
@@ -295,31 +321,12 @@ def _ratio(page: Any, name: str) -> float:
 def _unpacked(path: Path, content: bytes, form: Form, rows: int) -> bytes:
     """Return the bytes of the rows of a segment."""
     needed = rows * form.segment[1] * form.dtype.itemsize
-    # The last strip of some writers holds rows beyond the page.
+    # Some writers put rows beyond the page in the last strip.
     most = form.segment[0] * form.segment[1] * form.dtype.itemsize
     try:
-        if form.compression == _NONE:
-            found = content
-        elif form.compression in {_DEFLATE, _OLD_DEFLATE}:
-            stream = zlib.decompressobj()
-            found = stream.decompress(content, most + 1)
-            if len(found) > most or not stream.eof:
-                raise integrity.broken(path, "its compressed pixels are damaged or cut off")
-        else:
-            decode = imagecodecs.lzw_decode if form.compression == _LZW else imagecodecs.packbits_decode
-            found = bytes(decode(content, out=bytearray(most)))
-    # Errors of imagecodecs are of this kind.
-    except (zlib.error, RuntimeError) as error:
-        raise integrity.broken(path, "its compressed pixels are damaged") from error
+        found = unpacked(content, form.compression, most)
+    except DamagedStripError as error:
+        raise integrity.broken(path, "its compressed pixels are damaged or cut off") from error
     if len(found) < needed:
         raise integrity.cut_off(path, len(found), needed)
     return found[:needed]
-
-
-def _unpredicted(stored: np.ndarray, form: Form) -> np.ndarray:
-    """Undo the differences between neighbours that some writers store, and the byte order."""
-    native = form.dtype.newbyteorder("=")
-    if form.predictor == _FLOATING:
-        return np.asarray(imagecodecs.floatpred_decode(stored.view(native), axis=-1))
-    values = stored.astype(native)
-    return np.cumsum(values, axis=1, dtype=native) if form.predictor == _HORIZONTAL else values

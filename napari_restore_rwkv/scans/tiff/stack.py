@@ -1,6 +1,6 @@
-"""TIFF stacks: slices page by page, in the order and of the size that ImageJ, OME or tifffile wrote into the file.
+"""TIFF stacks: slices page by page, in the order and with the size that ImageJ, OME or tifffile wrote into the file.
 
-What a TIFF file does not say at all is where a scan lies in the patient; that is said whenever one is read.
+A TIFF file never states the position of a scan in the patient; the user is told so whenever one is read.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def is_tiff(path: Path) -> bool:
 
 
 def tiff_volume(path: Path) -> TiffVolume:
-    """Read what a TIFF file holds, and no pixels.
+    """Read the structure of a TIFF file, but no pixels.
 
     Raises
     ------
     ScanError
-        The file is damaged or cut off, or is no stack of slices with one real value a pixel.
+        The file is damaged or cut off, or is not a stack of slices with one real value per pixel.
     """
     pages = pages_of(path)
     images = imagej_images(path, pages.description)
@@ -96,7 +96,7 @@ def read_tiff(volume: TiffVolume, frame: int, box: Box) -> np.ndarray:
 
 
 def read_tiff_frame(volume: TiffVolume, frame: int) -> np.ndarray:
-    """Read a frame; ScanError where it is damaged, or does not fit into memory."""
+    """Read a frame; ScanError if it is damaged, or does not fit into memory."""
     shape = volume.scan.shape
     kept = [volume.pages.pages[page] for page in volume.order[frame]]
     bounds.check_memory(volume.path.name, volume.scan.voxels.nbytes, sum(sum(page.lengths) for page in kept))
@@ -124,11 +124,11 @@ def _scaled(stored: np.ndarray, volume: TiffVolume) -> np.ndarray:
 def _note(stack: Stack) -> str:
     if stack.spacing_mm is None:
         return (
-            "A TIFF file says neither how large its voxels are nor where they lie in the patient; voxels of 1 mm, "
+            "This TIFF file states neither the size of its voxels nor their position in the patient; voxels of 1 mm, "
             "position 0 and the axes of the patient are assumed."
         )
     size = " x ".join(f"{step:.4g}" for step in stack.spacing_mm)
     return (
-        f"A TIFF file does not say where it lies in the patient; position 0 and the axes of the patient are assumed. "
-        f"Its voxels are {size} mm (z, y, x) by what {stack.writer} wrote into it."
+        f"A TIFF file does not state its position in the patient; position 0 and the axes of the patient are assumed. "
+        f"Its voxels are {size} mm (z, y, x) according to {stack.writer}."
     )

@@ -1,6 +1,6 @@
 """What programs write into the description of a TIFF stack: the order of its pages, voxel sizes, and a scale of values.
 
-ImageJ (lines of "key=value"), OME (XML) and tifffile (JSON) are known; of other files the pages are slices in order.
+ImageJ (lines of "key=value"), OME (XML) and tifffile (JSON) are known; in other files the pages are slices in order.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _LONGEST_TEXT = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """How pages make a stack.
+    """How pages form a stack.
 
     Attributes
     ----------
     axes, sizes
-        Letters and lengths of the axes across pages, the slowest first; Z is among them.
+        Letters and lengths of the axes across pages, slowest first, including Z.
     spacing_mm
-        Along z, y, x; None where the file does not say.
+        Along z, y, x; None if the file does not say.
     slope, intercept
         ``value = stored * slope + intercept``.
     writer
-        Who wrote this.
+        The program that wrote this.
     """
 
     axes: str
@@ -53,11 +53,11 @@ def stack_of(path: Path, pages: Pages) -> Stack:
     Raises
     ------
     ScanError
-        It is damaged, or promises other pages than are there.
+        It is damaged, or does not match the pages.
     """
     text, count = pages.description, len(pages.pages)
     if len(text) > _LONGEST_TEXT:
-        raise integrity.broken(path, "its description is longer than any")
+        raise integrity.broken(path, "its description is too long")
     if text.startswith("ImageJ="):
         stack = _imagej(path, pages)
     elif "<OME" in text[:4096]:
@@ -68,21 +68,21 @@ def stack_of(path: Path, pages: Pages) -> Stack:
         return Stack("Z", (count,))
     long = [axis for axis, size in zip(stack.axes, stack.sizes, strict=True) if size > 1]
     if len(long) == 1:
-        # Programs that write an array without names call its only axis time or channels.
+        # Programs that write an array without axis names call its only axis time or channels.
         stack = replace(stack, axes=stack.axes.translate(str.maketrans(f"Z{long[0]}", f"{long[0]}Z")))
     if min(stack.sizes) < 1 or math.prod(stack.sizes) != count:
         raise ScanError(
-            f"{path.name} holds {count} pages, and its description promises "
+            f"{path.name} contains {count} pages, but its description says "
             f"{' x '.join(map(str, stack.sizes))} ({stack.axes}); save the whole stack as one file again."
         )
     return stack
 
 
 def imagej_images(path: Path, text: str) -> int:
-    """Return how many images ImageJ wrote by its own word; 0 where another program wrote the file."""
+    """Return how many images ImageJ says it wrote; 0 if another program wrote the file."""
     images = _lines(text).get("images", "0") if text.startswith("ImageJ=") else "0"
     if not (images.isdigit() and images.isascii() and len(images) < 10):
-        raise integrity.broken(path, f"ImageJ's images in it is {images[:20]}")
+        raise integrity.broken(path, f"its ImageJ field 'images' is {images[:20]}")
     return int(images)
 
 
@@ -98,19 +98,19 @@ def _imagej(path: Path, pages: Pages) -> Stack:
         try:
             return float(fields.get(name, default))
         except ValueError as error:
-            raise integrity.broken(path, f"ImageJ's {name} in it is not a number") from error
+            raise integrity.broken(path, f"its ImageJ field '{name}' is not a number") from error
 
     def count(name: str) -> int:
         value = number(name, 1)
         if not (value.is_integer() and 1 <= value <= len(pages.pages)):
-            raise integrity.broken(path, f"ImageJ's {name} in it is {fields[name][:20]}")
+            raise integrity.broken(path, f"its ImageJ field '{name}' is {fields[name][:20]}")
         return int(value)
 
     sizes = (count("frames"), count("slices"), count("channels"))
     if sizes == (1, 1, 1):
         sizes = (1, len(pages.pages), 1)
     if number("cf", 0) != 0 and "c0" in fields:
-        raise ScanError(f"{path.name} has its values calibrated by a curve; apply it in ImageJ and save 32-bit values.")
+        raise ScanError(f"{path.name} has a calibration function; apply it in ImageJ and save 32-bit values.")
     slope, intercept = number("c1", 1), number("c0", 0)
     unit = millimeters(fields.get("unit", "").replace("\\u00B5", "\N{MICRO SIGN}"))
     spacing = None
@@ -128,7 +128,7 @@ def _ome(path: Path, text: str) -> Stack:
         root = ElementTree.fromstring(text)
         pixels = root.findall(".//{*}Pixels")
         if len(pixels) != 1:
-            raise ScanError(f"{path.name} holds {len(pixels)} OME images; save the one to restore alone.")
+            raise ScanError(f"{path.name} contains {len(pixels)} OME images; save the one to restore on its own.")
         order = pixels[0].attrib["DimensionOrder"]
         if sorted(order) != sorted("XYZCT") or order[:2] != "XY":
             raise integrity.broken(path, "its OME description is damaged")
@@ -140,7 +140,7 @@ def _ome(path: Path, text: str) -> Stack:
             first = [int(data.get(f"First{axis}", 0)) for axis in axes]
             index = first[2] + sizes[2] * (first[1] + sizes[1] * first[0])
             if int(data.get("IFD", index)) != index:
-                raise ScanError(f"{path.name} has its pages in another order than OME's; save it as a plain stack.")
+                raise ScanError(f"{path.name} has its pages in a different order than OME's; save it as a plain stack.")
         return Stack(axes, sizes, _ome_spacing(pixels[0]), writer="OME")
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise integrity.broken(path, "its OME description is damaged") from error
@@ -160,7 +160,7 @@ def _ome_spacing(pixels: ElementTree.Element) -> tuple[float, float, float] | No
 
 
 def _tifffile(path: Path, text: str) -> Stack:
-    """Read the shape of the array that was saved, of which the last two axes are a page."""
+    """Read the shape of the saved array, whose last two axes are a page."""
     try:
         described = json.loads(text)
         shape = [int(size) for size in described["shape"]]
@@ -170,6 +170,6 @@ def _tifffile(path: Path, text: str) -> Stack:
     leading = shape[:-2]
     letters = axes[:-2] if len(axes) == len(shape) and axes.endswith("YX") else ""
     if letters.count("Z") != 1:
-        # Without names the axis next to the page is taken for that of the slices.
+        # Without names the axis next to the page is taken as the slice axis.
         letters = "".join("Q" for _ in leading[:-1]) + "Z"
     return Stack(letters, tuple(leading or [1]), writer="tifffile")

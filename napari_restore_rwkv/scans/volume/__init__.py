@@ -1,1 +1,1 @@
-"""Volume files: read whole, streamed or staged, none trusted."""
+"""Volume files: read whole, streamed or staged; none is trusted."""

@@ -36,7 +36,7 @@ def frames_of(path: Path, sizes: Sequence[int]) -> tuple[tuple[int, int, int], i
 
 
 def placed(path: Path, voxels: Any, direction: np.ndarray, steps: np.ndarray, origin: np.ndarray) -> Scan:
-    """Return the scan of voxels (Z, Y, X) in this place.
+    """Return the scan of voxels (Z, Y, X) in this position.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ def placed(path: Path, voxels: Any, direction: np.ndarray, steps: np.ndarray, or
     direction
         3x3; its columns are the directions of the file's axes x, y, z.
     steps
-        Distance of the voxels along each of them in mm; a negative one is taken as a flip of that axis in its place.
+        Distance of the voxels along each of them in mm; a negative one means that the axis is flipped.
     origin
         Centre of the first voxel in mm.
 
     Raises
     ------
     ScanError
-        There is no such place, or the axes are not unit vectors at right angles.
+        The position is invalid, or the axes are not unit vectors at right angles.
     """
     cosines = direction * np.where(steps < 0, -1.0, 1.0)
-    # Refused before it is squared, which could overflow.
+    # Refused before squaring, which could overflow.
     if not (np.abs(cosines) < _LARGEST_COSINE).all():
         raise sheared(path)
     x, y, z = (float(value) for value in origin)
@@ -69,4 +69,4 @@ def placed(path: Path, voxels: Any, direction: np.ndarray, steps: np.ndarray, or
 
 def one_dimension(path: Path) -> ScanError:
     """Return the error for a file with a single axis."""
-    return ScanError(f"{path.name} has one dimension only; give a scan (three dimensions) or a slice (two).")
+    return ScanError(f"{path.name} has only one dimension; give a scan (three dimensions) or a slice (two).")

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage files: their voxels are read by us, so that nothing is read silently wrong."""
+"""NIfTI, NRRD and MetaImage files, whose voxels are read by this package, so that nothing is silently misread."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SeveralFramesError(ScanError):
     Attributes
     ----------
     names
-        What each frame is called; blank where the file does not say.
+        Name of each frame; blank if the file does not say.
     option
         The keyword of `opening` that chooses one: "time_index" or "channel".
     """
@@ -55,7 +55,7 @@ class SeveralFramesError(ScanError):
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What a file holds, before we know what its values mean.
+    """The content of a file, before it is known what its values mean.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Volume:
 
 
 def volume_suffix(path: Path) -> str:
-    """Return the suffix of a volume file in lower case (``".nii.gz"`` as one), or "" if it is none we read."""
+    """Return the suffix of a volume file in lower case (``".nii.gz"`` as one), or "" if it is not supported."""
     name = path.name.lower()
     return next((suffix for suffix in sorted(READERS, key=len, reverse=True) if name.endswith(suffix)), "")
 
@@ -90,7 +90,7 @@ def read_volume(path: Path, time_index: int | None = None, *, allow_outside: boo
     Raises
     ------
     ScanError
-        The file is damaged, cut off, empty, or not a scan with one real value a voxel on a rectangular grid.
+        The file is damaged, cut off, empty, or not a scan with one real value per voxel on a rectangular grid.
     """
     if is_nifti(path):
         return _read_nifti(path, time_index)
@@ -112,12 +112,12 @@ def stored_volume(path: Path, allow_outside: bool = False) -> StoredVolume:
 
 @contextmanager
 def quiet_itk() -> Iterator[None]:
-    """Keep what ITK's C++ libraries print on stderr from the terminal: each failure becomes an error in words."""
+    """Suppress what ITK's C++ libraries print on stderr: each failure becomes a clear error."""
     with _stderr_lock:
         try:
             kept = os.dup(2)
         except OSError:
-            # A windowed process may have no stderr at all.
+            # A GUI process may have no stderr at all.
             yield
             return
         try:
@@ -140,16 +140,16 @@ def _read_nifti(path: Path, time_index: int | None) -> Volume:
 
 
 def chosen_frame(name: str, count: int, time_index: int | None, names: Sequence[str] = ()) -> int:
-    """Return which of `count` frames to read; ScanError if it is not there, SeveralFramesError if it is left open."""
+    """Return which of `count` frames to read; ScanError if it does not exist, SeveralFramesError if none was chosen."""
     if time_index is None:
         if count == 1:
             return 0
         known = ", ".join(f"{number}: {word}" for number, word in enumerate(names) if word)
         raise SeveralFramesError(
-            f"{name} holds {count} frames ({known or 'time points'}); choose one by its time index, from 0 to "
+            f"{name} contains {count} frames ({known or 'time points'}); choose one by its time index, from 0 to "
             f"{count - 1}.",
             names or [""] * count,
         )
     if not 0 <= time_index < count:
-        raise ScanError(f"{name} has no frame {time_index}; it holds {count}, numbered from 0 to {count - 1}.")
+        raise ScanError(f"{name} has no frame {time_index}; it has {count}, numbered from 0 to {count - 1}.")
     return time_index

@@ -1,7 +1,7 @@
-"""HDF5 files in the layout of ITK: found by a reader in pure Python, and their voxels read and unpacked by us.
+"""HDF5 files in ITK's layout: located by a pure Python reader; voxels are read and unpacked by this package.
 
-The HDF5 library follows links to other files, allocates what a damaged file asks for, and can crash; pyfive does not.
-Every number that it finds is checked before it is used.
+The HDF5 library follows links to other files, allocates whatever a damaged file asks for, and can crash; pyfive does
+not. Every number that it finds is checked before use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1
 _DEFLATE, _SHUFFLE = 1, 2
 _CONTIGUOUS, _CHUNKED = 1, 2
-# A good header takes some hundred reads; a damaged one may lead in circles.
+# A valid header takes some hundred reads; a damaged one may lead in circles.
 _MOST_READS, _LARGEST_READ = 500_000, 64 << 20
 _MOST_CHUNKS = 1_000_000
 _LONGEST_TEXT = 4096
@@ -52,13 +52,13 @@ class Hdf5Volume:
     dtype
         Type of the stored values, with their byte order.
     shape
-        Of the stored array: [frame,] z, y, x, without the axes that it lacks.
+        Of the stored array: [frame,] z, y, x, without missing axes.
     chunk
-        Shape of a chunk; all of the array where it lies in one piece.
+        Shape of a chunk; the whole array if it is contiguous.
     filters
-        Numbers of the filters of HDF5 that a chunk went through, in their order.
+        Numbers of the HDF5 filters applied to a chunk, in order.
     chunks
-        Where each chunk is, by the index of its first voxel: offset, bytes and which filters were left out.
+        Where each chunk is, by the index of its first voxel: offset, bytes and which filters were skipped.
     header
         Text fields.
     """
@@ -75,7 +75,7 @@ class Hdf5Volume:
 
 
 class _Bounded(io.RawIOBase):
-    """A file for pyfive, whose reads are counted and bounded."""
+    """A file for pyfive, whose reads are counted and limited."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         super().__init__()
@@ -95,31 +95,31 @@ class _Bounded(io.RawIOBase):
 
 
 def hdf5_volume(path: Path) -> Hdf5Volume:
-    """Read what an HDF5 file says about itself.
+    """Read the structure of an HDF5 file.
 
     Raises
     ------
     ScanError
-        The file is damaged, of another layout, or keeps its voxels in other files.
+        The file is damaged, has another layout, or keeps its voxels in other files.
     """
     import pyfive  # type: ignore[import-untyped]
 
     with path.open("rb") as stream:
         if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-            raise integrity.broken(path, "it has no HDF5 header, so it is another kind of file or cut off")
+            raise integrity.broken(path, "it has no HDF5 header, so it is another type of file or cut off")
         _check_end(path, stream)
         try:
             image = pyfive.File(_Bounded(stream, path.name))["ITKImage"]["0"]
             return _volume(path, image)
         except ScanError:
             raise
-        # Pyfive says what it finds by whatever error comes first.
+        # Pyfive raises whatever error comes first.
         except Exception as error:
-            raise integrity.broken(path, "it is damaged, cut off, or of a layout other than that of ITK") from error
+            raise integrity.broken(path, "it is damaged, cut off, or not in ITK's layout") from error
 
 
 def read_hdf5(volume: Hdf5Volume, frame: int, box: Box) -> np.ndarray:
-    """Read a box (z, y, x) of one frame; ScanError where the file is damaged there."""
+    """Read a box (z, y, x) of one frame; ScanError if the file is damaged there."""
     lacking = 4 - len(volume.shape)
     wanted = (slice(frame, frame + 1), *box)[lacking:]
     result = np.empty([part.stop - part.start for part in wanted], volume.dtype)
@@ -137,9 +137,9 @@ def read_hdf5(volume: Hdf5Volume, frame: int, box: Box) -> np.ndarray:
 
 
 def _check_end(path: Path, stream: BinaryIO) -> None:
-    """Raise ScanError where the file ends before it says that it does."""
+    """Raise ScanError if the file is shorter than it says."""
     head = stream.read(48 - len(_SIGNATURE))
-    # The address of the end, by the version of the superblock; addresses of 8 bytes are the only ones in use.
+    # Position of the end-of-file address, by version of the superblock; only addresses of 8 bytes are in use.
     at = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[0] if head else -1, 0) - len(_SIGNATURE)
     end = int.from_bytes(head[at : at + 8], "little") if at > 0 else 0
     if end > path.stat().st_size or len(head) < 40:
@@ -150,12 +150,14 @@ def _volume(path: Path, image: Any) -> Hdf5Volume:
     voxels = image["VoxelData"]
     shape, dtype = tuple(int(size) for size in voxels.shape), np.dtype(voxels.dtype)
     if dtype.kind not in "iuf" or dtype.itemsize not in {1, 2, 4, 8}:
-        raise integrity.broken(path, f"it holds values of type {str(dtype)[:40]}, and real numbers are needed")
+        raise integrity.broken(path, f"its values have type {str(dtype)[:40]}, but real numbers are needed")
     sizes = [int(size) for size in _numbers(image["Dimension"], 8)]
     if len(shape) == len(sizes) + 1 and list(shape[-2::-1]) == sizes:
         raise integrity.vector(path, shape[-1])
     if list(shape[::-1]) != sizes or not sizes or min(sizes) < 1:
-        raise integrity.broken(path, f"it holds {integrity.by(list(shape[::-1]))} voxels, and not those of its header")
+        raise integrity.broken(
+            path, f"it contains {integrity.by(list(shape[::-1]))} voxels, which differs from its header"
+        )
     frame_shape, frames = frames_of(path, sizes)
     axes = min(len(sizes), 3)
     steps, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
@@ -163,7 +165,7 @@ def _volume(path: Path, image: Any) -> Hdf5Volume:
     origin[:axes] = _numbers(image["Origin"], 8)[:axes]
     direction[:axes, :axes] = _numbers(image["Directions"], 64).reshape(len(sizes), len(sizes)).T[:axes, :axes]
     if (steps < 0).any():
-        # ITK writes none, so that it is no flip.
+        # ITK writes no negative spacing, so it would not be a flip.
         steps = np.where(steps < 0, np.nan, steps)
     placeholder = np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), frame_shape)
     scan = placed(path, placeholder, direction, steps, origin)
@@ -182,13 +184,13 @@ def _storage(
         offset = int(stored.data_offset)
         if offset == _NOWHERE:
             raise ScanError(
-                f"{path.name} has no voxels in it; if it keeps them in another file, pack it into one by h5repack."
+                f"{path.name} contains no voxels; if it keeps them in another file, pack them into one with h5repack."
             )
         if offset + nbytes > size:
             raise integrity.cut_off(path, size - offset, nbytes)
         return shape, (), {(0,) * len(shape): (offset, nbytes, 0)}
     if stored.layout_class != _CHUNKED or set(filters) - {_DEFLATE, _SHUFFLE} or filters.count(_DEFLATE) > 1:
-        raise ScanError(f"{path.name} packs its voxels in a rare way; pack them by gzip (h5repack -f GZIP=1).")
+        raise ScanError(f"{path.name} uses an unsupported compression; repack it with gzip (h5repack -f GZIP=1).")
     chunk = tuple(int(part) for part in stored.chunks)[-len(shape) :]
     if min(chunk) < 1 or math.prod(-(-all_ // part) for all_, part in zip(shape, chunk, strict=True)) > _MOST_CHUNKS:
         raise integrity.broken(path, f"it is cut into chunks of {integrity.by(list(chunk))} voxels")
@@ -231,12 +233,12 @@ def _inflated(volume: Hdf5Volume, content: bytes, nbytes: int) -> bytes:
     except zlib.error as error:
         raise integrity.broken(volume.path, "its compressed voxels are damaged") from error
     if not unpacker.eof or len(unpacked) != nbytes:
-        raise integrity.broken(volume.path, f"a chunk does not unpack to its {nbytes} bytes")
+        raise integrity.broken(volume.path, f"a chunk does not unpack to {nbytes} bytes")
     return unpacked
 
 
 def _unshuffled(content: bytes, itemsize: int) -> bytes:
-    """Put the bytes of each value together again, of which all first ones came first."""
+    """Undo the byte shuffle, which stores the first bytes of all values first."""
     whole = len(content) // itemsize * itemsize
     return np.frombuffer(content, np.uint8, whole).reshape(itemsize, -1).T.tobytes() + content[whole:]
 
@@ -248,14 +250,14 @@ def _touched(wanted: tuple[slice, ...], chunk: tuple[int, ...]) -> Iterator[tupl
 
 
 def _numbers(values: Any, most: int) -> np.ndarray:
-    """Return a few numbers; ValueError where they are more, or of another kind."""
+    """Return a few numbers; ValueError if they are too many, or of another type."""
     if math.prod(values.shape) > most or np.dtype(values.dtype).kind not in "iuf":
         raise ValueError("not a few numbers")
     return np.asarray(values[()], float).ravel()
 
 
 def _texts(image: Any) -> dict[str, str]:
-    """Return the text fields; values of another kind say nothing that is needed here."""
+    """Return the text fields; values of other types are not needed here."""
     texts = {}
     fields = image.get("MetaData", {})
     for name in fields:

@@ -1,6 +1,6 @@
 """Headers of MetaImage files (.mha, .mhd), read without ITK, which crashes, hangs or invents voxels on damaged ones.
 
-Fields and their meaning: https://itk.org/Wiki/ITK/MetaIO/Documentation; where that is silent, what ITK makes of them.
+Fields and their meaning: https://itk.org/Wiki/ITK/MetaIO/Documentation; where that says nothing, as in ITK.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def metaimage(path: Path, allow_outside: bool = False) -> StoredVolume:
     Raises
     ------
     ScanError
-        The header is damaged, of a rare kind, or promises what the file does not hold.
+        The header is damaged, of an unsupported kind, or does not match the file.
     """
     header = read_text_header(path, lambda line: line.partition("=")[0].strip().lower() == _LAST)
     fields = header.fields("=", _KNOWN, str.lower)
     if "dimsize" not in fields or _LAST not in fields or fields.get("objecttype", "Image").lower() != "image":
-        raise integrity.broken(path, "it has no MetaImage header, so it is another kind of file or cut off")
+        raise integrity.broken(path, "it has no MetaImage header, so it is another type of file or cut off")
     sizes = integers(path, "DimSize", fields["dimsize"])
     if not sizes or min(sizes) < 1:
         raise ScanError(f"{path.name} is empty: its header gives {integrity.by(sizes)} voxels.")
@@ -102,7 +102,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype:
     listed = fields[_LAST].upper().startswith("LIST") or "%" in fields[_LAST]
     if name not in _TYPES or listed or not _is_true(fields.get("binarydata", "true")):
         raise ScanError(
-            f"{path.name} is a MetaImage of a rare kind (text, a list of files, or an unknown voxel type); "
+            f"{path.name} is an unsupported kind of MetaImage (text, a list of files, or an unknown voxel type); "
             "save it as a plain .mha, .nrrd or .nii.gz file."
         )
     big = _is_true(fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "")))
@@ -112,7 +112,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype:
 def _scan(path: Path, fields: dict[str, str], dimensions: int, shape: tuple[int, ...], dtype: np.dtype) -> Scan:
     unit = fields.get("distanceunits", "mm").lower()
     if unit not in _MILLIMETRES:
-        raise bad_geometry(path, f"its DistanceUnits are {unit[:20]}, and mm, cm or um are known here")
+        raise bad_geometry(path, f"its DistanceUnits are {unit[:20]}, but only mm, cm and um are known")
     factor = _MILLIMETRES[unit]
     axes = min(dimensions, 3)
     steps, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
@@ -143,7 +143,7 @@ def _voxels(
         return (path,), header.end
     file = companion(path, name, allow_outside)
     if skipped == -1 and not _is_true(fields.get("compresseddata", "")):
-        # The voxels are the end of their file.
+        # The voxels are at the end of their file.
         skipped = max(0, file.stat().st_size - expected)
     if skipped < 0:
         raise integrity.broken(path, f"its header gives {skipped} as HeaderSize")
@@ -151,5 +151,5 @@ def _voxels(
 
 
 def _is_true(text: str) -> bool:
-    """Whether ITK takes a text for true."""
+    """Whether ITK reads a text as true."""
     return text[:1] in {"t", "T", "1"}

@@ -1,6 +1,6 @@
-"""Compressed volume files, unpacked once and front to back into a temporary zarr that can be read in any order.
+"""Compressed volume files, unpacked once, front to back, into a temporary zarr that can be read in any order.
 
-A compressed stream has no middle: ITK inflates it from its start for every part that is asked for.
+A compressed stream has no random access: ITK inflates it from the start for every part that is read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     """Unpack a volume file into a temporary zarr; the memory needed is that of a few slices.
 
     Iterate it for `Progress` in slices; the value of StopIteration is the file's scan with lazy voxels. The temporary
-    folder goes away with these voxels.
+    folder is removed with these voxels.
 
     Parameters
     ----------
@@ -46,21 +46,21 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     layout
         From `look_at`.
     folder
-        Where the temporary folder is made; None takes the system's place for such.
+        Where the temporary folder is made; None takes the system's temporary folder.
 
     Raises
     ------
     ScanError
         The file is damaged or cut off.
     OutputError
-        There is no room for the unpacked voxels.
+        There is not enough space for the unpacked voxels.
     """
     scan = layout.volume.scan
     place = Path(tempfile.gettempdir() if folder is None else folder)
     _check_room(path, layout.nbytes, place)
     keep = TemporaryFolder(place, UNPACKED)
     target = keep.path / "staged.zarr"
-    # One level is enough for what nobody looks at.
+    # One level is enough for voxels that are never displayed.
     slabs = replace(choose_layout(scan.shape, scan.voxels.dtype, 0), levels=1)
     create_image(target, scan, slabs)
     size = scan.shape[0]
@@ -82,7 +82,7 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
 
 
 def _frame(path: Path, layout: Layout) -> tuple[Iterator[bytes], np.dtype, Callable[[np.ndarray], np.ndarray]]:
-    """Return the bytes of the frame in blocks, the type of the stored values, and what makes voxels of them."""
+    """Return the bytes of the frame in blocks, the stored type, and a function that converts the values to voxels."""
     if layout.stored is not None:
         return frame_blocks(layout.stored, layout.frame), layout.stored.dtype, native
     header = nifti_header(path)
@@ -122,6 +122,6 @@ def _check_room(path: Path, needed: int, folder: Path) -> None:
 def _no_room(path: Path, needed: int, folder: Path) -> OutputError:
     free = shutil.disk_usage(folder).free
     return OutputError(
-        f"{path.name} cannot be unpacked in {folder}: {needed / 1e6:.0f} MB are needed at most and {free / 1e6:.0f} MB "
+        f"{path.name} cannot be unpacked in {folder}: up to {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB "
         "are free; free some space, or set TMPDIR to another folder."
     )

@@ -1,4 +1,4 @@
-"""A volume file as its header describes it, and the voxels of one of its frames, read without trusting the header."""
+"""A volume file as described by its header, and the voxels of one of its frames, read without trusting the header."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredVolume:
-    """What a MetaImage or NRRD file says, every field of it checked.
+    """What a MetaImage or NRRD file says, with every field checked.
 
     Attributes
     ----------
     path
         The file with the header.
     files
-        Where the voxels are, one after the other; `path` itself, or others.
+        Where the voxels are, in order; `path` itself, or others.
     start
         First byte of the voxels, or of their stream, in each of `files`.
     skip
@@ -39,7 +39,7 @@ class StoredVolume:
     frames
         Number of three-dimensional frames, at least 1.
     interleaved
-        Whether all frames of a voxel lie together; else frame lies after frame.
+        Whether all frames of a voxel are stored together, rather than frame after frame.
     scan
         Geometry; its voxels have the shape (Z, Y, X) and the type of one frame, and no values.
     header
@@ -64,11 +64,11 @@ class StoredVolume:
 
     @property
     def in_pieces(self) -> bool:
-        """Whether a part of a frame can be read without reading what lies before it."""
+        """Whether part of a frame can be read without reading what precedes it."""
         return self.encoding == RAW and len(self.files) == 1 and not self.interleaved
 
     def check_size(self) -> None:
-        """Raise ScanError where the files are too small to hold the voxels that the header promises."""
+        """Raise ScanError if the files are too small for the voxels that the header describes."""
         found = sum(max(0, file.stat().st_size - self.start) for file in self.files)
         expected = self.skip + self.frames * self.frame_bytes
         if self.encoding == RAW and found < expected:
@@ -80,7 +80,7 @@ class StoredVolume:
 
 
 def read_frame(stored: StoredVolume, frame: int) -> np.ndarray:
-    """Read one frame, and the rest of a compressed stream to see that it is whole.
+    """Read one frame, and the rest of a compressed stream to check that it is complete.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def read_frame(stored: StoredVolume, frame: int) -> np.ndarray:
     Raises
     ------
     ScanError
-        The voxels are damaged, are not as many as the header says, or do not fit into memory.
+        The voxels are damaged, do not match the number in the header, or do not fit into memory.
     """
     size = stored.frame_bytes
     bounds.check_memory(stored.path.name, size, sum(file.stat().st_size for file in stored.files))
@@ -103,7 +103,7 @@ def read_frame(stored: StoredVolume, frame: int) -> np.ndarray:
 
 
 def read_box(stored: StoredVolume, frame: int, box: tuple[slice, slice, slice]) -> np.ndarray:
-    """Read a box of a frame whose voxels lie in the file as they are; ScanError where the file has become too short."""
+    """Read a box of a frame whose voxels are stored uncompressed; ScanError if the file has become too short."""
     z, y, x = box
     _, height, width = stored.scan.shape
     row_bytes = width * stored.dtype.itemsize
@@ -123,7 +123,7 @@ def frame_blocks(stored: StoredVolume, frame: int) -> Iterator[bytes]:
     Raises
     ------
     ScanError
-        The stream is damaged, or does not hold the voxels that the header promises, no fewer and no more.
+        The stream is damaged, or does not contain exactly the voxels that the header describes.
     """
     whole = stored.frames * stored.frame_bytes
     first, last = (0, whole) if stored.interleaved else (frame * stored.frame_bytes, (frame + 1) * stored.frame_bytes)
@@ -143,12 +143,12 @@ def _stream(stored: StoredVolume, whole: int) -> Iterator[bytes]:
         for block in unpacked(stored.path, file, stored.start, stored.encoding):
             kept = block[skip:]
             skip = max(0, skip - len(block))
-            # What follows raw voxels is allowed to be there, as padding; a stream is of one piece.
+            # Raw voxels may be followed by padding; a compressed stream may not.
             if stored.encoding == RAW:
                 kept = kept[: whole - found]
             found += len(kept)
             if found > whole:
-                raise integrity.broken(stored.path, f"it holds more than the {whole} bytes of voxels of its header")
+                raise integrity.broken(stored.path, f"it contains more than the {whole} bytes of voxels in its header")
             if kept:
                 yield kept
             elif stored.encoding == RAW and found == whole:
@@ -158,7 +158,7 @@ def _stream(stored: StoredVolume, whole: int) -> Iterator[bytes]:
 
 
 def _between(blocks: Iterator[bytes], first: int, last: int) -> Iterator[bytes]:
-    """Yield what lies from byte `first` to before byte `last`, and read on to the end."""
+    """Yield bytes `first` to `last` (exclusive), and read on to the end."""
     at = 0
     for block in blocks:
         kept = block[max(0, first - at) : max(0, last - at)]
@@ -168,7 +168,7 @@ def _between(blocks: Iterator[bytes], first: int, last: int) -> Iterator[bytes]:
 
 
 def _every(blocks: Iterator[bytes], itemsize: int, frames: int, frame: int) -> Iterator[bytes]:
-    """Yield the values of one frame of voxels that have a value of each frame."""
+    """Yield the values of one frame from interleaved frames."""
     waiting = b""
     for block in blocks:
         waiting += block

@@ -1,6 +1,6 @@
-"""Volume files of which any part can be read as scans whose voxels are read when they are needed.
+"""Volume files that allow random access, as scans whose voxels are only read when needed.
 
-All voxels are read by us, and no more of them than are asked for.
+All voxels are read by this package, and no more of them than requested.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Layout:
     Attributes
     ----------
     volume
-        Scan and header; the scan's voxels have the right shape and type, and no values.
+        Scan and header; the scan's voxels have the right shape and type, but no values.
     packed
-        Whether the voxels are compressed, or can be read as a whole only for another reason.
+        Whether the voxels can only be read as a whole, because they are compressed or for another reason.
     time_index
-        The frame that was asked for, None in a three-dimensional file.
+        The requested frame, None for a three-dimensional file.
     stored
         What the header of a MetaImage or NRRD says; None for other files.
     hdf5
@@ -72,22 +72,22 @@ class Layout:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether the name of a file is that of an HDF5 file."""
+    """Whether a file name is that of an HDF5 file."""
     return path.suffix.lower() in HDF5_SUFFIXES
 
 
 def is_volume_file(path: Path) -> bool:
-    """Whether the name of a file is that of a volume that can be read."""
+    """Whether a file name is that of a volume that can be read."""
     return bool(volume_suffix(path)) or is_hdf5(path) or is_tiff(path)
 
 
 def look_at(path: Path, time_index: int | None = None, *, allow_outside: bool = False) -> Layout:
-    """Read the header of a NIfTI, NRRD, MetaImage, TIFF or HDF5 file, and no voxels; parameters as for `read_volume`.
+    """Read the header of a NIfTI, NRRD, MetaImage, TIFF or HDF5 file, but no voxels; parameters as for `read_volume`.
 
     Raises
     ------
     ScanError
-        The file is damaged, cut off, empty, or not a scan with one real value a voxel on a rectangular grid.
+        The file is damaged, cut off, empty, or not a scan with one real value per voxel on a rectangular grid.
     """
     if path.stat().st_size == 0:
         raise integrity.broken(path, "it is an empty file")

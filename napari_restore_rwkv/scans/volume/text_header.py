@@ -1,4 +1,4 @@
-"""Text headers of MetaImage and NRRD files: bounded, and every number in them checked, before anything relies on it."""
+"""Text headers of MetaImage and NRRD files: limited in size, and every number checked before anything relies on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TextHeader:
     path
         The file, for errors.
     lines
-        Without their ends, as Latin-1.
+        Without line ends, as Latin-1.
     end
         Where the header ends in the file, in bytes.
     """
@@ -48,9 +48,9 @@ class TextHeader:
         separator
             Between a name and its value.
         once
-            Names that may not come twice with different values, because it is not known which of them is right.
+            Names that may not occur twice with different values, because it is not known which of them is right.
         name
-            Makes the name of what stands before the separator.
+            Turns the text before the separator into a name.
         """
         fields: dict[str, str] = {}
         for line in self.lines:
@@ -59,7 +59,7 @@ class TextHeader:
             if not found:
                 continue
             if key in once and fields.get(key, value.strip()) != value.strip():
-                raise broken(self.path, f"its header gives {before.strip()} twice, and differently")
+                raise broken(self.path, f"its header gives {before.strip()} twice, with different values")
             fields[key] = value.strip()
         return fields
 
@@ -70,7 +70,7 @@ def read_text_header(path: Path, is_last: Callable[[str], bool]) -> TextHeader:
     Raises
     ------
     ScanError
-        The header is longer than 1 MiB, as no header is.
+        The header is longer than 1 MiB, which no valid header is.
     """
     lines: list[str] = []
     with path.open("rb") as stream:
@@ -82,15 +82,15 @@ def read_text_header(path: Path, is_last: Callable[[str], bool]) -> TextHeader:
             if is_last(lines[-1]):
                 break
         else:
-            raise broken(path, "its header does not end, so it is another kind of file or damaged")
+            raise broken(path, "its header does not end, so it is another type of file or damaged")
         return TextHeader(path, tuple(lines), stream.tell())
 
 
 def integers(path: Path, what: str, text: str, count: int | None = None) -> list[int]:
-    """Return the whole numbers of a field; ScanError where a word is none, or there are not `count` of them."""
+    """Return the integers of a field; ScanError if a word is not an integer, or there are not `count` of them."""
     words = text.split()
     if not all(_INTEGER.fullmatch(word) for word in words):
-        raise broken(path, f"its header gives {_short(text)} as {what}, and whole numbers are needed")
+        raise broken(path, f"its header gives {_short(text)} as {what}, but whole numbers are needed")
     _check_count(path, what, words, count)
     return [int(word) for word in words]
 
@@ -105,9 +105,9 @@ def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonz
     text
         The field.
     count
-        How many numbers there have to be.
+        Required number of numbers.
     used
-        How many of them are returned and have to make sense; those of a time axis may be anything.
+        How many of them are returned and have to be valid; those of a time axis may be anything.
     nonzero
         Whether none of them may be 0.
 
@@ -120,7 +120,7 @@ def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonz
     _check_count(path, what, words, count)
     words = words[:used]
     if not all(_NUMBER.fullmatch(word) for word in words):
-        raise broken(path, f"its header gives {_short(text)} as {what}, and numbers are needed")
+        raise broken(path, f"its header gives {_short(text)} as {what}, but numbers are needed")
     values = [float(word) for word in words]
     if not all(math.isfinite(value) and abs(value) < _LARGEST_LENGTH and (value or not nonzero) for value in values):
         raise bad_geometry(path, f"its {what} is {_short(text)}")
@@ -129,7 +129,7 @@ def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonz
 
 def _check_count(path: Path, what: str, words: list[str], count: int | None) -> None:
     if count is not None and len(words) != count:
-        raise broken(path, f"its header gives {len(words)} numbers as {what}, and {count} are needed")
+        raise broken(path, f"its header gives {len(words)} numbers as {what}, but {count} are needed")
 
 
 def _short(text: str) -> str:

@@ -18,7 +18,7 @@ RAW, DEFLATE, BZIP2 = "raw", "deflate", "bzip2"
 
 
 class _Unpacker(Protocol):
-    """What zlib and bz2 have in common, in the words of bz2."""
+    """The common interface of zlib and bz2, with the names of bz2."""
 
     @property
     def eof(self) -> bool: ...
@@ -30,10 +30,10 @@ class _Unpacker(Protocol):
 
 
 class Inflater:
-    """A zlib or gzip stream in the manner of bz2 and lzma, which keep what they have not unpacked yet."""
+    """A zlib or gzip stream with the interface of bz2 and lzma, which keep data that is not unpacked yet."""
 
     def __init__(self) -> None:
-        # 32 + MAX_WBITS takes a zlib and a gzip header alike.
+        # 32 + MAX_WBITS accepts both zlib and gzip headers.
         self._stream = zlib.decompressobj(32 + zlib.MAX_WBITS)
 
     @property
@@ -43,11 +43,11 @@ class Inflater:
 
     @property
     def unused_data(self) -> bytes:
-        """What was given behind the end of the stream."""
+        """Data after the end of the stream."""
         return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Unpack more of the stream, at most so many bytes; what is left of the data is kept."""
+        """Unpack more of the stream, at most this many bytes; the rest of the data is kept."""
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
@@ -74,7 +74,7 @@ def unpacked(shown: Path, file: Path, start: int, encoding: str) -> Iterator[byt
     Raises
     ------
     ScanError
-        The stream is damaged, its checksum included, or cut off.
+        The stream is damaged, which its checksum shows, or cut off.
     """
     with file.open("rb") as stream:
         stream.seek(start)
@@ -98,6 +98,6 @@ def unpacked(shown: Path, file: Path, start: int, encoding: str) -> Iterator[byt
             waiting = unpacker.unused_data
             if len(waiting) < _LONGEST_MAGIC:
                 waiting += stream.read(BLOCK)
-            # Some writers put several streams one after the other; what else follows is no voxels.
+            # Some writers concatenate several streams; anything else that follows is not voxels.
             if not waiting.startswith(magics):
                 return

@@ -1,7 +1,7 @@
-"""Whether a compressed chunk can be what its array says, asked before it is unpacked.
+"""Checks, before unpacking, whether a compressed chunk can be what its array says.
 
-Decoders believe what a chunk says about its own length: one of blosc that is cut off makes them read beyond its end,
-and one of a few bytes makes them take gigabytes.
+Decoders trust what a chunk says about its own length: a truncated blosc chunk makes them read beyond its end, and a
+chunk of a few bytes can make them allocate gigabytes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _BLOCK = 1 << 20
 _BLOSC = struct.Struct("<4B3I")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK = 128 << 10
-# Writers who do not know the length beforehand fill their blocks at least so far, on the average.
+# Writers that do not know the length beforehand fill their blocks at least this far, on average.
 _SLACK = 4
 
 
 class DamagedChunk(ScanError):
-    """A chunk that is not what its array says; the text goes into the sentence about the scan."""
+    """A chunk that is not what its array says; the text becomes part of the message about the scan."""
 
 
 class _Stream(Protocol):
-    """What the standard library's incremental decompressors have in common."""
+    """The common interface of the standard library's incremental decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -44,7 +44,7 @@ class _Stream(Protocol):
 
 
 def check_chunk(method: str, packed: bytes, expected: int, exact: bool = True) -> None:
-    """Raise DamagedChunk unless a chunk unpacks to as many bytes as expected.
+    """Raise DamagedChunk unless a chunk unpacks to the expected number of bytes.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def check_chunk(method: str, packed: bytes, expected: int, exact: bool = True) -
     expected
         Bytes that it has to unpack to.
     exact
-        Whether it has to be just as many, and not at most.
+        Whether it has to be exactly this many, rather than at most.
     """
     least = expected if exact else 0
     found = _CHECKS[method](packed, expected)
@@ -64,22 +64,22 @@ def check_chunk(method: str, packed: bytes, expected: int, exact: bool = True) -
 
 
 def _blosc(packed: bytes, expected: int) -> int:
-    """Return how many bytes a blosc chunk says that it holds; its length has to be the one that it says, too."""
+    """Return how many bytes a blosc chunk says that it holds, after checking that its length is what it says."""
     if len(packed) < _BLOSC.size:
         raise DamagedChunk("a chunk is cut off")
     _, _, flags, _, unpacked, _, length = _BLOSC.unpack_from(packed)
     if length != len(packed):
         raise DamagedChunk(f"a chunk of {length} bytes has {len(packed)}")
-    # Copied as it is.
+    # Stored uncompressed.
     if flags & 2 and unpacked + _BLOSC.size > length:
         raise DamagedChunk("a chunk is cut off")
     return int(unpacked)
 
 
 def _zstd(packed: bytes, expected: int) -> int:
-    """Return how many bytes a zstd frame says that it holds, or as many as expected where it cannot hold many more."""
+    """Return how many bytes a zstd frame says that it holds, or the expected number if it cannot hold many more."""
     if packed[:4] != _ZSTD_MAGIC or len(packed) < 9:
-        raise DamagedChunk("a chunk does not begin as a zstd frame, or is cut off")
+        raise DamagedChunk("a chunk does not start with a zstd frame, or is cut off")
     descriptor = packed[4]
     single = bool(descriptor & 32)
     at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
@@ -109,7 +109,7 @@ def _lz4(packed: bytes, _: int) -> int:
 
 
 def _counted(new: Callable[[], _Stream]) -> Callable[[bytes, int], int]:
-    """Return what unpacks a chunk to nowhere, up to more than expected, and counts."""
+    """Return a function that unpacks a chunk, discards the bytes and counts them, up to just more than expected."""
 
     def count(packed: bytes, expected: int) -> int:
         stream, found, waiting = new(), 0, packed
@@ -121,7 +121,7 @@ def _counted(new: Callable[[], _Stream]) -> Callable[[bytes, int], int]:
                 waiting = b""
                 found += len(block)
             if stream.unused_data:
-                raise DamagedChunk("a chunk goes on after its end")
+                raise DamagedChunk("a chunk continues after its end")
         except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
             raise DamagedChunk("a chunk is damaged") from error
         return found

@@ -1,4 +1,4 @@
-"""The digests that a result of ours keeps of its own chunks, one line a slab, in ``job/done*.jsonl``."""
+"""The digests that a result of this program keeps of its own chunks, one line per slab, in ``job/done*.jsonl``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FOLDER, LINES = "job", "done*.jsonl"
 
 
 def written_digests(path: Path) -> dict[str, set[str]]:
-    """Return the sha256 of each file of a result by its name relative to the result; of several one has to fit.
+    """Return the sha256 of each file of a result by its name relative to the result; one of several has to match.
 
-    A file that was written twice has two. Lines that are damaged are left out: `verify` tells of them.
+    A file that was written twice has two. Damaged lines are left out: `verify` reports them.
     """
     digests: dict[str, set[str]] = {}
     for file in sorted((path / FOLDER).glob(LINES)):

@@ -1,4 +1,4 @@
-"""Zarr arrays whose files are looked at before zarr reads them, and whose chunks before they are unpacked."""
+"""Zarr arrays whose files are checked before zarr reads them, and whose chunks are checked before unpacking."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import RangeByteRequest
 from zarr.codecs import ShardingCodec
 from zarr.registry import get_pipeline_class
 from zarr.storage import LocalStore
@@ -18,27 +19,27 @@ from ...storage.durable import sha256_of
 from .. import bounds
 from ..outside import check_inside
 from .chunks import METHODS, DamagedChunk, check_chunk
+from .reading import LARGEST_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Codecs that keep or check bytes, and those that make values of values; all others, such as pickle, are refused.
+# Codecs that keep or check bytes, and those that map values to values; all others, such as pickle, are refused.
 _HARMLESS = {"bytes", "endian", "transpose", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3"}
 _FILTERS = {"delta", "fixedscaleoffset", "shuffle", "bitround", "quantize", "astype", "packbits"}
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
-_LARGEST_METADATA = 64 << 20
-# What compression may add to voxels that cannot be compressed.
+# Overhead that compression may add to incompressible voxels.
 _OVERHEAD, _ADDED = 1.1, 1 << 20
-# Filters may keep values in a wider type than that of the array.
+# Filters may store values in a wider type than that of the array.
 _WIDER = 8
-# Zarr takes some 0.1 ms a chunk.
+# Zarr takes some 0.1 ms per chunk.
 _MOST_CHUNKS = 1 << 16
 
 
 @dataclass
 class _Known:
-    """What a store knows about its files; one object for all copies that zarr makes of the store.
+    """What a store knows about its files; one object shared by all copies that zarr makes of the store.
 
     Attributes
     ----------
@@ -47,29 +48,29 @@ class _Known:
     largest
         Bytes of the largest file that is read as a whole.
     present
-        Chunks that were there when the array was opened, by key.
+        Chunks that existed when the array was opened, by key.
     digests
-        For chunks of a result of ours, the digests of which one has to fit.
+        For chunks of a result of this program, the digests of which one has to match.
     checked
-        Chunks whose digest did.
+        Chunks whose digest matched.
     """
 
     allow_outside: bool
-    largest: int = _LARGEST_METADATA
+    largest: int = LARGEST_METADATA
     present: frozenset[str] = frozenset()
     digests: Mapping[str, set[str]] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
 
 
 class GuardedStore(LocalStore):
-    """A folder of which only regular files inside are read, and none is missed in silence.
+    """A folder from which only regular files inside it are read, and in which a lost file is never silently ignored.
 
     Parameters
     ----------
     root
         The folder.
     known
-        What is known about it; None for a folder that was not looked at yet.
+        What is known about it; None for a folder that has not been inspected yet.
     allow_outside
         Whether symbolic links may leave the folder.
     """
@@ -85,8 +86,12 @@ class GuardedStore(LocalStore):
         return type(self)(self.root, read_only=True, known=self.known)
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-        """Return the content of a file, or of a part of it, as zarr asks for it; None where there is none."""
+        """Return the content of a file, or part of it, as requested by zarr; None if there is no such file."""
         self._check(key, whole=byte_range is None)
+        # The index of a shard may say that a chunk in it has gigabytes, of which a sparse file has enough.
+        length = byte_range.end - byte_range.start if isinstance(byte_range, RangeByteRequest) else 0
+        if length > self.known.largest:
+            raise DamagedChunk(f"a chunk of {length} bytes in {key}")
         found = await super().get(key, prototype, byte_range)
         if found is None and key in self.known.present:
             raise ScanError(f"{self.root.name} has lost {key} since it was opened; put it back, and open it again.")
@@ -103,27 +108,27 @@ class GuardedStore(LocalStore):
         if stat.S_ISDIR(state.st_mode):
             return
         if not stat.S_ISREG(state.st_mode):
-            raise ScanError(f"{self.root.name} holds a pipe or a device ({key}); remove it.")
-        # Zarr takes an empty shard for one that was never written.
+            raise ScanError(f"{self.root.name} contains a pipe or a device ({key}); remove it.")
+        # Zarr treats an empty shard as one that was never written.
         if not state.st_size and file.name not in _METADATA:
             raise DamagedChunk(f"{key} is empty")
         if whole and state.st_size > known.largest:
             raise ScanError(
-                f"{self.root.name} cannot be read: {key} has {state.st_size} bytes, and at most {known.largest} are "
+                f"{self.root.name} cannot be read: {key} has {state.st_size} bytes, but at most {known.largest} are "
                 "expected; copy or export it again."
             )
         if key in known.digests and key not in known.checked:
             if sha256_of(file) not in known.digests[key]:
                 raise ScanError(
-                    f"{self.root.name} is not as it was written: {key} has changed; verify tells what else has, and "
-                    "the same restore command with --resume does it again."
+                    f"{self.root.name} is not as it was written: {key} has changed; verify shows what else has, and "
+                    "the same restore command with --resume restores it again."
                 )
             known.checked.add(key)
 
 
 @dataclass(frozen=True)
 class CheckedChunk(BytesBytesCodec):
-    """A step of reading that passes a chunk on as it is, once it is known to unpack to the right size."""
+    """A codec that passes a chunk on unchanged, once it is known to unpack to the right size."""
 
     is_fixed_size = True
 
@@ -145,7 +150,7 @@ class CheckedChunk(BytesBytesCodec):
 
 
 class _CheckedCompressor:
-    """The same for zarr 2, which takes any object with the methods of a codec."""
+    """The same for zarr 2, which accepts any object with the methods of a codec."""
 
     def __init__(self, codec: Any, check: CheckedChunk, expected: int) -> None:
         self._codec, self._check, self._expected = codec, check, expected
@@ -168,7 +173,7 @@ def guard(path: Path, array: Any) -> None:
     path
         The scan, for errors.
     array
-        From a `GuardedStore`; changed in its place.
+        From a `GuardedStore`; modified in place.
 
     Raises
     ------
@@ -195,12 +200,12 @@ def guard(path: Path, array: Any) -> None:
                 raise _unknown(path, name)
             compressor = _CheckedCompressor(compressor, CheckedChunk(name, not filters, path.name), nbytes)
         codecs = (V2Codec(filters=metadata.filters, compressor=compressor),)
-    # Zarr has no way to give an array that is opened other codecs than those of its metadata.
+    # Zarr offers no way to open an array with codecs other than those in its metadata.
     object.__setattr__(array.async_array, "codec_pipeline", get_pipeline_class().from_codecs(codecs))
 
 
 def chunk_of(array: Any) -> tuple[int, ...]:
-    """Return the shape of what one file holds: a chunk, or a shard of chunks."""
+    """Return the shape of the content of one file: a chunk, or a shard of chunks."""
     metadata = array.metadata
     shape = metadata.chunk_grid.chunk_shape if metadata.zarr_format == 3 else metadata.chunks
     return tuple(int(size) for size in shape)
@@ -225,11 +230,11 @@ def _counts(array: Any) -> list[int]:
 
 
 def _checked(path: Path, codecs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the codecs of zarr 3 with a check behind the compressor, inside of shards too."""
+    """Return the codecs of zarr 3 with a check after the compressor, also inside shards."""
     names = [_name(codec) for codec in codecs]
     compressors = [name for name in names if name in METHODS]
     if len(compressors) > 1:
-        raise ScanError(f"{path.name} packs its chunks several times ({', '.join(compressors)}); export it again.")
+        raise ScanError(f"{path.name} compresses its chunks several times ({', '.join(compressors)}); export it again.")
     exact = not _FILTERS & set(names)
     checked: list[Any] = []
     for name, codec in zip(names, codecs, strict=True):
@@ -266,11 +271,11 @@ def _refuse_unknown(path: Path, names: list[str]) -> None:
 
 def _unknown(path: Path, name: str) -> ScanError:
     known = ", ".join(sorted(METHODS | _FILTERS))
-    return ScanError(f"{path.name} packs its chunks by {name[:40]}, which is not read here; use one of {known}.")
+    return ScanError(f"{path.name} uses the codec {name[:40]}, which is not supported; use one of {known}.")
 
 
 def _check_chunks(path: Path, array: Any, chunk: tuple[int, ...]) -> None:
-    """Raise ScanError where one slice would take an endless number of chunks, or one chunk all memory."""
+    """Raise ScanError if one slice would take an excessive number of chunks, or one chunk all memory."""
     metadata = array.metadata
     inner = chunk
     for codec in metadata.codecs if metadata.zarr_format == 3 else ():
@@ -282,7 +287,7 @@ def _check_chunks(path: Path, array: Any, chunk: tuple[int, ...]) -> None:
     in_shard = math.prod(-(-size // part) for size, part in zip(chunk, inner, strict=True))
     if max(in_slice, in_shard) > _MOST_CHUNKS:
         raise ScanError(
-            f"{path.name} is cut into chunks of {' x '.join(map(str, inner))} voxels, so that one slice or shard has "
+            f"{path.name} is divided into chunks of {' x '.join(map(str, inner))} voxels, so one slice or shard has "
             f"{max(in_slice, in_shard)} of them; export it with larger ones."
         )
     bounds.check_memory(path.name, math.prod(inner) * array.dtype.itemsize, math.prod(inner) * array.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Where the voxels of a zarr lie: what OME-Zarr 0.4 and 0.5 say of axes, units, scale and translation."""
+"""The position of the voxels of a zarr: what OME-Zarr 0.4 and 0.5 say about axes, units, scale and translation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPACE = ("z", "y", "x")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an array is in a group, and what its axes are.
+    """The path of an array in a group, and its axes.
 
     `scale` and `translation` are in the unit of each axis, in the order of the array.
     """
@@ -34,16 +34,16 @@ class Place:
 
 
 def ome_place(path: Path, attributes: Mapping[str, Any]) -> Place | None:
-    """Return where the full-size image is, or None if this is no OME-Zarr image."""
+    """Return where the full-size image is, or None if this is not an OME-Zarr image."""
     ome = attributes.get("ome", attributes)
     try:
         images = ome.get("multiscales")
         if images is None:
             if "plate" in ome or "well" in ome:
-                raise ScanError(f"{path.name} holds several images (a plate or a collection); give one of them.")
+                raise ScanError(f"{path.name} contains several images (a plate or a collection); give one of them.")
             return None
         if len(images) != 1:
-            raise ScanError(f"{path.name} holds {len(images)} images; save the one to be read in a folder of its own.")
+            raise ScanError(f"{path.name} contains {len(images)} images; save the one to be read in a separate folder.")
         [image] = images
         axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image["axes"]]
         dataset = image["datasets"][0]
@@ -54,7 +54,9 @@ def ome_place(path: Path, attributes: Mapping[str, Any]) -> Place | None:
             elif step["type"] == "translation":
                 translation = translation + step["translation"]
             elif step["type"] != "identity":
-                raise ScanError(f"{path.name} has a transformation of kind {step['type']}, which is not known here.")
+                raise ScanError(
+                    f"{path.name} has a transformation of type {step['type']}, which is not supported; use a scale."
+                )
         if scale.shape != (len(axes),) or translation.shape != (len(axes),):
             raise ValueError("one number an axis")
         return Place(
@@ -69,7 +71,7 @@ def ome_place(path: Path, attributes: Mapping[str, Any]) -> Place | None:
 
 
 def plain_place(path: Path, array: Any) -> Place:
-    """Take the last three axes for z, y, x unless the array names them."""
+    """Take the last three axes as z, y, x unless the array names them."""
     count = array.ndim
     if not 2 <= count <= 5:
         raise ScanError(f"{path.name} has {count} dimensions; give an array with two to five (t, c, z, y, x).")
@@ -91,8 +93,7 @@ def spacing_and_origin(path: Path, place: Place) -> tuple[tuple[float, float, fl
         factor = millimeters(place.units[at] or "millimeter")
         if factor is None:
             raise ScanError(
-                f"{path.name} measures {name} in {place.units[at]}, which is no length known here; "
-                f"give it in one of {', '.join(MILLIMETERS)}."
+                f"{path.name} gives {name} in {place.units[at]}, an unknown unit; use one of {', '.join(MILLIMETERS)}."
             )
         steps.append(place.scale[at] * factor)
         starts.append(place.translation[at] * factor)

@@ -1,13 +1,13 @@
-"""Zarr folders as scans whose voxels are read when they are needed.
+"""Zarr folders as scans whose voxels are only read when needed.
 
-OME-Zarr 0.4 and 0.5 tell axes, units, scale and translation; a plain array, or a group with one array, tells its shape.
-What they cannot say (direction, modality, unit of the values) is in the attributes of our own results.
+OME-Zarr 0.4 and 0.5 give axes, units, scale and translation; a plain array, or a group with one array, gives its shape.
+What they cannot express (direction, modality, unit of the values) is in the attributes of this program's own results.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ import numpy as np
 
 from ...errors import ScanError
 from ...tasks import MODALITIES
+from ...untrusted import json_object, read_regular
 from .. import bounds
 from ..geometry import check_geometry
 from ..integrity import broken
 from ..lazy import LazyVoxels, fingerprint
+from ..outside import check_inside
 from ..scan import Scan
 from ..volume.files import SeveralFramesError
 from .chunks import DamagedChunk
@@ -31,15 +33,17 @@ if TYPE_CHECKING:
     from ..lazy import Box
     from .guard import GuardedStore
 
-# The name of our attributes in the group.
+# The key of this program's attributes in the group.
 OURS = "restore_rwkv"
+LARGEST_METADATA = 64 << 20
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 # What bioformats2raw writes at the top of its folders of images, which are named by numbers.
 _COLLECTION = "bioformats2raw.layout"
+_NUMBER = re.compile("[0-9]{1,9}")
 _NAMED = 10
-# Arrays of more files are not searched for missing ones.
+# Arrays with more files are not searched for missing ones.
 _MOST_KEYS = 200_000
-# Where there should be more files than the first, the second times as many as there are is too many.
+# If more files than the first number are expected, the second number times as many as exist is too many.
 _FEW_FILES, _LARGEST_SHARE = 2_000, 20
 _MOST_VOXELS = 1 << 40
 
@@ -49,30 +53,41 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in _METADATA)
 
 
-def images_in(path: Path) -> list[Path]:
-    """Return the images of a collection that bioformats2raw has written, by number; none if this is no such folder."""
+def images_in(path: Path, allow_outside: bool = False) -> list[Path]:
+    """Return the images of a collection written by bioformats2raw, by number; none if this is not such a folder.
+
+    Raises
+    ------
+    ScanError
+        An image is a symbolic link that leaves the folder, and `allow_outside` is not set.
+    """
     for name in ("zarr.json", ".zattrs"):
         try:
-            found = json.loads((path / name).read_bytes())
+            found = json_object(read_regular(path / name, LARGEST_METADATA))
             attributes = found.get("attributes", {}) if name == "zarr.json" else found
             collection = _is_collection(attributes)
         except (OSError, ValueError, AttributeError, TypeError):
             continue
         if collection:
-            numbered = [child for child in path.iterdir() if child.name.isdecimal() and is_zarr(child)]
+            numbered = [child for child in path.iterdir() if _NUMBER.fullmatch(child.name) and is_zarr(child)]
+            for child in [] if allow_outside else numbered:
+                check_inside(path, path, child)
             return sorted(numbered, key=lambda child: int(child.name))
     return []
 
 
-def _only_image(path: Path) -> Path:
-    images = images_in(path)
+def _only_image(path: Path, allow_outside: bool) -> Path:
+    images = images_in(path, allow_outside)
     if len(images) == 1:
+        # A link to a parent folder would make the collection endless.
+        if images_in(images[0], allow_outside):
+            raise ScanError(f"{path.name} is a collection of collections of images; give one of the images in it.")
         return images[0]
     if not images:
-        raise ScanError(f"{path.name} is a collection of images without any; convert it again.")
+        raise ScanError(f"{path.name} is a collection without any images; convert it again.")
     names = ", ".join(child.name for child in images[:_NAMED])
     raise ScanError(
-        f"{path.name} holds {len(images)} images ({names}{', ...' if len(images) > _NAMED else ''}); "
+        f"{path.name} contains {len(images)} images ({names}{', ...' if len(images) > _NAMED else ''}); "
         f"give one of them, such as {path.name}/{images[0].name}."
     )
 
@@ -80,7 +95,7 @@ def _only_image(path: Path) -> Path:
 def read_zarr(
     path: Path, *, time_index: int | None = None, channel: int | None = None, allow_outside: bool = False
 ) -> Scan:
-    """Read what a zarr folder says about itself; its voxels stay where they are.
+    """Read the metadata of a zarr folder; its voxels are not read.
 
     Parameters
     ----------
@@ -94,15 +109,15 @@ def read_zarr(
     Returns
     -------
     Scan
-        Level 0. An axis that is not there counts as one voxel of 1 mm. Metadata: "restoration" if this is our result,
-        and "notes", sentences that the person should read, if there are any.
+        Level 0. A missing axis counts as one voxel of 1 mm. Metadata: "restoration" if this is a result of this
+        program, and "notes", sentences for the user, if there are any.
 
     Raises
     ------
     SeveralFramesError
         There are several time points or channels and none was chosen.
     ScanError
-        The folder is damaged, unfinished, or holds something else than one image with real values.
+        The folder is damaged, unfinished, or contains something other than one image with real values.
     """
     import zarr
 
@@ -117,12 +132,12 @@ def read_zarr(
     except Exception as error:
         raise broken(path, "its metadata are missing or damaged") from error
     if _is_collection(attributes):
-        only = _only_image(path)
+        only = _only_image(path, allow_outside)
         return read_zarr(only, time_index=time_index, channel=channel, allow_outside=allow_outside)
     ours = attributes.get(OURS, {})
     if isinstance(ours, Mapping) and ours.get("complete") is False:
         raise ScanError(
-            f"{path.name} is an unfinished restoration; finish it first by the same restore command with --resume."
+            f"{path.name} is an unfinished restoration; finish it first with the same restore command and --resume."
         )
     place = ome_place(path, attributes) if isinstance(node, zarr.Group) else None
     array = node if isinstance(node, zarr.Array) else _array_of(path, node, place)
@@ -148,14 +163,14 @@ def _is_collection(attributes: Mapping[str, Any]) -> bool:
 
 
 def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) -> tuple[str, ...]:
-    """Note which files there are, so that none is missed that vanishes later; returns what is to be said about it."""
+    """Record which files exist, so that one lost later is noticed; returns notes for the user."""
     from .guard import files_of, keys_of
 
     if ours:
         store.known.digests = written_digests(path)
     most = files_of(array)
     if most > _FEW_FILES and most > _LARGEST_SHARE * fingerprint(path)["files"]:
-        raise broken(path, f"its metadata name {most} files of voxels, and next to none are there")
+        raise broken(path, f"its metadata describe {most} files of voxels, but almost none exist")
     if most > _MOST_KEYS:
         return ()
     keys = keys_of(array)
@@ -169,10 +184,10 @@ def _look_for_chunks(path: Path, array: Any, store: GuardedStore, ours: bool) ->
         )
     if not absent:
         return ()
-    # The format allows it: what was never written has this value.
+    # The format allows it: chunks that were never written have this value.
     return (
         f"{path.name} has no file for {absent} of its {len(keys)} chunks, which are read as {array.fill_value}; "
-        "that is right where they were never written, and wrong where they were lost.",
+        "that is correct if they were never written, and wrong if they were lost.",
     )
 
 
@@ -189,20 +204,20 @@ def _array_of(path: Path, group: Any, place: Place | None) -> Any:
         return array
     arrays = [name for name, _ in group.arrays()]
     if len(arrays) != 1:
-        found = f"holds {len(arrays)} arrays ({', '.join(sorted(arrays)[:5])})" if arrays else "holds no array"
+        found = f"contains {len(arrays)} arrays ({', '.join(sorted(arrays)[:5])})" if arrays else "contains no array"
         raise ScanError(f"{path.name} {found}; give the folder of one array, or an OME-Zarr image.")
     return group[arrays[0]]
 
 
 def _lazy(path: Path, array: Any, place: Place, time_index: int | None, channel: int | None) -> LazyVoxels:
-    """Return (Z, Y, X) voxels in front of an array with its axes in any order, time and channels chosen."""
+    """Return (Z, Y, X) voxels of an array with its axes in any order, after choosing time and channels."""
     if array.dtype.kind not in "biuf":
-        raise ScanError(f"{path.name} holds {array.dtype} values; give an array of real numbers.")
+        raise ScanError(f"{path.name} contains {array.dtype} values; give an array of real numbers.")
     if 0 in array.shape:
         raise ScanError(f"{path.name} is empty: its shape is {tuple(array.shape)}.")
     if math.prod(array.shape) > _MOST_VOXELS:
         raise broken(path, f"its shape is {tuple(array.shape)}, more than any scan has")
-    # An axis that is neither is taken like a channel, whatever its name.
+    # Any other axis is treated like a channel, whatever its name.
     fixed = {
         at: _chosen(path, name, size, time_index if name == "t" else channel)
         for at, (name, size) in enumerate(zip(place.axes, array.shape, strict=True))
@@ -210,7 +225,7 @@ def _lazy(path: Path, array: Any, place: Place, time_index: int | None, channel:
     }
     if not {"y", "x"} <= set(place.axes):
         raise ScanError(f"{path.name} has the axes {', '.join(place.axes)}; an image needs y and x at least.")
-    # For each of z, y, x its place in the array, None where it is not there.
+    # For each of z, y, x its position in the array, None if missing.
     where = [place.axes.index(name) if name in place.axes else None for name in SPACE]
     present = [at for at in where if at is not None]
     order = [sorted(present).index(at) for at in present]
@@ -245,17 +260,19 @@ def _chosen(path: Path, axis: str, size: int, index: int | None) -> int:
         if size == 1:
             return 0
         raise SeveralFramesError(
-            f"{path.name} holds {size} {what}; choose one by its {option}, from 0 to {size - 1}.",
+            f"{path.name} contains {size} {what}; choose one by its {option}, from 0 to {size - 1}.",
             [f"{'time' if axis == 't' else 'channel' if axis == 'c' else axis} {number}" for number in range(size)],
             option.replace(" ", "_"),
         )
     if not 0 <= index < size:
-        raise ScanError(f"{path.name} holds {size} {what}, numbered from 0 to {size - 1}; there is none {index}.")
+        raise ScanError(
+            f"{path.name} contains {size} {what}, numbered from 0 to {size - 1}; there is no number {index}."
+        )
     return index
 
 
 def _with_ours(path: Path, scan: Scan, ours: Mapping[str, Any]) -> Scan:
-    """Take from our attributes what OME-Zarr has no place for."""
+    """Take from this program's attributes what OME-Zarr has no place for."""
     try:
         direction = np.asarray(ours["direction"], float).reshape(3, 3)
         z, y, x = (float(value) for value in ours["spacing_mm"])

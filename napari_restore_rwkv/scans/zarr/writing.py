@@ -1,7 +1,10 @@
-"""OME-Zarr 0.5 images that are written slab by slab, a whole shard at a time.
+"""OME-Zarr 0.5 images, written slab by slab, a whole shard at a time.
 
-A slab is a few whole slices. On every level it fills shards of its own and nothing else does, so that slabs can be
-written in any order, by any number of processes: levels halve the two axes of a slice and never the one across it.
+A slab is a few whole slices. At every level it fills its own shards exclusively, so slabs can be written in any order,
+by any number of processes: levels halve the two axes of a slice and never the one across it.
+
+The OME-Zarr metadata are one small dictionary, built here so that a cluster node does not need a library of models for
+it; the tests validate what is written with yaozarrs.
 """
 
 from __future__ import annotations
@@ -24,16 +27,16 @@ if TYPE_CHECKING:
 
 _CHUNK_SLICES, _CHUNK_SIDE = 4, 256
 _SHARD_BYTES = 64 << 20
-# A slab is what a crash can cost, so it is kept short where slices are small.
+# A crash can cost a slab, so it is kept short if slices are small.
 _SHARD_SLICES = 16
-# No level is made of one whose slices are this small already.
+# No further level is made once slices are this small.
 _SMALLEST_SIDE = 256
 _MOST_LEVELS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class ZarrLayout:
-    """How an image is cut into levels, shards and chunks.
+    """How an image is divided into levels, shards and chunks.
 
     Attributes
     ----------
@@ -65,7 +68,7 @@ class ZarrLayout:
         return range(slab * self.slab, min((slab + 1) * self.slab, self.shape[self.axis]))
 
     def region(self, slab: int) -> tuple[slice, slice, slice]:
-        """Return the voxels of a slab, in z, y, x order, ends one past the last voxel."""
+        """Return the index ranges of a slab, in z, y, x order, ends exclusive."""
         slices = self.slices(slab)
         region = [slice(0, size) for size in self.shape]
         region[self.axis] = slice(slices.start, slices.stop)
@@ -91,7 +94,7 @@ class ZarrLayout:
         return z, y, x
 
     def shard(self, level: int) -> tuple[int, int, int]:
-        """Return the shape of a shard: whole slices, filled up to whole chunks."""
+        """Return the shape of a shard: whole slices, padded to whole chunks."""
         chunk = self.chunk(level)
         z, y, x = (
             self.slab if at == self.axis else math.ceil(size / chunk[at]) * chunk[at]
@@ -100,7 +103,7 @@ class ZarrLayout:
         return z, y, x
 
     def files(self, slab: int) -> list[str]:
-        """Return the names of the shards of a slab, one a level, relative to the image's folder."""
+        """Return the names of the shards of a slab, one per level, relative to the image's folder."""
         place = [str(slab) if at == self.axis else "0" for at in range(3)]
         return [f"{level}/c/{'/'.join(place)}" for level in range(self.levels)]
 
@@ -127,7 +130,7 @@ def choose_layout(shape: tuple[int, int, int], dtype: Any, axis: int, *, slab: i
     if slab is None:
         one = ZarrLayout(shape, dtype.name, axis, 1, levels)
         fitting = max(1, min(_SHARD_SLICES, _SHARD_BYTES // (math.prod(one.shard(0)) * dtype.itemsize)))
-        # Chunks are four slices deep, so that a deeper slab is a multiple of that.
+        # Chunks are four slices deep, so a deeper slab is a multiple of that.
         slab = fitting if fitting < _CHUNK_SLICES else fitting - fitting % _CHUNK_SLICES
     elif slab > _CHUNK_SLICES:
         slab += -slab % _CHUNK_SLICES
@@ -135,16 +138,16 @@ def choose_layout(shape: tuple[int, int, int], dtype: Any, axis: int, *, slab: i
 
 
 def create_image(path: Path, scan: Scan, layout: ZarrLayout, attributes: Mapping[str, Any] | None = None) -> None:
-    """Make an image without voxels.
+    """Create an image without voxels.
 
     Parameters
     ----------
     path
-        A folder that is not there yet, or empty.
+        A folder that does not exist yet, or empty.
     scan
-        Its geometry, modality and unit; its voxels are not read.
+        Gives geometry, modality and unit; its voxels are not read.
     attributes
-        More of our own attributes.
+        Further attributes of this program.
     """
     import zarr
     from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
@@ -167,15 +170,15 @@ def create_image(path: Path, scan: Scan, layout: ZarrLayout, attributes: Mapping
 
 
 def image_attributes(scan: Scan, layout: ZarrLayout, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an image's group: OME-Zarr 0.5, and ours for what it has no place for.
+    """Return the attributes of an image's group: OME-Zarr 0.5, and this program's for what it has no place for.
 
-    Our attributes hold "spacing_mm" (z, y, x), "origin_mm" (x, y, z), "direction", "modality" and "unit", and `more`.
+    The latter are "spacing_mm" (z, y, x), "origin_mm" (x, y, z), "direction", "modality", "unit", and `more`.
     """
     spacing, origin = np.asarray(scan.spacing_mm, float), np.asarray(scan.origin_mm[::-1], float)
     datasets = []
     for level in range(layout.levels):
         factors = np.array([layout.factor(axis, level) for axis in range(3)], float)
-        # The centre of a voxel of a coarse level lies between those of the voxels that it is the mean of.
+        # The centre of a voxel of a coarse level is between those of the voxels that it averages.
         start = origin + (factors - 1) / 2 * spacing
         transformations = [
             {"type": "scale", "scale": (spacing * factors).tolist()},
@@ -198,14 +201,14 @@ def image_attributes(scan: Scan, layout: ZarrLayout, more: Mapping[str, Any]) ->
 
 
 def write_slab(path: Path, layout: ZarrLayout, slab: int, voxels: np.ndarray) -> list[Path]:
-    """Write a slab on all levels.
+    """Write a slab at all levels.
 
     Parameters
     ----------
     path
         From `create_image`.
     layout
-        As it was made.
+        As it was created.
     slab
         Which one, from 0.
     voxels
@@ -214,12 +217,12 @@ def write_slab(path: Path, layout: ZarrLayout, slab: int, voxels: np.ndarray) ->
     Returns
     -------
     list of Path
-        The files, one a level.
+        The files, one per level.
 
     Raises
     ------
     UnsafeNameError
-        A folder of the image is a link that leads out of it.
+        A folder of the image is a link that leads outside it.
     """
     import zarr
 
@@ -228,7 +231,7 @@ def write_slab(path: Path, layout: ZarrLayout, slab: int, voxels: np.ndarray) ->
     for file in files:
         # Zarr would read an old shard before it writes the new one, and fail where that is damaged.
         file.unlink(missing_ok=True)
-    # Without this a slab of zeros would leave no file, as one that was never written.
+    # Without this a slab of zeros would leave no file, like one that was never written.
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(path, mode="r+", use_consolidated=False)
         chosen = layout.slices(slab)
@@ -243,7 +246,7 @@ def write_slab(path: Path, layout: ZarrLayout, slab: int, voxels: np.ndarray) ->
 
 
 def remove_leftovers(path: Path, layout: ZarrLayout, slabs: range | list[int]) -> int:
-    """Remove what writers of these slabs that were killed have left behind, and return how many files that were."""
+    """Remove what killed writers of these slabs left behind, and return the number of files."""
     removed = 0
     for slab in slabs:
         for name in layout.files(slab):
@@ -256,7 +259,7 @@ def remove_leftovers(path: Path, layout: ZarrLayout, slabs: range | list[int]) -
 
 
 def _halved(voxels: np.ndarray, axis: int) -> np.ndarray:
-    """Average pairs of voxels along the two axes of a slice; a last one without a partner stands for itself."""
+    """Average pairs of voxels along the two axes of a slice; a last one without a partner is kept as it is."""
     dtype = voxels.dtype
     means = voxels.astype(np.float64 if dtype.itemsize > 2 and dtype.kind != "f" else np.promote_types(dtype, "f4"))
     for at in range(3):
@@ -275,7 +278,7 @@ def _halved(voxels: np.ndarray, axis: int) -> np.ndarray:
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value as JSON knows it: NumPy numbers become numbers, mappings dicts, and everything else words."""
+    """Return a value in JSON types: NumPy numbers become numbers, mappings dicts, and everything else strings."""
     return json.loads(json.dumps(value, default=_plain))
 
 

@@ -19,7 +19,7 @@ class Keeps(nn.Module):
 
     def forward(self, x):
         self.threads.append(threading.current_thread())
-        self.hold.wait(30)
+        self.hold.wait(60)
         return x
 
 

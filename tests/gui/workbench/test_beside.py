@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-from bench_parts import COLUMNS, CT, ROWS
+from bench_parts import COLUMNS, CT, ROWS, figures
 
 from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
+from napari_restore_rwkv.gui.compare.numbers_cell import _Page
 
 
 def test_k_space_of_an_mr_slice_is_told_of_and_shown_beside(viewer, bench, qtbot):
@@ -61,3 +62,41 @@ def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
     for index in range(5):
         bench.classical._take((bench.watch.comparison, index, np.zeros((ROWS, COLUMNS), np.float32)))
     assert list(bench.classical._kept) == [2, 3, 4]
+
+
+def test_numbers_and_plot_are_a_fourth_cell_that_follows_the_slice(viewer, panel, bench, qtbot):
+    figures(bench, qtbot, "noise")
+    bench.measure.beside.click()
+    cell = viewer.layers["CT [numbers]"]
+    assert cell.visible
+    assert tuple(viewer.canvas.grid.shape) == (1, 4)
+    borders = [layer.extent.world + np.outer((-0.5, 0.5), layer.scale) for layer in (cell, viewer.layers[CT])]
+    np.testing.assert_allclose(borders[0], borders[1], atol=1e-6)
+    assert cell.data.shape[0] == 3
+    assert cell.data.base.nbytes < 2 * cell.data[0].nbytes, "one page, not one for each slice"
+    first = cell.data[0].copy()
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 8, "words and curves"
+    viewer.dims.set_current_step(0, 2)
+    qtbot.waitUntil(lambda: not np.array_equal(cell.data[0], first))
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: panel.compare.reading.values.text().startswith("input"))
+    assert panel.compare.reading.values.text().count(" · ") == 2
+    bench.beside_button.click()
+    assert cell not in viewer.layers, "one fourth cell at a time"
+    assert not bench.measure.beside.isChecked()
+    bench.measure.beside.click()
+    panel.compare.choose_mode(OWN_VIEW)
+    assert [layer.name for layer in viewer.layers if "numbers" in layer.name] == []
+    qtbot.waitUntil(lambda: not bench.measure.beside.isChecked())
+
+
+def test_a_page_of_numbers_holds_what_there_is_room_for(bench, qtbot):
+    figures(bench, qtbot, "noise")
+    rows = bench.measure.rows()
+    assert rows[0] == ["", "input", "restored"]
+    assert [row[0] for row in rows[1:]] == [one.name for one in bench.measure.measured.figures]
+    page = _Page(bench.measure, 300, 225)
+    assert rows[1][0] in page._figures.text()
+    assert rows[1][1] in page._figures.text()
+    assert page._figures.heightForWidth(288) <= 0.55 * 225
+    page.deleteLater()

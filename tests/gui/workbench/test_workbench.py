@@ -3,6 +3,8 @@
 from bench_parts import CT, RESTORED, figures, replay
 from qtpy.QtCore import Qt
 
+from napari_restore_rwkv.gui.compare.compare_view import ORTHOGONAL, RESTORED_ONLY
+
 
 def test_all_slices_are_judged_and_a_click_goes_to_one(viewer, bench, qtbot):
     bench.slices.start()
@@ -65,3 +67,13 @@ def test_what_was_judged_and_measured_is_done_again_by_its_lines(viewer, bench, 
     assert len(bench.macro.lines) == 2
     bench.macro.python.click()
     assert bench.about.text() == "Copied: paste it into napari's console."
+
+
+def test_a_place_is_marked_in_the_orthogonal_planes_and_drawing_leaves_them(viewer, panel, bench, qtbot):
+    panel.compare.choose_mode(ORTHOGONAL)
+    bench.lost.place_chosen.emit(30, 70)
+    planes = panel.compare.view.planes
+    qtbot.waitUntil(lambda: planes.position == (1, 30, 70))
+    bench.measure.draw.click()
+    assert panel.compare.modes.currentText() == RESTORED_ONLY
+    assert not planes.layers

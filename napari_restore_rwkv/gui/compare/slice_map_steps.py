@@ -1,4 +1,4 @@
-"""A slice of a result through its network again, with the same choices; off the GUI thread."""
+"""What the maps of one slice of a result ask of its network, with the options of the result; off the GUI thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 
-def made_as(options: RestoreOptions, result: RestorationResult, blend: Blend) -> MadeAs:
+def restoration_keywords(options: RestoreOptions, result: RestorationResult, blend: Blend) -> MadeAs:
     """Return how a result was made, and how it is mixed with its input."""
     return {
         "axis": AXES[result.axis],
@@ -31,14 +31,14 @@ def made_as(options: RestoreOptions, result: RestorationResult, blend: Blend) ->
     }
 
 
-def loss_steps(
+def lost_contrast_steps(
     options: RestoreOptions, comparison: Comparison, index: int, probe: Probe
 ) -> Generator[Progress, None, ContrastMap]:
     """Map what survives of a probe in one slice of a result."""
     from ...reliability.slice_maps import map_lost_contrast
 
     result = comparison.result
-    made = made_as(options, result, comparison.blend)
+    made = restoration_keywords(options, result, comparison.blend)
     return map_lost_contrast(result.scan, options.weights, index, probe, **made)
 
 
@@ -49,4 +49,6 @@ def sensitivity_steps(
     from ...reliability.slice_maps import map_sensitivity
 
     result = comparison.result
-    return map_sensitivity(result.scan, options.weights, index, **made_as(options, result, comparison.blend))
+    return map_sensitivity(
+        result.scan, options.weights, index, **restoration_keywords(options, result, comparison.blend)
+    )
