@@ -34,7 +34,7 @@ class OptionsForm(QWidget):
     changed()
         Something else was chosen.
     asked(text)
-        The person wants to read this, or has to.
+        The user wants to read this, or has to.
 
     Parameters
     ----------

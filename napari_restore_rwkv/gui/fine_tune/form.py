@@ -136,7 +136,7 @@ class FineTuneForm(OptionsForm):
         self._on_change()
 
     def _propose_task(self, scan: Scan) -> None:
-        """Choose the task that fits, once for each scan: the person may know better."""
+        """Choose the task that fits, once for each scan: the user may know better."""
         if self.layer is not self._proposed_for:
             self._proposed_for = self.layer
             self.task.value, _ = propose_task(scan, could_be_hu(scan))
