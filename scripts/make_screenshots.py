@@ -9,10 +9,15 @@ been drawn and measured. Pictures have few colours and at most 150 kB, so that a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# The theme of a picture is not to end up in the settings of whoever makes it.
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="screenshots-")) / "settings.yaml")
 
 import napari
 import numpy as np
@@ -94,7 +99,7 @@ class Stage:
         for share in SHARES:
             size = (round(share * picture.width), round(share * picture.height))
             smaller = picture.resize(size, Image.Resampling.LANCZOS) if share < 1 else picture
-            smaller.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+            smaller.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
             if file.stat().st_size < LARGEST_BYTES:
                 break
         print(f"{file.name}: {picture.width} x {picture.height}, {file.stat().st_size / 1024:.0f} kB")

@@ -55,7 +55,8 @@ def suitability(noise: Noise, card: Card | None) -> Suitability:
         return Suitability(True, 1.0, False, "")
     least, most = ranges["noise"]
     lowest, highest = ranges["mean_frequency"]
-    made_for = f"these weights were made for {_quantity(least)} to {_quantity(most, noise.unit)}"
+    known = f"{_quantity(least)} to {_quantity(most, noise.unit)}"
+    made_for = f"these weights were made for {known}"
     measured = f"The noise is {_quantity(noise.sigma, noise.unit)}"
     if noise.sigma > most:
         return Suitability(
@@ -73,7 +74,7 @@ def suitability(noise: Noise, card: Card | None) -> Suitability:
             f"The noise is {finer} than any that these weights were made for ({noise.mean_frequency:.2f} cycles per "
             f"pixel, not {lowest:.2f} to {highest:.2f}): a strength of {_CAUTIOUS:.0%} is proposed.",
         )
-    return Suitability(True, 1.0, False, f"{measured}; {made_for} and know this kernel.")
+    return Suitability(True, 1.0, False, f"{measured}; these weights know {known} and this kernel.")
 
 
 def texture(noise: Noise) -> str:

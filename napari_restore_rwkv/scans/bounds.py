@@ -11,6 +11,8 @@ DEFLATE_RATIO = 1032
 # Real scans shrink to a third; an empty one of this size is useless in memory.
 _LARGE = 1 << 30
 _LARGEST_RATIO = 200
+# Of a JSON file beside voxels; those of large volumes have some kilobytes.
+LARGEST_METADATA = 64 << 20
 
 
 def check_memory(name: str, needed: int, stored: int) -> None:

@@ -39,7 +39,8 @@ def test_the_noise_and_its_spectrum_stand_in_the_form_before_restore(noisy_panel
     words = panel.form.advice.line.text()
     measured = float(words.split("The noise is ")[1].split(" HU")[0])
     assert measured == pytest.approx(20, rel=0.15)
-    assert "made for 6 to 130 HU and know this kernel" in words
+    assert "know 6 to 130 HU and this kernel" in words
+    assert "cycles per pixel" in panel.form.advice.line.toolTip()
     assert "Spectrum fine, as of a very sharp kernel" in words
     assert not panel.form.advice.take.isVisibleTo(panel)
 

@@ -28,7 +28,7 @@ class Smoothing(Restorer):
 def test_noise_that_the_weights_know_is_restored_in_full():
     proposed = suitability(Noise(22.4, "HU", 0.2), CARD)
     assert (proposed.known, proposed.strength, proposed.classical) == (True, 1.0, False)
-    assert proposed.reason == "The noise is 22.4 HU; these weights were made for 6 to 130 HU and know this kernel."
+    assert proposed.reason == "The noise is 22.4 HU; these weights know 6 to 130 HU and this kernel."
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,14 @@ class Advice:
         The strength that is proposed, 0 to 1.
     classical
         Whether the classical filter is proposed instead.
+    details
+        For a tooltip, so that the panel fits on a small screen.
     """
 
     words: str
     strength: float = 1.0
     classical: bool = False
+    details: str = ""
 
 
 def advise(scan: Scan, axis: int, weights: str | Path) -> Advice:
@@ -65,8 +68,8 @@ def advice_by(scan: Scan, axis: int, card: Any) -> Advice:
         return Advice("No noise was found.")
     found = suitability(noise, card)
     sentence = found.reason or f"The noise is {noise.sigma:.3g} {noise.unit}".rstrip() + "."
-    spectrum = f"Spectrum {texture(noise)} ({noise.mean_frequency:.2f} cycles/pixel)."
-    return Advice(f"{sentence} {spectrum}", found.strength, found.classical)
+    details = f"Mean frequency of the noise: {noise.mean_frequency:.2f} cycles per pixel"
+    return Advice(f"{sentence} Spectrum {texture(noise)}.", found.strength, found.classical, details)
 
 
 class AdviceLine(QWidget):
@@ -113,6 +116,7 @@ class AdviceLine(QWidget):
         self._background.forget()
         self._asked, self.advice = None, None
         self.line.setText("")
+        self.line.setToolTip("")
         self.take.hide()
 
     def _tell(self, answer: tuple[tuple[Any, ...], Advice]) -> None:
@@ -121,6 +125,7 @@ class AdviceLine(QWidget):
             return
         self.advice = advice
         self.line.setText(advice.words)
+        self.line.setToolTip(advice.details)
         self.take.setVisible(advice.classical)
 
     def _on_failed(self, error: Exception) -> None:

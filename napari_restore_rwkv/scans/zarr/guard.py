@@ -19,7 +19,6 @@ from ...storage.durable import sha256_of
 from .. import bounds
 from ..outside import check_inside
 from .chunks import METHODS, DamagedChunk, check_chunk
-from .reading import LARGEST_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +55,7 @@ class _Known:
     """
 
     allow_outside: bool
-    largest: int = LARGEST_METADATA
+    largest: int = bounds.LARGEST_METADATA
     present: frozenset[str] = frozenset()
     digests: Mapping[str, set[str]] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)

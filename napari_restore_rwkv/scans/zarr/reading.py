@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 # The key of this program's attributes in the group.
 OURS = "restore_rwkv"
-LARGEST_METADATA = 64 << 20
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 # What bioformats2raw writes at the top of its folders of images, which are named by numbers.
 _COLLECTION = "bioformats2raw.layout"
@@ -63,7 +62,7 @@ def images_in(path: Path, allow_outside: bool = False) -> list[Path]:
     """
     for name in ("zarr.json", ".zattrs"):
         try:
-            found = json_object(read_regular(path / name, LARGEST_METADATA))
+            found = json_object(read_regular(path / name, bounds.LARGEST_METADATA))
             attributes = found.get("attributes", {}) if name == "zarr.json" else found
             collection = _is_collection(attributes)
         except (OSError, ValueError, AttributeError, TypeError):
