@@ -73,7 +73,7 @@ def in_the_panel() -> Callable[[], object]:
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
     while panel.form.run_on.devices.currentData() == "auto":
         spin(20)
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
 
     def press() -> None:
         loop = QEventLoop()

@@ -137,7 +137,7 @@ def window() -> Iterator[tuple[napari.Viewer, RestorePanel]]:
 
 def record_job(viewer: napari.Viewer, panel: RestorePanel, stacks: bool) -> tuple[Recording, RestorationResult]:
     """Restore the whole volume while the slider moves; return what happened, and the result."""
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
     spin(SETTLE_MS)
     recording, loop = Recording(), QEventLoop()
     job, refresh = panel.job, panel.job._refresh

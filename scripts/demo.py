@@ -38,7 +38,7 @@ def main() -> int:
     except RestoreError as error:
         return _fail(str(error))
     _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
     if arguments.leave_files is None:
         panel.restore_button.click()
         napari.run()

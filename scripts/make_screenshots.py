@@ -125,7 +125,7 @@ def over_input(stage: Stage) -> None:
 
 def orthogonal(stage: Stage) -> None:
     """The three planes through a voxel in the liver, of all slices."""
-    stage.panel.form.whole_volume.setChecked(True)
+    stage.panel.form.region.value = "volume"
     stage.panel.restore()
     stage.wait_for(lambda: not stage.panel.job.running)
     stage.panel.compare.choose_mode(ORTHOGONAL)

@@ -87,10 +87,10 @@ class Stress:
     def keep_it_going(self) -> None:
         """Ensure that there is a scan, and usually a restoration in progress."""
         layers, form = self.viewer.layers, self.panel.form
-        if form.layer is None or (len(layers) < MOST_LAYERS and self.random.random() < 0.05):
+        if form.layer.value is None or (len(layers) < MOST_LAYERS and self.random.random() < 0.05):
             self.open_scan()
         if not self.panel.job.running and self.panel.restore_button.isEnabled() and self.random.random() < 0.5:
-            self.random.choice((form.this_slice, form.whole_volume)).setChecked(True)
+            form.region.value = self.random.choice(("slice", "volume"))
             press(self.panel.restore_button)
         elif self.panel.job.running and self.random.random() < 0.05:
             press(self.panel.cancel_button)

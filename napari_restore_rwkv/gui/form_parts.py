@@ -20,10 +20,15 @@ def choice(tip: str) -> QComboBox:
     """Return a drop-down list that does not widen the panel for a long layer name."""
     combo = QComboBox()
     combo.setToolTip(tip)
+    narrow(combo)
+    return combo
+
+
+def narrow(combo: QComboBox) -> None:
+    """Keep a drop-down list from widening the panel for a long layer name."""
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(NARROW_COMBO)
     combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return combo
 
 
 class WrappedLine(QLabel):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox
+from magicgui.widgets import ComboBox
+from napari.layers import Image
 
-from .form_parts import NARROW_COMBO
+from .compare.comparison import is_result
+from .form_parts import narrow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,13 +19,21 @@ if TYPE_CHECKING:
 _EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
-class LayerChoice(QComboBox):
-    """The layers of a viewer that a predicate accepts.
+def is_image(layer: Layer) -> bool:
+    """Whether a layer is an image that was not made here; not every image is a scan, which is said in words."""
+    return isinstance(layer, Image) and not is_result(layer)
 
-    Signals
-    -------
-    changed()
-        Another layer is chosen, by the user or because the chosen one was deleted.
+
+def is_volume(layer: Layer) -> bool:
+    """Whether a layer is a grey image of three dimensions, or of four with time, that was not made here."""
+    return is_image(layer) and not layer.rgb and layer.ndim in (3, 4)
+
+
+class LayerChoice(ComboBox):
+    """The layers of a viewer that a predicate accepts; its value is the chosen one, None where there is none.
+
+    `changed` is emitted when another layer is chosen, by the user, by setting `value`, or because the chosen one was
+    deleted. The choices that napari gives for a layer's type need a window around the widget and know no predicate.
 
     Parameters
     ----------
@@ -32,80 +41,82 @@ class LayerChoice(QComboBox):
         Which layers are listed.
     nothing
         First line, meaning no layer; "" if one has to be chosen.
-    preferred
-        Of the listed layers, the one to propose; None for the first.
-    """
+    takes_fresh
+        Whether a layer that was just added is chosen, unless the list is disabled, and else the last one stays.
+    about
+        What any widget of magicgui takes: name, label, tooltip.
 
-    changed = Signal()
+    Attributes
+    ----------
+    preferred
+        Returns the one of the listed layers to propose; None proposes the first.
+    """
 
     def __init__(
         self,
         viewer: ViewerModel,
-        tip: str,
         accepts: Callable[[Layer], bool],
         *,
         nothing: str = "",
-        preferred: Callable[[list[Any]], Any] | None = None,
+        takes_fresh: bool = False,
+        **about: Any,
     ) -> None:
-        super().__init__()
-        self.setToolTip(tip)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(NARROW_COMBO)
-        self._viewer, self._accepts, self._nothing, self._preferred = viewer, accepts, nothing, preferred
+        self._viewer, self._accepts, self._nothing, self._takes_fresh = viewer, accepts, nothing, takes_fresh
+        self.preferred: Callable[[list[Any]], Any] | None = None
         self._layers: list[Any] = []
         self._told: Any = None
         self._picked: Any = None
-        self.currentIndexChanged.connect(self._tell)
-        self.activated.connect(self._on_activated)
+        super().__init__(**about)
+        narrow(self.native)
+        self.native.activated.connect(self._on_activated)
         for event in _EVENTS:
             # In the order in which the lists were created: one list's proposal may depend on another.
-            getattr(viewer.layers.events, event).connect(self._follow, position="last")
-        self._follow()
+            getattr(viewer.layers.events, event).connect(self.reset_choices, position="last")
 
-    @property
-    def layer(self) -> Any:
-        """The chosen layer, else None."""
-        place = self.currentIndex() - bool(self._nothing)
-        return self._layers[place] if 0 <= place < len(self._layers) else None
+    def choose(self, layer: Layer | None) -> bool:
+        """Choose a layer if it is listed; return whether it is."""
+        if listed := layer in self._layers:
+            self.value = layer
+        return listed
 
-    def choose(self, layer: Layer) -> None:
-        """Choose a listed layer."""
-        if layer in self._layers:
-            self._picked = layer
-            self._select(layer)
+    def set_value(self, value: Any) -> None:
+        """Choose a listed layer; ValueError for others comes from `value`."""
+        self._picked = value
+        super().set_value(value)
 
-    def propose(self) -> None:
-        """Choose again, unless the user has chosen."""
-        self._follow()
+    def reset_choices(self, *_: Any) -> None:
+        """List the layers that there are now, and choose again, unless the user has chosen."""
+        before, chosen = self._layers, self.value
+        self._layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
+        if self._takes_fresh:
+            fresh = [layer for layer in self._layers if layer not in before]
+            self._picked = fresh[-1] if fresh and self.native.isEnabled() else chosen
+        wanted = self._picked if self._picked in self._layers else self._proposed()
+        self.native.blockSignals(True)
+        self.native.clear()
+        if self._nothing:
+            self.native.addItem(self._nothing, None)
+        # One by one: a layer may be called what stands for none.
+        for layer in self._layers:
+            self.native.addItem(layer.name, layer)
+        super().set_value(wanted)
+        self.native.blockSignals(False)
+        self._on_value_change(self.value)
 
     def let_go(self) -> None:
         """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         for event in _EVENTS:
-            getattr(self._viewer.layers.events, event).disconnect(self._follow)
-
-    def _follow(self, event: Any = None) -> None:
-        self._layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
-        chosen = self._picked
-        if chosen not in self._layers:
-            chosen = None if self._nothing or not self._layers else self._proposed()
-        self.blockSignals(True)
-        self.clear()
-        self.addItems([*([self._nothing] if self._nothing else []), *(layer.name for layer in self._layers)])
-        if chosen is not None:
-            self._select(chosen)
-        self.blockSignals(False)
-        self._tell()
-
-    def _select(self, layer: Layer) -> None:
-        self.setCurrentIndex(self._layers.index(layer) + bool(self._nothing))
-
-    def _on_activated(self) -> None:
-        self._picked = self.layer
+            getattr(self._viewer.layers.events, event).disconnect(self.reset_choices)
 
     def _proposed(self) -> Any:
-        return self._preferred(self._layers) if self._preferred else self._layers[0]
+        if self._nothing or not self._layers:
+            return None
+        return self.preferred(self._layers) if self.preferred else self._layers[0]
 
-    def _tell(self) -> None:
-        if self.layer is not self._told:
-            self._told = self.layer
-            self.changed.emit()
+    def _on_activated(self) -> None:
+        self._picked = self.value
+
+    def _on_value_change(self, value: Any = None) -> None:
+        if value is not self._told:
+            self._told = value
+            self.changed.emit(value)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import FunctionWorker
-from qtpy.QtCore import QFileSystemWatcher, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from magicgui.widgets.bases import ValuedContainerWidget
+from psygnal import Signal
+from qtpy.QtCore import QFileSystemWatcher
+from qtpy.QtWidgets import QFileDialog
 
 from ..tasks import TASKS, Task
+from .background import Background
 from .form_parts import beside, choice, plain_tip, small_button
-from .options import ModelEntry
+from .surroundings import ModelEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,16 +52,16 @@ class FineTunedEntry:
     problem: str
 
 
-class ModelChoice(QWidget):
-    """The weights that can be chosen for a task, the proposed ones first.
+class ModelChoice(ValuedContainerWidget["str | Path | None"]):
+    """The weights that can be chosen for a task, the proposed ones first; its value is as `ModelEntry.weights`.
 
     Bundles appear as soon as they are in their folder. Before it is known what is shipped, the shipped weights can
     already be chosen.
 
     Signals
     -------
-    changed()
-        Other weights are chosen.
+    changed(weights)
+        Other weights are chosen; None where there are none.
     asked(text)
         The user wants to read the card.
 
@@ -67,13 +69,14 @@ class ModelChoice(QWidget):
     ----------
     learned_only
         List only what can be fine-tuned.
+    about
+        What any widget of magicgui takes: name, label, tooltip.
     """
 
-    changed = Signal()
     asked = Signal(str)
 
-    def __init__(self, *, learned_only: bool = False, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, *, learned_only: bool = False, **about: Any) -> None:
+        super().__init__(labels=False, **about)
         self._learned_only = learned_only
         self._task: Task = next(iter(TASKS.values()))
         self._models: Mapping[str, tuple[ModelEntry, ...]] | None = None
@@ -83,26 +86,36 @@ class ModelChoice(QWidget):
         self._picked: str | None = None
         self.combo = choice("The weights of the network")
         self.card = small_button("i", "What these weights were trained on, and what they gain")
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addLayout(beside(self.combo, self.card))
+        self.margins = (0, 0, 0, 0)
+        self.native.layout().addLayout(beside(self.combo, self.card))
         self.combo.activated.connect(self._on_activated)
         self.combo.currentIndexChanged.connect(self._tell_card)
         self.card.clicked.connect(lambda: self.asked.emit(self._words()))
-        self._watcher = QFileSystemWatcher(self)
-        self._settle = QTimer(self)
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(SETTLED_AFTER_MS)
-        self._settle.timeout.connect(self.look_for_bundles)
-        self._watcher.directoryChanged.connect(lambda _: self._settle.start())
+        self._watcher = QFileSystemWatcher(self.native)
+        self._looking = Background(self.native, wait_ms=SETTLED_AFTER_MS)
+        self._looking.answered.connect(self._show_bundles)
+        self._looking.failed.connect(lambda error: self.asked.emit(f"Fine-tuned weights cannot be listed: {error}"))
+        self._watcher.directoryChanged.connect(lambda _: self.look_for_bundles())
         self._fill()
-        # Soon, but not now: its imports would delay the panel that is being built.
-        self._settle.start()
+        self.look_for_bundles()
 
     @property
     def entry(self) -> ModelEntry | None:
         """What is chosen; None if there are no weights yet."""
         return self._listed.get(self.combo.currentData())
+
+    def get_value(self) -> str | Path | None:
+        """Return the chosen weights."""
+        return self.entry.weights if self.entry is not None else None
+
+    def set_value(self, value: str | Path | None) -> None:
+        """Choose listed weights by their name, a file by its path, or with None what is proposed."""
+        if value is None:
+            self.use_proposed()
+        elif isinstance(value, str):
+            self.use_listed(value)
+        else:
+            self.use_file(value)
 
     def set_task(self, task: Task) -> None:
         """List the weights for a task."""
@@ -129,13 +142,11 @@ class ModelChoice(QWidget):
         """Choose the proposal for the task, the first of the list."""
         self._picked = None
         self._fill()
-        self.changed.emit()
+        self.changed.emit(self.value)
 
     def look_for_bundles(self) -> None:
-        """List the bundles in the background."""
-        worker = FunctionWorker(_bundles)
-        worker.returned.connect(self._show_bundles)
-        worker.start()
+        """List the bundles in the background; soon, but not now: its imports would delay the panel being built."""
+        self._looking.ask(_bundles)
 
     def _show_bundles(self, found: tuple[str, tuple[FineTunedEntry, ...]]) -> None:
         folder, bundles = found
@@ -148,7 +159,7 @@ class ModelChoice(QWidget):
     def _pick(self, key: str) -> None:
         self._picked = key
         self._fill()
-        self.changed.emit()
+        self.changed.emit(self.value)
 
     def _on_activated(self, index: int) -> None:
         key = self.combo.itemData(index)
@@ -158,7 +169,7 @@ class ModelChoice(QWidget):
             self._pick(key)
 
     def _ask_for_a_file(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Weights of a Restore-RWKV network", "", FILE_FILTER)
+        name, _ = QFileDialog.getOpenFileName(self.native, "Weights of a Restore-RWKV network", "", FILE_FILTER)
         if name:
             self.use_file(Path(name))
         else:
@@ -168,7 +179,7 @@ class ModelChoice(QWidget):
         before = self.entry
         self._fill()
         if (before and (before.weights, before.modality)) != (self.entry and (self.entry.weights, self.entry.modality)):
-            self.changed.emit()
+            self.changed.emit(self.value)
 
     def _fill(self) -> None:
         entries = self._entries()

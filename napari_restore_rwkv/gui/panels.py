@@ -39,8 +39,8 @@ def use_weights(path: Path, task: str, layer: Layer | None) -> None:
     panel = open_restore_panel(current_viewer())
     if layer is not None:
         panel.choose_layer(layer)
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData(task))
-    panel.form.use_file(path)
+    panel.form.task.value = task
+    panel.form.weights.value = path
 
 
 def back_to_proposed_weights() -> None:
@@ -49,4 +49,4 @@ def back_to_proposed_weights() -> None:
 
     panel = find_panel(current_viewer(), RestorePanel)
     if panel is not None:
-        panel.form.models.use_proposed()
+        panel.form.weights.use_proposed()

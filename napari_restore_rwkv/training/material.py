@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..scans.scan import Scan
-
-Mode = Literal["paired", "reference", "noisy"]
+    from .options import Mode
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import ScanError
 from ..tasks import TASKS
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 # Sent to the generator, this ends the training with the best weights so far.
 STOP = "stop"
+# What there is to learn from, see `material.Material`.
+Mode = Literal["paired", "reference", "noisy"]
 MOST_RANK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuneOptions:
-    """How to fine-tune.
+    """How to fine-tune; what is annotated is asked for in the viewer, in this order.
 
     Attributes
     ----------
@@ -40,25 +42,38 @@ class FineTuneOptions:
         One of `tasks.TASKS`, for weights that do not say what they are for.
     axis
         Axis across the slices: "z", "y", "x", or "auto"; see `choose_slice_axis`.
-    force
-        Accept a pair that is shifted by more than a pixel, or noise that neighbouring slices share.
     device
         "auto", "cpu", "cuda".
+    force
+        Accept a pair that is shifted by more than a pixel, or noise that neighbouring slices share.
     title
         Name of the result; None makes one from the weights and the date.
     crops
         Sides (0 for whole slices) and batch of each; None takes `crops.CROPS` as far as they fit into memory.
     """
 
-    steps: int = 500
+    steps: Annotated[
+        int,
+        {
+            "label": "Steps",
+            "tooltip": "Steps of training: 300 to 2000 for a light network",
+            "min": 1,
+            "max": 20_000,
+            "step": 100,
+        },
+    ] = 500
     learning_rate: float | None = None
     adapter_rank: int | None = None
     score_every: int | None = None
     seed: int = 0
     task: str = ""
     axis: str = "auto"
-    force: bool = False
-    device: str = "auto"
+    device: Annotated[
+        str, {"label": "Run on", "tooltip": "Where to compute", "choices": [("the fastest there is", "auto")]}
+    ] = "auto"
+    force: Annotated[
+        bool, {"label": "continue anyway", "tooltip": "Train on these scans although they do not match well"}
+    ] = False
     title: str | None = None
     crops: tuple[tuple[int, int], ...] | None = None
 

@@ -16,10 +16,10 @@ from phantom import QUICK, clean_scan, noisy_scan
 
 from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.fine_tune import panel as fine_tune_panel
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore import steps as steps_module
+from napari_restore_rwkv.gui.surroundings import DeviceChoice, ModelEntry, Surroundings
 from napari_restore_rwkv.progress import Phase, Progress
 from napari_restore_rwkv.scans.scan import Scan
 
@@ -150,17 +150,13 @@ def restoration(monkeypatch):
 
 def surroundings():
     """A machine without a GPU, and weights for CT only."""
-    return options_module.Surroundings(
+    return Surroundings(
         devices=(
-            options_module.DeviceChoice(
+            DeviceChoice(
                 "cpu", "CPU, compiled kernel", "CPU, 2 threads, compiled CPU kernel (AVX2)", "There is no GPU."
             ),
         ),
-        models={
-            "ct-denoise": (
-                options_module.ModelEntry("ct-denoise", "light, shipped 2026-12", "trained on three subjects", "CT"),
-            )
-        },
+        models={"ct-denoise": (ModelEntry("ct-denoise", "light, shipped 2026-12", "trained on three subjects", "CT"),)},
     )
 
 
@@ -193,7 +189,7 @@ def open_panel(qtbot):
     def make(viewer):
         panel = restore_panel.RestorePanel(viewer)
         panels.append(panel)
-        qtbot.waitUntil(lambda: panel.form.run_on.device == "cpu")
+        qtbot.waitUntil(lambda: panel.form.run_on.value == "cpu")
         return panel
 
     yield make
@@ -241,8 +237,8 @@ def denoise_anyway():
     """Choose CT denoising for a scan that says no modality and holds no HU."""
 
     def choose(panel):
-        panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
-        panel.form.anyway.setChecked(True)
+        panel.form.task.value = "ct-denoise"
+        panel.form.any_modality.value = True
         return panel
 
     return choose
@@ -254,7 +250,7 @@ def run_to_the_end(qtbot):
 
     def run(panel, region=None):
         if region is not None:
-            (panel.form.this_slice if region == "slice" else panel.form.whole_volume).setChecked(True)
+            panel.form.region.value = region
         qtbot.waitUntil(lambda: panel.form.is_known, timeout=10_000)
         panel.restore()
         qtbot.waitUntil(lambda: not panel.job.running, timeout=10_000)
@@ -282,9 +278,9 @@ def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
         panel = fine_tune_panel.FineTunePanel(viewer)
         panels.append(panel)
         panel.recipe = QUICK
-        qtbot.waitUntil(lambda: panel.form.devices.currentData() == "cpu", timeout=20_000)
-        panel.form.models.use_file(weights_file)
-        panel.form.steps.setValue(QUICK.steps)
+        qtbot.waitUntil(lambda: panel.form.device.value == "cpu", timeout=20_000)
+        panel.form.weights.use_file(weights_file)
+        panel.form.steps.value = QUICK.steps
         qtbot.waitUntil(lambda: not panel._checks.busy, timeout=20_000)
         return panel
 

@@ -26,9 +26,9 @@ def main(scan, weights, output):
     attributes["metadata"][RECORD]["path"] = str(scan)
     viewer.add_layer(Layer.create(data, attributes, kind))
     panel = RestorePanel(viewer)
-    panel.form.use_file(weights)
-    panel.form.whole_volume.setChecked(True)
-    panel.form.save.use(output)
+    panel.form.weights.use_file(weights)
+    panel.form.region.value = "volume"
+    panel.form.output.value = output
     panel.restore()
     said = False
     while True:

@@ -5,10 +5,10 @@ import pytest
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui import options as options_module
 from napari_restore_rwkv.gui.layers import RECORD
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore.stored_result import StoredResult
+from napari_restore_rwkv.gui.surroundings import ModelEntry, Surroundings
 from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.restoration.suitability import TRAINED_FOR
 from napari_restore_rwkv.scans.scan import Scan
@@ -65,15 +65,15 @@ def test_restore_pressed_before_the_noise_is_known_proposes_the_same(noisy_panel
 
 
 def test_noise_beyond_the_weights_offers_the_classical_filter_in_one_click(noisy_panel, monkeypatch):
-    classical = options_module.ModelEntry("classical:ct-denoise", "non-local means", "", "CT", learned=False)
+    classical = ModelEntry("classical:ct-denoise", "non-local means", "", "CT", learned=False)
     known = restore_panel.look_around()
     models = {"ct-denoise": (*known.models["ct-denoise"], classical)}
-    monkeypatch.setattr(restore_panel, "look_around", lambda: options_module.Surroundings(known.devices, models))
+    monkeypatch.setattr(restore_panel, "look_around", lambda: Surroundings(known.devices, models))
     panel = noisy_panel(KNOWS, sigma=300.0)
     assert "the classical filter is proposed" in panel.form.advice.line.text()
     assert panel.form.advice.take.isVisibleTo(panel)
     panel.form.advice.take.click()
-    assert panel.form.models.entry is classical
+    assert panel.form.weights.entry is classical
 
 
 def test_a_result_that_is_saved_while_it_grows_is_made_with_the_strength(ct_scan):

@@ -103,7 +103,7 @@ def test_somebody_who_zoomed_in_stays_at_that_spot(viewer, compared):
 
 def test_my_own_view_stays_chosen_for_the_next_result(viewer, compared, run_to_the_end, tmp_path):
     compared.compare.choose_mode(OWN_VIEW)
-    compared.form.use_file(tmp_path / "own.safetensors")
+    compared.form.weights.use_file(tmp_path / "own.safetensors")
     run_to_the_end(compared, "slice")
     assert not viewer.canvas.grid.enabled
     assert "organs" in visible(viewer)

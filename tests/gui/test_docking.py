@@ -66,9 +66,9 @@ def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tm
     panel = open_by_script(ct_viewer)
     qtbot.waitUntil(lambda: panel.form.is_known)
     panels_module.use_weights(tmp_path / "own.safetensors", "ct-denoise", ct_viewer.layers[CT])
-    assert panel.form.models.entry.weights == tmp_path / "own.safetensors"
+    assert panel.form.weights.entry.weights == tmp_path / "own.safetensors"
     panels_module.back_to_proposed_weights()
-    assert panel.form.models.entry.weights == "ct-denoise"
+    assert panel.form.weights.entry.weights == "ct-denoise"
     assert panels(ct_viewer) == [panel]
 
 
@@ -99,7 +99,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
     assert not panel.restore_button.isEnabled()
     known.set()
     qtbot.waitUntil(lambda: len(restoration.asked) == 1 and not panel.job.running, timeout=10_000)
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
     panel.restore()
     qtbot.waitUntil(lambda: not panel.job.running)
     assert restoration.asked == [[2], [0, 1, 3, 4]]
@@ -141,9 +141,9 @@ def test_a_panel_that_is_opened_again_goes_on_with_what_is_shown(ct_viewer, qtbo
 def test_going_back_to_earlier_choices_goes_on_with_their_result(viewer, ct_panel, run_to_the_end, tmp_path):
     run_to_the_end(ct_panel, "slice")
     ours = viewer.layers[RESTORED]
-    ct_panel.form.use_file(tmp_path / "own.safetensors")
+    ct_panel.form.weights.use_file(tmp_path / "own.safetensors")
     run_to_the_end(ct_panel, "slice")
-    ct_panel.form.models.use_proposed()
+    ct_panel.form.weights.use_proposed()
     run_to_the_end(ct_panel, "volume")
     assert len(viewer.layers) == 5
     assert np.isfinite(ours.data).all()

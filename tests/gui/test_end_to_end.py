@@ -7,7 +7,7 @@ import pytest
 import torch
 from napari.layers import Layer
 
-from napari_restore_rwkv.gui import options
+from napari_restore_rwkv.gui import surroundings
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
@@ -48,7 +48,7 @@ def panel(viewer, ct_layer, qtbot):
 def test_a_ct_scan_is_restored_slice_by_slice_and_saved(
     viewer, panel, weights, ct_scan, qtbot, run_to_the_end, tmp_path
 ):
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "slice")
     assert panel.message.text().startswith("This slice is restored")
     run_to_the_end(panel)
@@ -70,7 +70,7 @@ def test_a_ct_scan_is_restored_slice_by_slice_and_saved(
 
 
 def test_the_digest_of_two_runs_is_that_of_one(viewer, panel, weights, run_to_the_end):
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "slice")
     run_to_the_end(panel, "volume")
     in_two = panel.compare.comparison.result.provenance["input_sha256"]
@@ -82,11 +82,11 @@ def test_the_digest_of_two_runs_is_that_of_one(viewer, panel, weights, run_to_th
 def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weights, run_to_the_end, rng):
     mr = Scan(rng.integers(0, 900, (3, 16, 16)).astype(np.int16), (5, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel)
     assert panel.message.text().startswith("These weights were made for CT, but this scan is MR")
-    assert not panel.form.anyway.isHidden()
-    panel.form.anyway.setChecked(True)
+    assert not panel.form.any_modality.native.isHidden()
+    panel.form.any_modality.value = True
     run_to_the_end(panel)
     assert panel.message.text().startswith("This slice is restored")
 
@@ -99,18 +99,18 @@ def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weig
     ],
 )
 def test_devices_are_named_briefly(hardware, kernel, title):
-    assert options.short_title(hardware, kernel) == title
+    assert surroundings.short_title(hardware, kernel) == title
 
 
 def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
-    words = " ".join(device.advice for device in options.look_around().devices)
+    words = " ".join(device.advice for device in surroundings.look_around().devices)
     assert "'" not in words
     assert panel.form.run_on.devices.toolTip().startswith(("CPU", "GPU"))
 
 
 def test_a_damaged_weights_file_is_refused_in_words(panel, tmp_path, run_to_the_end):
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    panel.form.use_file(tmp_path / "broken.safetensors")
+    panel.form.weights.use_file(tmp_path / "broken.safetensors")
     run_to_the_end(panel)
     assert panel.message.text().startswith("broken.safetensors cannot be read as weights")
 
@@ -121,7 +121,7 @@ def test_tiny_constant_and_empty_valued_scans_end_in_a_result_or_a_sentence(
 ):
     scan = Scan(voxels, (3, 1, 1), modality="CT", unit="HU")
     viewer.add_layer(Layer.create(*scan_to_layer(scan, "odd")))
-    panel.form.use_file(weights)
+    panel.form.weights.use_file(weights)
     run_to_the_end(panel, "volume")
     assert panel.message.text()
     assert "unexpected" not in panel.message.text()

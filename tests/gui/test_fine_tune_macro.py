@@ -35,18 +35,18 @@ def test_annotations_strength_and_mode_are_in_the_lines(viewer, pair_layers, mak
     labels = viewer.add_labels(viewer.layers["full dose"].data.astype(int) * 0, name="marks")
     macro = FineTuneMacro()
     choice = panel.choice()
-    macro.begin(choice, panel.recipe, panel.form, labels)
+    macro.begin(choice, labels)
     macro.end()
     (lines,) = macro.lines
     told = "degraded=layer_to_scan(viewer.layers['low dose']), target=layer_to_scan(viewer.layers['full dose'])"
     assert f"Material({told}, labels=viewer.layers['marks'].data)" in lines
-    assert f"fine_tune({str(choice.model.weights)!r}, material, FineTuneOptions(steps={panel.recipe.steps}" in lines
+    assert f"fine_tune({str(choice.weights)!r}, material, FineTuneOptions(steps={panel.recipe.steps}" in lines
     assert "axis='z'" in lines
 
 
 def test_what_was_stopped_leaves_no_lines(viewer, pair_layers, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer, *pair_layers)
-    panel.macro.begin(panel.choice(), panel.recipe, panel.form, None)
+    panel.macro.begin(panel.choice(), None)
     panel.run.stop.setEnabled(True)
     panel.run.stop.click()
     panel.macro.end()

@@ -21,7 +21,7 @@ def checked(qtbot, panel):
 
 
 def learn_from(panel, mode):
-    panel.form.modes.setCurrentIndex(panel.form.modes.findData(mode))
+    panel.form.mode.value = mode
 
 
 def other(layer, name, **changes):
@@ -34,9 +34,10 @@ def other(layer, name, **changes):
 def test_with_two_scans_open_everything_is_chosen(viewer, pair_layers, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     form = panel.form
-    assert (form.scans.currentText(), form.targets.currentText()) == ("low dose", "full dose")
+    assert form.mode.current_choice == "pairs: scan and its reference"
+    assert (form.scan_layer.current_choice, form.reference_layer.current_choice) == ("low dose", "full dose")
     assert form.about_scan.text() == "16 x 32 x 32 · 3.0 x 1.0 x 1.0 mm · HU"
-    assert form.task.name == "ct-denoise"
+    assert form.task.value == "ct-denoise"
     assert (
         panel.split.text() == "Trains on slices 0-6, 14-15 (9), holds out 9-11 (3), leaves out 7-8, 12-13 between them."
     )
@@ -55,7 +56,7 @@ def test_a_second_scan_is_proposed_as_reference_when_it_is_opened(viewer, pair_l
     panel = make_fine_tune_panel(viewer, pair_layers[0])
     assert panel.warnings.text().startswith("Training is not possible: the degraded scans are identical")
     viewer.add_layer(Layer.create(*pair_layers[1]))
-    assert panel.form.targets.currentText() == "full dose"
+    assert panel.form.reference_layer.current_choice == "full dose"
     checked(qtbot, panel)
     assert panel.warnings.isHidden()
 
@@ -81,34 +82,34 @@ def test_a_pair_that_does_not_fit_is_refused_in_words(viewer, pair_layers, make_
     panel.start()
     assert panel.message.text().startswith(words)
     assert not panel.job.running
-    assert panel.form.force.isHidden()
+    assert panel.form.force.native.isHidden()
 
 
 def test_a_shifted_pair_is_refused_and_can_be_forced(viewer, pair_layers, make_fine_tune_panel, qtbot):
     shifted = other(pair_layers[1], "shifted", voxels=np.roll(pair_layers[1][0], 2, axis=1))
     panel = make_fine_tune_panel(viewer, pair_layers[0], shifted)
     assert panel.warnings.text().startswith("The degraded scan is shifted relative to its reference by")
-    assert not panel.form.force.isHidden()
-    panel.form.force.setChecked(True)
+    assert not panel.form.force.native.isHidden()
+    panel.form.force.value = True
     checked(qtbot, panel)
     assert panel.report.refusal == ""
     assert panel.warnings.text().endswith("without blurring: forced.")
-    panel.form.scans.choose(viewer.layers["shifted"])
-    assert not panel.form.force.isChecked(), "what was forced was another pair"
+    panel.form.scan_layer.choose(viewer.layers["shifted"])
+    assert not panel.form.force.value, "what was forced was another pair"
 
 
 def test_weights_for_another_modality_are_refused_in_words(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, *pair_layers)
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("mri-sr"))
+    panel.form.task.value = "mri-sr"
     checked(qtbot, panel)
     assert panel.warnings.text() == "These weights were made for MR, but this scan is CT; choose weights for CT."
 
 
 def test_a_task_chosen_by_the_person_stays_in_another_mode(viewer, pair_layers, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer, *pair_layers)
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("all-in-one"))
+    panel.form.task.value = "all-in-one"
     learn_from(panel, "noisy")
-    assert panel.choice().task.name == "all-in-one"
+    assert panel.choice().task == "all-in-one"
 
 
 def test_the_menu_entry_opens_the_panel_with_labels_on_the_selected_scan(
@@ -128,14 +129,14 @@ def test_the_menu_entry_opens_the_panel_with_labels_on_the_selected_scan(
 def test_each_mode_asks_only_for_what_it_needs(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     learn_from(panel, "noisy")
-    assert panel.form.targets.isHidden()
+    assert panel.form.reference_layer.native.isHidden()
     assert panel.degradation.isHidden()
     choice = panel.choice()
     assert (choice.target, choice.strength, choice.layer.name) == (None, None, "low dose")
     checked(qtbot, panel)
     assert panel.report.split.startswith("Trains on slices 1-6, 14 (7)"), "those with two neighbours"
     learn_from(panel, "reference")
-    assert panel.form.scans.isHidden()
+    assert panel.form.scan_layer.native.isHidden()
     assert not panel.degradation.isHidden()
     choice = panel.choice()
     assert (choice.degraded, choice.layer.name) == (None, "full dose")
@@ -200,7 +201,7 @@ def test_a_bundle_is_exported_imported_and_refused_if_it_was_changed(
     panel.bundles.take_in(original)
     qtbot.waitUntil((bundles / "ours 2.restorerwkv").exists, timeout=20_000)
 
-    panel.form.models.use_file(bundles / "ours.restorerwkv")
+    panel.form.weights.use_file(bundles / "ours.restorerwkv")
     assert panel.bundles.export_button.isEnabled()
     panel.bundles.export_to(tmp_path / "shared.restorerwkv")
     qtbot.waitUntil(lambda: panel.message.text() == f"Exported as {tmp_path / 'shared.restorerwkv'}", timeout=20_000)
@@ -221,7 +222,7 @@ def test_the_panel_opens_without_waiting_for_torch(viewer, qtbot, monkeypatch):
     monkeypatch.setattr(fine_tune_panel, "FunctionWorker", lambda work: asked.append(work) or _Never())
     panel = fine_tune_panel.FineTunePanel(viewer)
     assert [work.__name__ for work in asked] == ["_surroundings"]
-    assert panel.form.devices.currentText() == "the fastest there is"
+    assert panel.form.device.current_choice == "the fastest there is"
     panel.shut_down()
     panel.deleteLater()
 

@@ -45,7 +45,7 @@ def until_step(qtbot):
 
 def start_long(panel, steps=5000):
     panel.recipe = LONG
-    panel.form.steps.setValue(steps)
+    panel.form.steps.value = steps
     panel.start()
 
 
@@ -83,7 +83,7 @@ def test_a_paired_training_is_accepted_listed_blended_and_used(
     assert not panel.verdict.use.isHidden()
     assert panel.verdict.keep_anyway.isHidden()
     (bundle,) = available_bundles(bundles)
-    listed = restore.form.models.combo
+    listed = restore.form.weights.combo
     qtbot.waitUntil(lambda: listed.findData(str(bundle.path)) >= 0, timeout=10_000)
 
     panel.blend.preview.setChecked(True)
@@ -107,13 +107,13 @@ def test_a_paired_training_is_accepted_listed_blended_and_used(
     )
 
     panel.verdict.use.click()
-    assert restore.form.layer is scan
-    assert restore.form.models.entry.weights == bundle.path
+    assert restore.form.layer.value is scan
+    assert restore.form.weights.entry.weights == bundle.path
     restore.restore()
     qtbot.waitUntil(lambda: not restore.job.running, timeout=30_000)
     assert np.allclose(viewer.layers["low dose [restored]"].data[9], restored(scan, 9, bundle.path), atol=0.01)
     panel.bundles.back_button.click()
-    assert restore.form.models.entry.weights == "ct-denoise"
+    assert restore.form.weights.entry.weights == "ct-denoise"
     assert bundle.path.exists()
 
 
@@ -184,7 +184,7 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
 def test_what_is_not_better_is_saved_by_a_second_button_only(panel, qtbot, to_the_end, bundles):
     # So small a step changes nothing that could be measured.
     panel.recipe = replace(QUICK, learning_rate=1e-9)
-    panel.form.steps.setValue(5)
+    panel.form.steps.value = 5
     panel.start()
     to_the_end(panel)
     assert "Kept the old weights: " in panel.verdict.verdict.text()
@@ -195,12 +195,12 @@ def test_what_is_not_better_is_saved_by_a_second_button_only(panel, qtbot, to_th
     (saved,) = available_bundles(bundles)
     assert not saved.accepted
     wanted = f"{saved.card.title} (not accepted)"
-    qtbot.waitUntil(lambda: panel.form.models.combo.findText(wanted) >= 0, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.form.weights.combo.findText(wanted) >= 0, timeout=10_000)
 
 
 def test_weights_that_cannot_be_read_end_in_a_sentence_and_leave_nothing_behind(panel, tmp_path, to_the_end):
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    panel.form.models.use_file(tmp_path / "broken.safetensors")
+    panel.form.weights.use_file(tmp_path / "broken.safetensors")
     panel.start()
     to_the_end(panel)
     assert panel.message.text().startswith("broken.safetensors cannot be read as weights")

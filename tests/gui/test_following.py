@@ -61,7 +61,7 @@ def test_results_follow_a_scan_that_is_moved(viewer, ct_panel, run_to_the_end, c
 def test_results_follow_in_mid_job(viewer, ct_panel, qtbot, restoration):
     scan = viewer.layers[CT]
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     # Before there is anything to see.
     move(scan, MOVES["affine"])
@@ -119,7 +119,7 @@ def test_results_are_renamed_with_their_scan_unless_they_have_names_of_their_own
     difference.name = "what was removed"
     scan.name = "Mrs X"
     assert [layer.name for layer in viewer.layers] == ["Mrs X", "Mrs X [restored]", "what was removed"]
-    assert ct_panel.form.scans.currentText() == "Mrs X"
+    assert ct_panel.form.layer.current_choice == "Mrs X"
 
 
 def test_a_frame_of_several_is_followed_too(viewer, make_panel, denoise_anyway, run_to_the_end):
@@ -142,9 +142,9 @@ def test_a_scan_that_is_gone_leaves_its_results_where_they_are(viewer, ct_panel,
 def test_a_file_says_that_its_scan_was_moved_meanwhile(viewer, make_file_panel, weights_file, qtbot, gate, output):
     scan = viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)
-    panel.form.use_file(weights_file)
-    panel.form.whole_volume.setChecked(True)
-    panel.form.save.use(output)
+    panel.form.weights.use_file(weights_file)
+    panel.form.region.value = "volume"
+    panel.form.output.value = output
     gate.allowed = 8
     panel.restore()
     qtbot.waitUntil(gate.waiting.is_set)

@@ -117,7 +117,7 @@ def test_the_panel_takes_the_frame_on_screen_and_names_it(viewer, make_panel, tm
     viewer.add_layer(layer)
     viewer.dims.set_current_step(0, 1)
     panel = make_panel(viewer)
-    assert panel.form.time_index == 1
+    assert panel.form.time_index.value == 1
     assert panel.form.about_scan.text().endswith("TE 20 ms")
     run_to_the_end(panel)
     assert any("TE 20 ms [restored]" in one.name for one in viewer.layers)

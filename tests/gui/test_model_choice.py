@@ -4,7 +4,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_restore_rwkv.gui.model_choice import ModelChoice
-from napari_restore_rwkv.gui.options import ModelEntry
+from napari_restore_rwkv.gui.surroundings import ModelEntry
 from napari_restore_rwkv.network.checkpoint import Card
 from napari_restore_rwkv.tasks import TASKS
 from napari_restore_rwkv.training.bundle import save_bundle
@@ -28,7 +28,7 @@ def choice(qtbot):
 
     yield make
     for made in choices:
-        made.deleteLater()
+        made.native.deleteLater()
     qtbot.wait(20)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_restore_rwkv.gui.options import look_around
+from napari_restore_rwkv.gui.surroundings import look_around
 
 
 @pytest.fixture(scope="module")

@@ -212,8 +212,8 @@ def test_deleting_the_result_takes_the_planes_away(viewer, panel, planes, qtbot)
 def test_a_single_slice_has_no_planes(viewer, make_panel, ct_scan, run_to_the_end):
     viewer.add_image(np.asarray(ct_scan.voxels[0]), name="slice")
     panel = make_panel(viewer)
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
-    panel.form.anyway.setChecked(True)
+    panel.form.task.value = "ct-denoise"
+    panel.form.any_modality.value = True
     run_to_the_end(panel)
     panel.compare.choose_mode(ORTHOGONAL)
     assert panel.compare.modes.currentText() == SIDE_BY_SIDE

@@ -18,7 +18,7 @@ def states(panel):
 def start_and_pause(panel, qtbot, restoration):
     """Pause after the first slice, with a restoration that would otherwise run on."""
     restoration.hold.clear()
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
     panel.restore()
     qtbot.waitUntil(lambda: restoration.order == [2])
     panel.pause_button.click()
@@ -83,9 +83,9 @@ def test_a_paused_restoration_does_not_hold_up_the_closing_of_the_panel(ct_panel
 def test_a_job_into_a_file_pauses_too(viewer, make_file_panel, weights_file, qtbot, tmp_path):
     viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)
-    panel.form.use_file(weights_file)
-    panel.form.whole_volume.setChecked(True)
-    panel.form.save.use(tmp_path / "paused.ome.zarr")
+    panel.form.weights.use_file(weights_file)
+    panel.form.region.value = "volume"
+    panel.form.output.value = tmp_path / "paused.ome.zarr"
     panel.restore()
     panel.pause()
     assert panel.progress.text() == "pausing ..."

@@ -42,9 +42,9 @@ def test_the_preferred_device_is_chosen_and_one_that_is_not_there_is_not(setting
 
 def test_results_are_proposed_for_the_folder_that_is_set(settings, ct_panel, tmp_path):
     settings.folder = str(tmp_path)
-    assert proposed_path(ct_panel.form.layer).parent == tmp_path
+    assert proposed_path(ct_panel.form.layer.value).parent == tmp_path
     settings.folder = str(tmp_path / "gone")
-    assert proposed_path(ct_panel.form.layer).parent == Path.home()
+    assert proposed_path(ct_panel.form.layer.value).parent == Path.home()
 
 
 def test_first_steps_are_shown_until_the_first_scan_is_restored(settings, viewer, ct_panel, make_panel, run_to_the_end):

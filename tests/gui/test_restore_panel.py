@@ -9,7 +9,8 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_restore_rwkv.gui.layers import scan_to_layer
-from napari_restore_rwkv.gui.options import ModelEntry, RestoreOptions
+from napari_restore_rwkv.gui.options import RestoreOptions
+from napari_restore_rwkv.gui.surroundings import ModelEntry
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
@@ -18,11 +19,11 @@ CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [r
 
 def test_with_one_scan_open_everything_is_chosen(ct_panel):
     form = ct_panel.form
-    assert form.scans.currentText() == CT
+    assert form.layer.current_choice == CT
     assert form.about_scan.text() == "5 x 24 x 32 · 2.0 x 0.98 x 0.97 mm · HU"
-    assert form.tasks.currentText() == "CT denoising"
-    assert form.models.combo.currentText() == "light, shipped 2026-12"
-    assert form.this_slice.isChecked()
+    assert form.task.current_choice == "CT denoising"
+    assert form.weights.combo.currentText() == "light, shipped 2026-12"
+    assert form.region.value == "slice"
     assert form.run_on.devices.currentText() == "CPU, compiled kernel"
     assert form.run_on.devices.toolTip() == "CPU, 2 threads, compiled CPU kernel (AVX2)"
     assert form.run_on.why.toolTip() == "There is no GPU."
@@ -38,10 +39,10 @@ def test_the_task_says_why_it_was_chosen(viewer, ct_scan, make_panel):
 
 def test_tasks_without_weights_say_so(ct_panel):
     form = ct_panel.form
-    titles = [form.tasks.itemText(row) for row in range(form.tasks.count())]
+    titles = [form.task.native.itemText(row) for row in range(len(form.task))]
     assert titles[:2] == ["CT denoising", "MRI super-resolution (no weights yet)"]
-    form.tasks.setCurrentIndex(1)
-    assert [form.models.combo.itemText(row) for row in range(form.models.combo.count())] == [
+    form.task.value = "mri-sr"
+    assert [form.weights.combo.itemText(row) for row in range(form.weights.combo.count())] == [
         "no weights yet: choose a file",
         "choose a file ...",
     ]
@@ -62,13 +63,13 @@ def test_the_list_of_scans_follows_the_viewer_and_leaves_out_labels_and_results(
     viewer.add_layer(Labels(np.zeros((5, 24, 32), int), name="liver"))
     run_to_the_end(ct_panel)
     viewer.add_layer(Image(np.zeros((4, 6, 6)), name="second"))
-    names = [ct_panel.form.scans.itemText(row) for row in range(ct_panel.form.scans.count())]
+    names = [layer.name for layer in ct_panel.form.layer.choices]
     assert names == [CT, "second"]
-    assert ct_panel.form.layer.name == "second", "what was just opened is chosen"
+    assert ct_panel.form.layer.value.name == "second", "what was just opened is chosen"
     viewer.layers["second"].name = "renamed"
-    assert ct_panel.form.scans.currentText() == "renamed"
+    assert ct_panel.form.layer.current_choice == "renamed"
     viewer.layers.remove("renamed")
-    assert ct_panel.form.layer.name == CT
+    assert ct_panel.form.layer.value.name == CT
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_layer_that_is_no_scan_is_refused_in_the_panel(viewer, make_panel, lay
     bad = viewer.add_layer(layer())
     panel = make_panel(viewer)
     panel.choose_layer(bad)
-    if panel.form.layer is bad:
+    if panel.form.layer.value is bad:
         panel.restore()
     assert panel.message.text().startswith(words)
     assert not panel.job.running
@@ -107,7 +108,7 @@ def test_this_slice_is_restored_alone_and_the_whole_volume_offered_next(viewer, 
 
 def test_the_displayed_slice_comes_first_and_scrolling_moves_the_next_one_up(viewer, ct_panel, qtbot, restoration):
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     qtbot.waitUntil(lambda: restoration.order == [2])
     viewer.dims.set_current_step(0, 4)
@@ -121,7 +122,7 @@ def test_progress_says_slice_and_time_left(ct_panel, qtbot, restoration):
     lines = []
     ct_panel.job.progressed.connect(lambda done, total, text: lines.append((done, total, text)))
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     assert ct_panel.cancel_button.isEnabled()
     assert not ct_panel.restore_button.isEnabled()
@@ -140,7 +141,7 @@ def test_progress_says_slice_and_time_left(ct_panel, qtbot, restoration):
 
 def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restoration):
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     ct_panel.restore()
     assert ct_panel.message.text() == "A restoration is in progress: wait for it, or press Cancel."
@@ -151,7 +152,7 @@ def test_restore_pressed_twice_starts_once_and_says_so(ct_panel, qtbot, restorat
 
 def test_cancel_keeps_finished_slices_and_restore_continues(viewer, ct_panel, qtbot, restoration, run_to_the_end):
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     qtbot.waitUntil(lambda: restoration.order == [2])
     qtbot.waitUntil(lambda: RESTORED in viewer.layers)
@@ -171,7 +172,7 @@ def test_cancel_keeps_finished_slices_and_restore_continues(viewer, ct_panel, qt
 
 def test_other_choices_start_over_in_new_layers(viewer, ct_panel, run_to_the_end, restoration, tmp_path):
     run_to_the_end(ct_panel, "slice")
-    ct_panel.form.use_file(tmp_path / "own.safetensors")
+    ct_panel.form.weights.use_file(tmp_path / "own.safetensors")
     run_to_the_end(ct_panel, "slice")
     assert restoration.asked == [[2], [2]]
     assert len(viewer.layers) == 5
@@ -188,13 +189,13 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     told = []
     notification_manager.notification_ready.connect(told.append)
     restoration.error = error
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     run_to_the_end(ct_panel)
     notification_manager.notification_ready.disconnect(told.append)
     sentence = f"The restoration stopped with an unexpected {type(error).__name__}: {error}"
     assert ct_panel.message.text() == sentence
     assert [str(error) in note.message for note in told] == [True]
-    assert ct_panel.form.whole_volume.isChecked()
+    assert ct_panel.form.region.value == "volume"
     assert ct_panel.restore_button.isEnabled()
     restoration.error = None
     run_to_the_end(ct_panel)
@@ -203,11 +204,11 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
 
 def assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end):
     assert panel.form.about_task.text().startswith(refusal)
-    assert not panel.form.anyway.isHidden()
+    assert not panel.form.any_modality.native.isHidden()
     panel.restore()
     assert panel.message.text() == "", "it stands in the form already"
     assert restoration.asked == []
-    panel.form.anyway.setChecked(True)
+    panel.form.any_modality.value = True
     run_to_the_end(panel)
     assert len(restoration.asked) == 1
 
@@ -218,9 +219,9 @@ def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
     mr = Scan(np.ones((3, 8, 8), np.float32), (3, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
     panel = make_panel(viewer)
-    assert panel.form.tasks.currentData() == "mri-sr"
-    assert panel.form.anyway.isHidden()
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
+    assert panel.form.task.value == "mri-sr"
+    assert panel.form.any_modality.native.isHidden()
+    panel.form.task.value = "ct-denoise"
     refusal = "CT denoising was made for CT, and this is a scan of modality MR"
     assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end)
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
@@ -229,11 +230,11 @@ def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
 def test_values_that_cannot_be_hu_are_not_taken_for_ct_unasked(viewer, make_panel, run_to_the_end, restoration):
     viewer.add_image(np.full((4, 8, 8), 300, np.int16), name="unknown", contrast_limits=(0, 1))
     panel = make_panel(viewer)
-    assert panel.form.tasks.currentData() == "mri-sr"
+    assert panel.form.task.value == "mri-sr"
     assert panel.form.about_task.text() == (
         "the values are not in HU, and the file does not say its modality: please check the task"
     )
-    panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
+    panel.form.task.value = "ct-denoise"
     refusal = "CT denoising was made for CT, and the values of this scan are not in HU: choose another task"
     assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_the_end)
 
@@ -243,21 +244,21 @@ def test_values_that_can_be_hu_are_proposed_for_ct(viewer, make_panel):
     voxels[3] = -900
     viewer.add_image(voxels, name="unknown", contrast_limits=(0, 1))
     form = make_panel(viewer).form
-    assert form.tasks.currentData() == "ct-denoise"
+    assert form.task.value == "ct-denoise"
     assert form.about_task.text().startswith("the values look like HU, and the file does not say its modality")
-    assert form.anyway.isHidden()
+    assert form.any_modality.native.isHidden()
 
 
 def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, make_panel, run_to_the_end, tmp_path):
     mr = Scan(np.ones((3, 8, 8), np.float32), (3, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
     panel = make_panel(viewer)
-    panel.form.use_file(tmp_path / "ct.safetensors")
+    panel.form.weights.use_file(tmp_path / "ct.safetensors")
     run_to_the_end(panel)
     assert panel.message.text() == "The network was made for CT, and the scan is MR."
     assert len(viewer.layers) == 1, "nothing is left behind"
-    assert not panel.form.anyway.isHidden()
-    panel.form.anyway.setChecked(True)
+    assert not panel.form.any_modality.native.isHidden()
+    panel.form.any_modality.value = True
     run_to_the_end(panel)
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
@@ -265,11 +266,11 @@ def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, 
 def test_what_was_said_of_a_result_goes_when_another_scan_is_chosen(viewer, ct_panel, run_to_the_end):
     run_to_the_end(ct_panel)
     said = ct_panel.message.text()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     assert ct_panel.message.text() == said, "the same scan"
-    ct_panel.form.tasks.setCurrentIndex(1)
+    ct_panel.form.task.value = "mri-sr"
     assert ct_panel.message.text() == "", "another task"
-    ct_panel.form.tasks.setCurrentIndex(0)
+    ct_panel.form.task.value = "ct-denoise"
     run_to_the_end(ct_panel)
     ct_panel.choose_layer(viewer.add_image(np.zeros((3, 8, 8), np.float32), name="another"))
     assert ct_panel.message.text() == ""
@@ -296,8 +297,8 @@ def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, denoise_a
     viewer.add_image(frames, name="heart")
     viewer.dims.set_current_step(0, 1)
     panel = denoise_anyway(make_panel(viewer))
-    assert not panel.form.frame.isHidden()
-    assert panel.form.frame.value() == 1, "the displayed frame"
+    assert not panel.form.time_index.native.isHidden()
+    assert panel.form.time_index.value == 1, "the displayed frame"
     run_to_the_end(panel, "volume")
     assert np.array_equal(viewer.layers["heart frame 1 [restored]"].data, frames[1] - np.float32(CHANGE))
 
@@ -320,7 +321,7 @@ def test_slices_along_another_axis_than_the_slider_are_refused_in_words(viewer, 
 @pytest.mark.parametrize(("doomed", "what"), [(CT, "scan"), (RESTORED, "restored layer")])
 def test_a_layer_deleted_in_mid_job_ends_it_quietly(viewer, ct_panel, qtbot, restoration, doomed, what):
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     qtbot.waitUntil(lambda: RESTORED in viewer.layers)
     viewer.layers.remove(doomed)
@@ -331,7 +332,7 @@ def test_a_layer_deleted_in_mid_job_ends_it_quietly(viewer, ct_panel, qtbot, res
 
 def test_the_difference_may_be_deleted_and_layers_renamed_in_mid_job(viewer, ct_panel, qtbot, restoration):
     restoration.hold.clear()
-    ct_panel.form.whole_volume.setChecked(True)
+    ct_panel.form.region.value = "volume"
     ct_panel.restore()
     qtbot.waitUntil(lambda: DIFFERENCE in viewer.layers)
     viewer.layers.remove(DIFFERENCE)
@@ -360,23 +361,23 @@ def test_options_to_go_on_with_choose_their_own_weights_not_the_proposed_ones(ct
     classical = ModelEntry("classical:ct-denoise", "non-local means", "a filter", "CT", learned=False)
     shipped = ModelEntry("ct-denoise", "light", "a network", "CT")
     for proposed, other in ((classical, shipped), (shipped, classical)):
-        ct_panel.form.models.tell_models({"ct-denoise": (proposed, other)})
-        ct_panel.form.fill_in(RestoreOptions(viewer.layers[CT], other.weights, region="volume"))
-        assert ct_panel.form.models.entry is other
+        ct_panel.form.weights.tell_models({"ct-denoise": (proposed, other)})
+        ct_panel.form.fill_in(RestoreOptions(layer=viewer.layers[CT], weights=other.weights, region="volume"))
+        assert ct_panel.form.weights.entry is other
         assert ct_panel.form.options().weights == other.weights
 
 
 def test_a_complaint_goes_when_another_choice_is_made(ct_panel):
-    ct_panel.form.tasks.setCurrentIndex(1)
+    ct_panel.form.task.value = "mri-sr"
     ct_panel.restore()
     assert ct_panel.message.text().startswith("There are no weights for")
-    ct_panel.form.tasks.setCurrentIndex(0)
+    ct_panel.form.task.value = "ct-denoise"
     assert ct_panel.message.text() == ""
 
 
 def test_a_slice_is_named_by_the_number_that_its_slider_shows(ct_panel, run_to_the_end, viewer):
     run_to_the_end(ct_panel, "slice")
-    ct_panel.form.this_slice.setChecked(True)
+    ct_panel.form.region.value = "slice"
     ct_panel.restore()
     assert viewer.dims.current_step[0] == 2
     assert ct_panel.message.text().startswith("Slice 2 is already restored with these choices")
@@ -384,8 +385,8 @@ def test_a_slice_is_named_by_the_number_that_its_slider_shows(ct_panel, run_to_t
 
 def test_words_of_others_are_shown_as_they_are(ct_panel):
     hostile = ModelEntry("ct-denoise", "light", "<img src='http://example.org'> <b>best</b>", "CT")
-    ct_panel.form.models.tell_models({"ct-denoise": (hostile,)})
-    assert "<img" not in ct_panel.form.models.combo.toolTip()
-    ct_panel.form.models.card.click()
+    ct_panel.form.weights.tell_models({"ct-denoise": (hostile,)})
+    assert "<img" not in ct_panel.form.weights.combo.toolTip()
+    ct_panel.form.weights.card.click()
     assert ct_panel.message.text() == hostile.card
     assert ct_panel.message.textFormat() == Qt.TextFormat.PlainText

@@ -23,13 +23,13 @@ def panel(viewer, make_file_panel, weights_file):
     viewer.add_layer(Layer.create(*chest_layer()))
     viewer.dims.set_current_step(0, 20)
     panel = make_file_panel(viewer)
-    panel.form.use_file(weights_file)
+    panel.form.weights.use_file(weights_file)
     return panel
 
 
 def start(panel, output, region="volume"):
-    (panel.form.this_slice if region == "slice" else panel.form.whole_volume).setChecked(True)
-    panel.form.save.use(output)
+    panel.form.region.value = region
+    panel.form.output.value = output
     panel.restore()
 
 
@@ -206,7 +206,7 @@ def test_this_slice_can_be_restored_in_the_midst_of_a_cancelled_job(viewer, pane
 def test_when_all_is_saved_restore_says_so_and_proposes_another_file(panel, output, qtbot):
     start(panel, output)
     wait_until_over(qtbot, panel)
-    assert panel.form.save.path not in (None, output)
+    assert panel.form.output.value not in (None, output)
     panel.restore()
     assert panel.message.text().startswith("All 40 slices are already restored with these choices")
 

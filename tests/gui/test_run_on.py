@@ -27,7 +27,7 @@ def address():
 @pytest.fixture
 def run_on(qtbot):
     widget = RunOn()
-    qtbot.addWidget(widget)
+    qtbot.addWidget(widget.native)
     return widget
 
 
@@ -44,10 +44,10 @@ def choose_to_ask(widget):
 
 def restore_on_the_cluster(panel, qtbot, address, output, weights_file):
     """Fill in the form, press Restore, and wait for the end; return what the panel says."""
-    panel.form.use_file(weights_file)
-    panel.form.whole_volume.setChecked(True)
-    panel.form.save.use(output)
-    panel.form.run_on.use(address)
+    panel.form.weights.use_file(weights_file)
+    panel.form.region.value = "volume"
+    panel.form.output.value = output
+    panel.form.run_on.value = address
     panel.restore()
     qtbot.waitUntil(lambda: not panel.job.running, timeout=240_000)
     return panel.message.text()
@@ -56,13 +56,12 @@ def restore_on_the_cluster(panel, qtbot, address, output, weights_file):
 def test_an_address_is_typed_once_tested_and_remembered(run_on, qtbot, monkeypatch, address):
     answer(monkeypatch, f" {address} ")
     choose_to_ask(run_on)
-    assert run_on.scheduler == address
-    assert run_on.device == "auto"
+    assert run_on.scheduler == run_on.value == address
     qtbot.waitUntil(lambda: run_on.about.text() == "2 workers with 2 threads", timeout=20_000)
-    run_on.use("auto")
+    run_on.value = "auto"
     assert run_on.scheduler is None
     assert run_on.devices.findData(address) >= 0
-    run_on.use(address)
+    run_on.value = address
     assert run_on.about.text() == ABOUT_SCHEDULERS
     run_on.test.click()
     qtbot.waitUntil(lambda: run_on.about.text() == "2 workers with 2 threads", timeout=20_000)
@@ -71,17 +70,18 @@ def test_an_address_is_typed_once_tested_and_remembered(run_on, qtbot, monkeypat
 def test_the_address_is_there_in_the_next_session(monkeypatch, qtbot):
     monkeypatch.setattr(preferences, "scheduler", lambda: "tcp://cluster:8786")
     widget = RunOn()
-    qtbot.addWidget(widget)
+    qtbot.addWidget(widget.native)
     assert widget.devices.itemText(widget.devices.findData("tcp://cluster:8786")) == "cluster cluster:8786"
     assert widget.scheduler is None
 
 
 def test_what_is_no_address_is_refused_in_words(run_on, qtbot, monkeypatch):
     answer(monkeypatch, "host")
-    with qtbot.waitSignal(run_on.asked) as said:
-        choose_to_ask(run_on)
-    assert said.args == ['"host" is not the address of a scheduler; give one such as tcp://host:8786.']
-    assert run_on.device == "auto"
+    said = []
+    run_on.asked.connect(said.append)
+    choose_to_ask(run_on)
+    assert said == ['"host" is not the address of a scheduler; give one such as tcp://host:8786.']
+    assert run_on.value == "auto"
     answer(monkeypatch, "tcp://host:1", agreed=False)
     choose_to_ask(run_on)
     assert run_on.scheduler is None
@@ -89,7 +89,7 @@ def test_what_is_no_address_is_refused_in_words(run_on, qtbot, monkeypatch):
 
 def test_a_scheduler_that_is_not_there_is_said_by_the_test(run_on, qtbot, monkeypatch):
     monkeypatch.setattr("napari_restore_rwkv.jobs.scheduler._PATIENCE", "0.3s")
-    run_on.use("tcp://127.0.0.1:9")
+    run_on.value = "tcp://127.0.0.1:9"
     run_on.test.click()
     qtbot.waitUntil(lambda: "There is no dask scheduler at tcp://127.0.0.1:9" in run_on.about.text(), timeout=20_000)
 
@@ -128,14 +128,14 @@ def test_a_scan_that_no_file_holds_is_copied_to_where_workers_see_it(
 def test_a_cluster_proposes_a_file_and_refuses_memory_in_words(viewer, make_file_panel, qtbot, weights_file):
     viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)
-    panel.form.use_file(weights_file)
-    panel.form.whole_volume.setChecked(True)
-    panel.form.run_on.use("tcp://127.0.0.1:9")
-    assert panel.form.save.path is not None
-    assert panel.form.options().scheduler == "tcp://127.0.0.1:9"
-    panel.form.this_slice.setChecked(True)
-    assert panel.form.options().scheduler is None
-    panel.form.whole_volume.setChecked(True)
-    panel.form.save.use_memory()
+    panel.form.weights.use_file(weights_file)
+    panel.form.region.value = "volume"
+    panel.form.run_on.value = "tcp://127.0.0.1:9"
+    assert panel.form.output.value is not None
+    assert (panel.form.options().scheduler, panel.form.options().device) == ("tcp://127.0.0.1:9", "auto")
+    panel.form.region.value = "slice"
+    assert (panel.form.options().scheduler, panel.form.options().device) == (None, "auto")
+    panel.form.region.value = "volume"
+    panel.form.output.value = None
     panel.restore()
     assert "A cluster restores into a file that its workers see" in panel.message.text()

@@ -38,18 +38,18 @@ def test_a_scan_of_usual_size_stays_in_memory_unless_a_file_is_chosen(viewer, ma
     (tmp_path / "chest.nii.gz").write_bytes(b"")
     viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz")))
     panel = make_panel(viewer)
-    save = panel.form.save
+    save = panel.form.output
     assert listed(save) == ["memory (save it later)", "chest restored.ome.zarr", "choose a file ..."]
-    assert save.path is None
+    assert save.value is None
     assert save.about.isHidden()
-    assert not save.isEnabled(), "one slice is kept in memory"
-    panel.form.whole_volume.setChecked(True)
-    assert save.isEnabled()
+    assert not save.enabled, "one slice is kept in memory"
+    panel.form.region.value = "volume"
+    assert save.enabled
     save.combo.setCurrentIndex(1)
     save.combo.activated.emit(1)
     assert panel.form.options().output == tmp_path / "chest restored.ome.zarr", "beside the scan"
     assert save.about.text() == "slices are saved as they are finished, and an interrupted job can be continued"
-    panel.form.this_slice.setChecked(True)
+    panel.form.region.value = "slice"
     assert panel.form.options().output is None
 
 
@@ -57,22 +57,22 @@ def test_the_proposed_name_is_free(viewer, make_panel, tmp_path):
     (tmp_path / "chest.nii.gz").write_bytes(b"")
     (tmp_path / "chest restored.ome.zarr").mkdir()
     viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz", name="chest: 1/2")))
-    assert listed(make_panel(viewer).form.save)[1] == "chest_ 1_2 restored.ome.zarr"
+    assert listed(make_panel(viewer).form.output)[1] == "chest_ 1_2 restored.ome.zarr"
     viewer.layers[0].name = "chest"
     viewer.layers.clear()
     viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz")))
-    assert listed(make_panel(viewer).form.save)[1] == "chest restored 2.ome.zarr"
+    assert listed(make_panel(viewer).form.output)[1] == "chest restored 2.ome.zarr"
 
 
 def test_a_chosen_file_gets_the_suffix_and_none_chosen_changes_nothing(viewer, make_panel, tmp_path, monkeypatch):
     viewer.add_layer(Layer.create(*chest_layer()))
-    save = make_panel(viewer).form.save
+    save = make_panel(viewer).form.output
     answers = [str(tmp_path / "mine"), ""]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *words: (answers.pop(0), ""))
     for _ in range(2):
         save.combo.setCurrentIndex(save.combo.count() - 1)
         save.combo.activated.emit(save.combo.count() - 1)
-        assert save.path == tmp_path / "mine.ome.zarr"
+        assert save.value == tmp_path / "mine.ome.zarr"
     assert answers == []
 
 
@@ -88,11 +88,11 @@ def test_a_result_that_does_not_fit_goes_to_a_file_and_says_why(viewer, make_pan
     large = chest().with_voxels(np.broadcast_to(np.int16(40), (500, 1024, 1024)))
     viewer.add_layer(Layer.create(*chest_layer(large)))
     panel = make_panel(viewer)
-    save = panel.form.save
-    assert save.path == Path.home() / "chest restored.ome.zarr"
+    save = panel.form.output
+    assert save.value == Path.home() / "chest restored.ome.zarr"
     assert save.about.text() == reason
-    panel.form.whole_volume.setChecked(True)
-    save.use_memory()
+    panel.form.region.value = "volume"
+    save.value = None
     assert save.about.text() == f"a file is better: {reason}"
     panel.restore()
     assert panel.message.text() == f"T{reason[1:]}: choose a file under Save to."
@@ -110,8 +110,8 @@ def test_a_slice_of_a_hundred_gigabytes_is_restored_without_allocating_them(view
         viewer.add_layer(Layer.create(*scan_to_layer(huge_scan(), "chest")))
         viewer.dims.set_current_step(0, 6400)
         panel = make_panel(viewer)
-        assert panel.form.save.path is not None
-        assert panel.form.save.about.text().startswith("the result would take 429 GB of memory, and ")
+        assert panel.form.output.value is not None
+        assert panel.form.output.about.text().startswith("the result would take 429 GB of memory, and ")
         run_to_the_end(panel, "slice")
         assert panel.message.text().startswith("This slice is restored")
         restored = viewer.layers[RESTORED].data
@@ -135,9 +135,9 @@ def test_a_whole_volume_that_does_not_fit_is_restored_into_the_proposed_file(
     lazy = scan.with_voxels(LazyVoxels(scan.shape, np.int16, lambda box: scan.voxels[box]))
     viewer.add_layer(Layer.create(*chest_layer(lazy)))
     panel = make_file_panel(viewer)
-    panel.form.use_file(weights_file)
-    panel.form.whole_volume.setChecked(True)
-    output = panel.form.save.path
+    panel.form.weights.use_file(weights_file)
+    panel.form.region.value = "volume"
+    output = panel.form.output.value
     panel.restore()
     qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
     assert panel.message.text().endswith("checked and saved in chest restored.ome.zarr.")

@@ -37,7 +37,7 @@ def expected(scan, weights_file, tmp_path):
 def begin(scan, axis, weights: Path, output, region="volume", indices=()):
     result = StoredResult(scan, axis)
     layer = Image(scan.voxels, name="chest")
-    options = RestoreOptions(layer, weights, region=region, output=output, device="cpu")
+    options = RestoreOptions(layer=layer, weights=weights, region=region, output=output, run_on="cpu")
     return result, restoration_steps(options, result, list(indices), 5)
 
 

@@ -44,9 +44,9 @@ def cancelled(viewer, make_file_panel, weights_file, output, scan_path, qtbot, g
     """A job of another panel that was cancelled after 19 slices; its layers are gone."""
     viewer.add_layer(Layer.create(*chest_layer(path=scan_path)))
     first = make_file_panel(viewer)
-    first.form.use_file(weights_file)
-    first.form.whole_volume.setChecked(True)
-    first.form.save.use(output)
+    first.form.weights.use_file(weights_file)
+    first.form.region.value = "volume"
+    first.form.output.value = output
     gate.allowed = 19
     first.restore()
     qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
@@ -114,9 +114,9 @@ def test_a_cancelled_job_is_offered_again_and_takes_the_scan_that_is_open(
     assert line.resume.toolTip() == "<qt>Open chest.mha and go on</qt>"
     gate.order.clear()
     line.resume.click()
-    assert panel.form.layer.name == "chest"
-    assert panel.form.whole_volume.isChecked()
-    assert panel.form.save.path == cancelled
+    assert panel.form.layer.value.name == "chest"
+    assert panel.form.region.value == "volume"
+    assert panel.form.output.value == cancelled
     qtbot.waitUntil(panel.unfinished.isHidden)
     wait_until_over(qtbot, panel)
     assert len(gate.order) == 24
@@ -215,9 +215,9 @@ def test_a_damaged_scan_is_told_in_words(panel, cancelled, scan_path, qtbot):
 def test_a_job_on_a_scan_from_no_file_takes_the_chosen_one(viewer, make_file_panel, weights_file, output, qtbot, gate):
     layer = viewer.add_layer(Layer.create(*chest_layer()))
     first = make_file_panel(viewer)
-    first.form.use_file(weights_file)
-    first.form.whole_volume.setChecked(True)
-    first.form.save.use(output)
+    first.form.weights.use_file(weights_file)
+    first.form.region.value = "volume"
+    first.form.output.value = output
     gate.allowed = 19
     first.restore()
     qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
@@ -274,10 +274,10 @@ def test_a_job_of_one_of_several_series_finds_it_again(
 
     viewer.add_layer(layers()[1])
     first = make_file_panel(viewer)
-    first.form.use_file(weights_file)
-    first.form.whole_volume.setChecked(True)
-    first.form.frame.setValue(1)
-    first.form.save.use(output)
+    first.form.weights.use_file(weights_file)
+    first.form.region.value = "volume"
+    first.form.time_index.value = 1
+    first.form.output.value = output
     gate.allowed = 19
     first.restore()
     qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)

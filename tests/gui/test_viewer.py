@@ -27,7 +27,7 @@ def window(make_napari_viewer, restoration, ct_layer):
 
 def start(qtbot, restoration, viewer, panel):
     restoration.hold.clear()
-    panel.form.whole_volume.setChecked(True)
+    panel.form.region.value = "volume"
     panel.restore()
     qtbot.waitUntil(lambda: RESTORED in viewer.layers)
 
@@ -37,10 +37,10 @@ def test_the_menu_entry_opens_the_panel_with_the_selected_layer(window):
     other = viewer.add_image(np.zeros((4, 8, 8)), name="other")
     viewer.layers.selection.active = viewer.layers[CT]
     contributions.restore_selected_layer()
-    assert panel.form.layer is viewer.layers[CT]
+    assert panel.form.layer.value is viewer.layers[CT]
     viewer.layers.selection.active = other
     contributions.restore_selected_layer()
-    assert panel.form.layer is other
+    assert panel.form.layer.value is other
     assert len(viewer.window.dock_widgets) == 1
 
 

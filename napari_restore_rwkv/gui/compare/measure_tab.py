@@ -140,11 +140,11 @@ class MeasureTab(QWidget):
     def _build(self) -> None:
         self.reference = LayerChoice(
             self._viewer,
-            "A scan without noise, on the same grid, that both are compared with",
             self._could_be_reference,
             nothing=NO_REFERENCE,
+            tooltip="A scan without noise, on the same grid, that both are compared with",
         )
-        self.reference.setAccessibleName("Reference scan")
+        self.reference.native.setAccessibleName("Reference scan")
         self.reference.changed.connect(self._on_reference)
         self.draw = QPushButton("Draw ...")
         self.draw.setToolTip(
@@ -182,7 +182,7 @@ class MeasureTab(QWidget):
         self.plot.setMaximumHeight(PLOT_HEIGHT)
         self.plot.clicked.connect(self._on_clicked)
         rows = QFormLayout(self)
-        rows.addRow("Reference", self.reference)
+        rows.addRow("Reference", self.reference.native)
         rows.addRow(beside(self.draw, self.volume, self.save))
         rows.addRow(self.table)
         self.beside = QPushButton("Beside")
@@ -201,7 +201,7 @@ class MeasureTab(QWidget):
         return tuple(layer.data.shape) in (shape, shape[1:] if shape[0] == 1 else shape)
 
     def _on_reference(self) -> None:
-        layer = self.reference.layer
+        layer = self.reference.value
         self._watch.others.pop(REFERENCE, None)
         if layer is not None:
             self._watch.others[REFERENCE] = layer.data[None] if layer.ndim == 2 else layer.data

@@ -95,7 +95,7 @@ class Workbench(DockedPanel):
         is_mr = comparison is not None and comparison.result.scan.modality == "MR"
         self.tabs.setTabVisible(self.tabs.indexOf(self.kspace), is_mr)
         self.classical.follow(comparison)
-        self.measure.reference.propose()
+        self.measure.reference.reset_choices()
         self._on_reference()
         self.beside_button.setEnabled(comparison is not None and self.classical.is_possible)
         self.measure.beside.setEnabled(comparison is not None)
@@ -177,7 +177,7 @@ class Workbench(DockedPanel):
     def _on_volume(self) -> None:
         comparison = self.watch.comparison
         if comparison is not None and self.measure.volume.found is not None:
-            self.macro.add(measured_as_python(comparison, self.measure.reference.layer))
+            self.macro.add(measured_as_python(comparison, self.measure.reference.value))
 
     def _show_classical(self, wanted: bool) -> None:
         if wanted:
@@ -188,7 +188,7 @@ class Workbench(DockedPanel):
             self.classical.end()
 
     def _show_reference(self, wanted: bool) -> None:
-        layer, comparison = self.measure.reference.layer, self.watch.comparison
+        layer, comparison = self.measure.reference.value, self.watch.comparison
         if wanted and layer is not None and comparison is not None:
             self._leave_room_for(self.reference_button)
             self._reference = cell_like(comparison.restored, layer.data, f"{layer.name} [reference]", REFERENCE)
@@ -208,7 +208,7 @@ class Workbench(DockedPanel):
             self.numbers.end()
 
     def _on_reference(self) -> None:
-        self.reference_button.setEnabled(self.measure.reference.layer is not None)
+        self.reference_button.setEnabled(self.measure.reference.value is not None)
         self.reference_button.setChecked(False)
 
     def _put_map_beside(self, layer: Image, name: str) -> None:

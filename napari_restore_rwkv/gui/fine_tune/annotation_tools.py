@@ -65,7 +65,7 @@ class AnnotationTools(QWidget):
     @property
     def layer(self) -> Labels | None:
         """The chosen Labels layer; None where nothing is marked."""
-        return self.layers.layer
+        return self.layers.value
 
     @property
     def label(self) -> int:
@@ -101,7 +101,7 @@ class AnnotationTools(QWidget):
 
     def fill_in(self) -> None:
         """Mark what lies in the shapes of the chosen layer with the chosen class."""
-        shapes = self.shapes.layer
+        shapes = self.shapes.value
         if shapes is None or not len(shapes.data):
             self.said.emit("There are no shapes yet: add a Shapes layer, and draw on the scan.")
             return
@@ -132,17 +132,17 @@ class AnnotationTools(QWidget):
     def _build(self) -> None:
         self.layers = LayerChoice(
             self._viewer,
-            "The Labels layer with what is marked on the scan",
             lambda layer: isinstance(layer, Labels),
             nothing=NO_ANNOTATIONS,
+            tooltip="The Labels layer with what is marked on the scan",
         )
         self.new = QPushButton("New")
         self.new.setToolTip("Make a Labels layer on the scan, with the five classes")
         self.shapes = LayerChoice(
             self._viewer,
-            "Shapes to be filled with the class that is chosen in the legend",
             lambda layer: isinstance(layer, Shapes),
             nothing="none",
+            tooltip="Shapes to be filled with the class that is chosen in the legend",
         )
         self.fill = QPushButton("Fill")
         self.fill.setToolTip("Mark what lies in the shapes with the class that is chosen in the legend")
@@ -150,8 +150,8 @@ class AnnotationTools(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Annotations", beside(self.layers, self.new, stretch=(1, 0)))
-        form.addRow("Shapes", beside(self.shapes, self.fill, stretch=(1, 0)))
+        form.addRow("Annotations", beside(self.layers.native, self.new, stretch=(1, 0)))
+        form.addRow("Shapes", beside(self.shapes.native, self.fill, stretch=(1, 0)))
         rows.addLayout(form)
         self.legend = QWidget()
         self._fill_legend()
@@ -196,7 +196,7 @@ class AnnotationTools(QWidget):
     def _enable(self) -> None:
         self.new.setEnabled(self._scan is not None)
         self.legend.setVisible(self.layer is not None)
-        self.fill.setEnabled(self.shapes.layer is not None and self._scan is not None)
+        self.fill.setEnabled(self.shapes.value is not None and self._scan is not None)
 
     def _watch(self, layer: Labels | None) -> None:
         for old, switch in ((self._watched, "disconnect"), (layer, "connect")):

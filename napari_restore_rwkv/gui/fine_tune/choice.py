@@ -1,53 +1,106 @@
 """What was filled in to fine-tune on, and what can be said about it before anything is trained."""
 
-from __future__ import annotations
-
+# Not from __future__ import annotations: the form is made from them.
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from napari.layers import Image
 
 from ...errors import RestoreError
+from ...scans.scan import Scan
 from ...scans.slice_axis import choose_slice_axis
-from ...training.annotations import EMPHASISE, KEEP, TRAIN, Split, coverage
+from ...tasks import TASKS
+from ...training.annotations import EMPHASISE, KEEP, TRAIN, Coverage, Split, coverage
+from ...training.options import FineTuneOptions, Mode
+from ..layer_choice import LayerChoice, is_volume
+from ..model_choice import ModelChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from ...training.material import Material
 
-    from napari.layers import Image
+MODES = {
+    "paired": (
+        "pairs: scan and its reference",
+        "Two registered scans of the same object, for example low and full dose",
+    ),
+    "reference": (
+        "a good scan, degraded here",
+        "Its degradation is simulated, in a strength that you choose",
+    ),
+    "noisy": ("a noisy scan alone", "Each slice is trained with its neighbours, whose noise is independent"),
+}
 
-    from ...scans.scan import Scan
-    from ...tasks import Task
-    from ...training.annotations import Coverage
-    from ...training.material import Material, Mode
-    from ..options import ModelEntry
 
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FineTuneChoice:
-    """One filled-in form.
+    """One filled-in form; what is annotated is asked for, in this order, and then what `FineTuneOptions` asks for.
 
     Attributes
     ----------
-    mode, degraded, target, labels, strength
-        See `training.material.Material`.
-    layer
-        The layer whose grid the labels are on, and on which previews are shown.
-    task, model
+    mode
+        One of `MODES`.
+    scan_layer, reference_layer
+        The layers of the noisy and of the good scan; None where the mode needs none.
+    task, weights
         What the weights are for, and those to begin with.
-    steps, device, force
-        See `training.options.FineTuneOptions`.
+    modality
+        What those were made for; None where that is not known.
+    degraded, target, labels, strength
+        See `training.material.Material`.
+    options
+        How to fine-tune.
     """
 
-    mode: Mode
-    layer: Image
+    mode: Annotated[
+        Mode,
+        {
+            "label": "Learn from",
+            "tooltip": "What there is to learn from",
+            "choices": [(title, name) for name, (title, _) in MODES.items()],
+        },
+    ]
+    scan_layer: Annotated[
+        Image | None,
+        {
+            "label": "Scan",
+            "tooltip": "The scan as it comes, noisy or of low resolution",
+            "widget_type": LayerChoice,
+            "accepts": is_volume,
+        },
+    ] = None
+    reference_layer: Annotated[
+        Image | None,
+        {
+            "label": "Reference",
+            "tooltip": "The good scan of the same object, on the same grid",
+            "widget_type": LayerChoice,
+            "accepts": is_volume,
+        },
+    ] = None
+    task: Annotated[
+        str,
+        {
+            "label": "Task",
+            "tooltip": "What the weights are for",
+            "choices": [(task.title, task.name) for task in TASKS.values()],
+        },
+    ]
+    weights: Annotated[str | Path, {"label": "Begin with", "widget_type": ModelChoice, "learned_only": True}]
+    modality: str | None
     degraded: Scan | None
     target: Scan | None
     labels: Any
     strength: float | None
-    task: Task
-    model: ModelEntry
-    steps: int
-    device: str
-    force: bool
+    options: FineTuneOptions
+
+    @property
+    def layer(self) -> Image:
+        """The layer whose grid the labels are on, and on which previews are shown."""
+        layer = self.reference_layer if self.mode == "reference" else self.scan_layer
+        assert layer is not None
+        return layer
 
     @property
     def scan(self) -> Scan:
@@ -61,7 +114,7 @@ class FineTuneChoice:
         """The array axis across the slices."""
         return choose_slice_axis(self.scan).axis
 
-    def material(self) -> Material:
+    def material(self) -> "Material":
         """Return it as the training takes it; this imports torch: off the GUI thread."""
         from ...training.material import Material
 
@@ -101,10 +154,10 @@ def report_on(choice: FineTuneChoice) -> Report:
     try:
         if choice.labels is not None and tuple(choice.labels.shape) == tuple(choice.scan.shape):
             covered = coverage(choice.labels, choice.axis)
-        modality = choice.model.modality or choice.task.modality
-        checked = check_material(choice.material(), modality, force=choice.force)
+        modality = choice.modality or TASKS[choice.task].modality
+        checked = check_material(choice.material(), modality, force=choice.options.force)
     except RestoreError as error:
-        return Report(covered, refusal=str(error), can_be_forced=not choice.force and _passes_if_forced(choice))
+        return Report(covered, refusal=str(error), can_be_forced=not choice.options.force and _passes_if_forced(choice))
     split = checked.splits[0]
     useless = checked.useless or _nothing_marked(covered, split)
     refusal = f"Training is not possible: {useless}." if useless else ""
@@ -142,6 +195,6 @@ def _nothing_marked(covered: Coverage | None, split: Split) -> str:
 
 def _passes_if_forced(choice: FineTuneChoice) -> bool:
     try:
-        return not report_on(replace(choice, force=True)).refusal
+        return not report_on(replace(choice, options=replace(choice.options, force=True))).refusal
     except RestoreError:
         return False

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QWidget
 
 from ...errors import RestoreError
+from ...tasks import TASKS
 from ..background import Background
-from ..compare.comparison import is_result
 from ..form_parts import beside, hint
-from ..layer_choice import LayerChoice
+from ..layer_choice import LayerChoice, is_volume
 from ..layers import layer_to_scan
 from .preview_switch import Picture, PreviewSwitch
 
 if TYPE_CHECKING:
     import numpy as np
     from napari.components import ViewerModel
+    from napari.layers import Image
 
-    from ...tasks import Task
     from .choice import FineTuneChoice
 
 PREVIEW_AFTER_MS = 250
@@ -45,7 +44,7 @@ class DegradationTools(QWidget):
         self._viewer = viewer
         self._choice: FineTuneChoice | None = None
         self._strengths: dict[str, Any] = {}
-        self._task: Task | None = None
+        self._task: str | None = None
         self._fits = Background(self)
         self._build()
         self.strength.valueChanged.connect(self.changed)
@@ -61,7 +60,7 @@ class DegradationTools(QWidget):
     def set_choice(self, choice: FineTuneChoice | None) -> None:
         """Say which scan is made worse, for which task; None where that is not known."""
         self._choice = choice
-        if choice is not None and choice.task is not self._task:
+        if choice is not None and choice.task != self._task:
             self._task = choice.task
             self._offer_strengths(choice.task)
         self.fit_button.setEnabled(choice is not None)
@@ -69,7 +68,7 @@ class DegradationTools(QWidget):
 
     def fit(self) -> None:
         """Fit the strength to the noise of the chosen layer."""
-        like, choice = self.like.layer, self._choice
+        like, choice = self.like.value, self._choice
         if like is None or choice is None or choice.target is None:
             return
         try:
@@ -77,7 +76,7 @@ class DegradationTools(QWidget):
         except RestoreError as error:
             self.failed.emit(error)
             return
-        target, task = choice.target, choice.task.name
+        target, task = choice.target, choice.task
 
         def work() -> Any:
             from ...training.noise import fit_strength
@@ -102,9 +101,7 @@ class DegradationTools(QWidget):
         self.strength.setDecimals(2)
         self.about = hint()
         self.like = LayerChoice(
-            self._viewer,
-            "A scan with the wanted noise; it may be of another patient",
-            lambda layer: isinstance(layer, Image) and not layer.rgb and layer.ndim in (3, 4) and not is_result(layer),
+            self._viewer, is_volume, tooltip="A scan with the wanted noise; it may be of another patient"
         )
         self.fit_button = QPushButton("Fit")
         self.fit_button.setToolTip("Choose the strength that gives the noise of this scan")
@@ -115,15 +112,15 @@ class DegradationTools(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         rows.addRow("Strength", self.strength)
-        rows.addRow("Noise like", beside(self.like, self.fit_button, stretch=(1, 0)))
+        rows.addRow("Noise like", beside(self.like.native, self.fit_button, stretch=(1, 0)))
         rows.addRow(self.about)
         rows.addRow("", self.preview)
 
-    def _offer_strengths(self, task: Task) -> None:
-        known = self._strengths.get(task.name)
+    def _offer_strengths(self, task: str) -> None:
+        known = self._strengths.get(task)
         self.strength.setEnabled(known is not None)
         if known is None:
-            self.about.setText(f"No degradation can be simulated for {task.title}: choose another task.")
+            self.about.setText(f"No degradation can be simulated for {TASKS[task].title}: choose another task.")
             return
         self.strength.setRange(known.least, known.most)
         self.strength.setSingleStep(0.1 if known.usual < 10 else 1)
@@ -145,7 +142,7 @@ class DegradationTools(QWidget):
         choice = self._choice
         if choice is None or choice.target is None or self.isHidden():
             return None
-        target, task, strength = choice.target, choice.task.name, self.strength.value()
+        target, task, strength = choice.target, choice.task, self.strength.value()
 
         def simulated(index: int) -> np.ndarray:
             from ...training.noise import preview_degradation

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
 
-    from ...training.material import Mode
-    from ...training.options import FineTuneOptions
+    from ...training.options import Mode
     from ...training.unfinished import Unfinished
     from .choice import FineTuneChoice
 
@@ -99,7 +98,7 @@ class FineTuneJob(QObject):
         """Number of the process, once it is started."""
         return self._process.pid if self._process is not None else None
 
-    def begin(self, choice: FineTuneChoice, options: FineTuneOptions) -> None:
+    def begin(self, choice: FineTuneChoice) -> None:
         """Copy what is learned from into a new folder, and start the training in it."""
         folder = new_training_folder()
 
@@ -107,8 +106,8 @@ class FineTuneJob(QObject):
             from ...training.job import write_job
 
             # The copies in the folder do not know how the scan was acquired.
-            along = replace(options, axis=AXES[choice.axis])
-            write_job(folder, choice.model.weights, choice.material(), along)
+            along = replace(choice.options, axis=AXES[choice.axis])
+            write_job(folder, choice.weights, choice.material(), along)
             layer = {"name": choice.layer.name, "shape": list(choice.layer.data.shape), "axis": choice.axis}
             (folder / _LAYER).write_text(json.dumps(layer), "utf-8")
 

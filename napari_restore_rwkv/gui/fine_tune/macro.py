@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from .choice import FineTuneChoice
-    from .form import FineTuneForm
 
 
 class FineTuneMacro(MacroView):
@@ -22,9 +21,9 @@ class FineTuneMacro(MacroView):
 
     _begun = ""
 
-    def begin(self, choice: FineTuneChoice, options: FineTuneOptions, form: FineTuneForm, labels: Layer | None) -> None:
+    def begin(self, choice: FineTuneChoice, labels: Layer | None) -> None:
         """Note what is begun, see `fine_tune_as_python`: the form may say something else in the end."""
-        self._begun = fine_tune_as_python(choice, replace(options, axis=AXES[choice.axis]), form, labels)
+        self._begun = fine_tune_as_python(choice, labels)
 
     def forget(self) -> None:
         """Forget what was begun: no lines would do the same."""
@@ -37,29 +36,23 @@ class FineTuneMacro(MacroView):
         self.forget()
 
 
-def fine_tune_as_python(
-    choice: FineTuneChoice, options: FineTuneOptions, form: FineTuneForm, labels: Layer | None
-) -> str:
+def fine_tune_as_python(choice: FineTuneChoice, labels: Layer | None) -> str:
     """Return lines of Python for napari's console, where `viewer` is the window, that fine-tune the same again.
 
     Parameters
     ----------
-    choice, options
-        What was filled in, and how it was trained.
-    form
-        It knows the layers of the scans.
+    choice
+        What was filled in.
     labels
         The layer in which something was marked.
     """
-    layers = {"degraded": (choice.degraded, form.scans.layer), "target": (choice.target, form.targets.layer)}
+    layers = {"degraded": choice.scan_layer, "target": choice.reference_layer}
     words = [
-        f"{name}=layer_to_scan({layer_in_python(layer.name)})"
-        for name, (scan, layer) in layers.items()
-        if scan is not None and layer is not None
+        f"{name}=layer_to_scan({layer_in_python(layer.name)})" for name, layer in layers.items() if layer is not None
     ]
     words += [] if labels is None else [f"labels={layer_in_python(labels.name)}.data"]
     words += [] if choice.strength is None else [f"strength={choice.strength:g}"]
-    usual = FineTuneOptions()
+    usual, options = FineTuneOptions(), replace(choice.options, axis=AXES[choice.axis])
     chosen = {one.name: getattr(options, one.name) for one in fields(options)}
     told = [f"{name}={value!r}" for name, value in chosen.items() if value != getattr(usual, name)]
     return (
@@ -68,6 +61,6 @@ def fine_tune_as_python(
         "from napari_restore_rwkv.training.material import Material\n"
         "from napari_restore_rwkv.training.options import FineTuneOptions\n"
         f"material = Material({', '.join(words)})\n"
-        f"tuned = finish(fine_tune({str(choice.model.weights)!r}, material, FineTuneOptions({', '.join(told)})))\n"
+        f"tuned = finish(fine_tune({str(choice.weights)!r}, material, FineTuneOptions({', '.join(told)})))\n"
         "print(tuned.verdict.reason)  # tuned.save(path) keeps the weights"
     )

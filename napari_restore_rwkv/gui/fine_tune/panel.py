@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from ..background import Background
 from ..docking import DockedPanel
 from ..form_parts import dividing_line, hint, scrolled
 from ..message_line import MessageLine
-from ..options import look_around
 from ..restore.panel import RESEARCH_USE
+from ..surroundings import look_around
 from .annotation_tools import AnnotationTools
 from .choice import Report, report_on
 from .degradation_tools import DegradationTools
@@ -76,26 +75,26 @@ class FineTunePanel(DockedPanel):
         """Return what is filled in; `RestoreError` where something is missing."""
         labels = self.annotations.layer
         strength = self.degradation.strength.value() if self.degradation.strength.isEnabled() else None
-        return self.form.choice(None if labels is None else labels.data, strength)
+        return self.form.choice(None if labels is None else labels.data, strength, self.recipe)
 
     def annotate(self, layer: Layer | None) -> None:
         """Make a Labels layer on a scan, ready to be painted in."""
         if layer is not None:
-            (self.form.targets if self.form.mode == "reference" else self.form.scans).choose(layer)
+            self.form.layers.choose(layer)
         self.annotations.make_layer()
 
     def check(self) -> None:
         """Say in the background what the annotations cover, and whether the scans can be learned from."""
         self.annotations.set_scan(self.form.layer)
-        self.degradation.setVisible(self.form.mode == "reference")
+        self.degradation.setVisible(self.form.mode.value == "reference")
         try:
             choice = self.choice()
         except RestoreError as error:
             self._checks.forget()
             self._show_report(Report(refusal=str(error) if self.form.layer is not None else ""))
             return
-        self.degradation.set_choice(choice if self.form.mode == "reference" else None)
-        self.new.offer(choice.model.weights)
+        self.degradation.set_choice(choice if choice.mode == "reference" else None)
+        self.new.offer(choice.weights)
         self._checks.ask(partial(report_on, choice))
 
     def start(self) -> None:
@@ -112,14 +111,11 @@ class FineTunePanel(DockedPanel):
         if self.report.refusal and not self._checks.busy:
             self.fail(ScanError(self.report.refusal), is_above=True)
             return
-        options = replace(
-            self.recipe, steps=choice.steps, device=choice.device, force=choice.force, task=choice.task.name
-        )
-        self.job.begin(choice, options)
-        self.macro.begin(choice, options, self.form, self.annotations.layer)
+        self.job.begin(choice)
+        self.macro.begin(choice, self.annotations.layer)
         assert self.job.folder is not None
-        weights, task = str(choice.model.weights), choice.task.name
-        self._let_run(Begun(self.job.folder, weights, task, choice.mode, choice.steps, choice.layer, choice.axis))
+        weights, steps = str(choice.weights), choice.options.steps
+        self._let_run(Begun(self.job.folder, weights, choice.task, choice.mode, steps, choice.layer, choice.axis))
 
     def resume_interrupted(self) -> None:
         """Go on with the newest interrupted fine-tuning."""
@@ -195,7 +191,7 @@ class FineTunePanel(DockedPanel):
         self.interrupted.go_on.clicked.connect(self.resume_interrupted)
         self.interrupted.discard.clicked.connect(self.discard_interrupted)
         self.new.said.connect(self.say)
-        self.new.back.connect(self.form.models.use_proposed)
+        self.new.back.connect(self.form.weights.use_proposed)
         # Not a method of the panel: at that time there is no panel any more.
         self.destroyed.connect(partial(_let_go, self.job, self._parts))
 
@@ -210,7 +206,8 @@ class FineTunePanel(DockedPanel):
         self.check()
 
     def _chosen(self) -> tuple[Any, ...]:
-        return self.form.mode, self.form.layer, self.form.targets.layer, self.form.task
+        form = self.form
+        return form.mode.value, form.layer, form.reference_layer.value, form.task.value
 
     def _get_ready(self) -> None:
         """Ask for devices, weights and what was interrupted in the background: importing torch takes seconds."""

@@ -20,7 +20,7 @@ from ..form_parts import beside, dividing_line, hint, keep_room
 from ..macro import as_lines
 from ..macro_view import MacroView
 from ..message_line import MessageLine
-from ..options import look_around
+from ..surroundings import look_around
 from .form import RestoreForm, SaidInForm
 from .job import RestoreJob
 from .resuming import JobOpener
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...jobs.registry import BegunJob
-    from ..options import RestoreOptions, Surroundings
+    from ..options import RestoreOptions
+    from ..surroundings import Surroundings
 
 COMPARE = "Compare"
 RESTORE, RESTORE_VOLUME = "Restore", "Restore whole volume"
@@ -243,7 +244,7 @@ class RestorePanel(DockedPanel):
     def _resume(self, job: BegunJob) -> None:
         self._allow_starting(False)
         self.cancel_button.setEnabled(True)
-        self.opener.open(job, self.form.layer)
+        self.opener.open(job, self.form.layer.value)
 
     def _on_opened(self, options: RestoreOptions) -> None:
         self._let_run(False)
@@ -279,7 +280,7 @@ class RestorePanel(DockedPanel):
         self.pause_button.setEnabled(running)
         self.cancel_button.setEnabled(running)
         # One slice has no steps worth a bar; an animated one would have the whole window drawn again and again.
-        self.bar.setVisible(running and self.form.whole_volume.isChecked())
+        self.bar.setVisible(running and self.form.region.value == "volume")
         self.progress.setVisible(running)
 
     def _on_choice(self) -> None:
@@ -291,8 +292,7 @@ class RestorePanel(DockedPanel):
 
     def _chosen(self) -> tuple[Any, ...]:
         """Scan, task and weights; a sentence about others would be out of date."""
-        entry = self.form.models.entry
-        return self.form.layer, self.form.task, entry and entry.weights
+        return self.form.layer.value, self.form.task.value, self.form.weights.value
 
     def _on_progress(self, done: int, total: int, text: str) -> None:
         self.bar.setRange(0, total)
@@ -314,8 +314,8 @@ class RestorePanel(DockedPanel):
             self.first_steps.hide()
             preferences.hint_served()
         self._told_of = self._chosen()
-        if self.job.is_saved and self.form.layer is not None:
-            self.form.save.renew(self.form.layer)
+        if self.job.is_saved and self.form.layer.value is not None:
+            self.form.output.renew(self.form.layer.value)
         if self.job.rest_remains:
             self.form.offer_whole_volume()
         self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from ...errors import ScanError
 from ...scans.scan import AXES, to_canonical
+from ...tasks import TASKS
 from ..compare.comparison import is_result
 from ..file_names import stem
 from ..layers import RECORD, choice_of, scan_to_layer, source_of
@@ -132,10 +133,12 @@ def _frame_of(job: BegunJob, layer: Image) -> int | None:
 def _options(job: BegunJob, layer: Image) -> RestoreOptions:
     return RestoreOptions(
         layer=layer,
+        # A classical filter has its task after a colon; a file says nothing of it.
+        task=name if (name := str(job.weights).rpartition(":")[2]) in TASKS else None,
         weights=job.weights,
         time_index=_frame_of(job, layer) if layer.ndim == 4 else None,
         region="volume",
-        device=job.device,
+        run_on=job.device,
         any_modality=job.any_modality,
         axis=_axis_of(job.output),
         output=job.output,

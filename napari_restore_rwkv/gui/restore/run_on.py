@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QInputDialog, QVBoxLayout, QWidget
+from magicgui.widgets.bases import ValuedContainerWidget
+from psygnal import Signal
+from qtpy.QtWidgets import QInputDialog
 
 from .. import preferences
 from ..background import Background
@@ -16,7 +17,7 @@ from ..form_parts import beside, choice, hint, plain_tip, small_button
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..options import DeviceChoice
+    from ..surroundings import DeviceChoice
 
 ASK, ASK_TITLE = "ask", "a dask scheduler ..."
 FASTEST_THERE_IS = "the fastest there is"
@@ -28,35 +29,40 @@ ABOUT_SCHEDULERS = (
 )
 
 
-class RunOn(QWidget):
+class RunOn(ValuedContainerWidget[str]):
     """The devices, a scheduler, and a button that says why it is not faster, or that looks at the scheduler.
+
+    Its value is the name of a device, or the address of a scheduler.
 
     Signals
     -------
-    changed()
+    changed(place)
         Something else was chosen.
     asked(text)
         The person wants to read this, or has to.
+
+    Parameters
+    ----------
+    about
+        What any widget of magicgui takes: name, label.
     """
 
-    changed = Signal()
     asked = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, **about: Any) -> None:
+        super().__init__(labels=False, **about)
         self._devices: tuple[DeviceChoice, ...] = ()
         self._known = preferences.scheduler()
-        self._chosen: str | None = "auto"
+        self._chosen = "auto"
         self.devices, self.why = choice(WHERE), small_button("?", "Why not the GPU?")
         self.test = small_button("Test", "Check whether the scheduler answers, and how many workers it has")
         self.about = hint()
         for widget, name in ((self.devices, WHERE), (self.why, "Why not faster"), (self.test, "Test the scheduler")):
             widget.setAccessibleName(name)
-        self._looking = Background(self)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addLayout(beside(self.devices, self.why, self.test))
-        rows.addWidget(self.about)
+        self._looking = Background(self.native)
+        self.margins = (0, 0, 0, 0)
+        self.native.layout().addLayout(beside(self.devices, self.why, self.test))
+        self.native.layout().addWidget(self.about)
         self._fill()
         self.devices.activated.connect(self._on_activated)
         self.why.clicked.connect(lambda: self.asked.emit(self.why.toolTip()))
@@ -65,14 +71,22 @@ class RunOn(QWidget):
         self._looking.failed.connect(lambda error: self.about.setText(str(error)))
 
     @property
-    def device(self) -> str:
-        """The chosen device, "auto" where a scheduler is chosen."""
-        return self._chosen if self._chosen is not None and self.scheduler is None else "auto"
-
-    @property
     def scheduler(self) -> str | None:
         """Address of the chosen scheduler; None for this computer."""
-        return self._chosen if self._chosen is not None and "://" in self._chosen else None
+        return self._chosen if "://" in self._chosen else None
+
+    def get_value(self) -> str:
+        """Return the name of the chosen device, or the address of the scheduler."""
+        return self._chosen
+
+    def set_value(self, value: str) -> None:
+        """Choose a device or the address of a scheduler, which is remembered."""
+        if "://" in value:
+            self._known = value
+            preferences.remember_scheduler(value)
+        self._chosen = value
+        self._fill()
+        self.changed.emit(value)
 
     def tell_devices(self, devices: Sequence[DeviceChoice]) -> None:
         """List the devices of this computer, now that they are known, and choose the one that is preferred."""
@@ -83,25 +97,16 @@ class RunOn(QWidget):
             self._chosen = wanted if wanted in names else next(iter(names), "auto")
         self._fill()
 
-    def use(self, place: str) -> None:
-        """Choose a device or the address of a scheduler."""
-        if "://" in place:
-            self._known = place
-            preferences.remember_scheduler(place)
-        self._chosen = place
-        self._fill()
-        self.changed.emit()
-
     def _on_activated(self, index: int) -> None:
         place = self.devices.itemData(index)
         if place == ASK:
             self._ask()
         else:
-            self.use(place)
+            self.value = place
             self._look_if_scheduler()
 
     def _ask(self) -> None:
-        typed, agreed = QInputDialog.getText(self, "Run on a cluster", _QUESTION, text=self._known or "tcp://")
+        typed, agreed = QInputDialog.getText(self.native, "Run on a cluster", _QUESTION, text=self._known or "tcp://")
         address = typed.strip()
         if not agreed:
             self._fill()
@@ -109,7 +114,7 @@ class RunOn(QWidget):
             self._fill()
             self.asked.emit(f'"{address}" is not the address of a scheduler; give one such as tcp://host:8786.')
         else:
-            self.use(address)
+            self.value = address
             self._look_if_scheduler()
 
     def _look_if_scheduler(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from magicgui.widgets.bases import ValuedContainerWidget
+from qtpy.QtWidgets import QFileDialog
 
 from ..form_parts import choice, hint, plain_tip
 from ..layers import source_of
@@ -27,36 +27,42 @@ WHERE = "Where the restored volume goes while it is restored"
 FILE_FILTER = f"OME-Zarr (*{SUFFIX})"
 
 
-class SaveChoice(QWidget):
+class SaveChoice(ValuedContainerWidget["Path | None"]):
     """Memory, the proposed file, or another one; below it what that means.
 
-    Signals
-    -------
-    changed()
-        Another place is chosen.
+    Its value is the chosen folder, whose name ends in .ome.zarr; None for memory.
+
+    Parameters
+    ----------
+    about
+        What any widget of magicgui takes: name, label.
     """
 
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, **about: Any) -> None:
+        super().__init__(labels=False, **about)
         self._proposed: Path | None = None
         self._chosen: Path | None = None
         self._reason = ""
         self.combo = choice(WHERE)
         self.about = hint()
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
+        self.margins = (0, 0, 0, 0)
         for widget in (self.combo, self.about):
-            rows.addWidget(widget)
+            self.native.layout().addWidget(widget)
         self.combo.activated.connect(self._on_activated)
         self._fill(None)
 
-    @property
-    def path(self) -> Path | None:
-        """The chosen folder, whose name ends in .ome.zarr; None for memory."""
+    def get_value(self) -> Path | None:
+        """Return the chosen folder; None for memory."""
         data = self.combo.currentData()
         return Path(data) if data not in (None, CHOOSE) else None
+
+    def set_value(self, value: Path | None) -> None:
+        """Choose a folder, to which the suffix is added where it is missing; None for memory."""
+        if value is not None:
+            value = value if value.name.lower().endswith(".zarr") else value.with_name(f"{value.name}{SUFFIX}")
+            self._chosen = value
+        self._fill(value)
+        self.changed.emit(self.value)
 
     def propose(self, layer: Image, scan: Scan) -> None:
         """Propose where the result of this scan goes: a file if memory will not do, and say why."""
@@ -66,39 +72,27 @@ class SaveChoice(QWidget):
 
     def renew(self, layer: Image) -> None:
         """Propose a name that is free, after the last one was used up."""
-        before, self._proposed, self._chosen = self.path, proposed_path(layer), None
+        before, self._proposed, self._chosen = self.value, proposed_path(layer), None
         self._fill(self._proposed if before else None)
-
-    def use(self, path: Path) -> None:
-        """Choose a folder; the suffix is added where it is missing."""
-        named = path if path.name.lower().endswith(".zarr") else path.with_name(f"{path.name}{SUFFIX}")
-        self._chosen = named
-        self._fill(named)
-        self.changed.emit()
 
     def use_proposed(self) -> None:
         """Choose the proposed file, if there is a scan to propose one for."""
         if self._proposed is not None:
             self._fill(self._proposed)
-            self.changed.emit()
-
-    def use_memory(self) -> None:
-        """Choose memory."""
-        self._fill(None)
-        self.changed.emit()
+            self.changed.emit(self.value)
 
     def _on_activated(self, index: int) -> None:
         if self.combo.itemData(index) == CHOOSE:
             self._ask_for_a_file()
         else:
-            self._fill(self.path)
-            self.changed.emit()
+            self._fill(self.value)
+            self.changed.emit(self.value)
 
     def _ask_for_a_file(self) -> None:
         start = self._chosen or self._proposed or Path(f"restored{SUFFIX}")
-        name, _ = QFileDialog.getSaveFileName(self, "Save while restoring to", str(start), FILE_FILTER)
+        name, _ = QFileDialog.getSaveFileName(self.native, "Save while restoring to", str(start), FILE_FILTER)
         if name:
-            self.use(Path(name))
+            self.value = Path(name)
         else:
             self._fill(self._chosen)
 
@@ -114,7 +108,7 @@ class SaveChoice(QWidget):
         self._tell()
 
     def _tell(self) -> None:
-        path = self.path
+        path = self.value
         if path is None:
             words = f"a file is better: {self._reason}" if self._reason else ""
         else:

@@ -15,7 +15,7 @@ from ...errors import CheckpointError
 from ...progress import Phase, Progress
 from ...tasks import TASKS
 from ..layers import choice_of, source_of
-from ..options import no_weights
+from ..surroundings import no_weights
 from ..wording import CHECKS
 from .stored_result import StoredResult
 

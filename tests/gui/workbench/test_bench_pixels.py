@@ -49,8 +49,8 @@ def window(make_napari_viewer, restoration, rng, modality, run_to_the_end):
     panel = RestorePanel(viewer)
     viewer.window.add_dock_widget(panel, name="Restore")
     if modality != "CT":
-        panel.form.tasks.setCurrentIndex(panel.form.tasks.findData("ct-denoise"))
-        panel.form.anyway.setChecked(True)
+        panel.form.task.value = "ct-denoise"
+        panel.form.any_modality.value = True
     run_to_the_end(panel, "volume")
     return viewer, panel
 
