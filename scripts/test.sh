@@ -20,6 +20,8 @@ free_kib=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${free_kib:-0}" -ge "$most_written_kib" ]; then
   in_memory=$(mktemp -d /dev/shm/restore-rwkv-tests.XXXXXX)
   trap 'rm -rf "$in_memory"' EXIT
+  # Some tests go on without the rights of root.
+  chmod a+x "$in_memory"
   # Tests run programs that they have compiled, which a container may forbid there.
   cp "$(type -P true)" "$in_memory/program" && "$in_memory/program" 2>/dev/null && export TMPDIR=$in_memory
 fi

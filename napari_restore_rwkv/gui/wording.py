@@ -1,7 +1,8 @@
-"""The panels' wording for the steps of a job."""
+"""The panels' wording for the steps of a job, and for how it failed."""
 
 from __future__ import annotations
 
+from ..errors import RestoreError
 from ..progress import Phase, Progress
 
 # Steps that restore nothing; their detail counts what is checked.
@@ -25,3 +26,11 @@ def words_of(progress: Progress) -> str:
             return f"{progress.phase.value}, {100 * progress.done // max(1, progress.total)} %"
         case _:
             return f"slice {min(progress.done + 1, progress.total)} of {progress.total}"
+
+
+def sentence_of(error: Exception) -> str:
+    """Return what the person reads of an error: our own words as they are, others with what they are."""
+    if isinstance(error, RestoreError):
+        return error.worded("press Restore again")
+    words = " ".join(str(error).split()) or "no further words"
+    return f"This stopped with an unexpected {type(error).__name__}: {words}"

@@ -192,7 +192,7 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     ct_panel.form.region.value = "volume"
     run_to_the_end(ct_panel)
     notification_manager.notification_ready.disconnect(told.append)
-    sentence = f"The restoration stopped with an unexpected {type(error).__name__}: {error}"
+    sentence = f"This stopped with an unexpected {type(error).__name__}: {error}"
     assert ct_panel.message.text() == sentence
     assert [str(error) in note.message for note in told] == [True]
     assert ct_panel.form.region.value == "volume"

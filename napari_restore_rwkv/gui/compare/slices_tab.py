@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QListWidget, QListWidgetItem, QProgressBar, QPushButton, QWidget
 
 from ..form_parts import beside, hint
-from ..restore.run import sentence_of
+from ..wording import sentence_of
 from ..worker import StepsWorker
 from .plot import PairPlot
 from .report_button import judging

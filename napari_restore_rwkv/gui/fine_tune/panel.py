@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
-from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -14,10 +13,9 @@ from ...errors import RestoreError, ScanError
 from ...training.options import FineTuneOptions
 from ...training.unfinished import discard
 from ..background import Background
-from ..docking import DockedPanel
 from ..form_parts import dividing_line, hint, scrolled
+from ..job_panel import RESEARCH_USE, JobPanel
 from ..message_line import MessageLine
-from ..restore.panel import RESEARCH_USE
 from ..surroundings import look_around
 from .annotation_tools import AnnotationTools
 from .choice import Report, report_on
@@ -41,7 +39,7 @@ CHECK_AFTER_MS, SETTLED_AFTER_MS = 400, 50
 WIDE_ENOUGH = 385
 
 
-class FineTunePanel(DockedPanel):
+class FineTunePanel(JobPanel):
     """The dock widget "Fine-tune".
 
     Attributes
@@ -52,7 +50,6 @@ class FineTunePanel(DockedPanel):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
-        self._viewer = napari_viewer
         self.recipe = FineTuneOptions()
         self.report = Report()
         self._shown_for: tuple[Any, ...] = ()
@@ -106,10 +103,10 @@ class FineTunePanel(DockedPanel):
             choice = self.choice()
         except RestoreError as error:
             # Of a chosen scan it is said above, since the choice was made.
-            self.fail(error, is_above=self.form.layer is not None)
+            self.fail(error, is_shown=self.form.layer is not None)
             return
         if self.report.refusal and not self._checks.busy:
-            self.fail(ScanError(self.report.refusal), is_above=True)
+            self.fail(ScanError(self.report.refusal), is_shown=True)
             return
         self.job.begin(choice)
         self.macro.begin(choice, self.annotations.layer)
@@ -133,26 +130,13 @@ class FineTunePanel(DockedPanel):
         discard(self.interrupted.interrupted[0].folder)
         self.interrupted.show_interrupted(self.interrupted.interrupted[1:])
 
-    def say(self, text: str) -> None:
-        """Show a sentence in the messages line."""
-        self.message.say(text)
-        self.message.setVisible(bool(text))
-
-    def fail(self, error: Exception, *, is_above: bool = False) -> None:
-        """Show an error as one sentence, here unless it stands in the panel already, and as a notification."""
-        known = isinstance(error, RestoreError)
-        sentence = str(error) if known else f"This ended with an unexpected {type(error).__name__}: {error}"
-        self.message.warn(sentence)
-        self.message.setVisible(not is_above)
-        show_warning(sentence)
-
     def shut_down(self) -> None:
         """Let the training save its state and end, and let go of the viewer."""
         super().shut_down()
         _let_go(self.job, self._parts)
 
     def _build(self) -> None:
-        self.split, self.warnings, self.message = hint(), MessageLine(), MessageLine()
+        self.split, self.warnings = hint(), MessageLine()
         self.interrupted = InterruptedLine()
         research = hint()
         research.setText(RESEARCH_USE)
@@ -164,7 +148,6 @@ class FineTunePanel(DockedPanel):
         ):  # fmt: skip
             rows.addWidget(widget)
         rows.addStretch()
-        self.message.hide()
         self.scroll = scrolled(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)

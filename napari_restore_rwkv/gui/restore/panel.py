@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
-from napari.utils.notifications import ErrorNotification, notification_manager, show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
@@ -15,16 +14,15 @@ from ...errors import CheckpointError, RestoreError
 from .. import preferences
 from ..compare.compare_panel import ComparePanel
 from ..compare.macro import reported_as_python
-from ..docking import DockedPanel, open_panel
+from ..docking import open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
+from ..job_panel import RESEARCH_USE, JobPanel
 from ..macro import as_lines
 from ..macro_view import MacroView
-from ..message_line import MessageLine
 from ..surroundings import look_around
 from .form import RestoreForm, SaidInForm
 from .job import RestoreJob
 from .resuming import JobOpener
-from .run import sentence_of
 from .unfinished_jobs import UnfinishedJobs
 
 if TYPE_CHECKING:
@@ -43,15 +41,13 @@ FIRST_STEPS = (
     "First steps: open a scan, or one of File > Open Sample > Restore-RWKV; press Restore; then B blinks between input "
     "and result. Everything is already chosen, each with its reason."
 )
-RESEARCH_USE = "Research use only. Not for diagnosis."
 
 
-class RestorePanel(DockedPanel):
+class RestorePanel(JobPanel):
     """The dock widget "Restore"."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, parent)
-        self._viewer = napari_viewer
         self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
@@ -124,20 +120,14 @@ class RestorePanel(DockedPanel):
         self.job.cancel()
 
     def say(self, text: str) -> None:
-        """Show a sentence in the messages line."""
+        """Show a sentence in the message line."""
         self._complained = False
-        self.message.say(text)
+        super().say(text)
 
-    def fail(self, error: Exception) -> None:
-        """Show an error as one sentence, here and as a notification; that of an unexpected one has the details."""
-        sentence = sentence_of(error)
-        # What stands in the form already is not said a second time below it.
-        self.message.warn("" if isinstance(error, SaidInForm) else sentence)
+    def fail(self, error: Exception, *, is_shown: bool = False) -> None:
+        """Show an error as one sentence, here unless the form shows it already, and as a notification."""
+        super().fail(error, is_shown=is_shown or isinstance(error, SaidInForm))
         self._complained = True
-        if isinstance(error, RestoreError):
-            show_warning(sentence)
-        else:
-            notification_manager.dispatch(ErrorNotification(error))
 
     def shut_down(self) -> None:
         """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
@@ -158,7 +148,6 @@ class RestorePanel(DockedPanel):
         self.progress.setTextFormat(Qt.TextFormat.PlainText)
         for widget in (self.bar, self.progress):
             keep_room(widget)
-        self.message = MessageLine()
         self.setMinimumWidth(WIDE_ENOUGH)
         rows = QVBoxLayout(self)
         self.first_steps = hint()

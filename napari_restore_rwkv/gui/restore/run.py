@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ...errors import RestoreError, ScanError
+from ...errors import ScanError
 from ...scans.scan import AXES
 from ..layers import is_at_its_place
 from ..wording import CHECKS, words_of
@@ -148,14 +148,6 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
             f"Slice {looked_at} is already restored with these choices: scroll on, or choose the whole volume."
         )
     return [looked_at]
-
-
-def sentence_of(error: Exception) -> str:
-    """Return what the person reads of an error: our own words as they are, others with what they are."""
-    if isinstance(error, RestoreError):
-        return error.worded("press Restore again")
-    words = " ".join(str(error).split()) or "no further words"
-    return f"The restoration stopped with an unexpected {type(error).__name__}: {words}"
 
 
 def duration(seconds: float) -> str:
