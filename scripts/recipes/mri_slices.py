@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_restore_rwkv.image_quality.mr_phantoms import Shape, acquired, k_space
 from napari_restore_rwkv.simulate.mri import kept_block, low_resolution, resampled
 
 from .contrast import random_contrast, random_shading
@@ -14,24 +15,24 @@ _RIM = 5
 CT_WINDOWS_HU = ((-160.0, 240.0), (-1000.0, 400.0), (-200.0, 1200.0))
 
 
-def random_shapes(rng: np.random.Generator, size: int = 160) -> np.ndarray:
-    """Flat ellipses and boxes on black, uint8, shape (size, size): edges of every direction and contrast."""
-    y, x = np.mgrid[:size, :size] / size
-    image = np.zeros((size, size), np.uint8)
+def random_phantom(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Ellipses and bars of every size and contrast, measured in continuous k-space; shape (side, side), float32.
+
+    Their edges lie anywhere between pixels, and ring as those of a scanner with this matrix; see `mr_phantoms`.
+    """
+    head = rng.uniform(0.3, 0.44, 2)
+    shapes = [Shape(rng.uniform(0.3, 1), 0, 0, *head)]
     for _ in range(rng.integers(4, 25)):
-        centre, turn = rng.uniform(0.1, 0.9, 2), rng.uniform(0, np.pi)
-        half = np.exp(rng.uniform(np.log(0.02), np.log(0.4), 2))
-        along = ((x - centre[1]) * np.cos(turn) + (y - centre[0]) * np.sin(turn)) / half[0]
-        across = ((y - centre[0]) * np.cos(turn) - (x - centre[1]) * np.sin(turn)) / half[1]
-        inside = np.maximum(abs(along), abs(across)) < 1 if rng.random() < 0.3 else along**2 + across**2 < 1
-        image[inside] = rng.integers(256)
-    return image
+        half = head * np.exp(rng.uniform(np.log(0.02), np.log(0.5), 2))
+        y, x = (head - half) * rng.uniform(-0.8, 0.8, 2)
+        shapes.append(Shape(rng.uniform(-0.5, 0.5), y, x, *half, bar=rng.random() < 0.3))
+    return acquired(k_space(shapes, side))
 
 
 def sharp_slice(
     image: np.ndarray, grids: tuple[float, float], side: int, rng: np.random.Generator, apodised: float
 ) -> np.ndarray:
-    """A target: the slice in another contrast, shading, orientation, sampling, sharpness and brightness."""
+    """A target: the slice in another contrast, shading, orientation and sampling, as `displayed`."""
     unit = _unit_values(image, rng)
     unit = random_contrast(unit, rng)
     if rng.random() < 0.5:
@@ -46,6 +47,11 @@ def sharp_slice(
         for length, by in zip(unit.shape, stretch, strict=True)
     ]
     sharp = resampled(unit, (shape[0], shape[1]))
+    return displayed(sharp, rng, apodised)
+
+
+def displayed(sharp: np.ndarray, rng: np.random.Generator, apodised: float) -> np.ndarray:
+    """A target as a scanner would store it: perhaps apodised, and of any brightness."""
     if rng.random() < apodised:
         sharp = _apodised(sharp, rng)
     # The robust rule puts the 99.9th percentile at 0.6; scans on the scanner's own scale may be anywhere.

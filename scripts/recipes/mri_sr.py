@@ -14,6 +14,7 @@ import torch
 
 from napari_restore_rwkv.metrics import psnr, ssim
 from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, TURNS
+from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.kspace import measured_extent, with_measured
 from napari_restore_rwkv.scans.files import read_scan
@@ -22,7 +23,7 @@ from napari_restore_rwkv.simulate.mri import low_resolution
 from napari_restore_rwkv.training.train import Batch, TrainingOptions
 
 from .losses import unmeasured_error
-from .mri_slices import FACTORS, MOST_NOISE, field_of_view, lowered, random_shapes, sharp_slice
+from .mri_slices import FACTORS, MOST_NOISE, displayed, field_of_view, lowered, random_phantom, sharp_slice
 from .recipe import SARCOMA_SOURCE, Draw, Recipe, Rows, Watch, load_slices, save_slices, shortfall
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ GROUPS = {
     "mni": (0.06, (1.5, 2.2)),
     "ct": (0.07, (0.9, 1.8)),
     "photographs": (0.08, (1.0, 2.6)),
-    "shapes": (0.07, (0.8, 1.6)),
+    # Of any sharpness, since they are not on a grid.
+    "phantoms": (0.07, (1.0, 1.0)),
 }
 # Crop sides with the batch of each and their odds; the last is a whole field of view.
 CROPS = ((64, 8), (96, 4), (128, 2), (176, 1), (256, 1))
@@ -87,8 +89,12 @@ def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
         pieces: list[Piece] = []
         while len(pieces) < count:
             name = names[rng.choice(len(names), p=odds / odds.sum())]
-            image = groups[name][rng.integers(len(groups[name]))] if name in groups else random_shapes(rng)
-            sharp = field_of_view(sharp_slice(image, GROUPS[name][1], side, rng, apodised), side, rng)
+            if name in groups:
+                image = groups[name][rng.integers(len(groups[name]))]
+                sharp = sharp_slice(image, GROUPS[name][1], side, rng, apodised)
+            else:
+                sharp = displayed(random_phantom(max(side, 160), rng), rng, apodised)
+            sharp = field_of_view(sharp, side, rng)
             pieces.append((*lowered(sharp, rng, usual), sharp))
         return _stacked(pieces)
 
@@ -116,30 +122,42 @@ def watch(folder: Path) -> Watch:
 
 
 def measure(folder: Path, network: nn.Module) -> Rows:
-    """Rows of contrast, factor and noise with the figures of zero-fill and of what is restored."""
+    """Rows of contrast, factor and noise with the figures of zero-fill, of the classical filter and of the network."""
     slices = load_slices(folder / "validation.safetensors")["slice"]
-    rows = []
-    for contrast in ("T1 with contrast agent", "inverted"):
+    classical, rows = load_restorer(CLASSICAL["mri-sr"]), []
+    for contrast, shown in (("T1 with contrast agent", _as_it_is), ("inverted", inverted)):
         for factor, noise in MEASURED:
-            chosen = [slices[i] for i in MEASURED_SLICES]
-            scored = [
-                score_slice(network, inverted(image) if contrast == "inverted" else image, factor, noise, seed=i)
-                for i, image in zip(MEASURED_SLICES, chosen, strict=True)
-            ]
+            scored = []
+            for i in MEASURED_SLICES:
+                image = shown(slices[i])
+                filtered = score_slice(classical, image, factor, noise, seed=i)["psnr_of_network"]
+                scored.append(score_slice(network, image, factor, noise, seed=i) | {"psnr_of_filter": filtered})
+            worst = {
+                "worst_gain": min(one["psnr_after"] - one["psnr_before"] for one in scored),
+                "worst_over_filter": min(one["psnr_after"] - one["psnr_of_filter"] for one in scored),
+            }
             means = {name: float(np.mean([one[name] for one in scored])) for name in scored[0]}
-            worst = min(one["psnr_after"] - one["psnr_before"] for one in scored)
-            rows.append({"contrast": contrast, "factor": factor, "noise": noise, **means, "worst_gain": worst})
+            rows.append({"contrast": contrast, "factor": factor, "noise": noise, **means, **worst})
     return rows
 
 
 def falls_short(rows: Rows) -> str:
-    """Without noise: at least 1 dB at x2 and 0.7 dB at x4 on T1, and no slice of any contrast worse than zero-fill."""
+    """Say what misses these limits.
+
+    Without noise at least 1 dB at x2 and 1.2 dB at x4 on T1, and no slice of any contrast worse than zero-fill. With
+    and without noise, no slice worse than the classical filter makes it.
+    """
     figures = {}
     for row in rows:
+        noise = f" with {row['noise']:.0%} of noise" if row["noise"] else ""
+        where = f"at x{row['factor']:g}, {row['contrast']}{noise}"
+        figures[f"the least lead over the classical filter in dB {where}"] = (
+            row["worst_over_filter"],
+            0.0,
+        )
         if row["noise"]:
             continue
-        where = f"at x{row['factor']:g}, {row['contrast']}"
-        least = {2.0: 1.0, 4.0: 0.7}.get(row["factor"], 0.0) if row["contrast"].startswith("T1") else 0.0
+        least = {2.0: 1.0, 4.0: 1.2}.get(row["factor"], 0.0) if row["contrast"].startswith("T1") else 0.0
         figures[f"the mean gain in dB {where}"] = (row["psnr_after"] - row["psnr_before"], least)
         figures[f"that of the worst slice {where}"] = (row["worst_gain"], 0.0)
     return shortfall(figures)
@@ -228,8 +246,8 @@ _PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz
 RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
-    start_from="mri-sr@1",
-    options=TrainingOptions(steps=6000, learning_rate=5e-4),
+    start_from="mri-sr",
+    options=TrainingOptions(steps=8000, learning_rate=5e-4, seed=1),
     training_scans={
         **{limb_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
         COLIN: "Debian mricron-data, templates/ch2.nii.gz, BSD-3-Clause",
@@ -246,13 +264,14 @@ RECIPE = Recipe(
     measure=measure,
     what_is_measured="PSNR in dB and SSIM, data range max - min of each sharp slice, mean over 22 whole slices of a "
     "subject never trained on; before is zero-filled, after is the mean over four quarter turns with the measured "
-    "block of k-space put back; worst_gain is that of the slice that gained least",
+    "block of k-space put back; worst_gain is that of the slice that gained least, worst_over_filter that of the slice "
+    "whose lead over the classical filter is least",
     falls_short=falls_short,
     intended_use="Sharpening MR slices that were acquired at a half to a quarter of the resolution of their grid, "
     "along both axes. Research only.",
     limits="Trained on k-space cropping simulated from limbs and trunks of 30 subjects, two heads, two templates, "
-    "a macaque, CT, photographs and shapes in random contrasts; not tested on real accelerated acquisitions. "
-    "It cannot know detail that was not measured.",
+    "a macaque, CT and photographs in random contrasts, and random phantoms; not tested on real accelerated "
+    "acquisitions. It cannot know detail that was not measured.",
     loss=unmeasured_error,
     # On slices of the training subjects the mean gain is the same as with 1, and the worst slice loses half as much.
     damping=0.7,
@@ -264,5 +283,6 @@ RECIPE = Recipe(
         "factors": FACTORS,
         "most_noise": MOST_NOISE,
         "loss": "root mean square error of the unmeasured frequencies, and a quarter of that of all",
+        "earlier": "4,750 steps from mri-sr@1 with seed 0; phantoms were made of pixels until step 3,125",
     },
 )

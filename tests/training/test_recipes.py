@@ -6,6 +6,7 @@ import torch
 from recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
 from recipes.contrast import random_contrast, random_shading
 from recipes.losses import lesion_error, root_error, transfer_error, unmeasured_error
+from recipes.mri_slices import random_phantom
 from recipes.recipe import load_slices, save_slices
 from recipes.table import RECIPES
 
@@ -22,7 +23,7 @@ def mri_folder(rng, tmp_path):
     head = (200 * ((y - 75) ** 2 / 60**2 + (x - 65) ** 2 / 50**2 < 1) + rng.integers(0, 20, (150, 130))).astype(
         np.uint8
     )
-    groups = {name: [head] for name in mri_sr.GROUPS if name not in {"ct", "shapes"}}
+    groups = {name: [head] for name in mri_sr.GROUPS if name not in {"ct", "phantoms"}}
     groups["ct"] = [(head.astype(np.int16) - 100) * 5]
     save_slices(groups, tmp_path / "slices.safetensors")
     save_slices({"slice": [head.astype(np.int16)] * 25}, tmp_path / "validation.safetensors")
@@ -250,6 +251,15 @@ def test_errors_at_measured_frequencies_count_a_quarter():
     assert float(unmeasured_error(ripple, clean)) == pytest.approx(unmeasured, rel=1e-4)
 
 
+def test_a_random_phantom_is_the_same_object_at_any_matrix():
+    coarse, fine = (np.fft.fft2(random_phantom(side, np.random.default_rng(3))) / side**2 for side in (96, 192))
+    lowest = np.ix_(*2 * [np.r_[:20, -20:0]])
+    # The magnitude of the image, which is taken last, adds a little ringing.
+    assert abs(fine[lowest] - coarse[lowest]).max() < 0.01 * abs(fine[0, 0])
+    # It is sharp: there is content up to the highest frequencies.
+    assert abs(fine[96]).mean() > 2e-4 * abs(fine[0, 0])
+
+
 def test_every_recipe_serves_a_task_and_starts_from_weights_that_are_there():
     known = {None, *shipped_checkpoints(), *earlier_checkpoints(), *RECIPES}
     for stage, recipe in RECIPES.items():
@@ -261,6 +271,7 @@ def test_every_recipe_serves_a_task_and_starts_from_weights_that_are_there():
 
 def test_weights_that_miss_what_they_must_reach_say_by_how_much():
     row = {"contrast": "T1 with contrast agent", "factor": 2.0, "noise": 0.0, "psnr_before": 30.0}
+    row |= {"worst_over_filter": 0.1}
     good = {**row, "psnr_after": 31.2, "worst_gain": 0.1}
     assert mri_sr.falls_short([good]) == ""
     missed = mri_sr.falls_short([{**good, "psnr_after": 30.4}, {**good, "contrast": "inverted", "worst_gain": -0.2}])
@@ -268,7 +279,9 @@ def test_weights_that_miss_what_they_must_reach_say_by_how_much():
     assert "worst slice at x2, inverted is -0.2, not 0" in missed
     # What is no number reaches nothing.
     assert "is nan, not 0" in mri_sr.falls_short([{**good, "worst_gain": float("nan")}])
-    # A contrast that is not T1 must only not become worse; a noisy row is not judged.
+    noisy = {**good, "noise": 0.01, "worst_over_filter": -0.5}
+    assert "filter in dB at x2, T1 with contrast agent with 1% of noise is -0.5, not 0" in mri_sr.falls_short([noisy])
+    # A contrast that is not T1 must only not become worse; a noisy row is only compared with the filter.
     assert mri_sr.falls_short([{**good, "contrast": "inverted", "psnr_after": 30.1}, missed_row(row)]) == ""
 
     lesions = {
