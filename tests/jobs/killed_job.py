@@ -1,5 +1,7 @@
 """Run one job and kill it at random moments, then let it come to its end: killed_job.py OUTPUT KILLS SEED.
 
+It is killed KILLS times, and on until a third of KILLS attempts have finished slabs.
+
 Everything is imported once; each attempt is a fork of this process, which starts no thread of its own. Attempts get
 longer or shorter, so that the kills fall all over the job however fast the machine is. Prints the number of kills that
 met a living process, and how many slabs had a line in the ledger after each of them.
@@ -32,10 +34,10 @@ def attempt(path):
 
 
 def main(path, kills, seed):
-    """Kill so many attempts, then wait for one."""
+    """Kill as many attempts as the description of this file says, then wait for one."""
     chance = random.Random(seed)
     counts, longest = [0], 0.3
-    while len(counts) <= kills:
+    while len(counts) <= kills or len(set(counts)) <= kills // 3:
         child = attempt(path)
         time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
@@ -43,7 +45,7 @@ def main(path, kills, seed):
         if not os.WIFSIGNALED(status):
             sys.exit(f"the job ended with {status} after {len(counts)} kills: it is too short")
         counts.append(sum('"unit"' in line for line in lines(path)))
-        fair_share = (LONG["slices"] - counts[-2]) / (kills + 2 - len(counts) + 1)
+        fair_share = (LONG["slices"] - counts[-2]) / max(kills + 3 - len(counts), kills // 3)
         longest *= 0.8 if counts[-1] - counts[-2] > fair_share else 1.1
     _, status = os.waitpid(attempt(path), 0)
     print(json.dumps({"kills": len(counts) - 1, "lines": counts, "status": status}))
