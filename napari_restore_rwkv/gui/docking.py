@@ -29,7 +29,7 @@ class DockedPanel(QWidget):
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._whole = StaysWhole(viewer, self)
+        self._whole = FitsImageAgain(viewer, self)
         self._context = DrawingContext(viewer, self)
         self.destroyed.connect(self._context.let_go)
         self._docked = QTimer(self)
@@ -78,8 +78,8 @@ class DockedPanel(QWidget):
                 self.bring_to_front()
 
 
-class StaysWhole(QObject):
-    """Shows the whole image again when the canvas has changed size, if all of it was visible before."""
+class FitsImageAgain(QObject):
+    """Fits the image into the canvas again after the canvas has changed size, if all of it was visible before."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
