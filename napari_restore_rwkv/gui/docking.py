@@ -34,7 +34,7 @@ class DockedPanel(QWidget):
         self.destroyed.connect(self._context.let_go)
         self._docked = QTimer(self)
         self._docked.setSingleShot(True)
-        self._docked.timeout.connect(self._find_a_place)
+        self._docked.timeout.connect(self._place_dock)
 
     def shut_down(self) -> None:
         """Release the viewer, and stop running work."""
@@ -63,7 +63,7 @@ class DockedPanel(QWidget):
             self.dock.show()
             self.dock.raise_()
 
-    def _find_a_place(self) -> None:
+    def _place_dock(self) -> None:
         dock, others = self.dock, [panel for panel in self.window().findChildren(DockedPanel) if panel is not self]
         if dock is None:
             return

@@ -31,6 +31,6 @@ def words_of(progress: Progress) -> str:
 def sentence_of(error: Exception) -> str:
     """Return the sentence to show for an error: the plugin's own message as it is, any other with its type."""
     if isinstance(error, RestoreError):
-        return error.worded("press Restore again")
+        return error.message("press Restore again")
     words = " ".join(str(error).split()) or "no further details"
     return f"This stopped with an unexpected {type(error).__name__}: {words}"

@@ -121,7 +121,7 @@ def test_the_pipe_carries_records_only(folder):
         "import sys, pathlib, napari_restore_rwkv.training.fine_tune as module\n"
         "original = module.fine_tune\n"
         "def noisy(*args, **named):\n"
-        "    print('a library speaks')\n"
+        "    print('a library writes_results')\n"
         "    return original(*args, **named)\n"
         "module.fine_tune = noisy\n"
         "from napari_restore_rwkv.training.process import main\n"
@@ -133,4 +133,4 @@ def test_the_pipe_carries_records_only(folder):
     kinds = {json.loads(line)["kind"] for line in done.stdout.splitlines()}
     assert kinds
     assert kinds <= {"progress", "done"}
-    assert "a library speaks" in done.stderr
+    assert "a library writes_results" in done.stderr

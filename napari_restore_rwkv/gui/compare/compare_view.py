@@ -82,7 +82,7 @@ class CompareView:
         self._arranged = arranged
         self.curtain = Curtain(viewer)
         self.planes = OrthogonalPlanes(viewer)
-        self.planes.changed.connect(self.tell_meaning)
+        self.planes.changed.connect(self.show_legend)
         self.beside: Image | None = None
         self._viewer = viewer
         self._comparison: Comparison | None = None
@@ -243,7 +243,7 @@ class CompareView:
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
         more = self.planes.layers or ((self.beside,) if self.beside is not None else ())
-        self.tell_meaning()
+        self.show_legend()
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _grid_shape(self) -> tuple[int, int]:

@@ -87,7 +87,7 @@ class DegradationTools(QWidget):
         self.about.setText("measuring the noise ...")
         self._fits.ask(work)
 
-    def put_away(self) -> None:
+    def hide_preview(self) -> None:
         """Remove the preview."""
         self.preview.setChecked(False)
 

@@ -53,7 +53,7 @@ class NewWeights(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         for widget in (self.verdict, self.macro, self.blend, dividing_line(), self.bundles):
             rows.addWidget(widget)
-        self.put_away()
+        self.hide_results()
         for part in (self.blend, self.bundles):
             part.failed.connect(self._on_failed)
         self.macro.said.connect(self.said)
@@ -67,7 +67,7 @@ class NewWeights(QWidget):
         """Offer weights for export if they are a bundle."""
         self.bundles.offer(as_bundle(weights))
 
-    def put_away(self) -> None:
+    def hide_results(self) -> None:
         """Hide the results of an earlier training."""
         for part in (self.verdict, self.blend):
             part.hide()
@@ -76,7 +76,7 @@ class NewWeights(QWidget):
     def expect(self, begun: Begun) -> None:
         """Prepare for the end of a training that has started."""
         self._begun, self.record = begun, {}
-        self.put_away()
+        self.hide_results()
         self.bundles.setEnabled(False)
 
     def show_ended(self, record: dict[str, Any]) -> None:

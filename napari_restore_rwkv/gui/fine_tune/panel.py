@@ -185,7 +185,7 @@ class FineTunePanel(JobPanel):
             self._shown_for = chosen
             self.say("")
             self.run.clear()
-            self.new.put_away()
+            self.new.hide_results()
         self.check()
 
     def _chosen(self) -> tuple[Any, ...]:
@@ -225,7 +225,7 @@ class FineTunePanel(JobPanel):
         for part in (self.form, self.degradation, self.annotations):
             part.setEnabled(False)
         self.new.expect(begun)
-        self.degradation.put_away()
+        self.degradation.hide_preview()
         self.run.show_begun(begun.layer, begun.axis, begun.steps)
 
     def _on_ended(self, record: dict[str, Any]) -> None:
