@@ -59,6 +59,6 @@ def test_the_paper_is_reproduced_on_its_layout(paper_data, capsys):
     assert "33.80" in capsys.readouterr().out
 
 
-def test_missing_data_are_told_before_training(tmp_path, capsys):
+def test_missing_data_are_reported_before_training(tmp_path, capsys):
     assert main(["reproduce", "paper", "--data", str(tmp_path), "--task", "pet-low-count"]) == 1
     assert "PET/test/LQ; the data are expected as PET/train, validation and test" in capsys.readouterr().err

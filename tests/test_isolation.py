@@ -30,7 +30,7 @@ def ran(tmp_path):
     return lambda: (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
 
 
-def test_the_poison_would_work(poisoned, ran):
+def test_the_planted_module_would_be_imported_without_isolation(poisoned, ran):
     subprocess.run([sys.executable, "-c", "import safetensors"], cwd=poisoned, check=True, timeout=60)
     assert ran() == "safetensors "
 
@@ -81,7 +81,7 @@ def test_absolute_entries_stay(monkeypatch, tmp_path):
     assert sys.path == [str(tmp_path)]
 
 
-def test_every_process_that_the_package_starts_is_started_apart():
+def test_every_process_that_the_package_starts_is_isolated():
     assert "-P" in python_command("x")
     known = {"process.py": {"Popen"}, "decoding.py": {"Popen"}, "doctor_panel.py": {"run"}}
     starters = {"Popen", "run", "call", "check_output", "check_call", "system", "execv", "spawnv", "Process"}

@@ -110,12 +110,12 @@ def our_rooms(path):
             yield parts[1]
 
 
-def test_every_room_is_in_the_table():
+def test_every_package_is_in_the_table():
     assert {room_of(path) for path in python_files()} <= set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_what_the_table_allows(path):
+def test_a_package_imports_only_what_the_table_allows(path):
     room = room_of(path)
     assert set(our_rooms(path)) <= MAY_IMPORT[room] | EVERYBODY | {room}
 
@@ -148,7 +148,7 @@ def test_no_two_files_import_each_other():
     assert [sorted(str(path.relative_to(PACKAGE)) for path in pair) for pair in pairs] == []
 
 
-def test_errors_and_progress_import_nothing_of_ours():
+def test_errors_and_progress_import_nothing_from_this_project():
     assert not [*our_rooms(PACKAGE / "errors.py"), *our_rooms(PACKAGE / "progress.py")]
 
 
@@ -175,7 +175,7 @@ def test_the_command_line_answers_help_without_heavy_libraries():
     assert not {"torch", "numpy", "SimpleITK", *VIEWER_LIBRARIES} & set(loaded)
 
 
-def test_the_public_names_are_sorted_and_there():
+def test_the_public_names_are_sorted_and_exist():
     names = napari_restore_rwkv.__all__
     assert names == sorted(names)
     for name in names:
@@ -192,7 +192,7 @@ def test_the_version_is_that_of_the_distribution():
     assert napari_restore_rwkv.__version__ == importlib.metadata.version("napari-restore-rwkv")
 
 
-def test_the_core_works_where_there_is_no_viewer():
+def test_the_core_works_without_a_viewer():
     code = (
         "import sys\n"
         "for name in ('napari', 'qtpy', 'magicgui', 'superqt', 'pyqtgraph', 'PyQt6'): sys.modules[name] = None\n"

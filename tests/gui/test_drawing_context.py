@@ -45,7 +45,7 @@ def press_the_bin(viewer):
 
 
 @pytest.mark.parametrize("remove", [remove_one, press_the_bin])
-def test_layers_go_in_the_context_of_the_canvas(window, finished_in, remove):
+def test_layers_are_removed_in_the_context_of_the_canvas(window, finished_in, remove):
     viewer, canvas = window
     canvas.doneCurrent()
     remove(viewer)
@@ -61,7 +61,7 @@ def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
     assert finished_in == [None]
 
 
-def test_the_first_frame_of_a_grid_that_is_shown_is_no_magnified_one(window):
+def test_the_first_visible_frame_of_a_grid_is_not_magnified(window):
     viewer, canvas = window
     (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
     layer = viewer.layers["a"]

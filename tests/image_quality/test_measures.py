@@ -49,7 +49,7 @@ def test_a_disc_has_its_area():
     assert disc((64, 64), (30.3, 31.8), 11).sum() == pytest.approx(math.pi * 5.5**2, rel=0.01)
 
 
-def test_bias_uniformity_and_noise_are_told_apart(rng):
+def test_bias_uniformity_and_noise_are_separated(rng):
     regions = [disc((SIDE, SIDE), centre, 30) > 0.99 for centre in ((64, 64), (30, 30), (95, 95))]
     image = 42 + rng.normal(0, 3, (SIDE, SIDE))
     found = values_in(image, regions, 40)
@@ -149,7 +149,7 @@ def test_the_area_under_the_curve_is_that_of_the_rank_test_of_scipy(rng):
 
 
 @pytest.mark.parametrize("channels", [laguerre_gauss(33, 12.0), gabor(33)], ids=["Laguerre-Gauss", "Gabor"])
-def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channels, rng):
+def test_the_observer_guesses_without_a_signal_and_finds_a_strong_one(channels, rng):
     present, absent = rng.normal(size=(2, 400, 33, 33))
     guessed = detectability(present, absent, channels)
     assert guessed.low <= 0.5 <= guessed.high
@@ -157,7 +157,7 @@ def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channel
     assert detectability(present, absent, channels).auc > 0.99
 
 
-def test_channels_are_what_they_are_called():
+def test_channels_are_orthonormal_and_at_their_frequency():
     channels = laguerre_gauss(65, 14.0)
     np.testing.assert_allclose(channels.T @ channels, np.eye(6), atol=1e-3)
     # The first four periods fit, and half the height is reached half an octave away on a logarithmic scale.

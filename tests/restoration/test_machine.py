@@ -55,7 +55,7 @@ def test_a_stream_waits_for_what_was_queued_before_it_was_made(cuda):
     stream.wait_stream.assert_called_once_with(cuda.current_stream.return_value)
 
 
-def test_streams_are_used_again_by_the_next_job_but_never_by_two_at_a_time(cuda):
+def test_streams_are_reused_by_later_jobs_but_never_shared(cuda):
     first, beside = CudaMachine(DEVICE), CudaMachine(DEVICE)
     streams = [first.stream() for _ in range(3)]
     assert len({id(stream) for stream in (*streams, *(beside.stream() for _ in range(3)))}) == 6
@@ -92,7 +92,7 @@ def test_a_recording_is_made_on_the_networks_stream_and_leaves_other_threads_alo
     cuda.CUDAGraph.return_value.replay.assert_called_once_with()
 
 
-def test_memory_is_counted_from_when_the_job_began(cuda):
+def test_memory_is_counted_from_the_start_of_the_job(cuda):
     machine = CudaMachine(DEVICE)
     cuda.reset_peak_memory_stats.assert_called_once_with(DEVICE)
     cuda.max_memory_allocated.return_value = 350
@@ -119,7 +119,7 @@ def test_host_buffers_of_a_gpu_are_pinned(cuda, monkeypatch):
     empty.assert_called_with((2, 1, 3, 3), device=DEVICE)
 
 
-def test_another_device_computes_where_it_is():
+def test_another_device_computes_in_place():
     machine = Machine(torch.device("cpu"))
     assert machine.device_buffer((2,)).device == machine.device
     assert machine.free_memory() is None

@@ -40,7 +40,7 @@ def test_noise_that_the_weights_know_is_restored_in_full():
         (Noise(30.0, "HU", 0.03), False, 0.6, False, "The noise is coarser than any"),
     ],
 )
-def test_other_noise_is_told_with_what_is_proposed(noise, known, strength, classical, words):
+def test_unfamiliar_noise_is_reported_with_a_proposal(noise, known, strength, classical, words):
     proposed = suitability(noise, CARD)
     assert (proposed.known, proposed.strength, proposed.classical) == (known, strength, classical)
     assert words in proposed.reason
