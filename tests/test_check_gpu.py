@@ -1,4 +1,4 @@
-"""scripts/check_gpu.py where there is no GPU: its checks on the kernel of the CPU, its report, its baseline."""
+"""scripts/check_gpu.py without a GPU: its checks on the CPU kernel, its report, its baseline."""
 
 import ctypes
 import json

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: exit codes, words, files, and JSON that stays JSON."""
+"""The command line as users and scripts see it: exit codes, messages, files, and valid JSON."""
 
 import json
 import os

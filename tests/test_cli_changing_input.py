@@ -1,4 +1,4 @@
-"""A plain file that changes while it is read or restored gives no result that is taken for its own."""
+"""A plain file that changes while it is read or restored leaves no result."""
 
 import numpy as np
 import pytest

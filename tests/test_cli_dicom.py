@@ -1,4 +1,4 @@
-"""``restore-rwkv export RESULT FOLDER --dicom-from SERIES``, as a person meets it."""
+"""``restore-rwkv export RESULT FOLDER --dicom-from SERIES``, as users see it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The command line for long jobs and many scans, as a person or a job array meets it."""
+"""The command line for long jobs and many scans, as users and job arrays see it."""
 
 import json
 import os
@@ -168,7 +168,7 @@ def test_tiles_are_made_when_asked_for_and_the_answer_calls_them_approximate(run
 
 @pytest.fixture
 def everything_is_large(monkeypatch):
-    """Scans of this test's size are beyond what is restored in memory."""
+    """Lower the limit for restoring in memory below the size of the scans in this test."""
     for place in ("commands.preparing", "scans.export"):
         monkeypatch.setattr(f"napari_restore_rwkv.{place}.LARGE_BYTES", 1000)
     monkeypatch.setattr(preparing, "opening", lambda path, options: opening(path, replace(options, large=1000)))
@@ -270,7 +270,7 @@ def test_ctrl_c_says_how_to_continue(weights_file, output, tmp_path, rng):
 
 @pytest.fixture
 def archive(small_scan, tmp_path):
-    """Three good scans in three formats, a damaged one, and what is none."""
+    """Three good scans in three formats, a damaged one, and a file that is not a scan."""
     folder = tmp_path / "scans"
     folder.mkdir()
     write_scan(small_scan, folder / "a.nii.gz")
@@ -305,7 +305,7 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
 
 
 def test_two_results_in_one_file_are_refused(run, small_scan, weights_file, tmp_path):
-    """As on a disk that knows no capitals, or through a link that somebody has put there."""
+    """As on a case-insensitive disk, or through a link."""
     for name in ("a.nii", "b.nii"):
         (tmp_path / "scans").mkdir(exist_ok=True)
         write_scan(small_scan, tmp_path / "scans" / name)

@@ -74,7 +74,7 @@ def test_a_folder_without_write_permission_is_refused_before_the_scan_is_read(ru
 
 
 def refuse_to_work(monkeypatch):
-    """Make any attempt to restore a failure."""
+    """Let any attempt to restore fail the test."""
 
     def restore(*_, **__):
         raise AssertionError("the work was started")
@@ -154,7 +154,7 @@ def test_a_name_that_is_not_text_is_refused_without_a_crash(run, scan_file, weig
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names")
 def test_file_names_cannot_control_the_terminal(run, weights_file, tmp_path):
-    """Names can hold what clears the screen, renames the window, turns the reading direction, or is no text at all."""
+    """Names can contain codes that clear the screen, rename the window or reverse the text, or invalid text."""
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("\x1b]0;owned\x07\x1b[31m.nii", "rtl\u202egpj.nii", "bad\udcff.nii"):

@@ -11,7 +11,7 @@ from napari_restore_rwkv.scans.files import read_scan
 
 @pytest.fixture
 def two_series(tmp_path, rng):
-    """A folder with two CT series; the second lies elsewhere."""
+    """A folder with two CT series; the second has another position."""
     folder = tmp_path / "study"
     folder.mkdir()
     for number in (1, 2):

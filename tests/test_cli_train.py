@@ -1,4 +1,4 @@
-"""``restore-rwkv train`` and ``reproduce paper``, as a person runs them."""
+"""``restore-rwkv train`` and ``reproduce paper``, as a user runs them."""
 
 import json
 import pickle
@@ -32,7 +32,7 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path, capsys):
 
 @pytest.fixture
 def paper_data(tmp_path):
-    """CT as the paper's authors hand it out: training slices pickled, the others as NIfTI, 2-D."""
+    """CT as distributed by the paper's authors: training slices pickled, the others as NIfTI, 2-D."""
     for n, part in enumerate(("train", "validation", "test")):
         clean = clean_scan(slices=2, side=136, seed=n)
         for side, scan in (("LQ", noisy_scan(clean, seed=n)), ("HQ", clean)):

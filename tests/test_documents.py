@@ -1,4 +1,4 @@
-"""The documents: their Python runs, their links lead somewhere, what they list is complete, and the metadata agree."""
+"""The documents: links have targets, lists are complete, and the metadata agree."""
 
 import importlib.util
 import re
@@ -38,7 +38,7 @@ def test_the_targets_of_links_exist(page):
 
 
 def test_every_page_of_the_documentation_is_in_its_table_of_contents():
-    # The theme's own tags are none of YAML's; what counts is the nav.
+    # The theme's own tags are not YAML; only the nav matters.
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r":\s(\S+\.md)$", text, flags=re.MULTILINE))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}

@@ -1,4 +1,4 @@
-"""`restore` takes what somebody has at hand, and gives back another of the same kind."""
+"""`restore` accepts arrays, tensors, scans and layers, and returns the same type."""
 
 import dask.array as da
 import numpy as np
@@ -14,7 +14,7 @@ from napari_restore_rwkv.progress import finish
 
 @pytest.fixture
 def expected(small_scan, tiny_network):
-    """What the core makes of the scan."""
+    """The scan as restored by the core."""
     return np.asarray(finish(iter_restore(small_scan, tiny_network, axis="z")).voxels)
 
 

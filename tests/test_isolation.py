@@ -1,4 +1,4 @@
-"""A file beside the scans that is named like a library never runs, whichever way a program of ours is started."""
+"""A file beside the scans that has a library's name never runs, however a program of the project is started."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ LIKE_LIBRARIES = ("torch", "numpy", "safetensors", "zarr", "SimpleITK", "pydicom
 
 @pytest.fixture
 def poisoned(tmp_path):
-    """A folder with a scan's neighbours that write down that they ran."""
+    """A folder with modules beside a scan that record that they ran."""
     folder = tmp_path / "scans"
     folder.mkdir()
     for name in LIKE_LIBRARIES:
@@ -65,7 +65,7 @@ def test_the_command_line_loads_nothing_from_the_working_folder(poisoned, ran, s
 
 def test_an_empty_entry_of_the_python_path_brings_no_library_into_the_command(poisoned, ran):
     for name in ("json", "argparse", "queue"):
-        # Python itself loads these for an editable installation before any code of ours runs.
+        # Python itself loads these for an editable installation before any code of this project runs.
         (poisoned / f"{name}.py").unlink()
     command = [sys.executable, "-P", "-m", "napari_restore_rwkv", "finalize", "absent.ome.zarr"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep}

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "napari_restore_rwkv"
 
 EVERYBODY = {"errors", "isolation", "progress", "storage", "tasks", "threads", "untrusted", "user_folder"}
 
-# Room -> the rooms of ours that it may import, beside its own and those for everybody.
+# Package -> the packages of this project that it may import, besides itself and those open to all.
 MAY_IMPORT = {
     "errors": set(),
     "isolation": set(),
@@ -66,7 +66,7 @@ WITHOUT_TORCH = {"errors", "isolation", "progress", "storage", "tasks", "untrust
 
 
 def room_of(path):
-    """The room that a file belongs to: its folder, or its own name at the top."""
+    """The package that a file belongs to: its folder, or its own name at the top."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return parts[0]
 
@@ -103,7 +103,7 @@ def python_files():
 
 
 def our_rooms(path):
-    """The rooms of ours that a file imports; a public name of the package itself is no room."""
+    """The project's packages that a file imports; public names of the top-level package do not count."""
     for name in imports_of(path):
         parts = name.split(".")
         if parts[0] == "napari_restore_rwkv" and len(parts) > 1 and parts[1] in MAY_IMPORT:
@@ -130,7 +130,7 @@ def test_only_gui_imports_the_viewer_and_scans_need_no_torch(path):
 
 
 def files_imported_by(path):
-    """The files of ours that one imports when it runs, at its head or in a function; not those for types only."""
+    """The project's files that a file imports at run time, at its head or in a function; not those for types only."""
     here, nodes = path.relative_to(PACKAGE).parts[:-1], statements_of(path)
     for_types = [node for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     left_out = {inner for node in for_types for inner in ast.walk(node)}

@@ -1,4 +1,4 @@
-"""The simulated scheduler against what can be told without it."""
+"""The simulated scheduler against results that are known without it."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Names and sizes in files that somebody else made lead nowhere else."""
+"""Names and sizes in untrusted files never lead outside."""
 
 import os
 

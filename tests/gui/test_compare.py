@@ -1,4 +1,4 @@
-"""Input, restored and difference beside each other, and the person's own view given back."""
+"""Input, restored and difference beside each other, and the return to the user's own view."""
 
 import json
 
@@ -17,7 +17,7 @@ CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [r
 
 @pytest.fixture
 def compared(viewer, ct_panel, run_to_the_end):
-    """The panel after a whole volume, beside a hidden and a visible layer of the person's own."""
+    """The panel after a whole volume, beside a hidden and a visible layer of the user's own."""
     viewer.canvas.size = (300, 900)
     viewer.add_layer(Labels(np.ones((5, 24, 32), int), name="organs"))
     viewer.add_image(np.zeros((5, 24, 32)), name="atlas", visible=False)

@@ -1,4 +1,4 @@
-"""Every view on a result in a real window, by its pixels."""
+"""Every view of a result in a real window, by its pixels."""
 
 import numpy as np
 import pytest

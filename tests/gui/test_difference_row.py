@@ -1,4 +1,4 @@
-"""The difference seen in other ways: what its layer shows, between which limits, and what the canvas says of it."""
+"""The difference in other modes: its layer, its limits, and its legend on the canvas."""
 
 import numpy as np
 import pytest

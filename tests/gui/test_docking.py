@@ -1,4 +1,4 @@
-"""One panel of a kind in a window, however it was opened; what it has shown outlives it."""
+"""One panel of a kind per window, however it was opened; its results outlive it."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The panel with the real `restore` and a small network: nothing stands in for anything."""
+"""The panel with the real `restore` and a small network, without stand-ins."""
 
 import json
 

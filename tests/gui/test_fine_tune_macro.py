@@ -1,4 +1,4 @@
-"""The lines of Python that fine-tune again as the panel did."""
+"""The lines of Python that repeat a fine-tuning run of the panel."""
 
 import pytest
 import torch

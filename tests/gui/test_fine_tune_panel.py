@@ -1,4 +1,4 @@
-"""What the Fine-tune panel says before anything is trained."""
+"""The messages of the Fine-tune panel before training."""
 
 import numpy as np
 import pytest
@@ -231,7 +231,7 @@ def test_the_panel_opens_without_waiting_for_torch(viewer, qtbot, monkeypatch):
 
 
 class _Never:
-    """A worker that does not come to an answer."""
+    """A worker that never answers."""
 
     class returned:
         connect = staticmethod(lambda slot: None)

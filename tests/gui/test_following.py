@@ -1,4 +1,4 @@
-"""Results go where their scan goes, during a restoration and after it."""
+"""Results follow their scan when it is moved, during a restoration and after it."""
 
 import numpy as np
 import pytest

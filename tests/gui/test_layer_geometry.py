@@ -1,4 +1,4 @@
-"""The place of every voxel survives reader, layer, restoration and writer, whoever made the layer, or it is refused."""
+"""The position of every voxel survives reader, layer, restoration and writer for any layer, or the layer is refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layers become scans, or a sentence that says why not."""
+"""Layers become scans, or are refused with the reason."""
 
 import numpy as np
 import pytest

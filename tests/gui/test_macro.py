@@ -1,4 +1,4 @@
-"""The lines of Python and of the command line that do again what the panel did."""
+"""The lines of Python and the commands that repeat what the panel did."""
 
 import shlex
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""What the panel offers for each task, in which order."""
+"""The models that the panel offers for each task, and their order."""
 
 import pytest
 

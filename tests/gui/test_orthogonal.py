@@ -1,4 +1,4 @@
-"""The three orthogonal planes: what lies where, what is read of lazy volumes, and the view that comes back."""
+"""The three orthogonal planes: positions, reads of lazy volumes, and the return to the user's own view."""
 
 import threading
 
@@ -25,7 +25,7 @@ def voxels(rng):
 
 @pytest.fixture
 def panel(viewer, make_panel, voxels, run_to_the_end):
-    """The panel after 12 slices of 3 mm, of which 5 HU are taken away, beside a layer of the person's own."""
+    """The panel after 12 slices of 3 mm with 5 HU subtracted, beside a layer of the user's own."""
     viewer.canvas.size = (700, 900)
     scan = Scan(voxels, SPACING, (5.0, -40.0, 100.0), np.eye(3), "CT", "HU", {})
     viewer.add_layer(Layer.create(*layers_module.scan_to_layer(scan, CT)))

@@ -1,4 +1,4 @@
-"""Pause keeps everything and stops everything; Resume goes on."""
+"""Pause keeps everything and stops everything; Resume continues."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the person sees in the Restore panel, from the first click to the last."""
+"""The Restore panel as the user sees it, from the first click to the last."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A whole volume into a file, while it is looked at."""
+"""A whole volume restored into a file while it is displayed."""
 
 import re
 
@@ -38,7 +38,7 @@ def wait_until_over(qtbot, panel):
 
 
 def cancel_after(slices, viewer, panel, output, qtbot, gate):
-    """Begin the volume, and cancel it when so many slices have come back and the result is shown."""
+    """Start the volume, and cancel it when some slices are restored and the result is shown."""
     gate.allowed = slices
     start(panel, output)
     qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)

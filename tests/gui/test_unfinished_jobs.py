@@ -1,4 +1,4 @@
-"""A job that was begun and not finished is offered, and goes on as if nothing had happened."""
+"""An unfinished job is offered, and resumes as if nothing had happened."""
 
 import subprocess
 import sys
@@ -126,7 +126,7 @@ def test_a_cancelled_job_is_offered_again_and_takes_the_scan_that_is_open(
 
 @pytest.fixture
 def cancelled_again(viewer, make_file_panel, cancelled, qtbot, gate):
-    """A panel that went on with the cancelled job and was cancelled once more."""
+    """A panel that resumed the cancelled job and was cancelled again."""
     gate.allowed = len(gate.order) + 3
     panel = make_file_panel(viewer)
     gate.waiting.clear()

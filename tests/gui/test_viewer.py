@@ -1,4 +1,4 @@
-"""The real window: the plugin's panel in a dock, the viewer closed in mid-job, and the smoothness while a job runs."""
+"""The real window: the panel in a dock, closing the viewer during a job, and responsiveness while a job runs."""
 
 import threading
 

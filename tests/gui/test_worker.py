@@ -1,4 +1,4 @@
-"""The background thread reports whatever happens, and always ends."""
+"""The background thread reports every outcome, and always ends."""
 
 import os
 import sys

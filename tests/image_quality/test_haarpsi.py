@@ -1,4 +1,4 @@
-"""HaarPSI by its definition, and in the order in which a person would put slices."""
+"""HaarPSI against its definition, and its ranking of slices against that of a human reader."""
 
 import math
 

@@ -25,7 +25,7 @@ SIDE = 128
 
 
 def blurred(images, sigma):
-    """A Gaussian of so many pixels over the last two axes, exact at every frequency of the images."""
+    """A Gaussian with a width in pixels over the last two axes, exact at every frequency of the images."""
     f = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE))
     return np.fft.ifft2(np.fft.fft2(images) * np.exp(-2 * (np.pi * sigma * f) ** 2)).real
 
@@ -73,7 +73,7 @@ def test_the_spectrum_of_white_noise_is_flat_and_its_integral_the_variance(rng):
 def test_the_spectrum_agrees_with_that_of_scipy(rng):
     images = blurred(rng.normal(0, 7, (6, SIDE, SIDE)), 1.0)
     ours = noise_spectrum(images)
-    # Along one axis alone, two-sided: the spectrum of scipy is the sum of ours over the other axis.
+    # Along one axis alone, two-sided: the spectrum of scipy is the sum of this one over the other axis.
     rest = (images - images.mean(axis=0)) * np.sqrt(6 / 5)
     _, theirs = periodogram(rest, axis=-1, detrend=False, return_onesided=False)
     np.testing.assert_allclose(ours.power.mean(axis=0), theirs.mean(axis=(0, 1)), rtol=1e-6)

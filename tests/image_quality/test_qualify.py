@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Blur(Restorer):
-    """A Gaussian of so many pixels of full width at half maximum; 0 is the identity."""
+    """A Gaussian with a full width at half maximum in pixels; 0 is the identity."""
 
     def __init__(self, modality, width=0.0):
         super().__init__()
@@ -38,7 +38,7 @@ class Broken(Blur):
 
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch):
-    """Enough to see what is what, in seconds; and one strength of the filter is tried."""
+    """Sizes that suffice for a clear outcome within seconds, and a single strength of the filter."""
     monkeypatch.setattr(ct, "QUICK", (ct.USUAL,))
     monkeypatch.setattr(ct, "_QUICK_SLICES", 2)
     monkeypatch.setattr(ct, "_ROD_SLICES", 2)

@@ -1,4 +1,4 @@
-"""Run one job and kill it at random moments, then let it come to its end: killed_job.py OUTPUT KILLS SEED.
+"""Run one job and kill it at random moments, then let it finish: killed_job.py OUTPUT KILLS SEED.
 
 Everything is imported once; each attempt is a fork of this process, which starts no thread of its own. Attempts get
 longer or shorter, so that the kills fall all over the job however fast the machine is. Prints the number of kills that
@@ -32,7 +32,7 @@ def attempt(path):
 
 
 def main(path, kills, seed):
-    """Kill so many attempts, then wait for one."""
+    """Kill a number of attempts, then wait for the last one."""
     chance = random.Random(seed)
     counts, longest = [0], 0.3
     while len(counts) <= kills:

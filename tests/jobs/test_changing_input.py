@@ -1,4 +1,4 @@
-"""An input that changes or vanishes under a job, and a result of ours that has lost or changed a file."""
+"""An input that changes or vanishes during a job, and a result with a missing or changed file."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.opening import open_scan
 
 @pytest.fixture
 def lazy(tmp_path):
-    """A scan that is read from a zarr of one chunk a slice."""
+    """A scan that is read from a zarr with one chunk per slice."""
     zarr.create_array(tmp_path / "input.zarr", data=small_ct().voxels, chunks=(1, 16, 18))
     return open_scan(tmp_path / "input.zarr", modality="CT")
 

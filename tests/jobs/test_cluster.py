@@ -30,7 +30,7 @@ SLABS = 40
 
 @pytest.fixture(scope="module")
 def workers():
-    """Two processes, and no port that somebody else may have."""
+    """Two processes, on free ports."""
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp") as it:
         yield it
 
@@ -44,7 +44,7 @@ def source(tmp_path, weights_file):
 
 @pytest.fixture
 def job(workers, source, tmp_path):
-    """Make a job on the cluster, or one that goes on."""
+    """Make a job on the cluster, or resume one."""
 
     def make(**options):
         scan, network = open_scan(source.path), load_checkpoint(source.weights)

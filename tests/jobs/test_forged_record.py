@@ -1,4 +1,4 @@
-"""Results are shared between people: a forged record or link makes nothing be read or written elsewhere."""
+"""Results are shared between people: a forged record or link must not cause reads or writes outside the result."""
 
 import json
 import os

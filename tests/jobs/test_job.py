@@ -1,4 +1,4 @@
-"""A job into OME-Zarr gives what a restoration in memory gives, stops anywhere, and goes on only as what it was."""
+"""A job into OME-Zarr gives the same as a restoration in memory, stops anywhere, and resumes only as the same job."""
 
 import inspect
 import os

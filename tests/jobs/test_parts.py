@@ -1,4 +1,4 @@
-"""Several at work on one output: parts that add up, and others that are refused."""
+"""Several processes on one output: parts that add up, and others that are refused."""
 
 import pytest
 from small_jobs import SLABS, begin, do, shards, small_ct, stop_after

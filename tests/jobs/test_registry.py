@@ -1,4 +1,4 @@
-"""The list of begun jobs survives, tells what can be resumed, and holds nothing of a patient."""
+"""The list of unfinished jobs survives crashes, has all that resuming needs, and contains no patient data."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    """The list, in a folder of the test's own."""
+    """The list, in a folder for this test."""
     monkeypatch.setattr(registry, "user_data_folder", lambda: tmp_path / "user")
     return tmp_path / "user" / "begun"
 

@@ -1,4 +1,4 @@
-"""What is on the disk is checked, mended or told: damage, torn lines, left-overs, a full disk."""
+"""Files on disk are checked, and repaired or reported: damage, torn lines, leftovers, a full disk."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Weights: ours and the authors' come in, everything else is refused in words."""
+"""Weights of this project and of the paper's authors are loaded, everything else is refused with a message."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ def image():
 
 
 def in_the_authors_format(network):
-    """A state_dict with the left-overs of the authors' code."""
+    """A state_dict with the leftovers of the authors' code."""
     weights = dict(network.state_dict())
     for name, value in network.state_dict().items():
         if name.endswith("omni_shift.conv5x5.weight"):

@@ -1,4 +1,4 @@
-"""Loading and launching, seen from the driver's side through a stub of it; and what is said where that cannot be."""
+"""Loading and launching of kernels, seen by a stub of the driver; and the messages if that is not possible."""
 
 import sys
 import threading

@@ -173,7 +173,7 @@ for path in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """What is said of each hostile file, and by how many MiB a process has grown that tried to load it."""
+    """The message for each hostile file, and the growth in MiB of a process that tried to load it."""
     paths = {}
     for name, makers in HOSTILE.items():
         for make in makers:

@@ -1,4 +1,4 @@
-"""The map of what would be lost: known filters, places, refusals, and how it is cancelled."""
+"""The map of lost contrast: known filters, positions, refusals, and cancelling."""
 
 import numpy as np
 import pytest

@@ -99,7 +99,7 @@ def test_slices_that_are_too_small_or_do_not_fit_are_refused(shapes):
 
 
 def test_concurrent_judging_keeps_the_filters_of_warnings(monkeypatch, rng):
-    """Filters of warnings belong to all threads: one that ended its own made those of the other errors."""
+    """The filters of warnings are shared by all threads: one that reset them made warnings of another into errors."""
     body = np.full((160, 160), -1000.0, np.float32)
     body[:, 64:] = rng.normal(40, 20, (160, 96))
     warnings.simplefilter("error")

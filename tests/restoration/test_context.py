@@ -1,4 +1,4 @@
-"""Networks that see the neighbours of a slice and know its noise: what they are given, in memory and in a file job."""
+"""Networks with neighbouring slices and noise as context: their inputs, in memory and in a file job."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Noting(RestoreRWKV):
-    """Keeps what it is given."""
+    """Records its inputs."""
 
     def stages(self, image, *, in_strips=False):
         self.given = [*getattr(self, "given", []), image.clone()]

@@ -24,7 +24,7 @@ def network(tiny_network):
 
 
 def measured_change(restored, image):
-    """How far the measured frequencies of a result are from those of the slice, largest absolute difference."""
+    """Largest absolute difference between the measured frequencies of a result and those of the slice."""
     extent = measured_extent(image)
     frequency = [np.abs(np.fft.fftfreq(size) * size) for size in image.shape]
     inside = (frequency[0][:, None] <= extent[0]) & (frequency[1] <= extent[1])

@@ -1,4 +1,4 @@
-"""Detail back: neutral changes nothing, and each part comes back by itself."""
+"""Detail back: neutral changes nothing, and fine and coarse detail are put back independently."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from napari_restore_rwkv.restoration.detail import SPLIT_PX, Blend, blended, low
 
 @pytest.fixture
 def change(rng):
-    """What was changed in a slice of odd, unequal sides."""
+    """The change in a slice with odd, unequal sides."""
     return rng.normal(0, 10, (61, 47)).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Batches under way: nothing overtakes, nothing is lost when memory runs short, and everything is given back."""
+"""Batches in flight: order is kept, nothing is lost when memory runs short, and all memory is freed."""
 
 import gc
 import itertools

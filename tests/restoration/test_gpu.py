@@ -40,7 +40,7 @@ def scan():
 
 @pytest.fixture
 def memory_of(device):
-    """Limit this process to so many bytes beyond what it holds now; lifted at the end."""
+    """Limit this process to some bytes beyond those it holds now, until the end of the test."""
 
     def limit(bytes_more):
         torch.cuda.empty_cache()

@@ -67,7 +67,7 @@ def test_putting_everything_back_returns_the_image(rng):
 
 
 def test_a_perfect_restoration_stays_nearly_perfect(slices):
-    """But for what taking the magnitude adds, where ringing in the dark would be negative."""
+    """Except for the effect of the magnitude, where ringing in dark regions would be negative."""
     low = low_resolution(slices[0], 2)
     again = with_measured(slices[0], low, measured_extent(low))
     assert np.sqrt(np.mean((again - slices[0]) ** 2)) < 0.35 * np.sqrt(np.mean((low - slices[0]) ** 2))

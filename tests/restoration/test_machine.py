@@ -1,4 +1,4 @@
-"""The calls of torch.cuda behind a job, on a torch.cuda that only takes notes; what they do is tested on a GPU."""
+"""The calls of torch.cuda behind a job, on a torch.cuda that only records them; their effect is tested on a GPU."""
 
 from collections import defaultdict
 from unittest import mock
@@ -26,7 +26,7 @@ FUNCTIONS = (
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Notes on every call, which must have the arguments that the real one takes."""
+    """Records every call, which must have the arguments of the real function."""
     notes = mock.MagicMock()
     for name in FUNCTIONS:
         notes.attach_mock(mock.create_autospec(getattr(torch.cuda, name)), name)
@@ -62,7 +62,7 @@ def test_streams_are_reused_by_later_jobs_but_never_shared(cuda):
     first.close()
     after = CudaMachine(DEVICE)
     assert {id(after.stream()) for _ in range(3)} == {id(stream) for stream in streams}
-    # A stream that was used before waits for the caller anew.
+    # A stream that was used before waits for the caller again.
     assert all(stream.wait_stream.call_count == 2 for stream in streams)
 
 

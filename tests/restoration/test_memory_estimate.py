@@ -1,4 +1,4 @@
-"""The estimate of a slice's memory, held against what is really taken, and what is done when that is not there."""
+"""The estimate of a slice's memory against the real use, and the behaviour if there is too little."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ SIZES = [(16, (2, 1, 1, 1), 2, 96, 128), (24, (1, 1, 1, 1), 1, 100, 61)]
 
 
 def most_allocated(run):
-    """Most bytes that PyTorch's allocator had handed out at a time while this ran."""
+    """Peak bytes allocated by PyTorch during a call."""
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         run()
     changes = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]

@@ -1,4 +1,4 @@
-"""Scans unlike any in training: with the strength that is proposed, none comes out worse than it went in."""
+"""Scans unlike any in training: with the proposed strength, none gets worse."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Overshooting(nn.Module):
-    """Takes away a hundredth of the window everywhere, as a network does that is unsure of zero."""
+    """Subtracts a hundredth of the window everywhere, like a network that does not reproduce zero exactly."""
 
     def forward(self, x):
         return x - 0.01

@@ -1,4 +1,4 @@
-"""Fewer digits only when asked for, and their price told."""
+"""Lower precision only on request, with its error reported."""
 
 import contextlib
 import copy

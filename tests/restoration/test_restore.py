@@ -15,21 +15,21 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Identity(nn.Module):
-    """Gives back what it gets."""
+    """Returns its input."""
 
     def forward(self, x):
         return x
 
 
 class Darker(nn.Module):
-    """Takes a hundredth of the window away from every pixel."""
+    """Subtracts a hundredth of the window from every pixel."""
 
     def forward(self, x):
         return x - 0.01
 
 
 def finished(steps):
-    """The scan at the end, and all progress on the way."""
+    """The restored scan, and all progress reported."""
     seen = []
     while True:
         try:

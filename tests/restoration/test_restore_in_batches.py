@@ -1,4 +1,4 @@
-"""A scan on a device that works on several slices at a time: the same slices, the same promises."""
+"""A scan on a device that processes several slices at a time: the same results, the same guarantees."""
 
 import json
 
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Network(RestoreRWKV):
-    """Runs out of memory when told to."""
+    """Runs out of memory on request."""
 
     most = 1000
 

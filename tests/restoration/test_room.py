@@ -1,4 +1,4 @@
-"""Whether there is room for a slice is looked at before it is begun, where the system would end the process."""
+"""Memory for a slice is checked before it is started, on systems that would otherwise kill the process."""
 
 import numpy as np
 import pytest

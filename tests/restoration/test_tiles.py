@@ -1,4 +1,4 @@
-"""Tiles: whole slices where they fit, nothing dimmed or amplified at a border, and never exact without saying so."""
+"""Tiles: whole slices if they fit, nothing dimmed or amplified at borders, and always labelled as approximate."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DICOM series: slices in the order of their positions, in HU, or an error in words."""
+"""DICOM series: slices in the order of their positions, in HU, or an error with a message."""
 
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def test_another_image_at_the_position_of_a_slice_is_refused(tmp_path, pixels):
 
 
 def write_tilted(folder, pixels, shift):
-    """Write slices each of which is shifted by so many mm against the one before."""
+    """Write slices, each shifted by some mm against the previous one."""
     folder.mkdir()
     for index, slice_ in enumerate(pixels):
         write_slice(folder / f"{index}.dcm", slice_, CORNER + index * (GAP * NORMAL + shift))

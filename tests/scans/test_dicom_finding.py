@@ -1,4 +1,4 @@
-"""Which files below a folder are slices of one scan; what is left out or counted once is said."""
+"""The files below a folder that are slices of one scan; omitted files and duplicates are reported."""
 
 import shutil
 import zlib
@@ -84,7 +84,7 @@ def test_other_pixels_under_the_same_uid_are_not_a_duplicate(folder, pixels):
 
 
 def test_slices_without_unique_uids_are_all_kept(tmp_path, pixels):
-    """Some tools that take names away give all images one UID."""
+    """Some anonymisation tools give all images the same UID."""
     assert read_scan(write_series(tmp_path / "series", pixels, SOPInstanceUID="1.2.3")).shape == (5, 6, 8)
 
 

@@ -1,4 +1,4 @@
-"""Several images at each position: frames by what differs between them, never by file name."""
+"""Several images at each position: frames are separated by differing attributes, never by file name."""
 
 import numpy as np
 import pytest

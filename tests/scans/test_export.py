@@ -1,4 +1,4 @@
-"""Scans larger than memory become files a few slices at a time, and are what `write_scan` would have written."""
+"""Scans larger than memory are written a few slices at a time, to the same files as by `write_scan`."""
 
 import json
 

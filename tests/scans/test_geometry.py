@@ -1,4 +1,4 @@
-"""One check of geometry and scale, which every reader asks."""
+"""One check of geometry and scale, which every reader uses."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Headers whose voxel size or position is no number, of which ITK makes 1 mm or 0 without a word."""
+"""Headers whose voxel size or position is not a number, which ITK silently reads as 1 mm or 0."""
 
 import struct
 

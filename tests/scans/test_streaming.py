@@ -1,4 +1,4 @@
-"""Large files: read slice by slice where they can be, unpacked once where they cannot, and equal to what is in them."""
+"""Large files: read slice by slice if possible, else unpacked once, with the same voxels."""
 
 import gc
 import gzip
@@ -152,7 +152,7 @@ def test_a_large_file_is_not_read_when_it_is_opened(tmp_path):
 
 
 def watched(steps, seen):
-    """Pass a job on and note what it says."""
+    """Pass on the steps of a job and record them."""
     while True:
         try:
             step = next(steps)

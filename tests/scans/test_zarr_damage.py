@@ -1,4 +1,4 @@
-"""Zarr folders that are damaged, hostile or vanish: an error in words, never zeros, garbage, gigabytes or a crash."""
+"""Zarr folders that are damaged, hostile or vanish: a clear error, never zeros, garbage, gigabytes or a crash."""
 
 import gzip
 import json
@@ -151,7 +151,7 @@ def test_links_out_of_the_folder_are_refused_unless_allowed(tmp_path, what):
         np.asarray(scan.voxels[2])
     assert str(tmp_path) not in str(caught.value)
     np.testing.assert_array_equal(read_scan(path, allow_outside_files=True).voxels, noise((4, 16, 16)))
-    # A link to the whole folder is the person's own.
+    # A link to the whole folder is the user's own.
     os.symlink(path, tmp_path / "linked.zarr")
     assert np.asarray(open_scan(tmp_path / "linked.zarr", modality="CT").voxels[0]).any()
 

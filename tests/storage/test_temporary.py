@@ -1,4 +1,4 @@
-"""Temporary folders go away: at once, or at the next start where their process was killed; nobody else's ever."""
+"""Temporary folders are removed: at once, or at the next start if their process was killed; never those of others."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Every wrong configuration of a training is answered in one clear sentence."""
+"""Every wrong configuration of a training is refused in one clear sentence."""
 
 import shutil
 

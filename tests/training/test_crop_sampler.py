@@ -73,7 +73,7 @@ def test_emphasised_pixels_count_three_times():
 
 
 def waves(*frequencies):
-    """Cosines along x of so many cycles in 16 pixels, (1, 1, 16, 16)."""
+    """Cosines along x with a number of cycles in 16 pixels, (1, 1, 16, 16)."""
     turns = torch.arange(16) / 16 * 2 * torch.pi
     return sum(torch.cos(frequency * turns) for frequency in frequencies).expand(1, 1, 16, 16)
 

@@ -1,4 +1,4 @@
-"""The training process: what it says, what it is told, and that its end is never that of its parent."""
+"""The training process: its messages, its commands, and that its end never ends its parent."""
 
 import json
 import subprocess

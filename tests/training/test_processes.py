@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a training with two processes; those that are left in the end are killed."""
+    """Start a training with two processes; those that remain at the end are killed."""
     write_pairs(tmp_path)
     started = []
 

@@ -47,7 +47,7 @@ def recipe():
 
 @pytest.fixture(autouse=True)
 def qualified(monkeypatch):
-    """What stands in for the minutes that `qualify` takes; it is tested by itself."""
+    """Replaces `qualify`, which takes minutes and is tested elsewhere."""
     found = SimpleNamespace(table=lambda: "a table", as_dict=lambda: {"lines": ["one"]})
 
     def qualify(network, *, quick):

@@ -1,4 +1,4 @@
-"""Fine-tunings that were begun and have no outcome."""
+"""Fine-tuning runs that were started and have no outcome."""
 
 import os
 

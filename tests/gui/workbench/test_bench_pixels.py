@@ -23,7 +23,7 @@ CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QSlider)
 
 
 class LosesTheLower(nn.Module):
-    """Leaves the upper half, and flattens the lower one."""
+    """Keeps the upper half, and flattens the lower one."""
 
     def forward(self, x):
         half = x.shape[-2] // 2

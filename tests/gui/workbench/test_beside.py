@@ -1,4 +1,4 @@
-"""What stands in the fourth cell: the classical filter, the reference, k-space."""
+"""The contents of the fourth cell: the classical filter, the reference, k-space."""
 
 from dataclasses import replace
 

@@ -18,7 +18,7 @@ def test_the_time_is_estimated_before_a_map_is_started(bench):
 
 def test_a_network_that_leaves_everything_loses_nothing_and_runs_off_the_gui_thread(bench, qtbot, network):
     keeps = network(Keeps())
-    assert map_slice(bench, qtbot) == "Slice 1: of a disc of 5 HU, 8 mm, 100% of the contrast is left (median)."
+    assert map_slice(bench, qtbot) == "Slice 1: 100% of the contrast of a disc of 5 HU, 8 mm is left (median)."
     assert len(keeps.threads) == 8
     assert threading.main_thread() not in keeps.threads
 
