@@ -76,9 +76,7 @@ def test_a_second_scan_is_proposed_as_reference_when_it_is_opened(viewer, pair_l
     ],
     ids=["shape", "spacing", "modality"],
 )
-def test_a_pair_that_does_not_match_is_refused(
-    viewer, pair_layers, make_fine_tune_panel, changes, words
-):
+def test_a_pair_that_does_not_match_is_refused(viewer, pair_layers, make_fine_tune_panel, changes, words):
     panel = make_fine_tune_panel(viewer, pair_layers[0], other(pair_layers[1], "odd", **changes))
     assert panel.warnings.text().startswith(words)
     panel.start()

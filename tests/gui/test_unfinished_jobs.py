@@ -212,9 +212,7 @@ def test_a_damaged_scan_is_reported_in_a_sentence(panel, cancelled, scan_path, q
     assert panel.restore_button.isEnabled()
 
 
-def test_a_job_without_a_scan_file_uses_the_chosen_layer(
-    viewer, make_file_panel, weights_file, output, qtbot, gate
-):
+def test_a_job_without_a_scan_file_uses_the_chosen_layer(viewer, make_file_panel, weights_file, output, qtbot, gate):
     layer = viewer.add_layer(Layer.create(*chest_layer()))
     first = make_file_panel(viewer)
     first.form.weights.use_file(weights_file)

@@ -27,7 +27,7 @@ def test_the_map_uses_the_shown_strength_and_is_the_fourth_cell(viewer, panel, b
     network(Flattens())
     panel.compare.strength.setValue(50)
     panel.compare._mix()
-    assert "50% of the contrast is left" in map_slice(bench, qtbot)
+    assert "50% of the contrast of a disc" in map_slice(bench, qtbot)
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == [CT, f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %", "left of 5 HU, 8 mm"]
     assert tuple(viewer.canvas.grid.shape) == (1, 4)
@@ -44,7 +44,7 @@ def test_the_map_includes_detail_that_is_put_back(panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.coarse.setValue(100)
     panel.compare._mix()
-    left = float(map_slice(bench, qtbot).split(", ")[-1].split("%")[0])
+    left = float(map_slice(bench, qtbot).split(": ")[-1].split("%")[0])
     assert left > 50, "a disc of 8 pixels is mostly coarse"
 
 
