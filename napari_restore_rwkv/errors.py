@@ -25,14 +25,14 @@ class RestoreError(Exception):
         super().__init__(cause)
         self.cause, self.remedy, self.resumable = cause, remedy, resumable
 
-    def worded(self, resume: str) -> str:
+    def message(self, resume: str) -> str:
         """Return the text; `resume` says how this user can resume a job."""
         steps = [self.remedy] if self.remedy else []
         steps += [resume] if self.resumable else []
         return f"{self.cause}; {', then '.join(steps)}." if steps else self.cause
 
     def __str__(self) -> str:
-        return self.worded(_IN_PYTHON)
+        return self.message(_IN_PYTHON)
 
 
 class ScanError(RestoreError):

@@ -60,9 +60,9 @@ class Function:
 def messages(root: Path) -> list[Message]:
     """Return every message of an error of ours that is raised or created, sorted, each once."""
     found = set()
-    for path, _, _, told in _errors_made(root):
+    for path, _, _, texts in _errors_made(root):
         room = path.relative_to(root / PACKAGE).parts[0].removesuffix(".py")
-        for kind, text in told:
+        for kind, text in texts:
             if _letters(text) >= _LEAST_LETTERS:
                 found.add(Message(room, kind, text))
     return sorted(found)
@@ -72,13 +72,13 @@ def without_words(root: Path) -> list[str]:
     """Return the places, as file:line, where an error is created whose text is unknown."""
     return [
         f"{path.relative_to(root)}:{line}"
-        for path, line, handed_on, told in _errors_made(root)
-        if not handed_on and not any(_letters(text) >= _LEAST_LETTERS for _, text in told)
+        for path, line, handed_on, texts in _errors_made(root)
+        if not handed_on and not any(_letters(text) >= _LEAST_LETTERS for _, text in texts)
     ]
 
 
 def table(found: list[Message]) -> str:
-    """Return a table of messages for each room, in Markdown."""
+    """Return a table of messages for each package, in Markdown."""
     lines: list[str] = []
     for room in sorted({message.room for message in found}):
         lines += ["", f"### {room}", "", "| message | kind |", "|---|---|"]
@@ -98,13 +98,13 @@ def _errors_made(root: Path) -> Iterator[tuple[Path, int, bool, list[tuple[str, 
         for call in (node for node in nodes if isinstance(node, ast.Call)):
             name = _name_of(call.func)
             if name in kinds:
-                told = _sentences(call, {}, known)
+                texts = _sentences(call, {}, known)
                 # An error that only names its file adds nothing to the text of another one.
-                yield path, call.lineno, not any(map(_letters, told)), [(name, text) for text in told]
+                yield path, call.lineno, not any(map(_letters, texts)), [(name, text) for text in texts]
             elif name in known and (made := [one for one in known[name].returned if _makes(one, kinds)]):
                 given = known[name].given(call)
-                told = [(_name_of(one.func), text) for one in made for text in _sentences(one, given, known)]
-                yield path, call.lineno, False, told
+                texts = [(_name_of(one.func), text) for one in made for text in _sentences(one, given, known)]
+                yield path, call.lineno, False, texts
 
 
 def _letters(text: str) -> int:

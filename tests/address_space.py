@@ -1,4 +1,4 @@
-"""A limit for what may be allocated meanwhile, by whatever thread and library."""
+"""A temporary limit on allocations, by any thread and library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def limited_address_space(more: int) -> Iterator[None]:
-    """Let this process take at most so many bytes more; an allocation beyond raises MemoryError. Linux only."""
+    """Let this process allocate at most some bytes more; beyond that, MemoryError is raised. Linux only."""
     if sys.platform != "linux":
         yield
         return

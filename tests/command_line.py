@@ -1,10 +1,10 @@
-"""What the tests of the command line say and expect."""
+"""Helpers for the tests of the command line."""
 
 import signal
 
 
 def hears_signals():
-    """Let a child process hear signals that this one may have been started without: by nohup, or in the background."""
+    """Let a child process receive signals that this one may ignore, because of nohup or running in the background."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 

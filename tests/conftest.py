@@ -1,4 +1,4 @@
-"""What several tests share: seeded randomness, a small scan, a small network and its weights file."""
+"""Shared by the tests: seeded randomness, a small scan, a small network and its weights file."""
 
 import os
 import sys
@@ -39,7 +39,7 @@ def same_seeds():
 
 @pytest.fixture
 def rng():
-    """A seeded generator of its own for each test."""
+    """A seeded generator for each test."""
     return np.random.default_rng(SEED)
 
 
@@ -62,7 +62,7 @@ def small_scan(rng):
 
 @pytest.fixture
 def tiny_network():
-    """A CT network of the smallest sizes that changes what it is given, not fused."""
+    """The smallest CT network that changes its input, not fused."""
     return new_network()
 
 

@@ -26,7 +26,7 @@ def test_a_new_unet_is_the_identity_at_any_size_and_as_large_as_ours():
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
 
 
-def test_tuned_filters_better_the_slices_that_they_are_tuned_on(case):
+def test_tuned_filters_improve_the_slices_that_they_are_tuned_on(case):
     rows, _ = benchmark_restoration.measure(case, without=("bm3d", "unet"))
     scores = {row["method"]: row["psnr"] for row in rows}
     for name in ("NLM, tuned", "TV, tuned", "Gaussian, tuned"):
@@ -41,7 +41,7 @@ def test_only_what_is_named_is_measured_and_no_filter_tuned_for_it(case, monkeyp
     assert picture is None
 
 
-def test_a_method_of_another_name_is_refused_with_those_there_are(case, monkeypatch):
+def test_an_unknown_method_is_refused_with_the_known_ones(case, monkeypatch):
     monkeypatch.setattr(benchmark_restoration, "classical", lambda *_: {})
     with pytest.raises(SystemExit, match=r"No method is called unet; choose from input, .*ours, light"):
         benchmark_restoration.measure(case, only=["unet"])
@@ -56,7 +56,7 @@ def test_new_rows_take_the_place_of_old_ones_and_others_stay():
     assert [one["psnr"] for one in benchmark_restoration.together(known, measured)] == [4, 5, 3, 1]
 
 
-def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
+def test_the_table_has_the_mean_gain_and_that_of_the_worst_slice(case):
     common = {"task": "t", "strength": "s", "ssim": 1.0, "rmse": 1.0, "unit": "HU", "seconds_per_slice": 0.0}
     common["peak_memory_mb"] = 0.0
     rows = [
@@ -69,7 +69,7 @@ def test_the_table_tells_the_mean_gain_and_that_of_the_worst_slice(case):
     assert "- t: 2026-01-01, m, 1 thread(s), at most 2 slices" in text
 
 
-def test_the_limits_that_cards_tell_of_stand_below_the_table():
+def test_the_limits_on_the_cards_are_below_the_table():
     text = benchmark_restoration.qualified()
     assert "| ct-denoise | 22 HU, standard kernel | contrast kept, 5 HU, 11 px |" in text
     assert "**miss**" in text

@@ -1,4 +1,4 @@
-"""scripts/check_gpu.py where there is no GPU: its checks on the kernel of the CPU, its report, its baseline."""
+"""scripts/check_gpu.py without a GPU: its checks on the CPU kernel, its report, its baseline."""
 
 import ctypes
 import json
@@ -93,7 +93,7 @@ def test_the_checks_hold_for_a_kernel_that_is_right(gates):
     ],
     ids=["output", "gradient", "unwritten"],
 )
-def test_a_mistake_of_the_kernel_fails_its_checks(gates, monkeypatch, mistake):
+def test_a_wrong_kernel_fails_its_checks(gates, monkeypatch, mistake):
     right = gates.compiled
     monkeypatch.setattr(gates, "compiled", lambda w, u, k, v, *rest: mistake(right(w, u, k, v, *rest), k))
     single = [gate for gate in gates.parity(CPU, FEW) if "float32" in gate.name]

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: exit codes, words, files, and JSON that stays JSON."""
+"""The command line as users and scripts see it: exit codes, messages, files, and valid JSON."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_restore_prints_one_json_object_and_nothing_else(scan_file, weights_file
     assert chosen == ("z", "whose spacing of 5 mm is by far the largest")
 
 
-def test_fewer_digits_are_computed_when_asked_for_and_their_price_is_told(run, scan_file, weights_file, tmp_path):
+def test_lower_precision_is_used_on_request_and_its_error_is_reported(run, scan_file, weights_file, tmp_path):
     words = restore_words(scan_file, weights_file, tmp_path, "--precision", "bfloat16", "--batch", "2")
     code, out, err = run(*words)
     assert code == 0, err
@@ -68,13 +68,13 @@ def test_fewer_digits_are_computed_when_asked_for_and_their_price_is_told(run, s
     assert provenance["precision_error"]["largest"] > 0
 
 
-def test_a_price_that_is_not_known_is_told_as_such():
+def test_an_unknown_precision_error_is_reported_as_unknown():
     line = precision_line({"precision": "bfloat16", "precision_error": {"unknown": "No memory."}})
     assert line == "\nbfloat16: how far it is from float32 could not be measured. No memory."
 
 
 @pytest.mark.parametrize("words", [("--precision", "float8"), ("--batch", "0")])
-def test_a_precision_or_batch_that_there_is_not_is_wrong_usage(run, scan_file, tmp_path, words):
+def test_an_unknown_precision_or_batch_is_a_usage_error(run, scan_file, tmp_path, words):
     with pytest.raises(SystemExit, match="2"):
         run("restore", scan_file, tmp_path / "restored.nii.gz", *words)
 
@@ -95,7 +95,7 @@ def test_the_task_follows_from_the_modality(run, small_scan, tmp_path, monkeypat
     assert "task ct-denoise, because the file says modality CT" in err
 
 
-def test_the_classical_filter_takes_the_place_of_weights(run, scan_file, tmp_path):
+def test_the_classical_filter_can_be_used_instead_of_weights(run, scan_file, tmp_path):
     code, out, _ = run("restore", scan_file, tmp_path / "out.nii.gz", "--classical", "--modality", "CT", "--json")
     assert code == 0
     values = json.loads(out)
@@ -126,7 +126,7 @@ def test_a_scan_of_unknown_modality_needs_a_task(run, rng, tmp_path):
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_weights_without_a_card_take_the_task_asked_for(run, scan_file, weights_file, tmp_path, modality):
+def test_weights_without_a_card_take_the_requested_task(run, scan_file, weights_file, tmp_path, modality):
     weights_file.with_suffix(".json").unlink()
     words = restore_words(scan_file, weights_file, tmp_path, "--task", "mri-sr", "--modality", modality, "--json")
     code, out, _ = run(*words)
@@ -250,7 +250,7 @@ def test_weights_with_one_missing_key_are_refused_by_its_name(run, scan_file, we
     assert_refused_before_work(run(*restore_words(scan_file, damaged, tmp_path)), missing)
 
 
-def test_weights_for_another_task_than_asked_for_are_refused(run, scan_file, weights_file, tmp_path):
+def test_weights_for_another_task_than_requested_are_refused(run, scan_file, weights_file, tmp_path):
     outcome = run(*restore_words(scan_file, weights_file, tmp_path, "--task", "mri-sr"))
     assert_refused_before_work(outcome, "has weights for ct-denoise, not for mri-sr: leave out --task")
 
@@ -332,7 +332,7 @@ def test_ctrl_c_leaves_no_file_and_says_so(json_flag, scan_file, weights_file, t
     assert [file.name for file in tmp_path.iterdir()] == [scan_file.name]
 
 
-def test_a_result_that_was_complete_when_stopped_is_not_denied(run, monkeypatch, scan_file, weights_file, tmp_path):
+def test_a_result_that_was_complete_when_stopped_is_reported(run, monkeypatch, scan_file, weights_file, tmp_path):
     def write_then_stop(scan, path, **_):
         if path.parent == tmp_path:
             path.write_bytes(b"complete")

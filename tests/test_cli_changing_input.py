@@ -1,4 +1,4 @@
-"""A plain file that changes while it is read or restored gives no result that is taken for its own."""
+"""A plain file that changes while it is read or restored leaves no result."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_file_that_changes_while_it_is_restored_leaves_no_result(
 
 
 @pytest.mark.parametrize("change", ["touch", "write the same"])
-def test_a_file_that_is_only_touched_is_no_other(
+def test_a_file_that_is_only_touched_counts_as_unchanged(
     run, scan_file, small_scan, weights_file, tmp_path, while_restored, change
 ):
     touch = {"touch": scan_file.touch, "write the same": lambda: write_scan(small_scan, scan_file, overwrite=True)}

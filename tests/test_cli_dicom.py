@@ -1,4 +1,4 @@
-"""``restore-rwkv export RESULT FOLDER --dicom-from SERIES``, as a person meets it."""
+"""``restore-rwkv export RESULT FOLDER --dicom-from SERIES``, as users see it."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_a_result_becomes_a_derived_series(run, series, result, tmp_path):
     assert_refused_before_work(run(*words), "--overwrite only replaces files: remove the DICOM folder yourself")
 
 
-def test_a_float_result_tells_its_steps(run, series, weights_file, tmp_path):
+def test_a_float_result_reports_its_step_size(run, series, weights_file, tmp_path):
     output, folder = tmp_path / "restored.nii", tmp_path / "restored_dicom"
     assert run("restore", series, output, "--checkpoint", weights_file, "--dtype", "float32")[0] == 0
     code, out, err = run("export", output, folder, "--dicom-from", series, "--json")
@@ -60,7 +60,7 @@ def test_a_float_result_tells_its_steps(run, series, weights_file, tmp_path):
     assert np.abs(read_scan(folder).voxels - read_scan(output).voxels).max() <= step / 2 * 1.01
 
 
-def test_another_patient_in_the_same_place_is_refused(run, series, result, tmp_path):
+def test_another_patient_at_the_same_position_is_refused(run, series, result, tmp_path):
     for file in series.iterdir():
         tags = pydicom.dcmread(file)
         tags.PixelData = (tags.pixel_array + 1).tobytes()
@@ -73,7 +73,7 @@ def test_another_patient_in_the_same_place_is_refused(run, series, result, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_not_restored_is_no_derived_series(run, series, scan_file, tmp_path):
+def test_a_scan_that_was_not_restored_cannot_become_a_derived_series(run, series, scan_file, tmp_path):
     outcome = run("export", scan_file, tmp_path / "out", "--dicom-from", series)
     assert_refused_before_work(outcome, "abdomen.nii.gz has no record of a restoration, and only a restored scan")
     shutil.rmtree(series)

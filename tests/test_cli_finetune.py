@@ -61,7 +61,7 @@ def test_a_pair_ends_in_a_verdict_and_a_bundle_that_restores(run, config, folder
     assert_refused_before_work(refused, "ours.restorerwkv already exists, and weights are never overwritten")
 
 
-def test_a_useless_set_says_that_the_old_weights_were_kept(run, config, folder):
+def test_a_useless_training_set_reports_that_old_weights_were_kept(run, config, folder):
     clean = clean_scan()
     write_scan(clean.with_voxels(clean.voxels[:3]), folder / "short.nii.gz")
     text = '[[scans]]\ndegraded = "short.nii.gz"\ntarget = "short.nii.gz"\n'
@@ -70,7 +70,7 @@ def test_a_useless_set_says_that_the_old_weights_were_kept(run, config, folder):
     assert out.startswith("Kept the old weights: ")
 
 
-def test_labels_and_warnings_are_heard(run, config, folder):
+def test_labels_are_used_and_warnings_printed(run, config, folder):
     clean = clean_scan()
     labels = np.zeros(clean.shape, np.int16)
     labels[6], labels[5, :4] = 5, 4
@@ -117,7 +117,7 @@ def test_a_reference_is_degraded_as_strongly_as_another_scan_is_noisy(run, confi
         ('[[folders]]\ntarget = "nowhere"', "A folder in [[folders]] cannot be read"),
     ],
 )
-def test_a_config_that_says_something_else_is_refused(run, config, text, words):
+def test_an_invalid_config_is_refused(run, config, text, words):
     assert_refused_before_work(run("finetune", config(text)), words)
 
 
@@ -129,7 +129,7 @@ def test_a_config_that_says_something_else_is_refused(run, config, text, words):
         ("[options]\nsteps = 0", "Fine-tuning needs 1 step or more; got 0"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(run, config, options, words):
+def test_invalid_options_are_refused(run, config, options, words):
     assert_refused_before_work(run("finetune", config(options=options)), words)
 
 
@@ -147,7 +147,7 @@ def test_the_example_of_the_help_is_a_config_that_is_understood(tmp_path):
         assert _options(_read(path), "auto").steps == 500
 
 
-def test_the_sample_config_names_files_that_are_there():
+def test_the_sample_config_names_existing_files():
     path = Path(__file__).parent.parent / "scripts" / "finetune_sample.toml"
     config = tomllib.loads(path.read_text("utf-8"))
     assert all((path.parent / scan[side]).exists() for scan in config["scans"] for side in ("degraded", "target"))

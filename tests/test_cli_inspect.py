@@ -20,7 +20,7 @@ def noisy_file(tmp_path, rng):
     return path
 
 
-def test_inspect_says_what_a_scan_is_and_what_is_proposed(run, noisy_file):
+def test_inspect_describes_a_scan_and_the_proposal(run, noisy_file):
     code, out, _ = run("inspect", noisy_file, "--json")
     assert code == 0
     found = json.loads(out)
@@ -37,7 +37,7 @@ def test_inspect_says_what_a_scan_is_and_what_is_proposed(run, noisy_file):
     assert "proposed: " in out
 
 
-def test_inspect_says_what_would_be_refused(run, tmp_path):
+def test_inspect_reports_what_would_be_refused(run, tmp_path):
     path = tmp_path / "unknown.nii.gz"
     write_scan(Scan(np.full((3, 8, 40), 7.5, np.float32)), path)
     code, out, _ = run("inspect", path, "--json")

@@ -1,4 +1,4 @@
-"""The command line for long jobs and many scans, as a person or a job array meets it."""
+"""The command line for long jobs and many scans, as users and job arrays see it."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def output(tmp_path):
     return tmp_path / "restored.ome.zarr"
 
 
-def test_an_ome_zarr_output_holds_what_a_file_would(run, long_scan_file, weights_file, output, tmp_path):
+def test_an_ome_zarr_output_has_the_same_content_as_a_file(run, long_scan_file, weights_file, output, tmp_path):
     code, out, err = run("restore", long_scan_file, output, "--checkpoint", weights_file)
     assert code == 0, err
     assert "restored.ome.zarr: complete, 40 slices in" in out
@@ -50,7 +50,7 @@ def test_an_ome_zarr_output_holds_what_a_file_would(run, long_scan_file, weights
     assert np.array_equal(open_scan(output).voxels, read_scan(tmp_path / "restored.nrrd").voxels)
 
 
-def test_json_tells_units_and_provenance(run, long_scan_file, weights_file, output):
+def test_json_lists_slabs_and_provenance(run, long_scan_file, weights_file, output):
     code, out, err = run("restore", long_scan_file, output, "--checkpoint", weights_file, "--json")
     assert code == 0, err
     result = json.loads(out)
@@ -145,7 +145,7 @@ def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output
         ("nowhere/a.ome.zarr", [], "does not exist: create it first, or choose another"),
     ],
 )
-def test_what_does_not_go_together_is_refused(run, long_scan_file, tmp_path, output, more, words):
+def test_contradictory_options_are_refused(run, long_scan_file, tmp_path, output, more, words):
     assert_refused_before_work(run("restore", long_scan_file, tmp_path / output, *more), words)
 
 
@@ -168,7 +168,7 @@ def test_tiles_are_made_when_asked_for_and_the_answer_calls_them_approximate(run
 
 @pytest.fixture
 def everything_is_large(monkeypatch):
-    """Scans of this test's size are beyond what is restored in memory."""
+    """Lower the limit for restoring in memory below the size of the scans in this test."""
     for place in ("commands.preparing", "scans.export"):
         monkeypatch.setattr(f"napari_restore_rwkv.{place}.LARGE_BYTES", 1000)
     monkeypatch.setattr(preparing, "opening", lambda path, options: opening(path, replace(options, large=1000)))
@@ -202,7 +202,7 @@ def small_outputs_only(scan, dtype, *, whole):
 
 
 @pytest.mark.usefixtures("everything_is_large")
-def test_what_cannot_be_written_of_a_large_scan_is_refused_before_the_work(run, long_scan_file, tmp_path, monkeypatch):
+def test_an_impossible_output_of_a_large_scan_is_refused_at_the_start(run, long_scan_file, tmp_path, monkeypatch):
     monkeypatch.setattr(restore_module, "prepare", lambda *_: pytest.fail("the network was loaded"))
     outcome = run("restore", long_scan_file, tmp_path / "a.nrrd")
     assert_refused_before_work(outcome, "a.nrrd cannot be written: for scans of this size choose .nii, .nii.gz, .mha")
@@ -213,7 +213,7 @@ def test_what_cannot_be_written_of_a_large_scan_is_refused_before_the_work(run, 
 
 
 @pytest.mark.usefixtures("everything_is_large")
-def test_ctrl_c_during_a_large_scan_leaves_nothing_and_names_the_way_to_continue(
+def test_ctrl_c_during_a_large_scan_leaves_nothing_and_says_what_to_do(
     run, long_scan_file, weights_file, tmp_path, monkeypatch
 ):
     def stopped(*_, **__):
@@ -227,7 +227,7 @@ def test_ctrl_c_during_a_large_scan_leaves_nothing_and_names_the_way_to_continue
 
 
 @pytest.mark.parametrize("tile", ["x", "64,", ",8", "64,x", "-64", "64x64"])
-def test_a_tile_that_is_none_is_wrong_usage(capsys, tile):
+def test_an_impossible_tile_is_a_usage_error(capsys, tile):
     with pytest.raises(SystemExit) as caught:
         cli.main(["restore", "a.nii", "b.nii", f"--tile={tile}"])
     assert caught.value.code == 2
@@ -235,7 +235,7 @@ def test_a_tile_that_is_none_is_wrong_usage(capsys, tile):
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
-def test_a_part_that_is_none_is_wrong_usage(capsys, part):
+def test_an_impossible_part_is_a_usage_error(capsys, part):
     with pytest.raises(SystemExit) as caught:
         cli.main(["restore", "a.nii", "b.ome.zarr", "--part", part])
     assert caught.value.code == 2
@@ -243,16 +243,16 @@ def test_a_part_that_is_none_is_wrong_usage(capsys, part):
 
 
 @pytest.mark.parametrize("command", [["verify", "nothing.ome.zarr"], ["finalize", "nothing.ome.zarr"]])
-def test_what_is_not_there_is_said(run, command):
+def test_a_missing_result_is_reported(run, command):
     assert_refused_before_work(run(*command), "There is no nothing.ome.zarr; check the name.")
 
 
-def test_a_folder_that_is_no_result_is_said(run, tmp_path):
+def test_a_folder_that_is_not_a_result_is_reported(run, tmp_path):
     assert_refused_before_work(run("verify", tmp_path), "was not written by this program")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
+def test_ctrl_c_says_how_to_continue(weights_file, output, tmp_path, rng):
     source = tmp_path / "long.nii.gz"
     voxels = rng.integers(-1000, 1500, (400, 64, 64), dtype=np.int16)
     write_scan(Scan(voxels, (5.0, 0.8, 0.8), modality="CT", unit="HU"), source)
@@ -270,7 +270,7 @@ def test_ctrl_c_tells_how_it_goes_on(weights_file, output, tmp_path, rng):
 
 @pytest.fixture
 def archive(small_scan, tmp_path):
-    """Three good scans in three formats, a damaged one, and what is none."""
+    """Three good scans in three formats, a damaged one, and a file that is not a scan."""
     folder = tmp_path / "scans"
     folder.mkdir()
     write_scan(small_scan, folder / "a.nii.gz")
@@ -304,8 +304,8 @@ def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weight
     assert states == {"a.nii.gz": "was there", "b.nrrd": "failed", "c.mha": "was there", "d.ome.zarr": "was there"}
 
 
-def test_a_result_in_the_file_of_another_is_refused(run, small_scan, weights_file, tmp_path):
-    """As on a disk that knows no capitals, or through a link that somebody has put there."""
+def test_two_results_in_one_file_are_refused(run, small_scan, weights_file, tmp_path):
+    """As on a case-insensitive disk, or through a link."""
     for name in ("a.nii", "b.nii"):
         (tmp_path / "scans").mkdir(exist_ok=True)
         write_scan(small_scan, tmp_path / "scans" / name)
@@ -318,7 +318,7 @@ def test_a_result_in_the_file_of_another_is_refused(run, small_scan, weights_fil
     assert (tmp_path / "results" / "b.nii").is_symlink()
 
 
-def test_ctrl_c_in_a_folder_tells_how_it_goes_on(run, archive, weights_file, tmp_path, monkeypatch):
+def test_ctrl_c_in_a_folder_says_how_to_continue(run, archive, weights_file, tmp_path, monkeypatch):
     restore_one = restore_folder._restore_one
 
     def stopped(arguments, source, output, restore):

@@ -35,23 +35,21 @@ def change(noisy_file, tmp_path):
     return float((read_scan(tmp_path / "restored.nii.gz").voxels - read_scan(noisy_file).voxels).mean())
 
 
-def test_noise_that_the_weights_do_not_know_is_said_and_restored_with_caution(
-    run, noisy_file, asking_weights, tmp_path
-):
+def test_unfamiliar_noise_is_reported_and_restored_with_caution(run, noisy_file, asking_weights, tmp_path):
     code, _, err = run(*restore_words(noisy_file, asking_weights, tmp_path, "--modality", "CT"))
     assert code == 0, err
     assert "these weights were made for 5 to 30 HU: outside, the classical filter is proposed (--classical)." in err
     assert change(noisy_file, tmp_path) == pytest.approx(-0.6 * 0.002 * 4096, rel=0.01)
 
 
-def test_the_strength_that_is_given_wins(run, noisy_file, asking_weights, tmp_path):
+def test_a_given_strength_wins(run, noisy_file, asking_weights, tmp_path):
     words = restore_words(noisy_file, asking_weights, tmp_path, "--modality", "CT", "--strength", "0.25")
     assert run(*words)[0] == 0
     assert change(noisy_file, tmp_path) == pytest.approx(-0.25 * 0.002 * 4096, rel=0.01)
 
 
 @pytest.mark.parametrize("strength", ["1.5", "-0.1", "nan", "much"])
-def test_an_impossible_strength_is_wrong_usage(strength, capfd):
+def test_an_impossible_strength_is_a_usage_error(strength, capfd):
     with pytest.raises(SystemExit) as ended:
         cli.main(["restore", "a.nii", "b.nii", f"--strength={strength}"])
     assert ended.value.code == 2

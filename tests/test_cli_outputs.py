@@ -74,7 +74,7 @@ def test_a_folder_without_write_permission_is_refused_before_the_scan_is_read(ru
 
 
 def refuse_to_work(monkeypatch):
-    """Make any attempt to restore a failure."""
+    """Let any attempt to restore fail the test."""
 
     def restore(*_, **__):
         raise AssertionError("the work was started")
@@ -101,7 +101,7 @@ def test_the_voxel_file_of_another_scan_is_kept(run, tmp_path, more):
     assert (tmp_path / "restored.raw").read_bytes() == before
 
 
-def test_the_own_companions_of_an_output_are_replaced_with_it(run, scan_file, weights_file, tmp_path):
+def test_the_companions_of_an_output_are_replaced_with_it(run, scan_file, weights_file, tmp_path):
     words = ["restore", scan_file, tmp_path / "restored.mhd", "--checkpoint", weights_file]
     assert run(*words)[0] == 0
     assert run(*words, "--overwrite")[0] == 0
@@ -131,7 +131,7 @@ def test_a_voxel_type_that_cannot_hold_the_scan_is_refused(run, scan_file, weigh
     assert_refused_before_work(outcome, f"range from {lowest} to {highest}, but uint16 holds 0 to 65535: choose")
 
 
-def test_values_that_are_no_numbers_do_not_stand_against_a_voxel_type(run, weights_file, tmp_path):
+def test_nan_values_do_not_rule_out_a_voxel_type(run, weights_file, tmp_path):
     path = tmp_path / "scan.nii"
     voxels = np.full((1, 16, 16), 40, np.float32)
     voxels[0, :2, 0] = np.nan, np.inf
@@ -146,15 +146,15 @@ def test_a_folder_as_weights_is_refused_before_the_scan_is_read(run, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
-def test_a_name_that_is_no_text_is_refused_and_not_the_end_of_the_process(run, scan_file, weights_file, tmp_path):
+def test_a_name_that_is_not_text_is_refused_without_a_crash(run, scan_file, weights_file, tmp_path):
     name = os.fsdecode(b"bad\xff.nii.gz")
     outcome = run("restore", scan_file, tmp_path / name, "--checkpoint", weights_file)
     assert_refused_before_work(outcome, "bad?.nii.gz cannot be written: the name or its folder has bytes that are no")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names")
-def test_a_terminal_obeys_nothing_in_the_names_of_files(run, weights_file, tmp_path):
-    """Names can hold what clears the screen, renames the window, turns the reading direction, or is no text at all."""
+def test_file_names_cannot_control_the_terminal(run, weights_file, tmp_path):
+    """Names can contain codes that clear the screen, rename the window or reverse the text, or invalid text."""
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("\x1b]0;owned\x07\x1b[31m.nii", "rtl\u202egpj.nii", "bad\udcff.nii"):

@@ -26,7 +26,7 @@ AT_THE_EDGE = {"json", "debug", "run", "version", "what"}
 
 
 @pytest.mark.parametrize(("kind", "line"), LINES.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_every_argument_has_its_place_in_the_request(kind, line):
+def test_every_argument_has_a_field_in_the_request(kind, line):
     given = vars(build_parser().parse_args(line))
     request = requests.request_of(kind, build_parser().parse_args(line))
     names = {field.name for field in dataclasses.fields(kind)}

@@ -11,7 +11,7 @@ from napari_restore_rwkv.scans.files import read_scan
 
 @pytest.fixture
 def two_series(tmp_path, rng):
-    """A folder with two CT series; the second lies elsewhere."""
+    """A folder with two CT series; the second has another position."""
     folder = tmp_path / "study"
     folder.mkdir()
     for number in (1, 2):
@@ -48,7 +48,7 @@ def test_export_and_evaluate_take_one_of_several_series(run, two_series, tmp_pat
     assert not json.loads(out)["same_geometry"]
 
 
-def test_a_derived_series_is_made_of_the_series_that_was_restored(run, two_series, weights_file, tmp_path):
+def test_a_derived_series_is_made_from_the_restored_series(run, two_series, weights_file, tmp_path):
     output, folder = tmp_path / "restored.nii.gz", tmp_path / "derived"
     assert run("restore", two_series, output, "--checkpoint", weights_file, "--series", "2")[0] == 0
     words = ["export", output, folder, "--dicom-from", two_series]

@@ -51,7 +51,7 @@ def test_a_scan_of_another_modality_is_refused(run, scan_file, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["--task", "--seed"])
-def test_task_and_seed_must_be_said(run, scan_file, tmp_path, missing):
+def test_task_and_seed_are_required(run, scan_file, tmp_path, missing):
     words = {"--task": "ct-denoise", "--seed": "3"}
     del words[missing]
     with pytest.raises(SystemExit) as stop:
@@ -59,7 +59,7 @@ def test_task_and_seed_must_be_said(run, scan_file, tmp_path, missing):
     assert stop.value.code == 2
 
 
-def test_the_help_knows_the_tasks_that_can_be_simulated():
+def test_the_help_lists_the_tasks_that_can_be_simulated():
     assert set(judging_words.SIMULATED) == set(STRENGTHS)
     for task, strength in STRENGTHS.items():
         assert f"({strength.usual:g})" in judging_words.SIMULATED[task]

@@ -1,4 +1,4 @@
-"""``restore-rwkv train`` and ``reproduce paper``, as a person runs them."""
+"""``restore-rwkv train`` and ``reproduce paper``, as a user runs them."""
 
 import json
 import pickle
@@ -32,7 +32,7 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path, capsys):
 
 @pytest.fixture
 def paper_data(tmp_path):
-    """CT as the paper's authors hand it out: training slices pickled, the others as NIfTI, 2-D."""
+    """CT as distributed by the paper's authors: training slices pickled, the others as NIfTI, 2-D."""
     for n, part in enumerate(("train", "validation", "test")):
         clean = clean_scan(slices=2, side=136, seed=n)
         for side, scan in (("LQ", noisy_scan(clean, seed=n)), ("HQ", clean)):
@@ -59,6 +59,6 @@ def test_the_paper_is_reproduced_on_its_layout(paper_data, capsys):
     assert "33.80" in capsys.readouterr().out
 
 
-def test_missing_data_are_told_before_training(tmp_path, capsys):
+def test_missing_data_are_reported_before_training(tmp_path, capsys):
     assert main(["reproduce", "paper", "--data", str(tmp_path), "--task", "pet-low-count"]) == 1
     assert "PET/test/LQ; the data are expected as PET/train, validation and test" in capsys.readouterr().err

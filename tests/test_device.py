@@ -13,7 +13,7 @@ def test_auto_is_the_cpu_without_a_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cpu:x"] + ([] if torch.cuda.is_available() else ["cuda"]))
-def test_a_device_that_is_not_there_is_refused_in_words(name):
+def test_a_missing_device_is_refused_with_a_message(name):
     with pytest.raises(DeviceError, match=f"finds no device '{name}' on this machine; choose 'auto' or 'cpu'"):
         choose_device(name)
 
@@ -23,7 +23,7 @@ def meminfo(path, available, swap):
     return path
 
 
-def test_free_for_a_processor_is_what_the_system_could_hand_out(tmp_path, monkeypatch):
+def test_free_memory_of_a_cpu_is_what_the_system_could_allocate(tmp_path, monkeypatch):
     monkeypatch.setattr(device, "_MEMINFO", meminfo(tmp_path / "meminfo", 1000, 24))
     monkeypatch.setattr(device, "_CONTAINERS", tmp_path / "none")
     assert free_memory(torch.device("cpu")) == 1 << 20
@@ -45,11 +45,11 @@ def test_a_container_with_a_limit_has_no_more_than_that(tmp_path, monkeypatch, o
     assert free_memory(torch.device("cpu")) == expected
 
 
-def test_other_devices_do_not_tell():
+def test_other_devices_do_not_report_free_memory():
     assert free_memory(torch.device("meta")) is None
 
 
-def test_free_on_a_gpu_is_what_nobody_has_and_what_pytorch_keeps_for_reuse(monkeypatch):
+def test_free_memory_of_a_gpu_includes_what_pytorch_keeps_for_reuse(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)

@@ -56,7 +56,7 @@ def test_doctor_needs_no_library_that_restoring_does_without(run, monkeypatch):
     assert "magicgui" not in out
 
 
-def test_doctor_reports_a_device_that_is_not_there(run, monkeypatch):
+def test_doctor_reports_a_missing_device(run, monkeypatch):
     def refuse(_):
         raise RestoreError("There is no such device.")
 

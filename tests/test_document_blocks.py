@@ -42,7 +42,7 @@ def commands(page):
             yield words[begin[0] + 1 :]
 
 
-def test_no_block_is_of_a_kind_that_is_not_looked_at():
+def test_every_kind_of_block_is_checked():
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {kind for kind in re.findall(r"^```(\S*)\n(?:.*?\n)*?```$", texts, flags=re.MULTILINE) if kind} == KINDS
 
@@ -74,7 +74,7 @@ def test_the_commands_of_a_page_are_understood(page):
 
 
 @pytest.mark.parametrize("page", with_blocks("sh"), ids=named)
-def test_the_shell_of_a_page_is_well_formed_and_names_what_is_there(page):
+def test_the_shell_code_of_a_page_is_valid_and_names_existing_files(page):
     text = "\n".join(blocks(page, "sh"))
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False).stderr == ""
     assert [name for name in re.findall(r"(?:scripts|configs)/[\w./]+", text) if not (ROOT / name).exists()] == []
@@ -118,7 +118,7 @@ def test_a_configuration_of_a_page_is_read_up_to_the_scans_that_it_names(page, t
             fine_tune_from_file(Namespace(config=path, device="cpu"))
 
 
-def test_the_schedulers_script_asks_for_what_slurm_knows():
+def test_the_batch_script_uses_known_slurm_options():
     known = {"job-name", "array", "cpus-per-task", "mem", "time", "requeue"}
     asked = set(re.findall(r"^#SBATCH --([\w-]+)", "".join(blocks(DOCS / "scale_out.md", "sh")), re.MULTILINE))
     assert asked == known

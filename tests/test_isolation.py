@@ -1,4 +1,4 @@
-"""A file beside the scans that is named like a library never runs, whichever way a program of ours is started."""
+"""A file beside the scans that has a library's name never runs, however a program of the project is started."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ LIKE_LIBRARIES = ("torch", "numpy", "safetensors", "zarr", "SimpleITK", "pydicom
 
 @pytest.fixture
 def poisoned(tmp_path):
-    """A folder with a scan's neighbours that write down that they ran."""
+    """A folder with modules beside a scan that record that they ran."""
     folder = tmp_path / "scans"
     folder.mkdir()
     for name in LIKE_LIBRARIES:
@@ -30,7 +30,7 @@ def ran(tmp_path):
     return lambda: (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
 
 
-def test_the_poison_would_work(poisoned, ran):
+def test_the_planted_module_would_be_imported_without_isolation(poisoned, ran):
     subprocess.run([sys.executable, "-c", "import safetensors"], cwd=poisoned, check=True, timeout=60)
     assert ran() == "safetensors "
 
@@ -65,7 +65,7 @@ def test_the_command_line_loads_nothing_from_the_working_folder(poisoned, ran, s
 
 def test_an_empty_entry_of_the_python_path_brings_no_library_into_the_command(poisoned, ran):
     for name in ("json", "argparse", "queue"):
-        # Python itself loads these for an editable installation before any code of ours runs.
+        # Python itself loads these for an editable installation before any code of this project runs.
         (poisoned / f"{name}.py").unlink()
     command = [sys.executable, "-P", "-m", "napari_restore_rwkv", "finalize", "absent.ome.zarr"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep}
@@ -81,7 +81,7 @@ def test_absolute_entries_stay(monkeypatch, tmp_path):
     assert sys.path == [str(tmp_path)]
 
 
-def test_every_process_that_the_package_starts_is_started_apart():
+def test_every_process_that_the_package_starts_is_isolated():
     assert "-P" in python_command("x")
     known = {"process.py": {"Popen"}, "decoding.py": {"Popen"}, "doctor_panel.py": {"run"}}
     starters = {"Popen", "run", "call", "check_output", "check_call", "system", "execv", "spawnv", "Process"}

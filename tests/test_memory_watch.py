@@ -1,4 +1,4 @@
-"""The suite ends with words when a process takes too much memory."""
+"""The test suite ends with a message when a process takes too much memory."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "napari_restore_rwkv"
 
 EVERYBODY = {"errors", "isolation", "progress", "storage", "tasks", "threads", "untrusted", "user_folder"}
 
-# Room -> the rooms of ours that it may import, beside its own and those for everybody.
+# Package -> the packages of this project that it may import, besides itself and those open to all.
 MAY_IMPORT = {
     "errors": set(),
     "isolation": set(),
@@ -66,7 +66,7 @@ WITHOUT_TORCH = {"errors", "isolation", "progress", "storage", "tasks", "untrust
 
 
 def room_of(path):
-    """The room that a file belongs to: its folder, or its own name at the top."""
+    """The package that a file belongs to: its folder, or its own name at the top."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return parts[0]
 
@@ -103,19 +103,19 @@ def python_files():
 
 
 def our_rooms(path):
-    """The rooms of ours that a file imports; a public name of the package itself is no room."""
+    """The project's packages that a file imports; public names of the top-level package do not count."""
     for name in imports_of(path):
         parts = name.split(".")
         if parts[0] == "napari_restore_rwkv" and len(parts) > 1 and parts[1] in MAY_IMPORT:
             yield parts[1]
 
 
-def test_every_room_is_in_the_table():
+def test_every_package_is_in_the_table():
     assert {room_of(path) for path in python_files()} <= set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_what_the_table_allows(path):
+def test_a_package_imports_only_what_the_table_allows(path):
     room = room_of(path)
     assert set(our_rooms(path)) <= MAY_IMPORT[room] | EVERYBODY | {room}
 
@@ -130,7 +130,7 @@ def test_only_gui_imports_the_viewer_and_scans_need_no_torch(path):
 
 
 def files_imported_by(path):
-    """The files of ours that one imports when it runs, at its head or in a function; not those for types only."""
+    """The project's files that a file imports at run time, at its head or in a function; not those for types only."""
     here, nodes = path.relative_to(PACKAGE).parts[:-1], statements_of(path)
     for_types = [node for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     left_out = {inner for node in for_types for inner in ast.walk(node)}
@@ -148,7 +148,7 @@ def test_no_two_files_import_each_other():
     assert [sorted(str(path.relative_to(PACKAGE)) for path in pair) for pair in pairs] == []
 
 
-def test_errors_and_progress_import_nothing_of_ours():
+def test_errors_and_progress_import_nothing_from_this_project():
     assert not [*our_rooms(PACKAGE / "errors.py"), *our_rooms(PACKAGE / "progress.py")]
 
 
@@ -175,7 +175,7 @@ def test_the_command_line_answers_help_without_heavy_libraries():
     assert not {"torch", "numpy", "SimpleITK", *VIEWER_LIBRARIES} & set(loaded)
 
 
-def test_the_public_names_are_sorted_and_there():
+def test_the_public_names_are_sorted_and_exist():
     names = napari_restore_rwkv.__all__
     assert names == sorted(names)
     for name in names:
@@ -192,7 +192,7 @@ def test_the_version_is_that_of_the_distribution():
     assert napari_restore_rwkv.__version__ == importlib.metadata.version("napari-restore-rwkv")
 
 
-def test_the_core_works_where_there_is_no_viewer():
+def test_the_core_works_without_a_viewer():
     code = (
         "import sys\n"
         "for name in ('napari', 'qtpy', 'magicgui', 'superqt', 'pyqtgraph', 'PyQt6'): sys.modules[name] = None\n"

@@ -1,4 +1,4 @@
-"""The simulated scheduler against what can be told without it."""
+"""The simulated scheduler against results that are known without it."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_a_coordinator_slower_than_its_workers_decides_how_long_it_takes():
     assert outcome.workers_busy < 0.2
 
 
-def test_a_slab_that_outlives_no_worker_ends_the_job():
+def test_a_slab_that_no_worker_survives_ends_the_job():
     outcome = simulate(10, SECONDS_A_SLAB / 10, 0.0)
     assert outcome.given_up
     assert outcome.most_deaths_of_a_slab == 4

@@ -49,7 +49,7 @@ def test_results_come_in_order_and_each_is_made_on_one_thread(three_threads):
     assert list(each_on_one_thread(work, range(8), 8)) == [(number, 1) for number in range(8)]
 
 
-def test_as_many_items_are_under_way_as_there_are_threads(three_threads):
+def test_as_many_items_are_in_progress_as_there_are_threads(three_threads):
     all_at_once = threading.Barrier(three_threads, timeout=60)
     assert len(list(each_on_one_thread(lambda _: all_at_once.wait(), range(6), 6))) == 6
 
@@ -86,5 +86,5 @@ def test_an_error_in_one_item_is_raised(three_threads):
         list(each_on_one_thread(work, range(8), 8))
 
 
-def test_nothing_to_do_is_nothing_done():
+def test_no_items_give_no_results():
     assert list(each_on_one_thread(lambda item: item, [], 0)) == []

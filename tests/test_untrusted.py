@@ -1,4 +1,4 @@
-"""Names and sizes in files that somebody else made lead nowhere else."""
+"""Names and sizes in untrusted files never lead outside."""
 
 import os
 
@@ -24,7 +24,7 @@ from napari_restore_rwkv.untrusted import UnsafeNameError, json_object, path_ins
         "a\nb",
     ],
 )
-def test_a_name_that_leads_out_is_refused(tmp_path, name):
+def test_a_name_that_leads_outside_is_refused(tmp_path, name):
     with pytest.raises(
         UnsafeNameError, match=r"leads outside its folder|characters that are not allowed in file names"
     ):
@@ -32,23 +32,23 @@ def test_a_name_that_leads_out_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [None, 5, ["a"], b"a", {"a": 1}, True])
-def test_what_is_no_text_is_no_name(tmp_path, name):
+def test_only_text_is_a_name(tmp_path, name):
     with pytest.raises(UnsafeNameError, match="where a file name is needed"):
         path_inside(tmp_path, name)
 
 
-def test_names_inside_are_paths_whether_they_are_there_or_not(tmp_path):
+def test_names_inside_are_paths_whether_they_exist_or_not(tmp_path):
     assert path_inside(tmp_path, "0/c/1/0/0") == tmp_path / "0" / "c" / "1" / "0" / "0"
     assert path_inside(tmp_path, "..a/b..") == tmp_path / "..a" / "b.."
 
 
-def test_only_names_of_the_list_pass_where_there_is_one(tmp_path):
+def test_only_listed_names_pass_if_there_is_a_list(tmp_path):
     assert path_inside(tmp_path, "a", {"a"}) == tmp_path / "a"
     with pytest.raises(UnsafeNameError, match='names "b", which is not among the files that belong to it'):
         path_inside(tmp_path, "b", {"a"})
 
 
-def test_links_may_lead_inside_and_not_out(tmp_path):
+def test_links_may_lead_inside_but_not_outside(tmp_path):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()
@@ -70,7 +70,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path):
     assert path_inside(tmp_path / "link", "x") == tmp_path / "link" / "x"
 
 
-def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
+def test_a_pipe_or_a_folder_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe is not a regular file"):
         read_regular(tmp_path / "pipe")

@@ -1,4 +1,4 @@
-"""The workflows are what GitHub takes, by the schemas that check-jsonschema carries: no network is needed."""
+"""The workflows follow GitHub's schemas, which check-jsonschema contains: no network is needed."""
 
 import subprocess
 import sys

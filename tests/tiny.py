@@ -1,4 +1,4 @@
-"""The smallest network that changes what it is given, and its weights file: the same ones in every test."""
+"""The smallest network that changes its input, and its weights file: the same ones in every test."""
 
 SEED = 20240711
 

@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
         what = "nothing was written" if _last_change(arguments) == before else f"{arguments.output} is complete"
         return _fail(arguments, f"stopped; {str(stop) or what}.", INTERRUPTED)
     except RestoreError as error:
-        return _fail(arguments, error.worded(RESUME))
+        return _fail(arguments, error.message(RESUME))
     except Exception as error:
         words = " ".join(str(error).split()).rstrip(".") or "no further details"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..progress import Run
-from .train import run, speaks
+from .train import run, writes_results
 
 if TYPE_CHECKING:
     from ..network.model import RestoreRWKV
@@ -27,7 +27,7 @@ def reproduce_paper(request: ReproduceRequest) -> Answer:
     for task in paper_tasks(request.task):
         paper_source(request.data, task, "test")
     network, bundle = _network(request)
-    if not speaks():
+    if not writes_results():
         return {"measured": []}, "The first process measures.", 0
     network = network.to(choose_device(request.device))
     with (
@@ -58,5 +58,5 @@ def _network(request: ReproduceRequest) -> tuple[RestoreRWKV, str | None]:
     if request.steps is not None:
         config = replace(config, schedule=replace(config.schedule, steps=request.steps))
     trained = run(config)
-    bundle = str(trained.save(config.output)) if config.output and speaks() else None
+    bundle = str(trained.save(config.output)) if config.output and writes_results() else None
     return trained.network(), bundle

@@ -69,7 +69,7 @@ def restore_folder(request: RestoreRequest, scans: list[Source], left_out: list[
                 f"{there} of {len(scans)} scans are done; continue with the same command and --resume"
             ) from stop
         except RestoreError as error:
-            row |= {"state": "failed", "error": error.worded(RESUME)}
+            row |= {"state": "failed", "error": error.message(RESUME)}
         except Exception as error:
             # A defect in one file must not cost all other scans of the night.
             row |= {"state": "failed", "error": f"unexpected {type(error).__name__}: {error}"}

@@ -69,7 +69,7 @@ def export_result(request: ExportRequest) -> Answer:
     for words in scan.metadata.get("notes", ()):
         note(f"{request.output.name}: {words}")
     watch(export_scan(scan, request.file, overwrite=request.overwrite))
-    return _told(request, scan, "")
+    return _export_answer(request, scan, "")
 
 
 def _export_dicom(request: ExportRequest, source: Path) -> Answer:
@@ -87,7 +87,7 @@ def _export_dicom(request: ExportRequest, source: Path) -> Answer:
         write_derived_series(scan, folder, source, record, time_index=reading.time_index, series=reading.series)
     )
     rounded = f", rounded to steps of {step:.3g} {scan.unit}".rstrip() if step else ""
-    values, text, code = _told(request, scan, rounded)
+    values, text, code = _export_answer(request, scan, rounded)
     return values | {"step": step}, text, code
 
 
@@ -120,7 +120,7 @@ def _refuse_another_input(record: dict[str, Any], original: Scan, result: str, s
         raise OutputError(f"{result} was not restored from the voxels of {series}: give the series that was restored.")
 
 
-def _told(request: ExportRequest, scan: Scan, how: str) -> Answer:
+def _export_answer(request: ExportRequest, scan: Scan, how: str) -> Answer:
     shape = " x ".join(map(str, scan.shape))
     values = {"output": str(request.file), "shape": list(scan.shape)}
     return values, f"{request.file}: {shape} voxels written{how}", 0

@@ -24,7 +24,7 @@ def train_from_file(request: TrainRequest) -> Answer:
     """Train according to a TOML file; return values for ``--json``, text, and the exit code."""
     config = read_config(request.config)
     trained = run(config)
-    if not speaks():
+    if not writes_results():
         return {"rank": _rank()}, f"process {_rank()} of the training has done its part", 0
     bundle = trained.save(config.output) if config.output else None
     score = trained.score
@@ -48,7 +48,7 @@ def run(config: TrainConfig) -> Trained:
     # Imported this late because torch takes seconds, and errors in the file should be reported at once.
     from ..training.from_scratch import train
 
-    hidden = not (speaks() and sys.stderr.isatty())
+    hidden = not (writes_results() and sys.stderr.isatty())
     with tqdm(unit="step", file=sys.stderr, disable=hidden) as bar, closing(Run(train(config))) as steps:
         try:
             for step in steps:
@@ -65,7 +65,7 @@ def run(config: TrainConfig) -> Trained:
     return steps.result
 
 
-def speaks() -> bool:
+def writes_results() -> bool:
     """Whether this process writes the results: the first of those that torchrun started."""
     return _rank() == 0
 

@@ -1,4 +1,4 @@
-"""Requests answered in the background, latest first."""
+"""Runs requested functions in the background, of several waiting only the latest."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _layer_of(frames: Frames, file: Path) -> LayerData:
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image layer with its geometry, and how it was restored beside it."""
+    """Write an image layer with its geometry, and a record of how it was restored beside it."""
     from ..scans.export import export_scan
     from ..scans.files import write_scan
 

@@ -29,12 +29,12 @@ class DockedPanel(QWidget):
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._whole = StaysWhole(viewer, self)
+        self._whole = FitsImageAgain(viewer, self)
         self._context = DrawingContext(viewer, self)
         self.destroyed.connect(self._context.let_go)
         self._docked = QTimer(self)
         self._docked.setSingleShot(True)
-        self._docked.timeout.connect(self._find_a_place)
+        self._docked.timeout.connect(self._place_dock)
 
     def shut_down(self) -> None:
         """Release the viewer, and stop running work."""
@@ -63,7 +63,7 @@ class DockedPanel(QWidget):
             self.dock.show()
             self.dock.raise_()
 
-    def _find_a_place(self) -> None:
+    def _place_dock(self) -> None:
         dock, others = self.dock, [panel for panel in self.window().findChildren(DockedPanel) if panel is not self]
         if dock is None:
             return
@@ -78,8 +78,8 @@ class DockedPanel(QWidget):
                 self.bring_to_front()
 
 
-class StaysWhole(QObject):
-    """Shows the whole image again when the canvas has changed size, if all of it was visible before."""
+class FitsImageAgain(QObject):
+    """Fits the image into the canvas again after the canvas has changed size, if all of it was visible before."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)

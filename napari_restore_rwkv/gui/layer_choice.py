@@ -20,12 +20,12 @@ _EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
 def is_image(layer: Layer) -> bool:
-    """Whether a layer is an image that was not made here; not every image is a scan, which is said in words."""
+    """Whether a layer is an image that this plugin did not make; one that is not a scan is refused with a message."""
     return isinstance(layer, Image) and not is_result(layer)
 
 
 def is_volume(layer: Layer) -> bool:
-    """Whether a layer is a grey image of three dimensions, or of four with time, that was not made here."""
+    """Whether a layer is a greyscale image with three dimensions, or four with time, that this plugin did not make."""
     return is_image(layer) and not layer.rgb and layer.ndim in (3, 4)
 
 
@@ -33,23 +33,23 @@ class LayerChoice(ComboBox):
     """The layers of a viewer that a predicate accepts; its value is the chosen one, None where there is none.
 
     `changed` is emitted when another layer is chosen, by the user, by setting `value`, or because the chosen one was
-    deleted. The choices that napari gives for a layer's type need a window around the widget and know no predicate.
+    deleted. The choices that napari offers for a layer type need a window around the widget and take no predicate.
 
     Parameters
     ----------
     accepts
         Which layers are listed.
     nothing
-        First line, meaning no layer; "" if one has to be chosen.
+        The first entry, which means no layer; "" if a layer must be chosen.
     takes_fresh
-        Whether a layer that was just added is chosen, unless the list is disabled, and else the last one stays.
+        Whether a newly added layer is chosen, unless the list is disabled; otherwise the current choice stays.
     about
-        What any widget of magicgui takes: name, label, tooltip.
+        Keywords of any magicgui widget: name, label, tooltip.
 
     Attributes
     ----------
     preferred
-        Returns the one of the listed layers to propose; None proposes the first.
+        Returns which of the listed layers to propose; None proposes the first.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LayerChoice(ComboBox):
         self._viewer, self._accepts, self._nothing, self._takes_fresh = viewer, accepts, nothing, takes_fresh
         self.preferred: Callable[[list[Any]], Any] | None = None
         self._layers: list[Any] = []
-        self._told: Any = None
+        self._reported: Any = None
         self._picked: Any = None
         super().__init__(**about)
         narrow(self.native)
@@ -80,12 +80,12 @@ class LayerChoice(ComboBox):
         return listed
 
     def set_value(self, value: Any) -> None:
-        """Choose a listed layer; ValueError for others comes from `value`."""
+        """Choose a listed layer; for any other, `value` raises ValueError."""
         self._picked = value
         super().set_value(value)
 
     def reset_choices(self, *_: Any) -> None:
-        """List the layers that there are now, and choose again, unless the user has chosen."""
+        """List the current layers, and choose again unless the user has chosen."""
         before, chosen = self._layers, self.value
         self._layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
         if self._takes_fresh:
@@ -96,7 +96,7 @@ class LayerChoice(ComboBox):
         self.native.clear()
         if self._nothing:
             self.native.addItem(self._nothing, None)
-        # One by one: a layer may be called what stands for none.
+        # One by one: a layer may have the same name as the entry for no layer.
         for layer in self._layers:
             self.native.addItem(layer.name, layer)
         super().set_value(wanted)
@@ -117,6 +117,6 @@ class LayerChoice(ComboBox):
         self._picked = self.value
 
     def _on_value_change(self, value: Any = None) -> None:
-        if value is not self._told:
-            self._told = value
+        if value is not self._reported:
+            self._reported = value
             self.changed.emit(value)

@@ -1,4 +1,4 @@
-"""Positions of layers: from any transform, whoever made the layer, to spacing, origin and direction in mm."""
+"""Positions of layers: from the transforms of any layer to spacing, origin and direction in mm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def transforms_of(layer: Layer) -> dict[str, Any]:
 
 
 def spatial_transforms(layer: Layer) -> dict[str, Any]:
-    """Return the attributes that place a layer with the last three axes, or two if that is all, exactly on this one."""
+    """Return the attributes that place a layer with the last three axes (or two, if there are only two) on this one."""
     count = min(layer.ndim, 3)
     if layer.ndim == count:
         return {**transforms_of(layer), "axis_labels": layer.axis_labels}
@@ -85,8 +85,8 @@ def geometry_of(world: np.ndarray, record: Mapping[str, Any], name: str) -> dict
     world
         From `world_matrix`.
     record
-        What was known of the scan when the layer was created, with its matrix at that time; its position in the patient
-        follows whatever was done to the layer since. Without one, world coordinates are taken as the patient's.
+        What was known about the scan when the layer was created, with its matrix at that time; later changes to the
+        layer move the scan in the patient, too. Without a record, world coordinates are taken as the patient's.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def geometry_of(world: np.ndarray, record: Mapping[str, Any], name: str) -> dict
 
 
 def remembered(scan: Scan, shape: Sequence[int], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a layer with these attributes has to store about its scan to be written back exactly."""
+    """Return what a layer with these attributes must store about its scan so that it can be written back exactly."""
     return {
         "world": world_matrix(shape, attributes, "scan").tolist(),
         "spacing_mm": tuple(scan.spacing_mm),

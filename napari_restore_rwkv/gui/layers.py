@@ -65,7 +65,7 @@ def layer_to_scan(layer: Layer, time_index: int | None = None) -> Scan:
 def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | None = None) -> Scan:
     """Return the scan in an image layer's data and attributes (napari's layer data tuple); see `layer_to_scan`."""
     name = attributes.get("name", "image")
-    _refuse_what_is_no_scan(data, name, bool(attributes.get("rgb")))
+    _refuse_unless_scan(data, name, bool(attributes.get("rgb")))
     record = attributes.get("metadata", {}).get(RECORD, {})
     placed = geometry_of(world_matrix(data.shape, attributes, name), record if "world" in record else {}, name)
     spacing, origin = (tuple(map(float, placed[key])) for key in ("spacing_mm", "origin_mm"))
@@ -81,7 +81,7 @@ def image_to_scan(data: Any, attributes: Mapping[str, Any], time_index: int | No
     )
 
 
-def at_place_of(scan: Scan, layer: Layer) -> Scan:
+def with_geometry_of(scan: Scan, layer: Layer) -> Scan:
     """Return a scan with the spacing, origin and direction of an image layer; errors as in `layer_to_scan`."""
     there = layer_to_scan(layer, 0)
     return replace(scan, spacing_mm=there.spacing_mm, origin_mm=there.origin_mm, direction=there.direction)
@@ -90,7 +90,7 @@ def at_place_of(scan: Scan, layer: Layer) -> Scan:
 def is_at_its_place(scan: Scan, layer: Layer) -> bool:
     """Whether an image layer still has the position of the scan that was made from it."""
     try:
-        there = at_place_of(scan, layer)
+        there = with_geometry_of(scan, layer)
     except ScanError:
         return False
     places = ((scan.spacing_mm, there.spacing_mm), (scan.origin_mm, there.origin_mm), (scan.direction, there.direction))
@@ -186,7 +186,7 @@ def difference_name(name: str) -> str:
     return f"{name} [restored - input]"
 
 
-def _refuse_what_is_no_scan(data: Any, name: str, rgb: bool) -> None:
+def _refuse_unless_scan(data: Any, name: str, rgb: bool) -> None:
     if rgb:
         raise ScanError(f'"{name}" is a colour image (RGB); a scan has one grey value per voxel: convert it to grey.')
     kind = np.dtype(data.dtype).kind

@@ -30,7 +30,7 @@ def as_python(options: RestoreOptions, axis: int, index: int | None, strength: f
     strength
         The fraction of the restoration that was mixed in, 0 to 1.
     back
-        Which detail was put back into what was restored with that strength; a file holds it without.
+        The detail that was put back after mixing; a restoration into a file never contains it.
     """
     layer = layer_in_python(options.layer.name)
     choices = [f"axis={AXES[axis]!r}", *([] if index is None else [f"indices=[{index}]"])]
@@ -109,7 +109,7 @@ def _on_a_cluster(options: RestoreOptions, scan: str, choices: list[str]) -> str
 def as_lines(
     options: RestoreOptions, axis: int, index: int | None, strength: float, back: Blend = NOTHING
 ) -> tuple[str, str]:
-    """Return `as_python` and `as_command`, the latter "" for one slice or detail back, which it cannot be asked for."""
+    """Return `as_python` and `as_command`; the command is "" for one slice or detail put back, which it cannot do."""
     there = index is None and (back == NOTHING or options.output is not None)
     return as_python(options, axis, index, strength, back), as_command(options, axis, strength) if there else ""
 

@@ -55,17 +55,17 @@ class MacroView(QWidget):
     def add(self, lines: str, command: str = "") -> None:
         """Record what was done: its lines of Python, and its command if there is one."""
         self.lines.append(lines)
-        self._tell(command)
+        self._update(command)
 
     def correct(self, before: str, lines: str, command: str = "") -> None:
-        """Note that what was done is another thing now: in place of the last lines, if they are those of before."""
+        """Replace the last lines if they are `before`, else add these: the last result was changed."""
         if self.lines and self.lines[-1] == before:
             self.lines[-1] = lines
         else:
             self.lines.append(lines)
-        self._tell(command)
+        self._update(command)
 
-    def _tell(self, command: str) -> None:
+    def _update(self, command: str) -> None:
         self._command = command
         self.text.setPlainText("\n\n".join(self.lines))
         self._offer()

@@ -55,8 +55,8 @@ class FineTunedEntry:
 class ModelChoice(ValuedContainerWidget["str | Path | None"]):
     """The weights that can be chosen for a task, the proposed ones first; its value is as `ModelEntry.weights`.
 
-    Bundles appear as soon as they are in their folder. Before it is known what is shipped, the shipped weights can
-    already be chosen.
+    Bundles appear as soon as they are in their folder. The shipped weights can be chosen even before it is known which
+    ones there are.
 
     Signals
     -------
@@ -70,7 +70,7 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
     learned_only
         List only what can be fine-tuned.
     about
-        What any widget of magicgui takes: name, label, tooltip.
+        Keywords of any magicgui widget: name, label, tooltip.
     """
 
     asked = Signal(str)
@@ -145,7 +145,7 @@ class ModelChoice(ValuedContainerWidget["str | Path | None"]):
         self.changed.emit(self.value)
 
     def look_for_bundles(self) -> None:
-        """List the bundles in the background; soon, but not now: its imports would delay the panel being built."""
+        """List the bundles in the background, a little later: the imports would delay the panel that is being built."""
         self._looking.ask(_bundles)
 
     def _show_bundles(self, found: tuple[str, tuple[FineTunedEntry, ...]]) -> None:
@@ -237,7 +237,7 @@ def _bundles() -> tuple[str, tuple[FineTunedEntry, ...]]:
 
 
 def _described(bundle: Bundle) -> FineTunedEntry:
-    """Return how a bundle is listed; whatever is wrong with one, the others are listed anyway."""
+    """Return the entry of a bundle; a damaged bundle does not keep the others from being listed."""
     try:
         return _entry_of(bundle)
     except Exception as error:

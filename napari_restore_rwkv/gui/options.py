@@ -1,6 +1,6 @@
-"""The options of the Restore panel, and how they are asked for."""
+"""The options of the Restore panel, and their widgets."""
 
-# Not from __future__ import annotations: the form is made from them.
+# Without `from __future__ import annotations`: the form is made from the annotations.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,14 +17,14 @@ from .restore.save_choice import SaveChoice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    """One filled-in form; what is annotated is asked for, in this order.
+    """A filled-in form; the annotated fields have a row each, in this order.
 
     Attributes
     ----------
     layer, time_index
         The image layer, and its frame if it has four dimensions.
     task
-        For which weights were chosen; None where that was not asked for. It changes no voxel, and is not compared.
+        The task that weights were chosen for; None if there was no choice. It changes no voxel, and is not compared.
     any_modality
         Restore even if the network was made for another modality.
     weights

@@ -1,8 +1,8 @@
-"""A form made from frozen dataclasses: a row for each field that says, in its annotation, how it is asked for.
+"""A form made from frozen dataclasses: a row for each field whose annotation describes its widget.
 
 Such a field is ``Annotated[type, {...}]``, with keywords of magicgui: label, tooltip, min, max, step, choices,
-widget_type. Nothing else names the field, unless something depends on it: the widget is made, read and filled in from
-there.
+widget_type. No other code names the field unless it depends on its value: the widget is created, read and filled in
+from the annotation.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class OptionsForm(QWidget):
     Signals
     -------
     changed()
-        Something else was chosen.
+        Another value was chosen.
     asked(text)
-        The user wants to read this, or has to.
+        A text for the user to read.
 
     Parameters
     ----------
     viewer
-        Its layers are listed where a field is asked for with a `LayerChoice`.
+        Its layers are listed by the fields that have a `LayerChoice`.
     kinds
-        The dataclasses. Their annotations must be there at run time.
+        The dataclasses. Their annotations must be available at run time.
     """
 
     changed = Signal()
@@ -57,7 +57,7 @@ class OptionsForm(QWidget):
         for kind in kinds:
             for name, widget in _widgets_for(kind, viewer).items():
                 self._widgets[name] = widget
-                # What a button does stands in the button.
+                # A button carries its own text.
                 self._rows.addRow("" if isinstance(widget, ButtonWidget) else widget.label, widget.native)
 
     def __getattr__(self, name: str) -> Any:
@@ -68,27 +68,26 @@ class OptionsForm(QWidget):
             raise AttributeError(f"{type(self).__name__} has no field {name}") from None
 
     def values(self, kind: type) -> dict[str, Any]:
-        """Return what is filled in for the fields of a dataclass that there are rows for.
+        """Return the values of those fields of a dataclass that have rows.
 
-        A field whose row is hidden, or whose widget is disabled by itself, is not asked for at the moment, and has its
-        default.
+        A field whose row is hidden or whose own widget is disabled has its default.
         """
         defaults = {one.name: one.default for one in fields(kind)}
         return {
-            name: widget.value if self._is_asked_for(name) else defaults[name]
+            name: widget.value if self._is_active(name) else defaults[name]
             for name, widget in self._widgets.items()
             if name in defaults
         }
 
     def fill_in(self, options: Any) -> None:
-        """Choose what one of the dataclasses says, field by field in their order; None says nothing."""
+        """Fill in the values of one of the dataclasses, field by field in order; None leaves a widget as it is."""
         for one in fields(options):
             value = getattr(options, one.name)
             if one.name in self._widgets and value is not None:
                 self._widgets[one.name].value = value
 
     def show_row(self, name: str, shown: bool) -> None:
-        """Ask for a field, or hide its row."""
+        """Show or hide the row of a field."""
         self._left_out -= {name}
         self._left_out |= set() if shown else {name}
         native = self._widgets[name].native
@@ -106,12 +105,12 @@ class OptionsForm(QWidget):
         self._rows.insertRow(row + 1, line)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         for widget in self._widgets.values():
             if isinstance(widget, LayerChoice):
                 widget.let_go()
 
-    def _is_asked_for(self, name: str) -> bool:
+    def _is_active(self, name: str) -> bool:
         return self.is_shown(name) and self._widgets[name].native.isEnabledTo(self)
 
 
@@ -125,17 +124,17 @@ def _widgets_for(kind: type, viewer: ViewerModel) -> dict[str, Any]:
 def _widget(name: str, hint: Any, default: Any, viewer: ViewerModel) -> Any:
     kind, about = get_args(hint)
     made_by = about.get("widget_type")
-    # None says that nothing was asked; it is not among the choices.
+    # None means that the field was not asked for; it is not among the choices.
     more = {"nullable": False} | ({"viewer": viewer} if made_by is LayerChoice else {})
-    # Of a Literal magicgui lists the values, whatever titles they were given.
+    # For a Literal, magicgui lists the values and ignores titles given to them.
     kind = str if get_origin(kind) is Literal else kind
-    # Our own widgets know how they begin.
-    begins_with = Undefined if default in (None, MISSING) or isinstance(made_by, type) else default
-    widget = create_widget(value=begins_with, annotation=kind, name=name, options={**about, **more})
+    # The plugin's own widgets set their initial value themselves.
+    initial = Undefined if default in (None, MISSING) or isinstance(made_by, type) else default
+    widget = create_widget(value=initial, annotation=kind, name=name, options={**about, **more})
     if isinstance(widget, ComboBox):
         narrow(widget.native)
     elif isinstance(widget, RadioButtons):
-        # A row has no frame, for which napari's theme leaves room above.
+        # napari's theme leaves room above for a frame, which a row does not have.
         widget.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0; }")
         widget.native.layout().setContentsMargins(0, 0, 0, 0)
     return widget

@@ -1,4 +1,4 @@
-"""What there is to restore with on this computer, and what of it is proposed for a scan."""
+"""The devices and models available on this computer, and which of them are proposed for a scan."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ SLICES_LOOKED_AT, VALUES_PER_AXIS = 5, 64
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """A device in words.
+    """A device as listed.
 
     Attributes
     ----------
     name
         For `choose_device`.
     title, details
-        A line short enough for the list, and everything that is known.
+        A line short enough for the list, and the full description.
     advice
-        Why it is not faster; "" if it is.
+        Why it is not faster; "" if there is nothing to improve.
     """
 
     name: str
@@ -53,13 +53,13 @@ class ModelEntry:
     Attributes
     ----------
     weights
-        What `RestoreOptions.weights` takes.
+        The value for `RestoreOptions.weights`.
     title
         A line such as ``"light, 2026-12"``.
     card
-        Everything that is known, in words.
+        The text of the card.
     modality
-        What it was made for; None if it takes any, or if unknown.
+        Modality it was made for; None if it takes any, or if unknown.
     learned
         Whether it is a network, which can be fine-tuned.
     """
@@ -73,14 +73,14 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is available to restore with.
+    """The available devices and models.
 
     Attributes
     ----------
     devices
         The devices, the default one first.
     models
-        What ships with the plugin for each task, the proposed one first; a task without any is left out.
+        The models shipped for each task, the proposed one first; a task without any is left out.
     """
 
     devices: tuple[DeviceChoice, ...]
@@ -95,7 +95,7 @@ def look_around() -> Surroundings:
 
 
 def could_be_hu(scan: Scan) -> bool:
-    """Whether the values are or can be HU: there is air. A few slices are sampled only if the file does not say."""
+    """Whether the values are or can be HU; a few slices are searched for air only if the file does not say."""
     if scan.unit == "HU" or scan.modality is not None:
         return scan.unit == "HU" or scan.modality == "CT"
     steps = [max(1, size // VALUES_PER_AXIS) for size in scan.shape[1:]]

@@ -1,4 +1,4 @@
-"""The panels' wording for the steps of a job, and for how it failed."""
+"""The panels' wording for the steps of a job, and for its errors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def words_of(progress: Progress) -> str:
 
 
 def sentence_of(error: Exception) -> str:
-    """Return what the person reads of an error: our own words as they are, others with what they are."""
+    """Return the sentence to show for an error: the plugin's own message as it is, any other with its type."""
     if isinstance(error, RestoreError):
-        return error.worded("press Restore again")
-    words = " ".join(str(error).split()) or "no further words"
+        return error.message("press Restore again")
+    words = " ".join(str(error).split()) or "no further details"
     return f"This stopped with an unexpected {type(error).__name__}: {words}"

@@ -56,7 +56,7 @@ def haarpsi(
     counts = np.ones(pair[0].shape, bool) if inside is None else _halved(inside.astype(np.float64)) >= 0.5
     above = below = 0.0
     for axis in (0, 1):
-        alike = np.mean([_alike(*(_haar(one, scale, axis) for one in pair)) for scale in _COMPARED], axis=0)
+        alike = np.mean([_similarity(*(_haar(one, scale, axis) for one in pair)) for scale in _COMPARED], axis=0)
         weight = np.maximum(*(_haar(one, _WEIGHED, axis) for one in pair)) * counts
         above += float((weight / (1 + np.exp(-_A * alike))).sum())
         below += float(weight.sum())
@@ -72,7 +72,7 @@ def _halved(image: np.ndarray) -> NDArray[np.float64]:
     return image[:height, :width].reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> NDArray[np.float64]:
+def _similarity(one: np.ndarray, other: np.ndarray) -> NDArray[np.float64]:
     return (2 * one * other + _C) / (one**2 + other**2 + _C)
 
 

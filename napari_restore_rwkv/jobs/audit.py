@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
 from ..progress import Phase, Progress
-from ..storage.durable import sha256_of, worded_errors
+from ..storage.durable import sha256_of, writing_errors
 from .digests import combined_digest
 from .ledger import Ledger
 from .lock import coordinating
@@ -96,7 +96,7 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
     """
     path = Path(path)
     ledger = Ledger(path)
-    with coordinating(ledger.folder, path.name), worded_errors(path.name, "finalize it again"):
+    with coordinating(ledger.folder, path.name), writing_errors(path.name, "finalize it again"):
         done = ledger.done()
         bad = yield from check_slabs(ledger, sorted(done), done)
         lacking = sorted({*(slab for slab in range(ledger.layout.slabs) if slab not in done), *bad})
@@ -106,7 +106,7 @@ def finalize(path: str | Path) -> Generator[Progress, None, dict[str, Any]]:
                 f"({numbers(lacking)}); run the parts that they belong to again, or the whole job with --resume."
             )
         ledger.clean()
-        ledger.mend_metadata()
+        ledger.repair_metadata()
         return complete(ledger, done)
 
 
@@ -141,7 +141,7 @@ def check_slabs(
     for count, slab in enumerate(wanted):
         yield Progress(Phase.CHECKING, count, len(wanted))
         # If a slab was done twice, one record has to match.
-        wrong = [_what_is_wrong(ledger, record) for record in done[slab]]
+        wrong = [_damage_of(ledger, record) for record in done[slab]]
         if all(wrong):
             bad[slab] = wrong[-1]
     return bad
@@ -171,7 +171,7 @@ def numbers(slabs: Iterable[int]) -> str:
     return ", ".join(map(str, listed[:5])) + more
 
 
-def _what_is_wrong(ledger: Ledger, record: SlabRecord) -> str:
+def _damage_of(ledger: Ledger, record: SlabRecord) -> str:
     for name, digest in record.files.items():
         file = ledger.place(name)
         try:

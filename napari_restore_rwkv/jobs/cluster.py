@@ -117,33 +117,33 @@ class ClusterJob(ZarrJob):
             about = f"{counted(len(workers), 'worker')}, dashboard at {client.dashboard_link}"
             yield Progress(Phase.CONNECTED, done, total, detail=about)
             refuse_hidden_files(client, files)
-            flying: set[Any] = set()
+            in_flight: set[Any] = set()
             shown = self._shown_first(client, output, waiting)
             try:
-                flying.update(shown)
-                while waiting or flying:
-                    while waiting and len(flying) < _SLABS_PER_WORKER * max(1, len(workers)):
+                in_flight.update(shown)
+                while waiting or in_flight:
+                    while waiting and len(in_flight) < _SLABS_PER_WORKER * max(1, len(workers)):
                         slab = nearest_slab(self.layout, waiting, self._displayed)
                         waiting.remove(slab)
                         # Not pure: a slab that has to be redone must not be answered from the scheduler's memory.
-                        flying.add(client.submit(restore_slab, self._source, output, slab, pure=False))
-                    for future in _finished(client, flying):
-                        flying.remove(future)
+                        in_flight.add(client.submit(restore_slab, self._source, output, slab, pure=False))
+                    for future in _finished(client, in_flight):
+                        in_flight.remove(future)
                         result = self._result(future)
                         future.release()
                         if future in shown:
                             self._shown[shown[future]] = result
                             region = region_of(self._scan, self.layout.axis, shown[future])
-                            yield from self._told(Progress(Phase.RESTORING, done, total, region))
+                            yield from self._report(Progress(Phase.RESTORING, done, total, region))
                             continue
                         slab = int(result)
                         done += len(self.layout.slices(slab))
-                        yield from self._told(Progress(Phase.SAVED, done, total, self.layout.region(slab)))
+                        yield from self._report(Progress(Phase.SAVED, done, total, self.layout.region(slab)))
                     before, workers = workers, workers_of(client, self._address)
-                    yield from self._told(_state(before, workers, done, total))
+                    yield from self._report(_state(before, workers, done, total))
             finally:
-                if flying:
-                    wind_down(client, flying, output, slabs_under_way)
+                if in_flight:
+                    wind_down(client, in_flight, output, slabs_under_way)
         how = {"device": ledger.record["device"], "kernel": ledger.record["kernel"]}
         ledger.writer().add_run({**how, "execution": {"workers": len(workers)}})
 
@@ -162,7 +162,7 @@ class ClusterJob(ZarrJob):
                 within = tuple(along for at, along in enumerate(box) if at != axis)
                 np.moveaxis(voxels, axis, 0)[index - box[axis].start] = image[within]
 
-    def _told(self, progress: Progress) -> Generator[Progress, int | None, None]:
+    def _report(self, progress: Progress) -> Generator[Progress, int | None, None]:
         """Yield a step, and receive which slice is on screen."""
         sent = yield progress
         self._displayed = self._displayed if sent is None else sent
@@ -179,13 +179,13 @@ class ClusterJob(ZarrJob):
             raise ended(self._address, error) from error
 
 
-def _finished(client: Any, flying: set[Any]) -> list[Any]:
+def _finished(client: Any, in_flight: set[Any]) -> list[Any]:
     """Wait for slabs to finish, and return those that have; only briefly, so that the job can be stopped."""
     from distributed import wait
 
     with contextlib.suppress(TimeoutError, CancelledError), client.as_current():
-        wait(list(flying), timeout=_LOOKS_EVERY_S, return_when="FIRST_COMPLETED")
-    return [future for future in flying if future.done()]
+        wait(list(in_flight), timeout=_LOOKS_EVERY_S, return_when="FIRST_COMPLETED")
+    return [future for future in in_flight if future.done()]
 
 
 def _state(before: set[str], now: set[str], done: int, total: int) -> Progress:

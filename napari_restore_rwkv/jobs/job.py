@@ -25,11 +25,11 @@ from ..restoration.plan import slice_shape
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
 from ..restoration.slices import Plan
-from ..restoration.tiles import told_mode
+from ..restoration.tiles import tiling_record
 from ..scans.lazy import LazyVoxels
 from ..scans.slice_axis import choose_slice_axis
 from ..scans.zarr.writing import choose_layout, remove_leftovers
-from ..storage.durable import worded_errors
+from ..storage.durable import writing_errors
 from .audit import check_place, check_slabs, complete, numbers
 from .identity import changed_slabs, differences, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger, slices_per_slab_of
@@ -153,7 +153,7 @@ class ZarrJob:
         self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_slab)
         self._strength = Plan(self._intensity, strength=strength).strength
         self._noise = known_noise(scan, network, self.layout.axis, noise)
-        self._mode = told_mode(tile, *slice_shape(scan, self.layout.axis))
+        self._mode = tiling_record(tile, *slice_shape(scan, self.layout.axis))
         if device is not None:
             network.to(device)
         self._queue: SlabQueue | None = None
@@ -186,13 +186,13 @@ class ZarrJob:
         """
         files = fingerprint_of(self._scan)
         identity = self._identity()
-        with worded_errors(self.path.name):
+        with writing_errors(self.path.name):
             ledger = self._ledger(identity)
         with coordinating(ledger.folder, self.path.name, self._part):
             self._refuse_another_job(ledger, identity)
             yield from self._refuse_changed_input(ledger)
             slabs = slabs_of_part(self.layout.slabs, self._part)
-            with worded_errors(self.path.name):
+            with writing_errors(self.path.name):
                 if self._part is None:
                     ledger.clean()
                 remove_leftovers(self.path, self.layout, slabs)
@@ -202,7 +202,7 @@ class ZarrJob:
                 if todo:
                     # Zarr reads them before it writes.
                     if ledger.is_complete() or ledger.damaged_metadata():
-                        ledger.mend_metadata()
+                        ledger.repair_metadata()
                     yield from self._restore(ledger, slabs, todo)
                 # Slabs that are not as they were written are redone.
                 todo = sorted((yield from check_slabs(ledger, slabs, ledger.done())))
@@ -221,9 +221,9 @@ class ZarrJob:
         # If the input was itself restored, its record says nothing about this result.
         metadata = {key: value for key, value in self._scan.metadata.items() if key != "restoration"}
         if self._part is None:
-            with worded_errors(self.path.name):
+            with writing_errors(self.path.name):
                 if ledger.damaged_metadata():
-                    ledger.mend_metadata()
+                    ledger.repair_metadata()
                 if not ledger.is_complete():
                     complete(ledger, ledger.done())
             metadata["restoration"] = ledger.provenance()

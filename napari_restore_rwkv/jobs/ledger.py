@@ -163,7 +163,7 @@ class Ledger:
             expected[GROUP] = mark["group"]
         return [name for name, digest in expected.items() if not _has_digest(self.place(name), digest)]
 
-    def mend_metadata(self) -> None:
+    def repair_metadata(self) -> None:
         """Rewrite metadata files that are damaged, and remove the mark of completion."""
         for name, text in self._metadata.items():
             file = self.place(name)

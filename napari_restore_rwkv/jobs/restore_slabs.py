@@ -11,7 +11,7 @@ from ..restoration.intensity import IntensityRule
 from ..restoration.slices import Plan, Working, restore_slices
 from ..restoration.tiles import Tile
 from ..scans.zarr.writing import write_slab
-from ..storage.durable import worded_errors
+from ..storage.durable import writing_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,13 +62,13 @@ def restore_slabs(
     saved, total = before, before + queue.total if total is None else total
     with contextlib.closing(steps):
         for step in steps:
-            done = saved + queue.slices_there()
+            done = saved + queue.restored_slices()
             if isinstance(step, Working):
                 news = [Progress(step.phase, done, total, detail=step.note)]
             else:
-                news = [Progress(Phase.RESTORING, done + 1, total, queue.came_back(step))]
+                news = [Progress(Phase.RESTORING, done + 1, total, queue.add_restored(step))]
                 for slab in queue.take_finished():
-                    with worded_errors(ledger.path.name):
+                    with writing_errors(ledger.path.name):
                         files = write_slab(ledger.path, ledger.layout, slab.number, slab.result)
                         writer.add_slab(slab.number, files, [slab.digests[index] for index in slab.slices])
                     saved += len(slab.slices)
@@ -82,7 +82,7 @@ def restore_slabs(
     device = device_of(network)
     # What concerns the result as a whole is already in the ledger.
     here = {"device": str(device), "kernel": kernel_of(network, device)}
-    with worded_errors(ledger.path.name):
+    with writing_errors(ledger.path.name):
         writer.add_run(here | {key: value for key, value in steps.result.items() if key not in ledger.record})
 
 
@@ -101,5 +101,5 @@ def plan_of(ledger: Ledger, batch: int | None) -> Plan:
 
 
 def _writer(ledger: Ledger, name: str) -> LedgerWriter:
-    with worded_errors(ledger.path.name):
+    with writing_errors(ledger.path.name):
         return ledger.writer(name)

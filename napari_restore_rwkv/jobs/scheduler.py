@@ -98,7 +98,7 @@ def described(address: str) -> str:
 
 def refuse_hidden_files(client: Any, paths: Sequence[str]) -> None:
     """Raise OutputError with the first file or folder that a worker does not see under its name here."""
-    for worker, unseen in sorted(_answers(client, _unseen, list(paths)).items()):
+    for worker, unseen in sorted(_answers(client, _missing, list(paths)).items()):
         if unseen:
             raise OutputError(
                 f"The worker at {worker} does not see {unseen[0]}: choose paths that all workers see under the same "
@@ -106,7 +106,7 @@ def refuse_hidden_files(client: Any, paths: Sequence[str]) -> None:
             )
 
 
-def wind_down(client: Any, flying: Collection[Any], output: str, under_way: Callable[[str], int]) -> None:
+def wind_down(client: Any, in_flight: Collection[Any], output: str, under_way: Callable[[str], int]) -> None:
     """Withdraw what workers have not started, and return once none writes to the output, or after two minutes.
 
     Otherwise a process that continues the job would write the same files. `under_way` is called on each worker.
@@ -114,7 +114,7 @@ def wind_down(client: Any, flying: Collection[Any], output: str, under_way: Call
     end = time.monotonic() + _LAST_SLABS_S
     # Whether it ends by itself or because the scheduler did, nothing more can be done here.
     with contextlib.suppress(OSError, TimeoutError, ValueError, CancelledError, DeviceError):
-        client.cancel(list(flying))
+        client.cancel(list(in_flight))
         while time.monotonic() < end and any(_answers(client, under_way, output).values()):
             time.sleep(_ASKED_EVERY_S)
 
@@ -139,5 +139,5 @@ def _version() -> str:
     return __version__
 
 
-def _unseen(paths: list[str]) -> list[str]:
+def _missing(paths: list[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]

@@ -97,20 +97,20 @@ class SlabQueue:
         self._open: dict[int, Slab] = {}
         self._current: Slab | None = None
         self.total = sum(len(layout.slices(number)) for number in self._waiting)
-        self._handed_out = 0
+        self._taken = 0
 
     @property
     def remaining(self) -> int:
         """How many slices have not been handed out."""
-        return self.total - self._handed_out
+        return self.total - self._taken
 
     def take(self, count: int) -> list[Slice]:
         """Return the slices nearest to the display, slab by slab."""
         taken = [self._next() for _ in range(min(count, self.remaining))]
-        self._handed_out += len(taken)
+        self._taken += len(taken)
         return taken
 
-    def came_back(self, one: Restored) -> tuple[slice, slice, slice]:
+    def add_restored(self, one: Restored) -> tuple[slice, slice, slice]:
         """Add a restored slice; returns its place in the output."""
         [slab] = [slab for slab in self._open.values() if one.index in slab.slices]
         values = as_dtype(one.values, one.image, slab.result.dtype)
@@ -130,7 +130,7 @@ class SlabQueue:
         finished, self.finished = self.finished, []
         return finished
 
-    def slices_there(self) -> int:
+    def restored_slices(self) -> int:
         """Count the restored slices in slabs that are not finished."""
         return sum(len(slab.there) for slab in self._open.values())
 

@@ -36,7 +36,7 @@ class StagedClusterJob(ClusterJob):
 
     def run(self) -> Generator[Progress, int | None, Scan]:
         """Do the remaining work; see `ZarrJob.run`."""
-        if (yield from self._is_held_by_its_file()):
+        if (yield from self._matches_its_file()):
             return (yield from super().run())
         copy = self.path.with_name(f"{self.path.name}.input.mha")
         try:
@@ -49,7 +49,7 @@ class StagedClusterJob(ClusterJob):
             for made in (copy, Path(f"{copy}.json")):
                 made.unlink(missing_ok=True)
 
-    def _is_held_by_its_file(self) -> Generator[Progress, Any, bool]:
+    def _matches_its_file(self) -> Generator[Progress, Any, bool]:
         """Compare the scan with what workers would open."""
         if not self._source.path:
             return False

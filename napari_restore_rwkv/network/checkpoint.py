@@ -96,17 +96,17 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     _check_fit(network, weights, path.name)
     network.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
     if fused:
-        return _as_its_card_says(network.fuse(), card)
+        return _configured(network.fuse(), card)
     network.card = card
     return network
 
 
 def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
     """Return a fused copy that restores as its card says."""
-    return _as_its_card_says(network.fused(), card)
+    return _configured(network.fused(), card)
 
 
-def _as_its_card_says(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
+def _configured(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
     turns = card.details.get(TURNS, 1)
     if turns not in (1, 2, 3, 4):
         raise CheckpointError(

@@ -93,14 +93,14 @@ def against_reference(
     """
     one, other = (scores(image, reference, window, inside) for image in (before, after))
     cut = "" if window is None else f"window {window[0]:g} to {window[1]:g}"
-    told = f"range {data_range(reference, window):.4g} {unit}".rstrip()
+    range_text = f"range {data_range(reference, window):.4g} {unit}".rstrip()
     place = None if inside is None else _middle(inside)
     return [
-        Figure(f"PSNR{where}", one.psnr, other.psnr, "dB", place, told, cut, high_is_good=True),
-        Figure(f"SSIM{where}", one.ssim, other.ssim, "", place, told, cut, high_is_good=True),
+        Figure(f"PSNR{where}", one.psnr, other.psnr, "dB", place, range_text, cut, high_is_good=True),
+        Figure(f"SSIM{where}", one.ssim, other.ssim, "", place, range_text, cut, high_is_good=True),
         Figure(f"RMSE{where}", one.rmse, other.rmse, unit, place, "", cut),
-        Figure(f"NRMSE{where}", one.nrmse, other.nrmse, "", place, told, cut),
-        Figure(f"HaarPSI{where}", one.haarpsi, other.haarpsi, "", place, told, cut, high_is_good=True),
+        Figure(f"NRMSE{where}", one.nrmse, other.nrmse, "", place, range_text, cut),
+        Figure(f"HaarPSI{where}", one.haarpsi, other.haarpsi, "", place, range_text, cut, high_is_good=True),
     ]
 
 

@@ -110,7 +110,7 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
     z = structure(removed, inside)
     places = _peaks(z, inside)
     highest = float(np.abs(z[inside]).max())
-    verdict, reason = _worded(highest, places, bias, deviation)
+    verdict, reason = _verdict_of(highest, places, bias, deviation)
     return Removed(
         verdict,
         reason,
@@ -228,7 +228,7 @@ def _peaks(z: np.ndarray, inside: NDArray[np.bool_]) -> tuple[tuple[int, int, fl
     return tuple(found)
 
 
-def _worded(
+def _verdict_of(
     highest: float, places: tuple[tuple[int, int, float], ...], bias: float, deviation: float
 ) -> tuple[Verdict, str]:
     at = f"row {places[0][0]}, column {places[0][1]}" if places else ""

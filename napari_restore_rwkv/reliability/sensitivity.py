@@ -70,11 +70,11 @@ def sensitivity(
     """
     images: list[np.ndarray] = []
     for turns, flipped in _WAYS:
-        laid = [_laid(image, turns, flipped) for image in (one.image, one.below, one.above)]
+        laid = [_oriented(image, turns, flipped) for image in (one.image, one.below, one.above)]
         # One at a time: a slice turned on its side has another shape.
         for step in restore_slices(GivenSlices([Slice(one.index, *laid)]), network, plan):
             if isinstance(step, Restored):
-                images.append(_laid_back(step.values, turns, flipped))
+                images.append(_oriented_back(step.values, turns, flipped))
             yield Progress(Phase.MEASURING, len(images), len(_WAYS))
     together = np.stack(images).astype(np.float64)
     if blend is not None:
@@ -86,12 +86,12 @@ def sensitivity(
     return Sensitivity(deviation.astype(np.float32), median, _highest(box_mean(deviation)))
 
 
-def _laid(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
+def _oriented(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
     turned = np.rot90(image, turns)
     return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)
 
 
-def _laid_back(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
+def _oriented_back(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
     return np.rot90(image[:, ::-1] if flipped else image, -turns)
 
 

@@ -87,7 +87,7 @@ class Executor:
         self._network, self._machine, self._most, self._tile = network, machine, most, tile
         self._streams = Streams(machine)
         self._free = [StagingBuffers(machine, self._streams) for _ in range(machine.in_flight)]
-        self._flying: deque[StagingBuffers | np.ndarray] = deque()
+        self._in_flight: deque[StagingBuffers | np.ndarray] = deque()
         self._recorder = CudaGraph(machine, self._streams.compute)
         self._in_strips, self._collected, self._largest = False, 0, 0
         self._notes: list[str] = []
@@ -106,7 +106,7 @@ class Executor:
             # Transfers may use the buffers until all streams are idle.
             self._machine.settle()
         finally:
-            self._flying.clear()
+            self._in_flight.clear()
             self._free.clear()
             self._recorder.drop()
             del self._network
@@ -115,7 +115,7 @@ class Executor:
     @property
     def wants_more(self) -> bool:
         """Whether the next batch may be submitted before the last is collected; the very first must be shown first."""
-        return len(self._flying) < (self._machine.in_flight if self._collected else 1)
+        return len(self._in_flight) < (self._machine.in_flight if self._collected else 1)
 
     def submit(self, images: Sequence[np.ndarray]) -> Generator[str, None, None]:
         """Submit images, yielding after each stage of the network: "", or a note on memory.
@@ -139,7 +139,7 @@ class Executor:
             buffers = self._free_buffers()
             try:
                 run = _Run(self._started(buffers.upload(some)))
-                while self._goes_on(run):
+                while self._run_stage(run):
                     yield ""
                 buffers.download(run.result)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -148,7 +148,7 @@ class Executor:
                 # Its traceback keeps the maps that were too large alive.
                 cause = error.with_traceback(None)
             else:
-                self._flying.append(buffers)
+                self._in_flight.append(buffers)
                 self._largest = max(self._largest, len(some))
                 del waiting[: len(some)]
                 continue
@@ -157,12 +157,12 @@ class Executor:
             # The failed batch may still be in transfer, and its buffers are reused at once.
             self._machine.settle()
             self._free.append(buffers)
-            yield self._make_do(len(some), some[0].shape[-2:], cause)
+            yield self._reduce_memory(len(some), some[0].shape[-2:], cause)
 
     def collect(self) -> np.ndarray:
         """Wait for the oldest images in progress; (B, Y, X), float32, in the order of `submit`, B as many as fitted."""
-        oldest = self._flying.popleft()
-        result = self._landed(oldest) if isinstance(oldest, StagingBuffers) else oldest
+        oldest = self._in_flight.popleft()
+        result = self._take_result(oldest) if isinstance(oldest, StagingBuffers) else oldest
         if not self._collected:
             self.batch = self._affordable(*result.shape[1:])
         self._collected += len(result)
@@ -186,7 +186,7 @@ class Executor:
                 return iter([replayed])
             return self._run(batch) if self._tile is None else in_tiles(batch, self._tile, self._run)
 
-    def _goes_on(self, run: _Run) -> bool:
+    def _run_stage(self, run: _Run) -> bool:
         """Run the next stage of the network; False once there are no more."""
         # Entered for each stage: between two of them the consumer's own code runs in this thread.
         with self._computing():
@@ -217,16 +217,16 @@ class Executor:
             return ""
         if not self._machine.has_room(self._bytes_per_slice(height, width, in_strips=True), all_of_it=True):
             raise self._out_of_memory(height, width)
-        return self._go_into_strips()
+        return self._switch_to_strips()
 
-    def _go_into_strips(self) -> str:
+    def _switch_to_strips(self) -> str:
         note = "memory is short: one slice at a time, in strips of rows"
         self._recorder.stop(note)
         self._in_strips = True
         self._notes.append(note)
         return note
 
-    def _make_do(self, size: int, shape: tuple[int, ...], cause: Exception) -> str:
+    def _reduce_memory(self, size: int, shape: tuple[int, ...], cause: Exception) -> str:
         """Decide how to continue after a batch of this size did not fit; return a note saying so."""
         if size > 1:
             self._recorder.drop()
@@ -234,7 +234,7 @@ class Executor:
             note = f"memory is short: {self.batch} slice{'s' if self.batch > 1 else ''} at a time"
             self._notes.append(note)
         elif isinstance(self._network, RestoreRWKV) and not self._in_strips:
-            note = self._go_into_strips()
+            note = self._switch_to_strips()
         else:
             raise self._out_of_memory(*shape) from cause
         self._machine.give_back()
@@ -262,12 +262,12 @@ class Executor:
         if not self._free:
             # A halved batch has more parts than there are buffers.
             at, buffers = next(
-                (at, buffers) for at, buffers in enumerate(self._flying) if isinstance(buffers, StagingBuffers)
+                (at, buffers) for at, buffers in enumerate(self._in_flight) if isinstance(buffers, StagingBuffers)
             )
-            self._flying[at] = self._landed(buffers)
+            self._in_flight[at] = self._take_result(buffers)
         return self._free.pop()
 
-    def _landed(self, buffers: StagingBuffers) -> np.ndarray:
+    def _take_result(self, buffers: StagingBuffers) -> np.ndarray:
         result = buffers.wait()
         self._free.append(buffers)
         return result

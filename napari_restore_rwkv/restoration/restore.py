@@ -27,7 +27,7 @@ from .precision import EXACT
 from .provenance import InputDigest, provenance
 from .slices import Plan, Working, executor_for, restore_slices, result_of
 from .source import ScanSource, Slice
-from .tiles import told_mode
+from .tiles import tiling_record
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -197,7 +197,7 @@ def iter_restore(
                 progress = Progress(Phase.RESTORING, done, total, region)
             sent = yield progress
             source.displayed = source.displayed if sent is None else sent
-    mode = {**told_mode(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
+    mode = {**tiling_record(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
     record = provenance(
         network, intensity, chosen_axis, total, digest, noise=noise, strength=strength, **mode, **steps.result
     )

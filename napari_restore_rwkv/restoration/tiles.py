@@ -78,7 +78,7 @@ class Tile:
         return min(self.size, height), min(self.size, width)
 
 
-def told_mode(tile: Tile | None, height: int, width: int) -> dict[str, Any]:
+def tiling_record(tile: Tile | None, height: int, width: int) -> dict[str, Any]:
     """Return how slices of this size are restored: "mode" in words, and "tile" as `Tile` takes it if they are tiled."""
     if tile is None or not tile.cuts(height, width):
         return {"mode": EXACT_MODE}

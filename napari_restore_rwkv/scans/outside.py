@@ -48,7 +48,7 @@ def companion(path: Path, name: str, allow_outside: bool = False) -> Path:
 def check_inside(path: Path, root: Path, file: Path) -> None:
     """Raise ScanError if `file`, after following symbolic links, is outside the folder `root`; `path` is the scan."""
     if not is_inside(root, file):
-        raise ScanError(_leaves(path.name, f"symbolic link {file.name}"))
+        raise ScanError(_outside_message(path.name, f"symbolic link {file.name}"))
 
 
 def is_inside(root: Path, file: Path) -> bool:
@@ -64,10 +64,10 @@ def _outside(path: Path, name: str) -> str:
     """Return what is wrong with a name that leaves the folder of `path`, or ""."""
     if "\0" in name or is_inside(path.parent, path.parent / name):
         return ""
-    return _leaves(path.name, _printable(name))
+    return _outside_message(path.name, _printable(name))
 
 
-def _leaves(scan: str, what: str) -> str:
+def _outside_message(scan: str, what: str) -> str:
     return (
         f"{scan} refers to {what} outside its own folder, which is not read, since a scan from elsewhere could copy "
         "any file on this computer into its voxels; move the file beside the scan, or use --allow-outside-files."

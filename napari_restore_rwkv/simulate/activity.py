@@ -44,7 +44,7 @@ def organ_activity(labels: np.ndarray, hu: np.ndarray, rng: np.random.Generator)
     activity = tissue_activity(hu, rng)
     for (first, last), suv in ORGAN_SUV.items():
         for label in range(first, last + 1):
-            value = suv * _around_one(rng)
+            value = suv * _random_factor(rng)
             activity[labels == label] = value
     return activity
 
@@ -52,13 +52,15 @@ def organ_activity(labels: np.ndarray, hu: np.ndarray, rng: np.random.Generator)
 def tissue_activity(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """SUV of an unlabelled CT: air, lung, fat, soft tissue and bone by HU; float32 in the shape of `hu`."""
     bounds = (-950.0, -400.0, -30.0, 200.0)
-    values = np.array([0.0] + [suv * _around_one(rng) for suv in (LUNG_SUV, FAT_SUV, SOFT_SUV, BONE_SUV)], np.float32)
+    values = np.array(
+        [0.0] + [suv * _random_factor(rng) for suv in (LUNG_SUV, FAT_SUV, SOFT_SUV, BONE_SUV)], np.float32
+    )
     return values[np.digitize(hu, bounds)]
 
 
 def brain_activity(grey: np.ndarray, white: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """SUV of a brain from the fractions of grey and white matter, 0 to 1; float32 in their shape."""
-    return (grey * (GREY_MATTER_SUV * _around_one(rng)) + white * (WHITE_MATTER_SUV * _around_one(rng))).astype(
+    return (grey * (GREY_MATTER_SUV * _random_factor(rng)) + white * (WHITE_MATTER_SUV * _random_factor(rng))).astype(
         np.float32
     )
 
@@ -102,5 +104,5 @@ def attenuation(hu: np.ndarray) -> np.ndarray:
     return (WATER_PER_MM * scaled.clip(0, 2)).astype(np.float32)
 
 
-def _around_one(rng: np.random.Generator) -> float:
+def _random_factor(rng: np.random.Generator) -> float:
     return float(np.exp(rng.normal(0, _SPREAD)))

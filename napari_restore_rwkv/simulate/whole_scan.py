@@ -77,7 +77,7 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
 
     def worse(slice_of_scan: tuple[int, np.ndarray]) -> np.ndarray:
         z, image = slice_of_scan
-        return _worse(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
+        return _degraded(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
 
     slices = scan.shape[0]
     yield Progress(Phase.SIMULATING, 0, slices)
@@ -99,7 +99,7 @@ def _finite_slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
         yield z, image
 
 
-def _worse(
+def _degraded(
     image: np.ndarray, task: str, strength: float, pixel_mm: float, seed: tuple[int, int], brightest: float
 ) -> np.ndarray:
     if task == "mri-sr":

@@ -105,7 +105,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def worded_errors(name: str, then: str = "") -> Iterator[None]:
+def writing_errors(name: str, then: str = "") -> Iterator[None]:
     """Turn the system's errors on writing into an OutputError.
 
     `then` says how to continue once there is space; without it, the job is resumed. A folder of the output that is a

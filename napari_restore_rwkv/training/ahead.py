@@ -33,7 +33,7 @@ class ReadAhead:
     def __init__(self, batches: Batches, readers: int) -> None:
         self._batches = batches
         self._pool = ThreadPoolExecutor(readers, "reads crops") if readers else None
-        self._coming: dict[int, Future[Sequence[Batch]]] = {}
+        self._pending: dict[int, Future[Sequence[Batch]]] = {}
         self.waited = 0.0
 
     def __call__(self, step: int) -> Sequence[Batch]:
@@ -43,11 +43,11 @@ class ReadAhead:
             if self._pool is None:
                 return self._batches(step)
             # What was read for other steps, before a resume, is no longer needed.
-            self._coming = {number: future for number, future in self._coming.items() if number >= step}
+            self._pending = {number: future for number, future in self._pending.items() if number >= step}
             for number in range(step, step + 1 + _STEPS_AHEAD):
-                if number not in self._coming:
-                    self._coming[number] = self._pool.submit(self._batches, number)
-            return self._coming.pop(step).result()
+                if number not in self._pending:
+                    self._pending[number] = self._pool.submit(self._batches, number)
+            return self._pending.pop(step).result()
         finally:
             self.waited += time.monotonic() - begun
 

@@ -105,7 +105,7 @@ class CropSampler:
         self.seed, self.crops, self.mode = seed, tuple(crops), checked.mode
         known = {side: odds for (side, _), odds in zip(CROPS, _CROP_ODDS, strict=True)}
         odds = np.array([known.get(side, 1.0) for side, _ in self.crops])
-        self._odds = odds / odds.sum()
+        self._probabilities = odds / odds.sum()
         everything = [labels for labels in checked.covered if labels]
         only_marked = any(labels.slices[TRAIN] for labels in everything)
         self._sources = [
@@ -126,7 +126,7 @@ class CropSampler:
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Draw a batch of crops of one size, each flipped at random."""
-        side, count = self.crops[rng.choice(len(self.crops), p=self._odds)]
+        side, count = self.crops[rng.choice(len(self.crops), p=self._probabilities)]
         pieces = [self._piece(rng, side) for _ in range(count)]
         # Whole slices of several scans may have several shapes.
         pieces = [piece for piece in pieces if piece[0].shape == pieces[0][0].shape]

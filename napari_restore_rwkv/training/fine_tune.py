@@ -125,7 +125,7 @@ class _Run:
 
     def steps(self) -> Generator[FineTuneStep, int | str | None, FineTuned]:
         if self.checked.useless:
-            return self._nothing_learned(self.checked.useless)
+            return self._unchanged_outcome(self.checked.useless)
         work = WorkFolder(self.folder, self._identity()) if self.folder else None
         network = deepcopy(self.plain)
         if self.rank:
@@ -142,7 +142,7 @@ class _Run:
             keeps_measured=keeps_measured(self.plain),
         )
         if not examples.training_slices:
-            return self._nothing_learned("nothing is marked 1 (train here) in a slice that may be trained on")
+            return self._unchanged_outcome("nothing is marked 1 (train here) in a slice that may be trained on")
         held = examples.held_out(SCORED_SLICES)
         watched = [int(i) for i in np.linspace(0, len(held) - 1, min(WATCHED_SLICES, len(held))).round()]
         before = yield from self._scores(self._fused(self.old), held, Weights.OLD)
@@ -259,7 +259,7 @@ class _Run:
             )
         return replace(verdict, accepted=False, reason=kept(reason))
 
-    def _nothing_learned(self, reason: str) -> FineTuned:
+    def _unchanged_outcome(self, reason: str) -> FineTuned:
         unknown = Score(math.nan, math.nan)
         return self._outcome(Verdict(False, kept(reason), unknown, unknown), [], None, None)
 

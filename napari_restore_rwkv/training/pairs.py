@@ -112,7 +112,7 @@ class Pairs:
         with self._turn:
             pair = self.opened(number)
             target = np.asarray(pair.target.read(index))
-            given = pair.given.read(index) if pair.given else self._worse(number, index, realisation)
+            given = pair.given.read(index) if pair.given else self._degraded(number, index, realisation)
             return np.asarray(given), target
 
     def crop(self, rng: np.random.Generator, number: int, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +153,7 @@ class Pairs:
         both = [scan for pair in self._open.values() for scan in (pair.given, pair.target) if scan]
         return sum(one.scan.voxels.nbytes for one in both if isinstance(one.scan.voxels, np.ndarray))
 
-    def _worse(self, number: int, index: int, realisation: int) -> np.ndarray:
+    def _degraded(self, number: int, index: int, realisation: int) -> np.ndarray:
         key = (number, index, realisation)
         if key not in self._simulated:
             pair, rng = self.pairs[number], np.random.default_rng((self._seed, *key))
@@ -183,7 +183,7 @@ class Crops:
     def __init__(self, pairs: Pairs, config: TrainConfig, processes: Processes) -> None:
         self._pairs, self._schedule, self._processes = pairs, config.schedule, processes
         odds = np.array([pair.odds for pair in pairs.pairs])
-        self._odds = odds / odds.sum()
+        self._probabilities = odds / odds.sum()
 
     def __call__(self, step: int) -> list[Batch]:
         """Draw the batches of a step, those of this process."""
@@ -200,7 +200,7 @@ class Crops:
 
     def _crop(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((self._schedule.seed, number))
-        return self._pairs.crop(rng, int(rng.choice(len(self._odds), p=self._odds)), self._schedule)
+        return self._pairs.crop(rng, int(rng.choice(len(self._probabilities), p=self._probabilities)), self._schedule)
 
 
 def _scan(path: Path, modality: str | None, room: int) -> Scan:

@@ -51,7 +51,7 @@ class Processes:
         """Return what to call instead of the network: its gradients become the mean over all processes."""
         if self.size == 1:
             return network
-        with self.losses_told():
+        with self.lost_process_errors():
             return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     @contextlib.contextmanager
@@ -60,18 +60,18 @@ class Processes:
         waiting: AbstractContextManager[Any] = contextlib.nullcontext()
         if isinstance(together, DistributedDataParallel) and not last:
             waiting = together.no_sync()
-        with self.losses_told(), waiting:
+        with self.lost_process_errors(), waiting:
             yield
 
     def begin_mean(self, value: torch.Tensor) -> Callable[[], float]:
         """Start the mean of a number over all processes; all of them must call this, and the returned function."""
         if self.size == 1:
             return value.item
-        with self.losses_told():
+        with self.lost_process_errors():
             exchange = distributed.all_reduce(value, async_op=True)
 
         def mean() -> float:
-            with self.losses_told():
+            with self.lost_process_errors():
                 exchange.wait()
             return value.item() / self.size
 
@@ -82,12 +82,12 @@ class Processes:
         if self.size == 1:
             return [value]
         everything: list[Any] = [None] * self.size
-        with self.losses_told():
+        with self.lost_process_errors():
             distributed.all_gather_object(everything, value)
         return everything
 
     @contextlib.contextmanager
-    def losses_told(self) -> Iterator[None]:
+    def lost_process_errors(self) -> Iterator[None]:
         """Turn torch's errors about a lost process into a clear DeviceError."""
         try:
             yield
@@ -130,7 +130,7 @@ def joined(device: str) -> Iterator[tuple[Processes, torch.device]]:
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     processes = Processes(rank, size)
-    with processes.losses_told():
+    with processes.lost_process_errors():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield processes, chosen

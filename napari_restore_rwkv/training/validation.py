@@ -62,9 +62,9 @@ class Validation:
         image, target = self._pairs.both(number, index)
         pair = self._pairs.opened(number)
         figures = (
-            _as_in_the_paper(network, image, target, pair)
+            _score_as_in_paper(network, image, target, pair)
             if self._protocol == "paper"
-            else _as_ours(network, image, target, pair)
+            else _plugin_score(network, image, target, pair)
         )
         name = self._pairs.pairs[number].target.name
         return {
@@ -84,12 +84,12 @@ def mean_of(rows: list[dict[str, Any]]) -> ValidationScore:
     return ValidationScore(*means)
 
 
-def _as_ours(network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any) -> tuple[float, float, float]:
+def _plugin_score(network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any) -> tuple[float, float, float]:
     score = score_slice(restored(network, image, pair.rule), target, window_of(pair.modality))
     return score.psnr, score.ssim, score.rmse
 
 
-def _as_in_the_paper(
+def _score_as_in_paper(
     network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any
 ) -> tuple[float, float, float]:
     device = next(network.parameters()).device

@@ -162,7 +162,7 @@ def test_every_16_bit_number_passes_unchanged(emulator, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_largest_numbers_and_what_is_none_stay_so(emulator, dtype):
+def test_the_largest_numbers_and_nan_stay_as_they_are(emulator, dtype):
     largest = torch.finfo(dtype).max
     v = torch.tensor([torch.inf, -torch.inf, torch.nan, largest, -largest], dtype=dtype).view(1, 1, 5)
     y = bi_wkv_cuda.forward(
@@ -235,7 +235,7 @@ def test_no_two_threads_touch_shared_memory_without_a_barrier_between(race_watch
     assert code == 0, said
 
 
-def test_there_are_barriers_to_take_away():
+def test_the_kernel_has_barriers_to_remove():
     assert len(BARRIERS) >= 8
 
 

@@ -105,7 +105,7 @@ class PlainRestoration:
 
 @pytest.fixture
 def qtbot(qtbot, monkeypatch):
-    """Waits long enough beside other work on the machine, whatever a test thinks of; it goes on as soon as it can."""
+    """Waits long enough on a busy machine, whatever timeout a test gives; it continues as soon as it can."""
     wait = qtbot.waitUntil
     monkeypatch.setattr(qtbot, "waitUntil", lambda done, timeout=0: wait(done, timeout=max(timeout, PATIENCE_MS)))
     return qtbot
@@ -140,7 +140,7 @@ def bundles(monkeypatch, tmp_path):
 
 @pytest.fixture
 def restoration(monkeypatch):
-    """The stand-in, put in the place of network and restore."""
+    """The stand-in, installed in place of network and restore."""
     plain = PlainRestoration()
     monkeypatch.setattr(steps_module, "load_network", plain.load_network)
     monkeypatch.setattr(steps_module, "run_restore", plain.run)
@@ -234,7 +234,7 @@ def ct_panel(viewer, ct_layer, make_panel):
 
 @pytest.fixture
 def denoise_anyway():
-    """Choose CT denoising for a scan that says no modality and holds no HU."""
+    """Choose CT denoising for a scan without a modality and without HU."""
 
     def choose(panel):
         panel.form.task.value = "ct-denoise"

@@ -1,4 +1,4 @@
-"""What the tests of restorations into files share: a scan of several slabs, and a job that can be held."""
+"""Shared by the tests of restorations into files: a scan of several slabs, and a job that can be held."""
 
 import threading
 
@@ -43,7 +43,7 @@ def shards(path):
 
 
 class Gate:
-    """Lets a job into a file take so many slices, and notes what it is sent.
+    """Lets a job into a file restore a number of slices, and records what it is sent.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Gate:
                     self.waiting.set()
                     with self._opened:
                         self._opened.wait_for(self._is_open, LISTEN_EVERY_S)
-                    # The job listens to Cancel, and hears where the person looks by now.
+                    # The job receives Cancel, and the slice that is displayed now.
                     sent = yield Progress(Phase.RESTORING, progress.done, progress.total)
                 self.shown.append(sent)
                 progress = inner.send(sent)

@@ -17,7 +17,7 @@ from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 
 def main(scan, weights, output):
-    """Say "waiting" once so many slices are done, and wait for the end."""
+    """Print "waiting" once some slices are done, and wait for the end."""
     torch.set_num_threads(1)
     application, viewer = get_qapp(), ViewerModel()
     gate = Gate(SimpleNamespace(setattr=setattr))

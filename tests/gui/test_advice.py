@@ -34,7 +34,7 @@ def noisy_panel(viewer, make_panel, restoration, rng, qtbot):
     return make
 
 
-def test_the_noise_and_its_spectrum_stand_in_the_form_before_restore(noisy_panel):
+def test_the_noise_and_its_spectrum_are_in_the_form_before_restore(noisy_panel):
     panel = noisy_panel(KNOWS)
     words = panel.form.advice.line.text()
     measured = float(words.split("The noise is ")[1].split(" HU")[0])

@@ -1,4 +1,4 @@
-"""Input, restored and difference beside each other, and the person's own view given back."""
+"""Input, restored and difference beside each other, and the return to the user's own view."""
 
 import json
 
@@ -17,7 +17,7 @@ CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [r
 
 @pytest.fixture
 def compared(viewer, ct_panel, run_to_the_end):
-    """The panel after a whole volume, beside a hidden and a visible layer of the person's own."""
+    """The panel after a whole volume, beside a hidden and a visible layer of the user's own."""
     viewer.canvas.size = (300, 900)
     viewer.add_layer(Labels(np.ones((5, 24, 32), int), name="organs"))
     viewer.add_image(np.zeros((5, 24, 32)), name="atlas", visible=False)
@@ -44,7 +44,7 @@ def test_side_by_side_shows_input_restored_difference_from_left_to_right(viewer,
     [((600, 800), (500, 500), (1, 3)), ((880, 900), (500, 500), (1, 3)), ((700, 900), (40, 500), (3, 1))],
     ids=["wide window", "square window", "thin slab"],
 )
-def test_the_pictures_are_as_large_as_the_window_lets_them_without_an_empty_cell(canvas, picture, shape):
+def test_pictures_are_as_large_as_possible_without_an_empty_cell(canvas, picture, shape):
     assert grid_shape(canvas, picture) == shape
 
 
@@ -92,7 +92,7 @@ def test_my_own_view_comes_back_as_it_was(viewer, ct_panel, run_to_the_end):
     assert tuple(viewer.scene.camera.center) == (0.0, 11.0, 12.0)
 
 
-def test_somebody_who_zoomed_in_stays_at_that_spot(viewer, compared):
+def test_a_zoomed_in_position_is_kept(viewer, compared):
     compared.compare.choose_mode(OWN_VIEW)
     viewer.reset_view()
     viewer.scene.camera.zoom *= 4
@@ -109,7 +109,7 @@ def test_my_own_view_stays_chosen_for_the_next_result(viewer, compared, run_to_t
     assert "organs" in visible(viewer)
 
 
-def test_blink_changes_between_input_and_restored(viewer, compared):
+def test_blink_switches_between_input_and_restored(viewer, compared):
     compared.compare.blink()
     assert compared.compare.modes.currentText() == BLINK
     assert not viewer.canvas.grid.enabled
@@ -138,7 +138,7 @@ def test_pressing_b_blinks(viewer, compared):
     assert visible(viewer) == [RESTORED]
 
 
-def test_a_b_of_the_persons_own_is_left_alone(viewer, ct_panel, run_to_the_end):
+def test_a_users_own_binding_of_b_is_left_alone(viewer, ct_panel, run_to_the_end):
     def own(viewer):
         """Their own shortcut."""
 
@@ -177,7 +177,7 @@ def test_saving_keeps_geometry_type_strength_and_provenance(compared, ct_scan, q
     assert '"strength": 0.5' in (tmp_path / "restored.nii.gz.json").read_text()
 
 
-def test_fine_detail_that_is_put_back_is_shown_saved_and_told(viewer, compared, ct_scan, qtbot, tmp_path):
+def test_fine_detail_that_is_put_back_is_shown_saved_and_recorded(viewer, compared, ct_scan, qtbot, tmp_path):
     result = compared.compare.comparison.result
     grain = np.where(np.indices(ct_scan.shape).sum(axis=0) % 2, 40, -40).astype(np.float32)
     result.restored[:] = ct_scan.voxels + grain + 7
@@ -202,7 +202,7 @@ def test_fine_detail_that_is_put_back_is_shown_saved_and_told(viewer, compared, 
     assert viewer.layers[RESTORED].data is result.restored, "neutral is the result itself"
 
 
-def test_saving_where_nobody_may_write_says_so(compared, qtbot, tmp_path):
+def test_saving_without_write_permission_says_so(compared, qtbot, tmp_path):
     compared.compare.save_to(tmp_path / "nowhere" / "restored.nii.gz")
     qtbot.waitUntil(lambda: "its folder does not exist" in compared.message.text(), timeout=10_000)
 
@@ -232,7 +232,7 @@ def test_the_strength_is_in_the_names(viewer, compared):
     assert [layer.name for layer in viewer.layers][1:3] == [RESTORED, DIFFERENCE]
 
 
-def test_the_panels_are_arranged_anew_when_the_window_changes(viewer, compared, qtbot):
+def test_the_panels_are_rearranged_when_the_window_is_resized(viewer, compared, qtbot):
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
     viewer.canvas.size = (900, 300)
     qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) == (3, 1))

@@ -34,7 +34,7 @@ def reading_of(panel, qtbot):
     return panel.compare.reading
 
 
-def test_the_values_of_every_cell_stand_in_one_line(viewer, panel, qtbot):
+def test_the_values_of_every_cell_are_in_one_line(viewer, panel, qtbot):
     reading = reading_of(panel, qtbot)
     viewer.layers[CT].data[1, 30, 50] = HU
     viewer.layers[RESTORED].data[1, 30, 50] = 52.0
@@ -104,7 +104,7 @@ def test_the_difference_lies_over_the_input(viewer, panel):
     assert not viewer.canvas.grid.enabled
 
 
-def test_every_layout_has_a_key_that_is_given_back(viewer, panel):
+def test_every_layout_has_a_key_that_is_released(viewer, panel):
     viewer.keymap[next(key for key in viewer.keymap if str(key) == "Alt+2")](viewer)
     assert panel.compare.modes.currentText() == SWIPE
     viewer.keymap[next(key for key in viewer.keymap if str(key) == "Alt+1")](viewer)
@@ -114,7 +114,7 @@ def test_every_layout_has_a_key_that_is_given_back(viewer, panel):
     assert not [key for key in viewer.keymap if str(key).startswith("Alt")]
 
 
-def test_the_verdict_tells_noise_from_an_erased_structure(viewer, panel, qtbot, rng):
+def test_the_verdict_distinguishes_noise_from_an_erased_structure(viewer, panel, qtbot, rng):
     reading = reading_of(panel, qtbot)
     noisy = rng.normal(HU, 20, (80, 96)).astype(np.float32)
     # Air on both sides of the body.
@@ -143,7 +143,7 @@ def test_a_slice_that_is_not_restored_is_not_judged(viewer, panel, qtbot):
     assert reading.verdict.line.text() == ""
 
 
-def test_voxels_that_are_not_finite_are_told_and_count_for_nothing(viewer, panel, qtbot):
+def test_non_finite_voxels_are_shown_and_do_not_count(viewer, panel, qtbot):
     reading = reading_of(panel, qtbot)
     for name in (CT, RESTORED):
         viewer.layers[name].data[1, 40, 40:44] = np.inf, -np.inf, np.nan, np.inf

@@ -1,4 +1,4 @@
-"""Every view on a result in a real window, by its pixels."""
+"""Every view of a result in a real window, by its pixels."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_the_curtain_is_dragged_by_its_edge_and_only_there(window, middle_row, q
     assert panel.compare.view.curtain.fraction == pytest.approx(0.75, abs=0.05)
 
 
-def test_what_was_taken_away_lies_in_blue_over_the_input(window, middle_row):
+def test_what_was_removed_is_blue_over_the_input(window, middle_row):
     _, panel = window
     panel.compare.choose_mode(OVER_INPUT)
     row = middle_row()

@@ -93,14 +93,14 @@ def test_a_zarr_folder_opens_without_being_read(plugin, ct_scan, tmp_path):
         scan.voxels[-1]
 
 
-def test_the_writer_refuses_a_colour_picture_in_words(tmp_path):
+def test_the_writer_refuses_a_colour_picture_with_a_message(tmp_path):
     with pytest.raises(ScanError, match="is a colour image"):
         contributions.write_image(
             str(tmp_path / "a.nii"), np.zeros((4, 5, 3), np.uint8), {"name": "photo", "rgb": True}
         )
 
 
-def test_the_reader_only_peeks(tmp_path, monkeypatch):
+def test_the_reader_only_reads_the_beginning_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_restore_rwkv.scans.files.read_scan", lambda *_, **__: pytest.fail("it read"))
     (tmp_path / "scan.nii.gz").write_bytes(b"not read")
     (tmp_path / "notes.txt").write_text("no scan")
@@ -114,7 +114,7 @@ def test_the_reader_only_peeks(tmp_path, monkeypatch):
     assert contributions.get_reader([str(tmp_path / "scan.nii.gz")]) is None
 
 
-def test_a_damaged_file_is_refused_in_words(plugin, tmp_path):
+def test_a_damaged_file_is_refused_with_a_message(plugin, tmp_path):
     (tmp_path / "broken.nrrd").write_bytes(b"NRRD0004\nnonsense")
     with pytest.raises(ScanError, match=r"broken\.nrrd"):
         ViewerModel().open(tmp_path / "broken.nrrd", plugin=PLUGIN)

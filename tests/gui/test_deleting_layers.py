@@ -1,4 +1,4 @@
-"""Layers are deleted in a real window, in a process of its own: what goes wrong there is a segmentation fault."""
+"""Layers are deleted in a real window, in a separate process, since a failure is a segmentation fault."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The difference seen in other ways: what its layer shows, between which limits, and what the canvas says of it."""
+"""The difference in other modes: its layer, its limits, and its legend on the canvas."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def choose(panel, qtbot, mode):
     qtbot.waitUntil(lambda: not panel.compare.difference._fits)
 
 
-def test_multiples_of_the_noise_come_for_the_displayed_slice(viewer, panel, difference, qtbot):
+def test_multiples_of_the_noise_are_shown_for_the_displayed_slice(viewer, panel, difference, qtbot):
     choose(panel, qtbot, "in local noise")
     seen = np.asarray(difference.data[1])
     assert np.median(seen) == pytest.approx(-CHANGE / NOISE, rel=0.2)
@@ -75,7 +75,7 @@ def test_limits_are_edited_in_the_panel_and_in_the_layer(panel, difference, qtbo
     assert difference.data is panel.compare.comparison.result.difference
 
 
-def test_the_canvas_says_what_the_colour_bar_counts_where_there_is_one(viewer, panel, qtbot):
+def test_the_canvas_explains_the_colour_bar_if_there_is_one(viewer, panel, qtbot):
     text = viewer.canvas.overlays.text
     panel.compare.choose_mode(SIDE_BY_SIDE)
     assert (text.visible, text.text) == (True, "\ncolours: restored - input in HU")

@@ -1,4 +1,4 @@
-"""One panel of a kind in a window, however it was opened; what it has shown outlives it."""
+"""One panel of a kind per window, however it was opened; its results outlive it."""
 
 import threading
 
@@ -47,7 +47,7 @@ def open_by_script(viewer):
 
 @pytest.mark.parametrize("first", [open_by_menu, open_by_script], ids=["menu first", "script first"])
 @pytest.mark.parametrize("second", [open_by_menu, open_by_script], ids=["menu second", "script second"])
-def test_a_second_panel_gives_way_to_the_first(ct_viewer, qtbot, first, second):
+def test_a_second_panel_is_dropped_for_the_first(ct_viewer, qtbot, first, second):
     known = first(ct_viewer)
     qtbot.wait(20)
     if first is not second:
@@ -72,7 +72,7 @@ def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tm
     assert panels(ct_viewer) == [panel]
 
 
-def test_both_panels_are_tabs_of_one_place(ct_viewer, qtbot, monkeypatch):
+def test_both_panels_are_tabs_of_one_area(ct_viewer, qtbot, monkeypatch):
     panel = open_by_menu(ct_viewer)
     qtbot.wait(20)
     tuning = FineTunePanel(ct_viewer)
@@ -106,7 +106,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
     assert len(ct_viewer.layers) == 3
 
 
-def test_what_waits_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration, monkeypatch):
+def test_waiting_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
     monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(60) and surroundings)
     contributions.restore_selected_layer()
@@ -120,7 +120,7 @@ def test_what_waits_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restorati
     assert restoration.asked == []
 
 
-def test_a_panel_that_is_opened_again_goes_on_with_what_is_shown(ct_viewer, qtbot, restoration, run_to_the_end):
+def test_a_reopened_panel_continues_with_the_shown_result(ct_viewer, qtbot, restoration, run_to_the_end):
     contributions.restore_selected_layer()
     (first,) = panels(ct_viewer)
     run_to_the_end(first, "slice")
@@ -138,7 +138,7 @@ def test_a_panel_that_is_opened_again_goes_on_with_what_is_shown(ct_viewer, qtbo
     first.deleteLater()
 
 
-def test_going_back_to_earlier_choices_goes_on_with_their_result(viewer, ct_panel, run_to_the_end, tmp_path):
+def test_going_back_to_earlier_options_continues_their_result(viewer, ct_panel, run_to_the_end, tmp_path):
     run_to_the_end(ct_panel, "slice")
     ours = viewer.layers[RESTORED]
     ct_panel.form.weights.use_file(tmp_path / "own.safetensors")

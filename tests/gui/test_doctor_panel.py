@@ -23,7 +23,7 @@ def make_doctor(viewer, qtbot):
     qtbot.wait(20)
 
 
-def test_the_doctor_looks_at_once_and_its_report_is_copied(make_doctor, qtbot):
+def test_the_doctor_checks_at_once_and_its_report_is_copied(make_doctor, qtbot):
     panel = make_doctor()
     assert panel.message.text() == doctor_panel.LOOKING
     assert not panel.again.isEnabled()
@@ -44,14 +44,14 @@ def test_a_doctor_that_dies_says_so(make_doctor, qtbot, monkeypatch):
     assert panel.message.text() == "The doctor stopped with an unexpected OSError: no such library"
 
 
-def test_a_panel_that_is_closed_while_it_looks_is_left_alone(make_doctor, qtbot):
+def test_closing_the_panel_during_a_check_is_no_error(make_doctor, qtbot):
     panel = make_doctor()
     panel.shut_down()
     qtbot.wait(200)
     assert panel.report.toPlainText() == ""
 
 
-def test_a_doctor_that_crashes_takes_no_window_with_it(monkeypatch):
+def test_a_doctor_that_crashes_does_not_crash_the_window(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="the check ended with 1"):
         doctor_panel._examined()

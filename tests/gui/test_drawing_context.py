@@ -1,4 +1,4 @@
-"""What napari deletes with a layer is deleted in the OpenGL context of the canvas that drew it."""
+"""The resources of a layer are deleted in the OpenGL context of the canvas that drew it."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from napari_restore_rwkv.gui.restore.result import ResultInMemory
 
 @pytest.fixture
 def window(make_napari_viewer, restoration, qtbot):
-    """A viewer with three layers and the Restore panel, its canvas, and where OpenGL was told to finish."""
+    """A viewer with three layers and the Restore panel, its canvas, and the contexts in which OpenGL was flushed."""
     viewer = make_napari_viewer(show=True)
     for name in "abc":
         viewer.add_image(np.zeros((4, 8, 8)), name=name)
@@ -27,7 +27,7 @@ def window(make_napari_viewer, restoration, qtbot):
 
 @pytest.fixture
 def finished_in(monkeypatch):
-    """The context that was current each time when OpenGL was told to finish."""
+    """The context that was current at each flush of OpenGL."""
     contexts, finish = [], GLContext.finish
     monkeypatch.setattr(
         GLContext, "finish", lambda self: (contexts.append(QOpenGLContext.currentContext()), finish(self))
@@ -45,7 +45,7 @@ def press_the_bin(viewer):
 
 
 @pytest.mark.parametrize("remove", [remove_one, press_the_bin])
-def test_layers_go_in_the_context_of_the_canvas(window, finished_in, remove):
+def test_layers_are_removed_in_the_context_of_the_canvas(window, finished_in, remove):
     viewer, canvas = window
     canvas.doneCurrent()
     remove(viewer)
@@ -61,7 +61,7 @@ def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
     assert finished_in == [None]
 
 
-def test_the_first_frame_of_a_grid_that_is_shown_is_no_magnified_one(window):
+def test_the_first_visible_frame_of_a_grid_is_not_magnified(window):
     viewer, canvas = window
     (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
     layer = viewer.layers["a"]

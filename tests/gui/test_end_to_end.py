@@ -1,4 +1,4 @@
-"""The panel with the real `restore` and a small network: nothing stands in for anything."""
+"""The panel with the real `restore` and a small network, without stand-ins."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_the_digest_of_two_runs_is_that_of_one(viewer, panel, weights, run_to_th
     assert panel.compare.comparison.result.provenance["input_sha256"] == in_two
 
 
-def test_an_mr_scan_under_ct_weights_is_refused_then_allowed(viewer, panel, weights, run_to_the_end, rng):
+def test_an_mr_scan_with_ct_weights_is_refused_then_allowed(viewer, panel, weights, run_to_the_end, rng):
     mr = Scan(rng.integers(0, 900, (3, 16, 16)).astype(np.int16), (5, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
     panel.form.weights.use_file(weights)
@@ -102,13 +102,13 @@ def test_devices_are_named_briefly(hardware, kernel, title):
     assert surroundings.short_title(hardware, kernel) == title
 
 
-def test_why_there_is_no_gpu_is_said_in_words_for_people(panel):
+def test_the_reason_for_no_gpu_is_in_plain_words(panel):
     words = " ".join(device.advice for device in surroundings.look_around().devices)
     assert "'" not in words
     assert panel.form.run_on.devices.toolTip().startswith(("CPU", "GPU"))
 
 
-def test_a_damaged_weights_file_is_refused_in_words(panel, tmp_path, run_to_the_end):
+def test_a_damaged_weights_file_is_refused_with_a_message(panel, tmp_path, run_to_the_end):
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     panel.form.weights.use_file(tmp_path / "broken.safetensors")
     run_to_the_end(panel)

@@ -102,7 +102,7 @@ def test_the_default_split_trains_on_what_is_painted(panel, qtbot):
     assert panel.warnings.isHidden()
 
 
-def test_marks_in_slices_that_are_not_trained_on_are_told_before_the_training(panel, qtbot):
+def test_marks_outside_the_training_slices_are_reported_before_training(panel, qtbot):
     panel.annotations.new.click()
     layer = panel.annotations.layer
     for index, label in ((8, 1), (10, 5)):
@@ -114,7 +114,7 @@ def test_marks_in_slices_that_are_not_trained_on_are_told_before_the_training(pa
     assert "Training is not possible" not in panel.warnings.text()
 
 
-def test_labels_of_another_meaning_are_refused_in_words(viewer, panel, qtbot):
+def test_labels_of_another_meaning_are_refused_with_a_message(viewer, panel, qtbot):
     organs = viewer.add_layer(Labels(np.full((16, 32, 32), 7, np.uint8), name="organs"))
     panel.annotations.layers.choose(organs)
     checked(qtbot, panel)
@@ -124,7 +124,7 @@ def test_labels_of_another_meaning_are_refused_in_words(viewer, panel, qtbot):
     assert not panel.job.running
 
 
-def test_labels_on_another_grid_are_refused_in_words(viewer, panel, qtbot):
+def test_labels_on_another_grid_are_refused_with_a_message(viewer, panel, qtbot):
     panel.annotations.layers.choose(viewer.add_layer(Labels(np.ones((16, 8, 8), np.uint8), name="small")))
     checked(qtbot, panel)
     assert panel.warnings.text() == (
@@ -132,7 +132,7 @@ def test_labels_on_another_grid_are_refused_in_words(viewer, panel, qtbot):
     )
 
 
-def test_a_rectangle_marks_the_voxels_whose_centres_it_holds(labels):
+def test_a_rectangle_marks_the_voxels_whose_centres_it_contains(labels):
     corners = np.array([[4, 2.5, 3.5], [4, 2.5, 8.5], [4, 6.5, 8.5], [4, 6.5, 3.5]])
     # The shapes lie in a space of their own: millimetres, as napari makes them for a scan.
     world = np.array([labels.data_to_world(corner) for corner in corners])
@@ -189,7 +189,7 @@ def test_the_button_fills_shapes_with_the_chosen_class_and_says_how_many(viewer,
     assert shown(panel, 2) == "1 slice · 25 px"
 
 
-def test_shapes_that_are_not_there_are_asked_for(panel):
+def test_without_shapes_the_user_is_asked_to_draw_some(panel):
     panel.annotations.fill_in()
     assert panel.message.text() == "There are no shapes yet: add a Shapes layer, and draw on the scan."
 

@@ -1,4 +1,4 @@
-"""The lines of Python that fine-tune again as the panel did."""
+"""The lines of Python that repeat a fine-tuning run of the panel."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def replay(lines, viewer):
 
 
 @pytest.mark.slow
-def test_a_training_is_done_again_by_its_lines(viewer, pair_layers, make_fine_tune_panel, qtbot, bundles):
+def test_a_training_is_repeated_by_its_lines(viewer, pair_layers, make_fine_tune_panel, qtbot, bundles):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     panel.start()
     qtbot.waitUntil(lambda: bool(panel.macro.lines), timeout=PATIENCE_MS)
@@ -44,7 +44,7 @@ def test_annotations_strength_and_mode_are_in_the_lines(viewer, pair_layers, mak
     assert "axis='z'" in lines
 
 
-def test_what_was_stopped_leaves_no_lines(viewer, pair_layers, make_fine_tune_panel):
+def test_a_stopped_training_leaves_no_lines(viewer, pair_layers, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     panel.macro.begin(panel.choice(), None)
     panel.run.stop.setEnabled(True)

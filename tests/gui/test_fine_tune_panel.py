@@ -1,4 +1,4 @@
-"""What the Fine-tune panel says before anything is trained."""
+"""The messages of the Fine-tune panel before training."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_a_second_scan_is_proposed_as_reference_when_it_is_opened(viewer, pair_l
     ],
     ids=["shape", "spacing", "modality"],
 )
-def test_a_pair_that_does_not_fit_is_refused_in_words(viewer, pair_layers, make_fine_tune_panel, changes, words):
+def test_a_pair_that_does_not_match_is_refused(viewer, pair_layers, make_fine_tune_panel, changes, words):
     panel = make_fine_tune_panel(viewer, pair_layers[0], other(pair_layers[1], "odd", **changes))
     assert panel.warnings.text().startswith(words)
     panel.start()
@@ -99,14 +99,14 @@ def test_a_shifted_pair_is_refused_and_can_be_forced(viewer, pair_layers, make_f
     assert not panel.form.force.value, "what was forced was another pair"
 
 
-def test_weights_for_another_modality_are_refused_in_words(viewer, pair_layers, make_fine_tune_panel, qtbot):
+def test_weights_for_another_modality_are_refused_with_a_message(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     panel.form.task.value = "mri-sr"
     checked(qtbot, panel)
     assert panel.warnings.text() == "These weights were made for MR, but this scan is CT; choose weights for CT."
 
 
-def test_a_task_chosen_by_the_person_stays_in_another_mode(viewer, pair_layers, make_fine_tune_panel):
+def test_a_task_chosen_by_the_user_stays_in_another_mode(viewer, pair_layers, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     panel.form.task.value = "all-in-one"
     learn_from(panel, "noisy")
@@ -229,7 +229,7 @@ def test_the_panel_opens_without_waiting_for_torch(viewer, qtbot, monkeypatch):
 
 
 class _Never:
-    """A worker that does not come to an answer."""
+    """A worker that never answers."""
 
     class returned:
         connect = staticmethod(lambda slot: None)

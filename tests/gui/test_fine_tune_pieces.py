@@ -39,7 +39,7 @@ def test_a_volume_of_one_slice_is_read_like_an_array(axis, index, rng):
     assert np.array_equal(np.asarray(volume), full, equal_nan=True)
 
 
-def test_a_preview_gives_the_view_back_unless_it_was_arranged_anew(viewer):
+def test_a_preview_restores_the_view_unless_it_was_rearranged(viewer):
     scan, other = (viewer.add_image(np.zeros((4, 6, 6)), name=name) for name in ("scan", "other"))
     other.visible = False
     preview = SlicePreview(viewer, "preview")
@@ -63,7 +63,7 @@ def test_a_preview_of_a_deleted_scan_is_not_shown(viewer):
 
 
 @pytest.mark.parametrize("values", [[], [31.2], [30.01, 30.02], [-3.0, 25.0], [1e-4, 2e-4, 9e-4], [5.0, 5.0]])
-def test_an_axis_holds_all_values_and_is_written_in_round_numbers(values):
+def test_an_axis_covers_all_values_and_has_round_ticks(values):
     low, high, ticks = axis_of(values)
     assert all(low < value < high for value in values)
     assert 2 <= len(ticks) <= 7
@@ -96,7 +96,7 @@ def hues(picture):
     return {name for name, there in (("blue", blue), ("orange", orange)) if there}
 
 
-def test_of_several_questions_the_last_is_answered(qtbot):
+def test_of_several_requests_the_last_is_answered(qtbot):
     background, answers, free = Background(wait_ms=10), [], threading.Event()
     background.answered.connect(answers.append)
     background.ask(lambda: free.wait(60) and "first")
@@ -109,7 +109,7 @@ def test_of_several_questions_the_last_is_answered(qtbot):
 
 
 @pytest.mark.parametrize("error", [ScanError("in words"), RuntimeError("out of memory")])
-def test_an_error_in_the_background_is_told(qtbot, error):
+def test_an_error_in_the_background_is_reported(qtbot, error):
     background, told = Background(), []
     background.failed.connect(told.append)
 
@@ -122,7 +122,7 @@ def test_an_error_in_the_background_is_told(qtbot, error):
     assert not background.busy
 
 
-def test_slice_numbers_are_written_in_short():
+def test_slice_numbers_are_written_as_ranges():
     assert ranges((0, 1, 2, 5, 7, 8)) == "0-2, 5, 7-8"
     assert ranges(()) == ""
 

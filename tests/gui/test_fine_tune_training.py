@@ -181,7 +181,7 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
     assert not folder.exists()
 
 
-def test_what_is_not_better_is_saved_by_a_second_button_only(panel, qtbot, to_the_end, bundles):
+def test_weights_that_are_not_better_are_saved_only_by_a_second_button(panel, qtbot, to_the_end, bundles):
     # So small a step changes nothing that could be measured.
     panel.recipe = replace(QUICK, learning_rate=1e-9)
     panel.form.steps.value = 5

@@ -1,4 +1,4 @@
-"""Results go where their scan goes, during a restoration and after it."""
+"""Results follow their scan when it is moved, during a restoration and after it."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_results_follow_in_mid_job(viewer, ct_panel, qtbot, restoration):
     assert "restored in" in ct_panel.message.text()
 
 
-def test_a_result_is_saved_where_its_scan_lies_now(viewer, ct_panel, run_to_the_end, qtbot, tmp_path):
+def test_a_result_is_saved_at_the_current_position_of_its_scan(viewer, ct_panel, run_to_the_end, qtbot, tmp_path):
     run_to_the_end(ct_panel, "volume")
     move(viewer.layers[CT], MOVES["affine"])
     path = tmp_path / "moved.nii.gz"
@@ -105,7 +105,7 @@ def test_results_follow_after_the_panel_was_closed_and_opened_again(viewer, ct_p
     assert_they_lie_on(viewer.layers[CT], viewer)
 
 
-def test_other_strength_and_weights_keep_them_together(viewer, ct_panel, run_to_the_end):
+def test_another_strength_or_weights_keep_results_on_their_scan(viewer, ct_panel, run_to_the_end):
     run_to_the_end(ct_panel, "volume")
     ct_panel.compare.strength.setValue(40)
     ct_panel.compare._mix()
@@ -130,7 +130,7 @@ def test_a_frame_of_several_is_followed_too(viewer, make_panel, denoise_anyway, 
     assert_they_lie_on(scan, viewer)
 
 
-def test_a_scan_that_is_gone_leaves_its_results_where_they_are(viewer, ct_panel, run_to_the_end):
+def test_a_deleted_scan_leaves_its_results_where_they_are(viewer, ct_panel, run_to_the_end):
     run_to_the_end(ct_panel, "volume")
     scan = viewer.layers[CT]
     before = place(results(viewer)[0])
@@ -139,7 +139,7 @@ def test_a_scan_that_is_gone_leaves_its_results_where_they_are(viewer, ct_panel,
     assert np.array_equal(place(results(viewer)[1]), before)
 
 
-def test_a_file_says_that_its_scan_was_moved_meanwhile(viewer, make_file_panel, weights_file, qtbot, gate, output):
+def test_a_file_records_that_its_scan_was_moved(viewer, make_file_panel, weights_file, qtbot, gate, output):
     scan = viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)
     panel.form.weights.use_file(weights_file)

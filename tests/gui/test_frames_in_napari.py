@@ -99,7 +99,7 @@ def test_a_single_frame_is_an_ordinary_layer(tmp_path, frames):
     assert (layer.ndim, layer.name) == (3, "one")
 
 
-def test_what_is_left_out_is_said(tmp_path, frames, monkeypatch):
+def test_omitted_files_are_reported(tmp_path, frames, monkeypatch):
     said = []
     monkeypatch.setattr(contributions, "show_info", said.append)
     write_series(tmp_path / "one", frames[0], names="abc")
@@ -123,7 +123,7 @@ def test_the_panel_takes_the_frame_on_screen_and_names_it(viewer, make_panel, tm
     assert any("TE 20 ms [restored]" in one.name for one in viewer.layers)
 
 
-def test_a_grey_tiff_opens_and_a_picture_in_colour_is_left_to_others(tmp_path, frames):
+def test_a_grey_tiff_opens_and_a_colour_picture_is_left_to_other_readers(tmp_path, frames):
     path = tmp_path / "stack.tif"
     options = {
         "imagej": True,
@@ -141,7 +141,7 @@ def test_a_grey_tiff_opens_and_a_picture_in_colour_is_left_to_others(tmp_path, f
     assert contributions.get_reader(str(path)) is None
 
 
-def test_a_layer_knows_what_of_its_file_it_shows(tmp_path, frames):
+def test_a_layer_knows_which_part_of_its_file_it_shows(tmp_path, frames):
     """So that a job that was begun from it finds the same again; nothing of the file is in that."""
     for series, echo, z in np.ndindex(2, 2, 3):
         tags = {"SeriesInstanceUID": f"1.2.{series}", "EchoTime": 10.0 * (1 + echo), "Modality": "MR"}

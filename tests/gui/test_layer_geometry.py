@@ -1,4 +1,4 @@
-"""The place of every voxel survives reader, layer, restoration and writer, whoever made the layer, or it is refused."""
+"""The position of every voxel survives reader, layer, restoration and writer for any layer, or the layer is refused."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def saved(layer, path):
 
 
 @pytest.mark.parametrize("placed", PLACED.values(), ids=PLACED)
-def test_a_layer_of_another_reader_is_written_where_it_lies(tmp_path, voxels, placed):
+def test_a_layer_of_another_reader_is_written_at_its_position(tmp_path, voxels, placed):
     layer = Image(voxels, **placed)
     image = saved(layer, tmp_path / "saved.mha")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), voxels)
@@ -73,7 +73,7 @@ def test_a_layer_of_another_reader_is_written_where_it_lies(tmp_path, voxels, pl
 
 @pytest.mark.parametrize("placed", PLACED.values(), ids=PLACED)
 @pytest.mark.parametrize("frames", [None, 2])
-def test_the_result_lies_on_its_scan_and_is_written_there(tmp_path, voxels, placed, frames):
+def test_the_result_is_at_the_position_of_its_scan_and_written_there(tmp_path, voxels, placed, frames):
     layer = Image(voxels if frames is None else np.stack([voxels] * frames), **lifted(placed, frames))
     scan = layer_to_scan(layer, None if frames is None else 1)
     viewer = ViewerModel()
@@ -106,7 +106,7 @@ def lifted(placed, frames):
     return made
 
 
-def test_an_oblique_scan_of_ours_is_written_exactly(tmp_path, voxels):
+def test_an_oblique_scan_read_by_the_plugin_is_written_exactly(tmp_path, voxels):
     scan = Scan(voxels, (3.0, 0.7, 0.9), (-12.3, 45.6, 789.0), turned(10), "CT", "HU")
     data, attributes, _ = scan_to_layer(scan, "CT")
     image = saved(Image(data, **attributes), tmp_path / "ct.mha")
@@ -116,7 +116,7 @@ def test_an_oblique_scan_of_ours_is_written_exactly(tmp_path, voxels):
         )
 
 
-def test_what_is_done_to_a_layer_of_ours_is_done_to_its_scan(voxels):
+def test_changes_to_a_layer_of_the_plugin_apply_to_its_scan(voxels):
     """Cropping by other plugins keeps metadata and moves the layer: voxels stay where they are in the patient."""
     scan = Scan(voxels, (3.0, 0.7, 0.9), (-12.3, 45.6, 789.0), turned(10), "CT", "HU")
     data, attributes, _ = scan_to_layer(scan, "CT")
@@ -148,7 +148,7 @@ def test_the_slice_axis_is_chosen_by_the_whole_transform(voxels):
         ({"rotate": turned(45), "affine": np.diag([2.0, 1.0, 1.0, 1.0])}, '"tilted" is sheared'),
     ],
 )
-def test_a_sheared_layer_is_refused_in_words(tmp_path, voxels, placed, words):
+def test_a_sheared_layer_is_refused_with_a_message(tmp_path, voxels, placed, words):
     layer = Image(voxels, name="tilted", **placed)
     if words is None:
         layer_to_scan(layer)

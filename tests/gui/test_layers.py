@@ -1,4 +1,4 @@
-"""Layers become scans, or a sentence that says why not."""
+"""Layers become scans, or are refused with the reason."""
 
 import numpy as np
 import pytest
@@ -24,24 +24,24 @@ from napari_restore_rwkv.scans.scan import Scan
     ],
     ids=["rgb", "labels", "points", "bool", "time", "five"],
 )
-def test_what_is_no_scan_is_refused_in_words(layer, words):
+def test_a_layer_that_is_not_a_scan_is_refused_with_a_message(layer, words):
     with pytest.raises(ScanError, match=words):
         layer_to_scan(layer)
 
 
-def test_complex_numbers_are_refused_in_words():
+def test_complex_numbers_are_refused_with_a_message():
     with pytest.raises(
         ScanError, match='"k" contains complex numbers; restoration needs real ones: take the magnitude'
     ):
         image_to_scan(np.zeros((4, 8), np.complex64), {"name": "k"})
 
 
-def test_an_empty_image_is_refused_in_words():
+def test_an_empty_image_is_refused_with_a_message():
     with pytest.raises(ScanError, match=r'"void" is empty \(shape 0 x 8\): there is nothing to restore'):
         image_to_scan(np.zeros((0, 8)), {"name": "void"})
 
 
-def test_a_single_row_of_values_is_refused_in_words():
+def test_a_single_row_of_values_is_refused_with_a_message():
     with pytest.raises(
         ScanError, match=r'"row" has 1 dimension \(shape 7\); a scan has two \(a slice\), three, or four'
     ):

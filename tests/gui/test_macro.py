@@ -1,4 +1,4 @@
-"""The lines of Python and of the command line that do again what the panel did."""
+"""The lines of Python and the commands that repeat what the panel did."""
 
 import shlex
 from dataclasses import fields, replace
@@ -40,7 +40,7 @@ def test_every_choice_of_the_form_is_in_the_lines():
     assert {field.name for field in fields(RestoreOptions) if field.compare} == told
 
 
-def test_a_slice_is_restored_again_by_its_line(viewer, options):
+def test_a_restored_slice_is_repeated_by_its_line(viewer, options):
     lines = as_python(options, 0, 2, 1.0)
     assert "indices=[2]" in lines
     replay(lines, viewer)
@@ -61,7 +61,7 @@ def test_strength_and_axis_are_those_that_were_used(viewer, options):
     assert not np.array_equal(half, viewer.layers[-1].data)
 
 
-def test_a_job_into_a_file_is_done_again_by_its_lines(viewer, options, tmp_path):
+def test_a_job_into_a_file_is_repeated_by_its_lines(viewer, options, tmp_path):
     output = tmp_path / "again.ome.zarr"
     replay(as_python(replace(options, output=output, region="volume"), 0, None, 1.0), viewer)
     replay(as_python(options, 0, None, 1.0), viewer)
@@ -114,7 +114,7 @@ def test_the_panel_copies_the_line_of_what_it_did(ct_panel, run_to_the_end):
     assert ct_panel.macro.text.toPlainText() == "\n\n".join(ct_panel.macro.lines)
 
 
-def test_what_was_cancelled_leaves_no_line(ct_panel, restoration, qtbot):
+def test_a_cancelled_job_leaves_no_line(ct_panel, restoration, qtbot):
     ct_panel.form.region.value = "volume"
     restoration.hold.clear()
     ct_panel.restore()
@@ -124,7 +124,7 @@ def test_what_was_cancelled_leaves_no_line(ct_panel, restoration, qtbot):
     assert ct_panel.macro.lines == []
 
 
-def test_detail_back_is_in_the_lines_and_restored_again_by_them(viewer, options):
+def test_detail_back_is_in_the_lines_and_repeated_by_them(viewer, options):
     blend = Blend(0.8, 0.25, 1.0)
     stack = viewer.add_image(np.stack([options.layer.data, options.layer.data]), name="frames")
     for chosen in (options, replace(options, layer=stack, time_index=1)):
@@ -139,7 +139,7 @@ def test_detail_back_is_in_the_lines_and_restored_again_by_them(viewer, options)
     assert viewer.layers[-1].name == f"{CT} [restored]"
 
 
-def test_the_lines_follow_the_sliders_and_do_again_what_is_seen(viewer, ct_panel, run_to_the_end, monkeypatch):
+def test_the_lines_follow_the_sliders_and_repeat_what_is_shown(viewer, ct_panel, run_to_the_end, monkeypatch):
     run_to_the_end(ct_panel, "volume")
     assert not ct_panel.macro.command.isEnabled() or "strength" not in ct_panel.macro.lines[-1]
     ct_panel.compare.strength.setValue(60)

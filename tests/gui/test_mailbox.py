@@ -25,7 +25,7 @@ def flood(count):
     return "done"
 
 
-def test_one_event_is_on_its_way_at_most_and_the_newest_item_is_handed_out(qtbot):
+def test_at_most_one_event_is_pending_and_the_newest_item_is_delivered(qtbot):
     mailbox, contents, on_their_way = Mailbox(collect_news), [], []
     mailbox.opened.connect(contents.append)
     mailbox._filled.connect(lambda: on_their_way.append(True), Qt.ConnectionType.DirectConnection)
@@ -47,7 +47,7 @@ def test_news_take_no_more_memory_than_the_scan_has_slices():
     assert len(news.regions) == SLICES
 
 
-def test_a_worker_that_ran_ahead_of_the_viewer_is_heard_in_one_go(qtbot):
+def test_a_worker_that_ran_ahead_is_reported_in_one_event(qtbot):
     worker, heard, returned = StepsWorker(flood(MANY)), [], []
     worker.progressed.connect(heard.append)
     worker.returned.connect(lambda value: returned.append((value, len(heard))))
@@ -84,7 +84,7 @@ def test_the_event_loop_is_free_while_a_producer_floods_it(qtbot):
     assert len(turns) == 100
 
 
-def test_between_two_readings_there_is_a_rest(qtbot):
+def test_there_is_a_pause_between_two_readings(qtbot):
     mailbox, contents = Mailbox(collect_all, every_ms=3_600_000), []
     mailbox.opened.connect(contents.append)
     mailbox.put(1)

@@ -52,7 +52,7 @@ def test_the_first_of_a_task_is_proposed_in_the_order_given(choice):
     assert weights.entry is LIGHT, "nobody had picked the other one"
 
 
-def test_what_was_picked_stays_and_one_call_goes_back_to_what_is_proposed(choice):
+def test_the_users_choice_stays_until_a_call_returns_to_the_proposal(choice):
     weights = choice()
     weights.tell_models(MODELS)
     weights.combo.setCurrentIndex(1)

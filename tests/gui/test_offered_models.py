@@ -1,4 +1,4 @@
-"""What the panel offers for each task, in which order."""
+"""The models that the panel offers for each task, and their order."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def models():
     return look_around().models
 
 
-def test_weights_come_before_the_filter_where_they_earned_it(models):
+def test_weights_come_before_the_filter_if_they_meet_their_requirements(models):
     weights, classical = models["ct-denoise"]
     assert (weights.weights, weights.learned) == ("ct-denoise", True)
     assert (classical.weights, classical.title, classical.learned) == ("classical:ct-denoise", "non-local means", False)

@@ -61,20 +61,20 @@ def test_a_field_without_an_annotation_is_not_asked_for(form):
         _ = form.seed
 
 
-def test_what_is_filled_in_is_read_again(form, viewer):
+def test_filled_in_values_are_read_back(form, viewer):
     options = Options("mr", viewer.layers["scan"], "all", 20, True)
     form.fill_in(options)
     assert Options(**form.values(Options)) == options
 
 
-def test_none_says_nothing_when_it_is_filled_in(form, viewer):
+def test_filling_in_none_leaves_a_widget_as_it_is(form, viewer):
     form.fill_in(Options(steps=3))
     assert form.values(Options)["layer"] is viewer.layers["scan"]
     assert form.values(Options)["task"] == "ct"
     assert form.task.choices == ("ct", "mr"), "it is not among the choices"
 
 
-def test_what_is_hidden_or_disabled_has_its_default_and_its_choice_back_later(form):
+def test_hidden_or_disabled_fields_have_defaults_and_keep_their_choice(form):
     form.fill_in(Options(extent="all", steps=20))
     form.show_row("steps", False)
     form.extent.enabled = False
@@ -86,7 +86,7 @@ def test_what_is_hidden_or_disabled_has_its_default_and_its_choice_back_later(fo
     assert form.values(Options)["extent"] == "all"
 
 
-def test_a_form_that_is_disabled_as_a_whole_says_what_was_filled_in(form):
+def test_a_form_that_is_disabled_as_a_whole_keeps_its_values(form):
     form.fill_in(Options(steps=20))
     form.setEnabled(False)
     assert form.values(Options)["steps"] == 20
@@ -99,7 +99,7 @@ def test_a_row_is_hidden_with_its_label(form):
     assert not form.is_shown("steps")
 
 
-def test_a_line_stands_below_the_row_it_is_about(form, qtbot):
+def test_a_line_is_below_the_row_it_is_about(form, qtbot):
     line = hint()
     line.setText("about the extent")
     form.add_below("extent", line)
@@ -107,7 +107,7 @@ def test_a_line_stands_below_the_row_it_is_about(form, qtbot):
     assert form.extent.native.y() < line.y() < form.steps.native.y()
 
 
-def test_a_layer_named_like_the_line_for_none_is_chosen_and_told_apart(viewer, qtbot):
+def test_a_layer_named_like_the_entry_for_none_can_be_chosen(viewer, qtbot):
     layers = LayerChoice(viewer, lambda layer: isinstance(layer, Labels), nothing="none")
     qtbot.addWidget(layers.native)
     chosen = viewer.add_labels(np.zeros((4, 4), int), name="none")

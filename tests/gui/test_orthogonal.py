@@ -1,4 +1,4 @@
-"""The three orthogonal planes: what lies where, what is read of lazy volumes, and the view that comes back."""
+"""The three orthogonal planes: positions, reads of lazy volumes, and the return to the user's own view."""
 
 import threading
 
@@ -25,7 +25,7 @@ def voxels(rng):
 
 @pytest.fixture
 def panel(viewer, make_panel, voxels, run_to_the_end):
-    """The panel after 12 slices of 3 mm, of which 5 HU are taken away, beside a layer of the person's own."""
+    """The panel after 12 slices of 3 mm with 5 HU subtracted, beside a layer of the user's own."""
     viewer.canvas.size = (700, 900)
     scan = Scan(voxels, SPACING, (5.0, -40.0, 100.0), np.eye(3), "CT", "HU", {})
     viewer.add_layer(Layer.create(*layers_module.scan_to_layer(scan, CT)))
@@ -73,7 +73,7 @@ def test_planes_are_named_and_turned_by_the_direction_of_the_scan(direction, axe
     assert found["coronal"].down.backwards == (direction[2].sum() > 0), "superior is up"
 
 
-def test_a_scan_that_lies_the_other_way_round_is_shown_alike(voxels):
+def test_a_flipped_scan_is_shown_the_same_way(voxels):
     straight, turned = planes_of(np.eye(3)), planes_of(np.diag([-1.0, -1.0, -1.0]))
     sheets = []
     for planes, image in ((straight, voxels), (turned, voxels[::-1, ::-1, ::-1])):
@@ -99,7 +99,7 @@ def test_planes_lie_beside_each_other_without_touching(voxels, layout):
     assert drawn.size < 3 * 96 * (80 + 2 * 36)
 
 
-def test_a_sheet_is_never_larger_than_graphics_memory_takes():
+def test_a_sheet_is_never_larger_than_a_texture_may_be():
     sheet = Sheet(planes_of(np.eye(3)), (3000, 2000, 2000), (1.0, 0.1, 0.1), Layout.BELOW)
     assert max(sheet.shape) <= 1.05 * LARGEST_SIDE
     assert sheet.spot(sheet.shape[0] + 9, 5) is None
@@ -134,7 +134,7 @@ def test_one_position_is_marked_in_all_planes_and_follows_the_sliders(viewer, pl
     assert planes.layers[0].data[at(planes, 0, 7, 9)] == voxels[2, 7, 9]
 
 
-def test_keys_step_through_rows_and_columns_and_are_given_back(viewer, panel, planes, qtbot):
+def test_keys_step_through_rows_and_columns_and_are_released(viewer, panel, planes, qtbot):
     go_to(planes, qtbot, 6, 20, 30)
     keys = KeymapHandler()
     keys.keymap_providers = [viewer]
@@ -158,7 +158,7 @@ def test_values_under_the_cursor_are_those_of_the_plane(viewer, panel, planes, v
     qtbot.waitUntil(lambda: values.text().startswith("Values:"))
 
 
-def test_strength_and_contrast_count_in_the_planes(viewer, panel, planes, voxels, qtbot):
+def test_strength_and_contrast_apply_to_the_planes(viewer, panel, planes, voxels, qtbot):
     panel.compare.strength.setValue(40)
     panel.compare._mix()
     where = at(planes, 1, 3, 11)
@@ -260,7 +260,7 @@ def test_detail_that_is_put_back_across_slices_is_that_of_whole_slices(panel, pl
     assert planes.layers[1].data[at(planes, 1, 3, 11)] == whole[3, y, 11]
 
 
-def test_reading_stops_when_another_place_is_wanted(voxels):
+def test_reading_stops_when_another_position_is_wanted(voxels):
     lazy = LazyVoxels(SHAPE, np.float32, lambda box: voxels[box])
     coronal = planes_of(np.eye(3))[1]
     answers = iter([True, True, False])

@@ -73,7 +73,7 @@ def go_to(planes, qtbot, position):
     qtbot.waitUntil(lambda: planes._question is None and planes.position == position)
 
 
-def test_all_nine_planes_show_what_lies_in_them(window, planes, qtbot):
+def test_all_nine_planes_show_their_content(window, planes, qtbot):
     viewer, _ = window
     go_to(planes, qtbot, INSIDE)
     picture = look(viewer, qtbot)

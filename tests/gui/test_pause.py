@@ -1,4 +1,4 @@
-"""Pause keeps everything and stops everything; Resume goes on."""
+"""Pause keeps everything and stops everything; Resume continues."""
 
 import re
 
@@ -26,7 +26,7 @@ def start_and_pause(panel, qtbot, restoration):
     restoration.hold.set()
 
 
-def test_a_paused_restoration_takes_no_step_and_goes_on_when_asked(viewer, ct_panel, qtbot, restoration):
+def test_a_paused_restoration_takes_no_step_until_it_is_resumed(viewer, ct_panel, qtbot, restoration):
     assert states(ct_panel) == (True, False, False)
     start_and_pause(ct_panel, qtbot, restoration)
     assert ct_panel.progress.text() == "paused · slice 2 of 5"
@@ -74,7 +74,7 @@ def test_a_paused_restoration_can_be_cancelled(ct_panel, qtbot, restoration):
     assert restoration.closed.is_set()
 
 
-def test_a_paused_restoration_does_not_hold_up_the_closing_of_the_panel(ct_panel, qtbot, restoration):
+def test_a_paused_restoration_does_not_delay_closing_the_panel(ct_panel, qtbot, restoration):
     start_and_pause(ct_panel, qtbot, restoration)
     ct_panel.shut_down()
     assert restoration.closed.is_set()

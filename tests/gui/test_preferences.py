@@ -1,4 +1,4 @@
-"""What is set in napari's preferences for the plugin, and what the panel makes of it."""
+"""The plugin's settings in napari's preferences, and their effect on the panel."""
 
 import os
 from pathlib import Path

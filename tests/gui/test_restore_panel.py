@@ -1,4 +1,4 @@
-"""What the person sees in the Restore panel, from the first click to the last."""
+"""The Restore panel as the user sees it, from the first click to the last."""
 
 import re
 
@@ -81,7 +81,7 @@ def test_the_list_of_scans_follows_the_viewer_and_leaves_out_labels_and_results(
     ],
     ids=["labels", "rgb", "bool"],
 )
-def test_a_layer_that_is_no_scan_is_refused_in_the_panel(viewer, make_panel, layer, words):
+def test_a_layer_that_is_not_a_scan_is_refused_in_the_panel(viewer, make_panel, layer, words):
     bad = viewer.add_layer(layer())
     panel = make_panel(viewer)
     panel.choose_layer(bad)
@@ -170,7 +170,7 @@ def test_cancel_keeps_finished_slices_and_restore_continues(viewer, ct_panel, qt
     assert np.isfinite(kept.data).all()
 
 
-def test_other_choices_start_over_in_new_layers(viewer, ct_panel, run_to_the_end, restoration, tmp_path):
+def test_other_options_start_over_in_new_layers(viewer, ct_panel, run_to_the_end, restoration, tmp_path):
     run_to_the_end(ct_panel, "slice")
     ct_panel.form.weights.use_file(tmp_path / "own.safetensors")
     run_to_the_end(ct_panel, "slice")
@@ -213,9 +213,7 @@ def assert_refused_unless_restored_anyway(panel, refusal, restoration, run_to_th
     assert len(restoration.asked) == 1
 
 
-def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
-    viewer, make_panel, run_to_the_end, restoration
-):
+def test_an_mr_scan_with_ct_weights_is_refused_and_allowed_on_request(viewer, make_panel, run_to_the_end, restoration):
     mr = Scan(np.ones((3, 8, 8), np.float32), (3, 1, 1), modality="MR")
     viewer.add_layer(Layer.create(*scan_to_layer(mr, "head")))
     panel = make_panel(viewer)
@@ -227,7 +225,7 @@ def test_an_mr_scan_under_ct_weights_is_refused_in_words_and_allowed_on_request(
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
 
-def test_values_that_cannot_be_hu_are_not_taken_for_ct_unasked(viewer, make_panel, run_to_the_end, restoration):
+def test_values_that_cannot_be_hu_are_not_assumed_to_be_ct(viewer, make_panel, run_to_the_end, restoration):
     viewer.add_image(np.full((4, 8, 8), 300, np.int16), name="unknown", contrast_limits=(0, 1))
     panel = make_panel(viewer)
     assert panel.form.task.value == "mri-sr"
@@ -263,7 +261,7 @@ def test_a_weights_file_for_another_modality_is_refused_when_it_is_read(viewer, 
     assert re.fullmatch(r"This slice is restored \(\d+ s\)\.", panel.message.text())
 
 
-def test_what_was_said_of_a_result_goes_when_another_scan_is_chosen(viewer, ct_panel, run_to_the_end):
+def test_messages_about_a_result_go_when_another_scan_is_chosen(viewer, ct_panel, run_to_the_end):
     run_to_the_end(ct_panel)
     said = ct_panel.message.text()
     ct_panel.form.region.value = "volume"
@@ -281,7 +279,7 @@ def test_what_was_said_of_a_result_goes_when_another_scan_is_chosen(viewer, ct_p
     [np.arange(15, dtype=np.float32).reshape(1, 3, 5), np.full((3, 8, 8), 40.0, np.float32)],
     ids=["3x5", "constant"],
 )
-def test_tiny_and_constant_scans_come_through(viewer, make_panel, denoise_anyway, run_to_the_end, voxels):
+def test_tiny_and_constant_scans_are_restored(viewer, make_panel, denoise_anyway, run_to_the_end, voxels):
     viewer.add_image(voxels[0] if len(voxels) == 1 else voxels, name="small")
     panel = denoise_anyway(make_panel(viewer))
     run_to_the_end(panel)
@@ -303,7 +301,7 @@ def test_a_scan_with_a_time_axis_offers_its_frames(viewer, make_panel, denoise_a
     assert np.array_equal(viewer.layers["heart frame 1 [restored]"].data, frames[1] - np.float32(CHANGE))
 
 
-def test_a_scan_that_lies_elsewhere_is_brought_into_view(viewer, ct_panel, denoise_anyway, run_to_the_end, restoration):
+def test_a_scan_at_another_position_is_brought_into_view(viewer, ct_panel, denoise_anyway, run_to_the_end, restoration):
     viewer.add_image(np.zeros((9, 24, 32)), name="far", scale=(2, 1, 1), translate=(900, 0, 0))
     denoise_anyway(ct_panel)
     run_to_the_end(ct_panel, "slice")
@@ -311,7 +309,7 @@ def test_a_scan_that_lies_elsewhere_is_brought_into_view(viewer, ct_panel, denoi
     assert viewer.dims.point[0] == 908
 
 
-def test_slices_along_another_axis_than_the_slider_are_refused_in_words(viewer, ct_panel):
+def test_slices_along_another_axis_than_the_slider_are_refused(viewer, ct_panel):
     viewer.dims.order = (1, 0, 2)
     ct_panel.restore()
     assert ct_panel.message.text().startswith("Slices are restored along z, and the slider runs along another axis")
@@ -319,7 +317,7 @@ def test_slices_along_another_axis_than_the_slider_are_refused_in_words(viewer, 
 
 
 @pytest.mark.parametrize(("doomed", "what"), [(CT, "scan"), (RESTORED, "restored layer")])
-def test_a_layer_deleted_in_mid_job_ends_it_quietly(viewer, ct_panel, qtbot, restoration, doomed, what):
+def test_deleting_the_layer_of_a_running_job_ends_it_quietly(viewer, ct_panel, qtbot, restoration, doomed, what):
     restoration.hold.clear()
     ct_panel.form.region.value = "volume"
     ct_panel.restore()
@@ -330,7 +328,7 @@ def test_a_layer_deleted_in_mid_job_ends_it_quietly(viewer, ct_panel, qtbot, res
     assert restoration.closed.is_set()
 
 
-def test_the_difference_may_be_deleted_and_layers_renamed_in_mid_job(viewer, ct_panel, qtbot, restoration):
+def test_layers_may_be_deleted_or_renamed_during_a_job(viewer, ct_panel, qtbot, restoration):
     restoration.hold.clear()
     ct_panel.form.region.value = "volume"
     ct_panel.restore()
@@ -347,7 +345,7 @@ def with_reason(scan, reason):
     return scan.with_voxels(scan.voxels, metadata={"modality_reason": reason})
 
 
-def test_a_line_in_the_form_is_as_high_as_its_words(ct_panel, qtbot):
+def test_a_line_in_the_form_is_as_high_as_its_text(ct_panel, qtbot):
     ct_panel.resize(360, 800)
     ct_panel.show()
     line = ct_panel.form.about_task
@@ -357,7 +355,7 @@ def test_a_line_in_the_form_is_as_high_as_its_words(ct_panel, qtbot):
         assert line.height() >= line.heightForWidth(line.width())
 
 
-def test_options_to_go_on_with_choose_their_own_weights_not_the_proposed_ones(ct_panel, viewer):
+def test_resumed_options_choose_their_own_weights_not_the_proposed_ones(ct_panel, viewer):
     classical = ModelEntry("classical:ct-denoise", "non-local means", "a filter", "CT", learned=False)
     shipped = ModelEntry("ct-denoise", "light", "a network", "CT")
     for proposed, other in ((classical, shipped), (shipped, classical)):
@@ -367,7 +365,7 @@ def test_options_to_go_on_with_choose_their_own_weights_not_the_proposed_ones(ct
         assert ct_panel.form.options().weights == other.weights
 
 
-def test_a_complaint_goes_when_another_choice_is_made(ct_panel):
+def test_a_warning_goes_when_another_choice_is_made(ct_panel):
     ct_panel.form.task.value = "mri-sr"
     ct_panel.restore()
     assert ct_panel.message.text().startswith("There are no weights for")
@@ -383,7 +381,7 @@ def test_a_slice_is_named_by_the_number_that_its_slider_shows(ct_panel, run_to_t
     assert ct_panel.message.text().startswith("Slice 2 is already restored with these choices")
 
 
-def test_words_of_others_are_shown_as_they_are(ct_panel):
+def test_untrusted_text_is_shown_literally(ct_panel):
     hostile = ModelEntry("ct-denoise", "light", "<img src='http://example.org'> <b>best</b>", "CT")
     ct_panel.form.weights.tell_models({"ct-denoise": (hostile,)})
     assert "<img" not in ct_panel.form.weights.combo.toolTip()

@@ -1,4 +1,4 @@
-"""A whole volume into a file, while it is looked at."""
+"""A whole volume restored into a file while it is displayed."""
 
 import re
 
@@ -38,7 +38,7 @@ def wait_until_over(qtbot, panel):
 
 
 def cancel_after(slices, viewer, panel, output, qtbot, gate):
-    """Begin the volume, and cancel it when so many slices have come back and the result is shown."""
+    """Start the volume, and cancel it when some slices are restored and the result is shown."""
     gate.allowed = slices
     start(panel, output)
     qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
@@ -189,7 +189,7 @@ def test_a_slice_looked_at_first_stays_on_screen_in_the_same_layers(viewer, pane
     assert np.isfinite(layer.data[:]).all()
 
 
-def test_this_slice_can_be_restored_in_the_midst_of_a_cancelled_job(viewer, panel, output, qtbot, gate):
+def test_this_slice_can_be_restored_within_a_cancelled_job(viewer, panel, output, qtbot, gate):
     cancel_after(3, viewer, panel, output, qtbot, gate)
     viewer.dims.set_current_step(0, 2)
     start(panel, output, "slice")
@@ -259,7 +259,7 @@ def test_a_damaged_file_is_shown_as_not_done_and_restored_again(viewer, panel, o
         ("other", "other.ome.zarr was started as a different job ("),
     ],
 )
-def test_a_place_that_will_not_do_is_refused_in_a_sentence_and_left_alone(
+def test_an_unsuitable_path_is_refused_in_a_sentence_and_left_alone(
     viewer, panel, qtbot, tmp_path, place, words, weights_file
 ):
     output = tmp_path / f"{place}.ome.zarr"
@@ -281,7 +281,7 @@ def test_a_place_that_will_not_do_is_refused_in_a_sentence_and_left_alone(
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file in before} == before
 
 
-def test_a_folder_that_may_not_be_written_is_told_with_what_to_do_here(viewer, panel, output, qtbot, monkeypatch):
+def test_a_folder_without_write_permission_is_refused_with_a_remedy(viewer, panel, output, qtbot, monkeypatch):
     def refused(*words, **more):
         raise PermissionError(13, "Permission denied")
 
@@ -309,7 +309,7 @@ def test_a_refused_file_leaves_the_slices_that_were_shown(viewer, panel, qtbot, 
     assert np.isfinite(viewer.layers[RESTORED].data[:]).all()
 
 
-def test_the_difference_of_a_job_that_goes_on_has_its_limits_from_the_start(viewer, panel, output, qtbot, gate):
+def test_the_difference_of_a_resumed_job_has_its_limits_from_the_start(viewer, panel, output, qtbot, gate):
     cancel_after(19, viewer, panel, output, qtbot, gate)
     for name in (RESTORED, DIFFERENCE):
         viewer.layers.remove(name)

@@ -75,7 +75,7 @@ def test_the_address_is_there_in_the_next_session(monkeypatch, qtbot):
     assert widget.scheduler is None
 
 
-def test_what_is_no_address_is_refused_in_words(run_on, qtbot, monkeypatch):
+def test_an_invalid_address_is_refused_with_a_message(run_on, qtbot, monkeypatch):
     answer(monkeypatch, "host")
     said = []
     run_on.asked.connect(said.append)
@@ -87,14 +87,14 @@ def test_what_is_no_address_is_refused_in_words(run_on, qtbot, monkeypatch):
     assert run_on.scheduler is None
 
 
-def test_a_scheduler_that_is_not_there_is_said_by_the_test(run_on, qtbot, monkeypatch):
+def test_a_missing_scheduler_is_reported_by_the_connection_test(run_on, qtbot, monkeypatch):
     monkeypatch.setattr("napari_restore_rwkv.jobs.scheduler._PATIENCE", "0.3s")
     run_on.value = "tcp://127.0.0.1:9"
     run_on.test.click()
     qtbot.waitUntil(lambda: "There is no dask scheduler at tcp://127.0.0.1:9" in run_on.about.text(), timeout=20_000)
 
 
-def test_a_volume_is_restored_on_the_cluster_as_it_is_here(
+def test_a_volume_is_restored_on_the_cluster_as_locally(
     viewer, make_file_panel, qtbot, address, tmp_path, weights_file
 ):
     file = tmp_path / "chest.mha"
@@ -110,7 +110,7 @@ def test_a_volume_is_restored_on_the_cluster_as_it_is_here(
     assert sorted(path.name for path in tmp_path.glob("*input*")) == []
 
 
-def test_a_scan_that_no_file_holds_is_copied_to_where_workers_see_it(
+def test_a_scan_without_a_file_is_copied_to_where_workers_see_it(
     viewer, make_file_panel, qtbot, address, tmp_path, weights_file
 ):
     file = tmp_path / "chest.mha"
@@ -125,7 +125,7 @@ def test_a_scan_that_no_file_holds_is_copied_to_where_workers_see_it(
     assert sorted(path.name for path in tmp_path.glob("*input*")) == []
 
 
-def test_a_cluster_proposes_a_file_and_refuses_memory_in_words(viewer, make_file_panel, qtbot, weights_file):
+def test_a_cluster_proposes_a_file_and_refuses_results_in_memory(viewer, make_file_panel, qtbot, weights_file):
     viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)
     panel.form.weights.use_file(weights_file)

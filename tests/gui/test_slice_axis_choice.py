@@ -1,4 +1,4 @@
-"""Along which axis slices are restored: proposed with its reason, chosen by the person, kept by an unfinished job."""
+"""The axis across the slices: proposed with its reason, chosen by the user, kept by an unfinished job."""
 
 import json
 from dataclasses import replace

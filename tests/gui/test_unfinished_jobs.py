@@ -1,4 +1,4 @@
-"""A job that was begun and not finished is offered, and goes on as if nothing had happened."""
+"""An unfinished job is offered, and resumes as if nothing had happened."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def test_without_unfinished_jobs_there_is_no_line(panel, qtbot):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_job_is_offered_and_finished_bit_by_bit_as_an_undisturbed_one(
+def test_a_killed_job_is_offered_and_finished_bit_for_bit(
     viewer, make_file_panel, output, scan_path, weights_file, qtbot, tmp_path
 ):
     command = [sys.executable, Path(__file__).parent / "killed_panel.py", scan_path, weights_file, output]
@@ -126,7 +126,7 @@ def test_a_cancelled_job_is_offered_again_and_takes_the_scan_that_is_open(
 
 @pytest.fixture
 def cancelled_again(viewer, make_file_panel, cancelled, qtbot, gate):
-    """A panel that went on with the cancelled job and was cancelled once more."""
+    """A panel that resumed the cancelled job and was cancelled again."""
     gate.allowed = len(gate.order) + 3
     panel = make_file_panel(viewer)
     gate.waiting.clear()
@@ -148,7 +148,7 @@ def test_a_resumed_job_that_is_cancelled_again_is_continued_by_restore(viewer, c
     assert len(viewer.layers) == 3
 
 
-def test_what_restore_goes_on_with_is_not_offered_beside_it(cancelled_again, qtbot):
+def test_a_job_that_restore_continues_is_not_offered_twice(cancelled_again, qtbot):
     qtbot.waitUntil(cancelled_again.unfinished.isHidden)
 
 
@@ -162,7 +162,7 @@ def test_a_forgotten_job_is_not_offered_again_and_its_file_stays(viewer, make_fi
     assert len(Ledger(cancelled).done()) == 4
 
 
-def test_a_job_that_another_process_is_at_work_on_is_not_offered(viewer, make_file_panel, cancelled, qtbot):
+def test_a_job_that_another_process_works_on_is_not_offered(viewer, make_file_panel, cancelled, qtbot):
     with coordinating(Ledger(cancelled).folder, cancelled.name):
         panel = make_file_panel(viewer)
         qtbot.wait(300)
@@ -195,7 +195,7 @@ def test_other_weights_in_the_same_file_are_refused_with_the_difference(
     assert "was started as a different job (model sha256: " in panel.message.text()
 
 
-def test_a_scan_that_is_not_there_any_more_is_told_with_what_to_do(panel, cancelled, scan_path, qtbot):
+def test_a_scan_that_no_longer_exists_is_reported_with_a_remedy(panel, cancelled, scan_path, qtbot):
     scan_path.unlink()
     panel.unfinished.look()
     offered(panel, qtbot).resume.click()
@@ -204,7 +204,7 @@ def test_a_scan_that_is_not_there_any_more_is_told_with_what_to_do(panel, cancel
     assert panel.unfinished.isEnabled()
 
 
-def test_a_damaged_scan_is_told_in_words(panel, cancelled, scan_path, qtbot):
+def test_a_damaged_scan_is_reported_in_a_sentence(panel, cancelled, scan_path, qtbot):
     scan_path.write_bytes(b"no scan")
     panel.unfinished.look()
     offered(panel, qtbot).resume.click()
@@ -212,7 +212,7 @@ def test_a_damaged_scan_is_told_in_words(panel, cancelled, scan_path, qtbot):
     assert panel.restore_button.isEnabled()
 
 
-def test_a_job_on_a_scan_from_no_file_takes_the_chosen_one(viewer, make_file_panel, weights_file, output, qtbot, gate):
+def test_a_job_without_a_scan_file_uses_the_chosen_layer(viewer, make_file_panel, weights_file, output, qtbot, gate):
     layer = viewer.add_layer(Layer.create(*chest_layer()))
     first = make_file_panel(viewer)
     first.form.weights.use_file(weights_file)

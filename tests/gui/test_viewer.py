@@ -1,4 +1,4 @@
-"""The real window: the plugin's panel in a dock, the viewer closed in mid-job, and the smoothness while a job runs."""
+"""The real window: the panel in a dock, closing the viewer during a job, and responsiveness while a job runs."""
 
 import threading
 
@@ -50,7 +50,7 @@ def test_compare_without_a_result_says_so(window):
     assert panel.message.text() == "There is nothing to compare yet: restore a scan first."
 
 
-def test_the_viewer_closed_in_mid_job_ends_it(window, qtbot, restoration):
+def test_closing_the_viewer_ends_a_running_job(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
     viewer.close()
@@ -59,7 +59,7 @@ def test_the_viewer_closed_in_mid_job_ends_it(window, qtbot, restoration):
     assert not panel.job.running
 
 
-def test_the_window_closed_by_its_button_in_mid_job_ends_it(window, qtbot, restoration):
+def test_closing_the_window_by_its_button_ends_a_running_job(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
     viewer.window._qt_window.close()
@@ -69,7 +69,7 @@ def test_the_window_closed_by_its_button_in_mid_job_ends_it(window, qtbot, resto
     viewer.layers.clear()
 
 
-def test_the_panel_closed_in_mid_job_ends_it_and_gives_the_own_view_back(window, qtbot, restoration):
+def test_closing_the_panel_ends_a_running_job_and_restores_the_own_view(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
     assert viewer.canvas.grid.enabled
@@ -129,7 +129,7 @@ def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restorati
     assert right[2] > right[0] + 50, "what was taken away is blue"
 
 
-def test_a_grid_with_a_fourth_layer_is_arranged_anew_when_the_window_changes(window, run_to_the_end):
+def test_a_grid_with_a_fourth_layer_is_rearranged_on_window_resize(window, run_to_the_end):
     viewer, panel = window
     run_to_the_end(panel)
     viewer.add_labels(np.zeros((5, 24, 32), np.uint8))

@@ -1,4 +1,4 @@
-"""The background thread reports whatever happens, and always ends."""
+"""The background thread reports every outcome, and always ends."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def test_every_error_is_reported_and_the_worker_ends(qtbot, error):
     assert not worker.is_running
 
 
-def test_progress_and_value_come_through(qtbot):
+def test_progress_and_value_are_delivered(qtbot):
     def steps():
         yield Progress(Phase.RESTORING, 0, 2)
         yield Progress(Phase.RESTORING, 1, 2)

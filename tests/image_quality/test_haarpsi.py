@@ -1,4 +1,4 @@
-"""HaarPSI by its definition, and in the order in which a person would put slices."""
+"""HaarPSI against its definition, and its ranking of slices against that of a human reader."""
 
 import math
 
@@ -48,17 +48,17 @@ def by_definition(image, reference):
     return (math.log(above / below / (1 - above / below)) / 4.2) ** 2
 
 
-def test_it_is_what_the_definition_says(slice_, rng):
+def test_haarpsi_follows_its_definition(slice_, rng):
     image = slice_ + rng.normal(0, 15, slice_.shape)
     assert haarpsi(image, slice_, 255.0) == pytest.approx(by_definition(image, slice_), abs=1e-9)
 
 
-def test_equal_slices_have_1(slice_):
+def test_equal_slices_score_1(slice_):
     assert haarpsi(slice_, slice_, 255.0) == 1.0
     assert haarpsi(slice_ + 1e-9, slice_, 255.0) == pytest.approx(1.0)
 
 
-def test_more_blur_and_more_noise_are_less_alike(slice_, rng):
+def test_more_blur_and_more_noise_score_lower(slice_, rng):
     noise = rng.normal(0, 1, slice_.shape)
     for worse in ([box_mean(slice_, radius) for radius in (1, 2, 4)], [slice_ + s * noise for s in (5, 20, 60)]):
         values = [haarpsi(one, slice_, 255.0) for one in worse]
@@ -70,7 +70,7 @@ def test_the_unit_does_not_matter(slice_, rng):
     assert haarpsi(10 * image - 1000, 10 * slice_ - 1000, 2550.0) == pytest.approx(haarpsi(image, slice_, 255.0))
 
 
-def test_only_what_is_inside_counts(slice_):
+def test_only_pixels_inside_count(slice_):
     image = slice_.copy()
     image[:20] += 60 * (np.indices((20, 51)).sum(axis=0) % 2)
     image[0::4, 30:] += 1e-6
@@ -88,5 +88,5 @@ def test_only_what_is_inside_counts(slice_):
         (np.full((32, 32), np.nan), np.eye(32), 1.0),
     ],
 )
-def test_where_it_is_not_defined_it_is_nan(image, reference, data_range):
+def test_an_undefined_score_is_nan(image, reference, data_range):
     assert math.isnan(haarpsi(image, reference, data_range))

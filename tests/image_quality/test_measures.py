@@ -25,7 +25,7 @@ SIDE = 128
 
 
 def blurred(images, sigma):
-    """A Gaussian of so many pixels over the last two axes, exact at every frequency of the images."""
+    """A Gaussian with a width in pixels over the last two axes, exact at every frequency of the images."""
     f = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE))
     return np.fft.ifft2(np.fft.fft2(images) * np.exp(-2 * (np.pi * sigma * f) ** 2)).real
 
@@ -49,7 +49,7 @@ def test_a_disc_has_its_area():
     assert disc((64, 64), (30.3, 31.8), 11).sum() == pytest.approx(math.pi * 5.5**2, rel=0.01)
 
 
-def test_bias_uniformity_and_noise_are_told_apart(rng):
+def test_bias_uniformity_and_noise_are_separated(rng):
     regions = [disc((SIDE, SIDE), centre, 30) > 0.99 for centre in ((64, 64), (30, 30), (95, 95))]
     image = 42 + rng.normal(0, 3, (SIDE, SIDE))
     found = values_in(image, regions, 40)
@@ -73,7 +73,7 @@ def test_the_spectrum_of_white_noise_is_flat_and_its_integral_the_variance(rng):
 def test_the_spectrum_agrees_with_that_of_scipy(rng):
     images = blurred(rng.normal(0, 7, (6, SIDE, SIDE)), 1.0)
     ours = noise_spectrum(images)
-    # Along one axis alone, two-sided: the spectrum of scipy is the sum of ours over the other axis.
+    # Along one axis alone, two-sided: the spectrum of scipy is the sum of this one over the other axis.
     rest = (images - images.mean(axis=0)) * np.sqrt(6 / 5)
     _, theirs = periodogram(rest, axis=-1, detrend=False, return_onesided=False)
     np.testing.assert_allclose(ours.power.mean(axis=0), theirs.mean(axis=(0, 1)), rtol=1e-6)
@@ -149,7 +149,7 @@ def test_the_area_under_the_curve_is_that_of_the_rank_test_of_scipy(rng):
 
 
 @pytest.mark.parametrize("channels", [laguerre_gauss(33, 12.0), gabor(33)], ids=["Laguerre-Gauss", "Gabor"])
-def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channels, rng):
+def test_the_observer_guesses_without_a_signal_and_finds_a_strong_one(channels, rng):
     present, absent = rng.normal(size=(2, 400, 33, 33))
     guessed = detectability(present, absent, channels)
     assert guessed.low <= 0.5 <= guessed.high
@@ -157,7 +157,7 @@ def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channel
     assert detectability(present, absent, channels).auc > 0.99
 
 
-def test_channels_are_what_they_are_called():
+def test_channels_are_orthonormal_and_at_their_frequency():
     channels = laguerre_gauss(65, 14.0)
     np.testing.assert_allclose(channels.T @ channels, np.eye(6), atol=1e-3)
     # The first four periods fit, and half the height is reached half an octave away on a logarithmic scale.

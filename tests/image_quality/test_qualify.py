@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Blur(Restorer):
-    """A Gaussian of so many pixels of full width at half maximum; 0 is the identity."""
+    """A Gaussian with a full width at half maximum in pixels; 0 is the identity."""
 
     def __init__(self, modality, width=0.0):
         super().__init__()
@@ -38,7 +38,7 @@ class Broken(Blur):
 
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch):
-    """Enough to see what is what, in seconds; and one strength of the filter is tried."""
+    """Sizes that suffice for a clear outcome within seconds, and a single strength of the filter."""
     monkeypatch.setattr(ct, "QUICK", (ct.USUAL,))
     monkeypatch.setattr(ct, "_QUICK_SLICES", 2)
     monkeypatch.setattr(ct, "_ROD_SLICES", 2)
@@ -85,7 +85,7 @@ def test_the_identity_keeps_everything_of_ct_and_a_blur_does_not():
     assert set(kept.values) == {INPUT, DEFAULT, TUNED, JUDGED}
 
 
-def test_a_blur_of_ct_fails_where_it_must():
+def test_a_blur_of_ct_misses_the_expected_limits():
     found = finish(qualify(Blur("CT", 4.0), quick=True))
     assert values_of(found, "noise, to input's").passed(JUDGED)
     for measure in ("mean NPS frequency, to input's", "contrast kept, 14 HU, 4 px", "TTF 50 %, +340 HU, to clean"):
@@ -116,7 +116,7 @@ class Faulty(Blur):
         return (gaussian(image[:, 0], 6.0) + 4 * fine)[:, None]
 
 
-def test_every_limit_of_ct_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+def test_every_limit_of_ct_is_missed_by_a_network_that_violates_it(monkeypatch):
     only_what_is_judged(monkeypatch, ct)
     networks = [Blur("CT"), Blur("CT", 40.0), *map(Faulty, ("offset", "shading", "detail"))]
     limited, missed = limits_and_misses(networks)
@@ -134,7 +134,7 @@ def limits_and_misses(networks):
     return limited, [{line.measure for line in one.misses} for one in found]
 
 
-def test_every_limit_of_mr_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+def test_every_limit_of_mr_is_missed_by_a_network_that_violates_it(monkeypatch):
     only_what_is_judged(monkeypatch, mr)
     networks = [Blur("MR"), Blur("MR", 3.0), Faulty("offset", "MR"), Faulty("doubled", "MR")]
     limited, (identity, blurred, offset, doubled) = limits_and_misses(networks)
@@ -151,7 +151,7 @@ def test_every_limit_of_mr_is_missed_by_the_network_that_does_what_it_forbids(mo
     assert "contrast kept, 3 % and 6 % discs" in doubled - blurred - offset
 
 
-def test_every_limit_of_pet_is_missed_by_the_network_that_does_what_it_forbids(monkeypatch):
+def test_every_limit_of_pet_is_missed_by_a_network_that_violates_it(monkeypatch):
     only_what_is_judged(monkeypatch, pet)
     # Counts enough that the means of the input are right.
     monkeypatch.setattr(pet, "QUICK", (pet.Setting(4),))
@@ -232,7 +232,7 @@ def test_the_classical_filter_is_judged_where_there_is_no_network(monkeypatch):
     assert "judged: classical" in found.table()
 
 
-def test_the_table_is_plain_json_and_says_what_passes(monkeypatch):
+def test_the_table_is_plain_json_with_the_passed_limits(monkeypatch):
     monkeypatch.setattr(mr, "QUICK", mr.QUICK[:1])
     found = finish(qualify(Blur("MR"), quick=True))
     stored = json.loads(json.dumps(found.as_dict(), allow_nan=False))

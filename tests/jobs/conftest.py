@@ -1,4 +1,4 @@
-"""Where a small job leaves its result, and what it gives when nothing disturbs it."""
+"""The output of a small job, and its result if it is not disturbed."""
 
 import pytest
 from small_jobs import do
@@ -6,7 +6,7 @@ from small_jobs import do
 
 @pytest.fixture
 def path(tmp_path):
-    """A name for an output that is not there."""
+    """A path for an output that does not exist."""
     return tmp_path / "restored.ome.zarr"
 
 

@@ -1,4 +1,4 @@
-"""Run one job and kill it at random moments, then let it come to its end: killed_job.py OUTPUT KILLS SEED.
+"""Run one job and kill it at random moments, then let it finish: killed_job.py OUTPUT KILLS SEED.
 
 It is killed KILLS times, and on until a third of KILLS attempts have finished slabs.
 

@@ -43,7 +43,7 @@ def do(path, **options):
 
 
 def stop_after(steps, slabs):
-    """Run until so many slabs are saved, then close."""
+    """Run until a number of slabs is saved, then close."""
     saved = 0
     for progress in steps:
         saved += progress.phase is Phase.SAVED
@@ -69,5 +69,5 @@ LONG = {"slices": 160, "side": 40}
 
 
 def run_to_end(path):
-    """Do a job that takes some seconds, or what is left of it; each slab is a single slice."""
+    """Run a job of some seconds, or the rest of it; each slab is a single slice."""
     return do(path, scan=small_ct(**LONG), resume=True, slices_per_slab=1)

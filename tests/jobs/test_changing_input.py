@@ -1,4 +1,4 @@
-"""An input that changes or vanishes under a job, and a result of ours that has lost or changed a file."""
+"""An input that changes or vanishes during a job, and a result with a missing or changed file."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.opening import open_scan
 
 @pytest.fixture
 def lazy(tmp_path):
-    """A scan that is read from a zarr of one chunk a slice."""
+    """A scan that is read from a zarr with one chunk per slice."""
     zarr.create_array(tmp_path / "input.zarr", data=small_ct().voxels, chunks=(1, 16, 18))
     return open_scan(tmp_path / "input.zarr", modality="CT")
 
@@ -29,7 +29,7 @@ def after_one_slab(steps, change):
     return finish(steps)
 
 
-def test_an_input_that_changes_meanwhile_leaves_no_complete_result(path, lazy):
+def test_an_input_that_changes_during_a_job_leaves_no_complete_result(path, lazy):
     def change():
         zarr.open_array(lazy.voxels.source, mode="r+")[0] = 7
 
@@ -64,7 +64,7 @@ def test_an_input_that_vanishes_gives_no_slices_of_zeros(path, lazy, what):
     assert not finish(verify(path)).complete
 
 
-def test_an_input_that_vanishes_in_the_end_is_asked_for(path, lazy):
+def test_an_input_that_vanishes_at_the_end_is_reported(path, lazy):
     def vanish_last(steps):
         for step in steps:
             if step.phase is Phase.SAVED and step.region[0].stop == SLICES:
@@ -97,7 +97,7 @@ def test_a_result_that_lost_a_file_is_refused_everywhere(path, tmp_path):
     assert not (tmp_path / "exported.nii").exists()
 
 
-def test_a_result_whose_file_was_changed_or_exchanged_is_refused(path):
+def test_a_result_whose_file_was_changed_or_replaced_is_refused(path):
     do(path)
     shard, other = (path / Ledger(path).layout.files(unit)[0] for unit in (2, 1))
     content = shard.read_bytes()

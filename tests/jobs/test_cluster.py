@@ -30,7 +30,7 @@ SLABS = 40
 
 @pytest.fixture(scope="module")
 def workers():
-    """Two processes, and no port that somebody else may have."""
+    """Two processes, on free ports."""
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp") as it:
         yield it
 
@@ -44,7 +44,7 @@ def source(tmp_path, weights_file):
 
 @pytest.fixture
 def job(workers, source, tmp_path):
-    """Make a job on the cluster, or one that goes on."""
+    """Make a job on the cluster, or resume one."""
 
     def make(**options):
         scan, network = open_scan(source.path), load_checkpoint(source.weights)
@@ -55,7 +55,7 @@ def job(workers, source, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(workers, source, job, tmp_path, monkeypatch):
+def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(workers, source, job, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
     running = job()
     steps, saved, lost = running.run(), 0, False
@@ -124,14 +124,14 @@ def test_a_file_that_workers_do_not_see_is_named(workers, source, tmp_path):
         finish(job.run())
 
 
-def test_a_scheduler_is_looked_at_before_it_is_used(workers, monkeypatch):
+def test_a_scheduler_is_checked_before_it_is_used(workers, monkeypatch):
     assert scheduler.described(workers.scheduler_address) == "2 workers with 2 threads"
     monkeypatch.setattr("napari_restore_rwkv.__version__", "0.0.1")
     with pytest.raises(DeviceError, match=r"have version \S+ of napari-restore-rwkv, and this is 0\.0\.1"):
         scheduler.described(workers.scheduler_address)
 
 
-def test_a_unit_with_a_line_is_not_done_again(source, tmp_path):
+def test_a_slab_with_a_ledger_line_is_not_done_again(source, tmp_path):
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
     finish(restore_to_zarr(scan, network, path, slices_per_slab=2, part=(1, 40)))
@@ -153,7 +153,7 @@ def test_a_worker_with_other_weights_is_refused(source, tmp_path, monkeypatch):
         restore_slab(source, str(path), 1)
 
 
-def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
+def test_a_missing_scheduler_is_reported(source, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "_PATIENCE", "0.3s")
     scan, network = open_scan(source.path), load_checkpoint(source.weights)
     path = tmp_path / "restored.ome.zarr"
@@ -163,7 +163,7 @@ def test_a_scheduler_that_is_not_there_is_said(source, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["tcp://no.such.host.invalid:1", "tcp://127.0.0.1:nine", "127.0.0.1:9"])
-def test_what_is_no_scheduler_is_answered_at_once_and_in_words(address, capfd):
+def test_an_address_without_a_scheduler_is_refused_at_once(address, capfd):
     with pytest.raises(DeviceError, match=f"There is no dask scheduler at {address}; start one, or correct"):
         scheduler.described(address)
     gc.collect()
@@ -190,7 +190,7 @@ def test_the_command_line_shares_the_work_and_says_where_to_watch(run, workers, 
 
 
 @pytest.mark.parametrize("kind", ["CommClosedError", "KilledWorker", "FutureCancelledError"])
-def test_a_scheduler_that_ends_is_told_in_words(tmp_path, kind):
+def test_a_scheduler_that_ends_is_reported_in_a_sentence(tmp_path, kind):
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker

@@ -1,4 +1,4 @@
-"""Results are shared between people: a forged record or link makes nothing be read or written elsewhere."""
+"""Results are shared between people: a forged record or link must not cause reads or writes outside the result."""
 
 import json
 import os
@@ -99,7 +99,7 @@ OF_THE_RIGHT_KIND = {"changes": (None, "text"), "record": ({}, {"x": {"y": []}})
         if value not in OF_THE_RIGHT_KIND.get(key, ())
     ],
 )
-def test_values_of_other_kinds_are_told_in_words(stopped, key, value):
+def test_values_of_other_types_are_refused_with_a_message(stopped, key, value):
     forge(stopped, lambda content: content.update({key: value}))
     with pytest.raises(OutputError, match=r"damaged|another version|started as a different job|its record names"):
         do(stopped, resume=True)
@@ -124,7 +124,7 @@ def test_metadata_that_do_not_fit_the_layout_are_a_damaged_record(stopped):
         {"slices": ["x"] * 4},
     ],
 )
-def test_a_line_about_other_files_is_a_damaged_line_and_its_unit_is_done_again(stopped, undisturbed, change):
+def test_a_line_about_other_files_is_damaged_and_its_slab_is_redone(stopped, undisturbed, change):
     forge_line(stopped, lambda line: line.update(change))
     report = finish(verify(stopped))
     assert (report.damaged_lines, len(report.missing)) == (1, SLABS - 1)
@@ -134,7 +134,7 @@ def test_a_line_about_other_files_is_a_damaged_line_and_its_unit_is_done_again(s
 
 
 @pytest.mark.parametrize("name", ["job", "0", "0/c", "job/job.json", "job/done.jsonl", "job/lock", "job/complete.json"])
-def test_links_that_lead_out_are_refused_and_nothing_is_written_there(stopped, tmp_path, name):
+def test_links_to_outside_are_refused_and_nothing_is_written_there(stopped, tmp_path, name):
     place, kept = stopped / name, tmp_path / "elsewhere"
     if place.exists():
         shutil.move(place, kept)
@@ -154,7 +154,7 @@ def test_links_that_lead_out_are_refused_and_nothing_is_written_there(stopped, t
 
 
 @pytest.mark.parametrize("name", ["job/job.json", "job/done.jsonl", "job/complete.json", "zarr.json", "0/c/0/0/0"])
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(path, undisturbed, name):
+def test_a_pipe_in_place_of_a_file_does_not_block(path, undisturbed, name):
     shutil.copytree(undisturbed, path)
     (path / name).unlink()
     os.mkfifo(path / name)
@@ -169,7 +169,7 @@ def contents(place):
     return {str(file): file.read_bytes() for file in [place, *place.rglob("*")] if file.is_file()}
 
 
-def test_a_result_that_may_not_be_written_to_is_told_in_words(stopped, monkeypatch):
+def test_a_result_without_write_permission_is_refused_with_a_message(stopped, monkeypatch):
     real = os.open
 
     def refuse(path, flags, *more, **options):

@@ -1,4 +1,4 @@
-"""A job into OME-Zarr gives what a restoration in memory gives, stops anywhere, and goes on only as what it was."""
+"""A job into OME-Zarr gives the same as a restoration in memory, stops anywhere, and resumes only as the same job."""
 
 import inspect
 import os
@@ -46,7 +46,7 @@ def test_the_result_is_that_of_a_restoration_in_memory(path, axis, dtype):
     assert (opened.modality, opened.unit) == ("CT", "HU")
 
 
-def test_a_result_is_valid_ome_zarr_and_says_nothing_of_the_patient(path):
+def test_a_result_is_valid_ome_zarr_without_patient_data(path):
     scan = small_ct()
     do(path, scan=scan.with_voxels(scan.voxels, metadata={"source": "Doe^John.nii", "PatientID": "Doe4711"}))
     yaozarrs.validate_zarr_store(path)
@@ -54,12 +54,12 @@ def test_a_result_is_valid_ome_zarr_and_says_nothing_of_the_patient(path):
     assert "Doe" not in text
 
 
-def test_zarr_wonders_at_nothing_in_the_output(undisturbed, recwarn):
+def test_zarr_opens_the_output_without_warnings(undisturbed, recwarn):
     assert {name for name, _ in zarr.open_group(undisturbed, mode="r").members()} == {"0", "job"}
     assert not recwarn.list
 
 
-def test_lazy_input_is_read_one_unit_at_a_time(path):
+def test_lazy_input_is_read_one_slab_at_a_time(path):
     voxels, boxes = small_ct().voxels, []
 
     def read(box):
@@ -78,7 +78,7 @@ def test_the_displayed_slice_comes_first_and_then_its_slab(path):
     assert sorted(regions) == list(range(SLICES))
 
 
-def test_scrolling_goes_on_with_the_slice_on_screen_and_loses_nothing(path, undisturbed):
+def test_scrolling_continues_with_the_slice_on_screen_and_loses_nothing(path, undisturbed):
     steps, order = begin(path), []
     sent = None
     while True:
@@ -98,7 +98,7 @@ def test_scrolling_goes_on_with_the_slice_on_screen_and_loses_nothing(path, undi
     assert len(lines(path)) == SLABS + 1
 
 
-def test_five_generators_at_most_lie_between_a_job_and_the_kernel(path):
+def test_at_most_five_generators_are_between_a_job_and_the_kernel(path):
     def generators_below():
         frame, count = sys._getframe(), 0
         while frame is not None:
@@ -124,7 +124,7 @@ def test_at_most_three_slabs_are_half_done(path):
         assert len(job._queue._open) <= 3
 
 
-def test_a_saved_slab_is_let_go(path, monkeypatch):
+def test_a_saved_slab_is_freed(path, monkeypatch):
     saved, write = [], slab_module.write_slab
 
     def noted(output, layout, unit, voxels):
@@ -138,7 +138,7 @@ def test_a_saved_slab_is_let_go(path, monkeypatch):
     assert len(saved) == SLABS
 
 
-def test_what_has_come_back_is_seen_before_it_is_saved(path):
+def test_restored_slices_are_visible_before_they_are_saved(path):
     expected = finish(iter_restore(small_ct(), small_network())).voxels
     job = ZarrJob(small_ct(), small_network(), path, slices_per_slab=PER_SLAB, first=9)
     for step in job.run():
@@ -152,7 +152,7 @@ def test_what_has_come_back_is_seen_before_it_is_saved(path):
 
 
 @pytest.mark.parametrize("saved", range(SLABS + 1))
-def test_a_paused_job_goes_on_where_it_was(path, undisturbed, saved):
+def test_a_paused_job_continues_where_it_was(path, undisturbed, saved):
     if saved:
         stop_after(begin(path), saved)
     else:
@@ -166,12 +166,12 @@ def test_a_paused_job_goes_on_where_it_was(path, undisturbed, saved):
     assert finish(verify(path)).sound
 
 
-def test_resuming_what_is_not_there_begins_it(path, undisturbed):
+def test_resuming_a_job_that_does_not_exist_starts_it(path, undisturbed):
     do(path, resume=True)
     assert shards(path) == shards(undisturbed)
 
 
-def test_resuming_what_is_complete_changes_nothing(path):
+def test_resuming_a_complete_job_changes_nothing(path):
     do(path)
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
     result = do(path, resume=True)
@@ -179,7 +179,7 @@ def test_resuming_what_is_complete_changes_nothing(path):
     assert result.metadata["restoration"]["slices"] == SLICES
 
 
-def test_an_output_that_is_there_is_refused_without_resume(path):
+def test_an_existing_output_is_refused_without_resume(path):
     stop_after(begin(path), 2)
     with pytest.raises(OutputError, match=r"it is a restoration with 2 of 4 slabs done\. Continue it with --resume"):
         do(path)
@@ -242,7 +242,7 @@ def test_a_job_done_in_whole_blocks_is_not_continued_layer_by_layer(path, monkey
         do(path, network=network, resume=True)
 
 
-def test_a_resumed_job_keeps_the_units_that_it_was_begun_with(path, undisturbed):
+def test_a_resumed_job_keeps_its_original_slabs(path, undisturbed):
     stop_after(begin(path), 2)
     for asked in (None, 2 * PER_SLAB):
         job = ZarrJob(small_ct(), small_network(), path, resume=True, slices_per_slab=asked)
@@ -252,7 +252,7 @@ def test_a_resumed_job_keeps_the_units_that_it_was_begun_with(path, undisturbed)
     assert finish(verify(path)).sound
 
 
-def test_a_card_that_changes_results_makes_another_job(path):
+def test_a_card_that_changes_results_makes_a_different_job(path):
     stop_after(begin(path), 2)
     network = small_network()
     network.card = replace(network.card, details={"keeps_measured": True})
@@ -302,7 +302,7 @@ def test_weights_for_another_modality_leave_no_output(path):
     assert not path.exists()
 
 
-def test_a_dask_array_is_taken_as_it_is(path, undisturbed):
+def test_a_dask_array_is_accepted_as_it_is(path, undisturbed):
     array = dask.array.from_array(small_ct().voxels, chunks=(3, 8, 8))
     scan = small_ct().with_voxels(array)
     stop_after(begin(path, scan=scan), 2)
@@ -313,7 +313,7 @@ def test_a_dask_array_is_taken_as_it_is(path, undisturbed):
         do(path, scan=other, resume=True)
 
 
-def test_tiles_give_what_they_give_in_memory_and_the_result_says_so(path):
+def test_tiles_give_the_same_as_in_memory_and_are_recorded(path):
     scan, tile = small_ct(slices=5, side=70), Tile(64, 16)
     result = do(path, scan=scan, tile=tile)
     in_memory = finish(iter_restore(scan, small_network(), tile=tile))
@@ -340,13 +340,13 @@ def test_a_job_is_continued_with_the_same_tiles_only(path, begun, now, words):
     do(path, scan=scan, tile=begun, resume=True)
 
 
-def test_slices_that_are_smaller_than_a_tile_are_whole_and_called_so(path, undisturbed):
+def test_slices_smaller_than_a_tile_are_recorded_as_whole(path, undisturbed):
     do(path, tile=Tile(64))
     assert shards(path) == shards(undisturbed)
     assert open_scan(path).metadata["restoration"]["mode"] == "whole slices"
 
 
-def test_a_job_in_strips_is_the_job_as_it_is_in_whole_slices(path, undisturbed, monkeypatch):
+def test_a_job_in_strips_gives_the_same_as_in_whole_slices(path, undisturbed, monkeypatch):
     stop_after(begin(path), 1)
     monkeypatch.setattr(
         "napari_restore_rwkv.restoration.machine.Machine.has_room", lambda self, size, all_of_it=False: all_of_it

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment costs at most the slab under way."""
+"""SIGKILL at any moment costs at most the current slab."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Several at work on one output: parts that add up, and others that are refused."""
+"""Several processes on one output: parts that add up, and others that are refused."""
 
 import pytest
 from small_jobs import SLABS, begin, do, shards, small_ct, stop_after
@@ -12,7 +12,7 @@ from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.opening import open_scan
 
 
-def test_a_second_coordinator_is_refused_while_the_first_is_at_work(path, monkeypatch):
+def test_a_second_coordinator_is_refused_while_the_first_works(path, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
     steps = begin(path)
     next(steps)
@@ -57,14 +57,14 @@ def test_a_part_of_a_scan_that_was_restored_before_has_no_record_of_its_own_yet(
     assert do(path, scan=again, part=(1, 2)).metadata == {"name": "a"}
 
 
-def test_finalize_names_the_units_that_are_missing(path):
+def test_finalize_names_the_missing_slabs(path):
     do(path, part=(1, 2))
     with pytest.raises(OutputError, match=r"2 of 4 slabs are missing or damaged \(1, 3\); run the parts"):
         finish(finalize(path))
     assert not Ledger(path).is_complete()
 
 
-def test_a_part_that_there_is_not_is_refused(path):
+def test_an_impossible_part_is_refused(path):
     with pytest.raises(OutputError, match="There is no part 3 of 2; give 1/2 to 2/2"):
         do(path, part=(3, 2))
 

@@ -1,4 +1,4 @@
-"""The list of begun jobs survives, tells what can be resumed, and holds nothing of a patient."""
+"""The list of unfinished jobs survives crashes, has all that resuming needs, and contains no patient data."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    """The list, in a folder of the test's own."""
+    """The list, in a folder for this test."""
     monkeypatch.setattr(registry, "user_data_folder", lambda: tmp_path / "user")
     return tmp_path / "user" / "begun"
 
@@ -30,7 +30,7 @@ def stopped(path):
     return path
 
 
-def test_a_stopped_job_is_told_with_everything_it_takes_to_go_on(path):
+def test_a_stopped_job_is_listed_with_all_that_resuming_needs(path):
     stop_after(begin(path), 1)
     job = BegunJob(path, Path("/w/own.safetensors"), Path("/in/chest"), 3, "cpu", True, 1, "sha256:12")
     remember(job)
@@ -45,7 +45,7 @@ def test_the_name_of_a_task_stays_a_name(stopped):
     assert (found.job.weights, found.job.input) == ("ct-denoise", None)
 
 
-def test_a_job_is_listed_once_and_the_last_begun_first(stopped, tmp_path, folder):
+def test_a_job_is_listed_once_and_the_newest_first(stopped, tmp_path, folder):
     second = tmp_path / "second.ome.zarr"
     stop_after(begin(second), 2)
     remember(BegunJob(second, "ct-denoise"))
@@ -55,7 +55,7 @@ def test_a_job_is_listed_once_and_the_last_begun_first(stopped, tmp_path, folder
     assert [(one.job.output, one.job.device) for one in unfinished_jobs()] == [(second, "cpu"), (stopped, "auto")]
 
 
-def test_a_forgotten_job_is_not_told_and_its_output_stays(stopped):
+def test_a_forgotten_job_is_not_listed_and_its_output_stays(stopped):
     forget(stopped)
     forget(stopped)
     assert unfinished_jobs() == []
@@ -78,7 +78,7 @@ def test_a_deleted_output_leaves_the_list_and_an_unplugged_disk_does_not(path, f
 
 
 @pytest.mark.parametrize("part", [None, (1, 2)])
-def test_a_job_that_somebody_is_at_work_on_is_not_told(stopped, part):
+def test_a_job_that_another_process_works_on_is_not_listed(stopped, part):
     with coordinating(Ledger(stopped).folder, stopped.name, part):
         assert unfinished_jobs() == []
     assert len(unfinished_jobs()) == 1
@@ -94,7 +94,7 @@ def test_an_entry_of_an_older_version_is_read(stopped, folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 99}', b'{"schema": 1, "output": 5}'])
-def test_a_damaged_entry_hides_no_other(stopped, folder, content):
+def test_a_damaged_entry_does_not_hide_others(stopped, folder, content):
     (folder / "damaged.json").write_bytes(content)
     assert len(unfinished_jobs()) == 1
 

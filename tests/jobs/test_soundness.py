@@ -1,4 +1,4 @@
-"""What is on the disk is checked, mended or told: damage, torn lines, left-overs, a full disk."""
+"""Files on disk are checked, and repaired or reported: damage, torn lines, leftovers, a full disk."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.restoration.restore import iter_restore
 
 
-def test_verify_names_a_bad_unit_and_resume_does_exactly_that_one_again(path, undisturbed):
+def test_verify_names_a_bad_slab_and_resume_redoes_only_that_one(path, undisturbed):
     do(path)
     shard = path / Ledger(path).layout.files(2)[0]
     content = bytearray(shard.read_bytes())
@@ -35,7 +35,7 @@ def test_verify_names_a_bad_unit_and_resume_does_exactly_that_one_again(path, un
     assert finish(verify(path)).sound
 
 
-def test_verify_tells_of_an_unfinished_job(path):
+def test_verify_reports_an_unfinished_job(path):
     stop_after(begin(path), 1)
     report = finish(verify(path))
     assert (report.missing, report.complete, report.sound) == ([1, 2, 3], False, False)
@@ -62,7 +62,7 @@ def test_sixty_of_sixty_flipped_bits_are_found(path):
     assert finish(verify(path)).sound
 
 
-def test_damaged_metadata_and_lines_are_mended_by_resume(path, undisturbed):
+def test_damaged_metadata_and_lines_are_repaired_by_resume(path, undisturbed):
     do(path)
     for name in ("0/zarr.json", "zarr.json", "job/complete.json"):
         (path / name).write_text("{}")
@@ -78,7 +78,7 @@ def test_damaged_metadata_and_lines_are_mended_by_resume(path, undisturbed):
 
 
 @pytest.mark.parametrize("content", [b"\xfb", b"{", b"{}"])
-def test_damaged_metadata_of_an_unfinished_job_are_mended_before_it_goes_on(path, undisturbed, content):
+def test_damaged_metadata_of_an_unfinished_job_are_repaired_on_resume(path, undisturbed, content):
     stop_after(begin(path), 2)
     (path / "zarr.json").write_bytes(content)
     do(path, resume=True)
@@ -86,7 +86,7 @@ def test_damaged_metadata_of_an_unfinished_job_are_mended_before_it_goes_on(path
     assert finish(verify(path)).sound
 
 
-def test_a_torn_last_line_is_no_record_and_spoils_no_other(path, undisturbed):
+def test_a_torn_last_line_is_ignored_and_harms_no_other_line(path, undisturbed):
     stop_after(begin(path), 2)
     done = path / "job" / "done.jsonl"
     content = done.read_bytes()
@@ -151,7 +151,7 @@ class Failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_disk_that_fills_up_at_any_step_stops_in_words_and_goes_on_later(tmp_path, monkeypatch, undisturbed):
+def test_a_full_disk_at_any_step_stops_with_a_message_and_resumes(tmp_path, monkeypatch, undisturbed):
     failing = Failing(monkeypatch, None)
     do(tmp_path / "counted.ome.zarr")
     steps = failing.count
@@ -167,7 +167,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_in_words_and_goes_on_later(tmp_p
         assert finish(verify(path)).sound
 
 
-def test_a_file_that_may_not_grow_further_stops_in_words_and_goes_on_later(path):
+def test_a_file_size_limit_stops_with_a_message_and_resumes(path):
     scan = small_ct(side=96)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

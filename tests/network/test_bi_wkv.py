@@ -118,7 +118,7 @@ def test_float32_does_not_drift_over_many_chunks():
     assert_all_close(results(torch.float32), results(torch.float64), 5e-6)
 
 
-def test_constant_values_come_back_constant():
+def test_constant_values_stay_constant():
     w, u, k, _, _ = (x.float() for x in inputs(300, 5))
     torch.testing.assert_close(bi_wkv(w, u, k, torch.full_like(k, 3.5)), torch.full_like(k, 3.5))
 
@@ -182,7 +182,7 @@ def test_opcheck_passes(column_major):
     )
 
 
-def test_inputs_that_do_not_fit_are_refused_in_words():
+def test_inputs_that_do_not_match_are_refused_with_a_message():
     w, u, k, v, _ = inputs(12, 5)
     for message, arguments in {
         "share one shape": (w, u, k, v[:, :5]),

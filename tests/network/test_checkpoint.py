@@ -1,4 +1,4 @@
-"""Weights: ours and the authors' come in, everything else is refused in words."""
+"""Weights of this project and of the paper's authors are loaded, everything else is refused with a message."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ def image():
 
 
 def in_the_authors_format(network):
-    """A state_dict with the left-overs of the authors' code."""
+    """A state_dict with the leftovers of the authors' code."""
     weights = dict(network.state_dict())
     for name, value in network.state_dict().items():
         if name.endswith("omni_shift.conv5x5.weight"):
@@ -36,7 +36,7 @@ def in_the_authors_format(network):
     return weights
 
 
-def test_saved_weights_and_card_come_back(tiny_network, weights_file, image):
+def test_saved_weights_and_card_are_loaded_back(tiny_network, weights_file, image):
     loaded = load_checkpoint(weights_file)
     torch.testing.assert_close(loaded(image), tiny_network(image), rtol=0, atol=1e-6)
     assert (loaded.card.task, loaded.card.modality) == ("ct-denoise", "CT")
@@ -141,7 +141,7 @@ def test_truncated_weights_are_refused(tiny_network, weights_file, tmp_path, nam
         load_checkpoint(path)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     (tmp_path / "notes.pth").write_text("hello")
     with pytest.raises(CheckpointError, match=r"notes.pth cannot be read as weights"):
         load_checkpoint(tmp_path / "notes.pth")
@@ -200,7 +200,7 @@ def test_the_card_stored_is_the_card_given(tiny_network, tmp_path):
     assert stored | {"weights_sha256": ""} == card.as_dict()
 
 
-def test_weights_turn_the_slices_as_their_card_says(tmp_path, tiny_network):
+def test_slices_are_turned_as_the_card_of_the_weights_says(tmp_path, tiny_network):
     for turns, details in ((1, {}), (4, {"turns": 4})):
         path = tmp_path / f"{turns}.safetensors"
         save_checkpoint(tiny_network, Card(title="t", details=details), path)

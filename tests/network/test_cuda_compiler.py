@@ -111,7 +111,7 @@ def test_a_kernel_is_compiled_once_and_then_read(compiled, tmp_path):
     ],
     ids=["empty", "cut in the checksum", "truncated", "longer", "one bit", "foreign"],
 )
-def test_a_damaged_entry_is_compiled_again_and_mended(compiled, tmp_path, damage):
+def test_a_damaged_entry_is_compiled_again_and_replaced(compiled, tmp_path, damage):
     cached_cubin("sm_86", "float")
     path = only_entry(tmp_path)
     path.write_bytes(damage(path.read_bytes()))

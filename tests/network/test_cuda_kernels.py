@@ -1,4 +1,4 @@
-"""Loading and launching, seen from the driver's side through a stub of it; and what is said where that cannot be."""
+"""Loading and launching of kernels, seen by a stub of the driver; and the messages if that is not possible."""
 
 import sys
 import threading
@@ -112,7 +112,7 @@ def test_threads_load_once_and_each_finds_the_context_of_the_gpu(beside_stub):
     assert sum(line.startswith("launch") for line in log) == 4
 
 
-def test_mistakes_and_refusals_are_errors_in_words(beside_stub):
+def test_mistakes_and_refusals_are_errors_with_a_message(beside_stub):
     code = (
         "kernels = kernels_for(torch.device('cuda:0'))\n"
         "for arguments in ([torch.zeros(1)], [torch.zeros(1)] * 4):\n"
@@ -212,7 +212,7 @@ def test_a_kernel_that_does_not_compile_is_named(fresh, monkeypatch):
     )
 
 
-def test_whatever_else_fails_is_a_sentence_too(fresh, monkeypatch):
+def test_any_other_failure_is_a_sentence_too(fresh, monkeypatch):
     def fail(*_):
         raise SystemError("error return without exception set")
 
@@ -273,7 +273,7 @@ def test_without_the_kernel_the_portable_form_answers_and_says_why_once(fresh, m
     assert all(x.grad is not None and x.grad.isfinite().all() for x in leaves)
 
 
-def test_float64_is_portable_without_a_word(fresh, monkeypatch):
+def test_float64_uses_the_portable_form_without_a_warning(fresh, monkeypatch):
     pretend_gpu(monkeypatch)
     as_on_gpu(monkeypatch)
     monkeypatch.setattr(cuda_kernels, "unavailable", lambda *_: pytest.fail("asked for a kernel"))

@@ -198,7 +198,7 @@ def test_numbers_too_large_for_plain_sums_are_left_to_the_plain_block(monkeypatc
         assert torch.equal(module(x), plain(monkeypatch, module, x))
 
 
-def test_what_is_not_a_number_is_left_to_the_plain_block():
+def test_nan_is_left_to_the_plain_block():
     module, x = block(16), torch.randn(1, 12, 20, 16)
     x[0, 3, 3, 3] = torch.nan
     with torch.inference_mode():
@@ -256,7 +256,7 @@ def test_the_structures_are_those_of_the_kernel():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_has_its_own_threads():
     code = (
         "import os, torch\n"
         "from napari_restore_rwkv.network.bi_wkv import bi_wkv\n"

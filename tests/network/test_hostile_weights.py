@@ -173,7 +173,7 @@ for path in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """What is said of each hostile file, and by how many MiB a process has grown that tried to load it."""
+    """The message for each hostile file, and the growth in MiB of a process that tried to load it."""
     paths = {}
     for name, makers in HOSTILE.items():
         for make in makers:
@@ -242,7 +242,7 @@ def test_a_pipe_or_a_folder_named_like_weights_is_refused(tmp_path):
         {"details": {"a": [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]}},
     ],
 )
-def test_a_card_with_values_of_other_kinds_is_refused_in_words(tiny_network, tmp_path, change):
+def test_a_card_with_values_of_other_types_is_refused(tiny_network, tmp_path, change):
     path = tmp_path / "w.safetensors"
     save_checkpoint(tiny_network, Card(title="t"), path)
     card = path.with_suffix(".json")
@@ -252,7 +252,7 @@ def test_a_card_with_values_of_other_kinds_is_refused_in_words(tiny_network, tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"[" * 100_000, b'{"title": 1e999}', b"\xff"])
-def test_a_card_that_is_no_card_is_refused_in_words(tiny_network, tmp_path, content):
+def test_a_malformed_card_is_refused_with_a_message(tiny_network, tmp_path, content):
     path = tmp_path / "w.safetensors"
     save_checkpoint(tiny_network, Card(title="t"), path)
     path.with_suffix(".json").write_bytes(content)

@@ -19,7 +19,7 @@ def test_the_deployed_sizes_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 8), (37, 50), (1, 64), (120, 9)])
-def test_any_height_and_width_come_back_as_they_were(tiny_network, shape):
+def test_any_height_and_width_are_kept(tiny_network, shape):
     restored = tiny_network(torch.rand(2, 1, *shape))
     assert restored.shape == (2, 1, *shape)
     assert torch.isfinite(restored).all()

@@ -42,7 +42,7 @@ def test_every_pixel_is_the_mean_that_the_definition_says(noisy, strength):
     assert np.abs(filtered - image).max() > 0.02
 
 
-def test_white_noise_is_found_as_it_is_and_empty_background_is_not_asked(rng):
+def test_white_noise_is_measured_and_empty_background_is_ignored(rng):
     image = torch.full((1, 1, 120, 120), 0.5) + 0.02 * torch.from_numpy(rng.normal(size=(1, 1, 120, 120))).float()
     assert float(fine_noise(image)) == pytest.approx(0.02, rel=0.05)
     image[..., 40:] = 0
@@ -50,13 +50,13 @@ def test_white_noise_is_found_as_it_is_and_empty_background_is_not_asked(rng):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_slices_without_noise_or_content_come_back(dtype):
+def test_slices_without_noise_or_content_are_unchanged(dtype):
     for image in (torch.zeros(2, 1, 20, 30), torch.full((1, 1, 9, 7), 0.25)):
         filtered = NonLocalMeans(3.0).to(dtype)(image.to(dtype))
         torch.testing.assert_close(filtered, image)
 
 
-def test_slices_of_a_batch_do_not_see_each_other(noisy):
+def test_slices_of_a_batch_do_not_affect_each_other(noisy):
     other = noisy.flip(2) * 0.5 + 0.1
     both = NonLocalMeans(1.0)(torch.cat((noisy, other)))
     torch.testing.assert_close(both, torch.cat([NonLocalMeans(1.0)(one) for one in (noisy, other)]))
@@ -87,5 +87,5 @@ def test_a_large_slice_can_be_stopped_and_keeps_its_digits_in_any_precision(rng,
     np.testing.assert_array_equal(finish(steps).voxels[0], exact)
 
 
-def test_any_other_name_is_that_of_weights():
+def test_any_other_name_loads_weights():
     assert load_restorer("ct-denoise").card.details["measured"]

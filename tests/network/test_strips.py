@@ -38,7 +38,7 @@ def last(results):
 
 @pytest.fixture(params=[1, 2, 3, 5, 1000])
 def rows(request, monkeypatch):
-    """Strips of so many rows of a map of 2 x 13 x 9 x 6 values."""
+    """Strips with a number of rows of a map of 2 x 13 x 9 x 6 values."""
     monkeypatch.setattr(strips, "HIDDEN_VALUES_OF_A_STRIP", request.param * 2 * 9 * 4 * 6)
     return request.param
 

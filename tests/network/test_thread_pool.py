@@ -11,7 +11,7 @@ SOURCES = Path(__file__).parents[2] / "src_kernels"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the compiler is called as GCC and clang are")
-def test_a_job_that_is_taken_up_while_its_last_units_go_crashes_nothing(tmp_path):
+def test_a_late_thread_joining_a_finishing_job_does_not_crash(tmp_path):
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))))
     program = tmp_path / "pool_stress"
     files = [str(Path(__file__).with_name("pool_stress.cpp")), str(SOURCES / "thread_pool.cpp")]

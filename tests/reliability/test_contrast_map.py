@@ -1,4 +1,4 @@
-"""The map of what would be lost: known filters, places, refusals, and how it is cancelled."""
+"""The map of lost contrast: known filters, positions, refusals, and cancelling."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_it_shows_where_contrast_is_lost(one):
     assert all(column > 80 and kept < 0.2 for _, column, kept in found.worst)
 
 
-def test_nothing_is_said_of_air(one):
+def test_air_is_left_out_of_the_map(one):
     found = finish(contrast_map(one, Identity(), PLAN, PROBE, (1.0, 1.0)))
     assert np.isnan(found.kept[:8, :8]).all()
     assert np.isfinite(found.kept[80, 90])
@@ -90,7 +90,7 @@ def test_the_probe_has_its_size_in_millimetres(one):
         assert discs == pytest.approx(round(discs), rel=0.03)
 
 
-def test_it_can_be_cancelled_between_passes_and_tells_how_many_there_are(one):
+def test_it_can_be_cancelled_between_passes_and_reports_their_number(one):
     steps = contrast_map(one, Identity(), PLAN, PROBE, (1.0, 1.0))
     assert next(steps).total == passes_needed()
     steps.close()

@@ -27,7 +27,7 @@ def test_nothing_changed_is_nothing_added(zero_filled):
     assert (part.changed, part.added) == (0, 0)
 
 
-def test_what_lies_beyond_is_told_as_added_and_shown_negative(zero_filled):
+def test_frequencies_beyond_are_reported_as_added_and_shown_negative(zero_filled):
     rows = np.arange(SHAPE[0])[:, None]
     wave = np.broadcast_to(np.cos(2 * np.pi * 40 * rows / SHAPE[0]), SHAPE) * zero_filled.std()
     part = measured_part(zero_filled, zero_filled + wave)
@@ -38,7 +38,7 @@ def test_what_lies_beyond_is_told_as_added_and_shown_negative(zero_filled):
     assert "added by the network" in in_words(part)
 
 
-def test_a_change_within_is_told_in_per_cent_of_what_was_measured(zero_filled):
+def test_a_change_within_is_in_per_cent_of_what_was_measured(zero_filled):
     mean = zero_filled.mean()
     part = measured_part(zero_filled, mean + 0.9 * (zero_filled - mean))
     assert part.changed == pytest.approx(0.1, abs=0.001)

@@ -77,7 +77,7 @@ def test_smoothed_anatomy_is_called_structure(trials):
     assert judged.edge_correlation > 0.5
 
 
-def test_nothing_removed_is_said_to_be_nothing(trials):
+def test_an_unchanged_slice_is_reported_as_unchanged(trials):
     clean, _ = trials[0]
     judged = judge_removed(clean, clean)
     assert (judged.verdict, judged.reason, judged.places) == (Verdict.NOISE, "Nothing was removed.", ())
@@ -98,8 +98,8 @@ def test_slices_that_are_too_small_or_do_not_fit_are_refused(shapes):
         judge_removed(*(np.zeros(shape) for shape in shapes))
 
 
-def test_two_that_judge_at_once_do_not_undo_each_others_filters(monkeypatch, rng):
-    """Filters of warnings belong to all threads: one that ended its own made those of the other errors."""
+def test_concurrent_judging_keeps_the_filters_of_warnings(monkeypatch, rng):
+    """The filters of warnings are shared by all threads: one that reset them made warnings of another into errors."""
     body = np.full((160, 160), -1000.0, np.float32)
     body[:, 64:] = rng.normal(40, 20, (160, 96))
     warnings.simplefilter("error")

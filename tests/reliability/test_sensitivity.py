@@ -43,7 +43,7 @@ class Darkens(nn.Module):
         return x - left
 
 
-def test_what_treats_all_directions_alike_has_no_spread(one):
+def test_a_network_that_treats_all_directions_alike_has_no_spread(one):
     class Scales(nn.Module):
         def forward(self, x):
             return 0.9 * x
@@ -55,7 +55,7 @@ def test_what_treats_all_directions_alike_has_no_spread(one):
     assert found.deviation.shape == (40, 56)
 
 
-def test_what_depends_on_the_side_is_seen_in_units(one):
+def test_a_dependence_on_orientation_is_measured_in_units(one):
     slice_, plan = one
     by = plan.intensity.to_network(np.full((2, 2), 50.0, np.float32)) - plan.intensity.to_network(
         np.full((2, 2), 40.0, np.float32)

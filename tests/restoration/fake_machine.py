@@ -1,4 +1,4 @@
-"""A device on the processor that is as unpleasant as a GPU may be: transfers happen at the last moment, or too soon.
+"""A CPU device that behaves like a difficult GPU: transfers happen at the last moment, or too soon.
 
 A late transfer reads its source only when somebody waits for it. Who fills a buffer again too early, or looks at a
 result too early, therefore gets wrong values. An early one waits for nothing but what it was told to wait for.
@@ -15,7 +15,7 @@ NAMES = ("upload", "compute", "download")
 
 
 class FakeStream:
-    """Does its work when it must."""
+    """Does its work as late as possible."""
 
     def __init__(self, name):
         self.name, self.work, self.done = name, [], 0
@@ -130,5 +130,5 @@ class FakeMachine(Machine):
         self.log.append("given back")
 
     def brief(self):
-        """The log without what the network does step by step."""
+        """The log without the single steps of the network."""
         return [entry for entry in self.log if entry != "computing"]

@@ -1,4 +1,4 @@
-"""Networks that run out of memory, and images for them, for the tests of what is done then."""
+"""Networks that run out of memory, and images for them."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from napari_restore_rwkv.network.model import RestoreRWKV
 
 
 class Triple(nn.Module):
-    """Three times what it gets; runs out of memory beyond so many slices."""
+    """Returns three times its input; runs out of memory beyond `fits` slices."""
 
     def __init__(self, fits=1000, error=torch.OutOfMemoryError):
         super().__init__()
@@ -22,7 +22,7 @@ class Triple(nn.Module):
 
 
 class Hungry(RestoreRWKV):
-    """Runs out of memory beyond so many slices, or with any unless it goes in strips; `fits` 0 is never enough."""
+    """Runs out of memory beyond `fits` slices, or with any slice outside of strips; `fits` 0 always fails."""
 
     fits = 1000
     only_in_strips = False
@@ -49,7 +49,7 @@ def hungry_network(**traits):
 
 
 def run_all(executor, given):
-    """What `restore` does: all results, and all notes."""
+    """Run all images as `restore` does; return all results and all notes."""
     given, results, notes = list(given), [], []
     count = len(given)
     while len(results) < count:

@@ -1,4 +1,4 @@
-"""Networks that see the neighbours of a slice and know its noise: what they are given, in memory and in a file job."""
+"""Networks with neighbouring slices and noise as context: their inputs, in memory and in a file job."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Noting(RestoreRWKV):
-    """Keeps what it is given."""
+    """Records its inputs."""
 
     def stages(self, image, *, in_strips=False):
         self.given = [*getattr(self, "given", []), image.clone()]
@@ -46,7 +46,7 @@ def test_a_slice_is_given_with_its_neighbours_and_the_noise(scan):
         np.testing.assert_allclose(given[0, 3].numpy(), NOISE_LEVEL_SCALE * 41 / 4096, rtol=1e-6)
 
 
-def test_a_slice_alone_takes_the_place_of_its_neighbours(scan):
+def test_a_single_slice_replaces_its_missing_neighbours(scan):
     network, rule = with_context(), choose_intensity(scan)
     alone = scan.with_voxels(scan.voxels[2:3])
     expected = finish(iter_restore(alone, network, noise=20.0, axis="z")).voxels[0]
@@ -99,7 +99,7 @@ def test_a_source_reads_each_slice_once_where_slices_come_in_order(scan):
     assert source.remaining == 0
 
 
-def test_weights_with_context_are_read_back_and_those_of_another_context_refused(tmp_path):
+def test_weights_with_context_are_loaded_and_other_contexts_refused(tmp_path):
     network = with_context()
     save_checkpoint(network, Card("context"), tmp_path / "context.safetensors")
     again = load_checkpoint(tmp_path / "context.safetensors", fused=False)
@@ -123,7 +123,7 @@ def test_new_context_changes_nothing_until_it_is_trained(tiny_network):
     assert torch.equal(network(image), plain(image))
 
 
-def test_a_file_job_goes_on_only_with_the_strength_it_was_begun_with(scan, tmp_path):
+def test_a_file_job_resumes_only_with_its_original_strength(scan, tmp_path):
     network = with_context()
     options = {"noise": 30.0, "dtype": np.float32}
     expected = finish(iter_restore(scan, network, strength=0.5, **options)).voxels

@@ -24,7 +24,7 @@ def network(tiny_network):
 
 
 def measured_change(restored, image):
-    """How far the measured frequencies of a result are from those of the slice, largest absolute difference."""
+    """Largest absolute difference between the measured frequencies of a result and those of the slice."""
     extent = measured_extent(image)
     frequency = [np.abs(np.fft.fftfreq(size) * size) for size in image.shape]
     inside = (frequency[0][:, None] <= extent[0]) & (frequency[1] <= extent[1])
@@ -35,13 +35,13 @@ def restored_by(network, image, modality="MR"):
     return restore_slice(image, network, choose_intensity(Scan(image[None], modality=modality)))
 
 
-def test_measured_frequencies_are_those_of_the_scan_and_others_are_added(network, low):
+def test_measured_frequencies_are_kept_and_others_are_added(network, low):
     restored = restored_by(network, low)
     assert measured_change(restored, low) < 0.1
     assert np.abs(restored - low).max() > 1
 
 
-def test_weights_that_do_not_ask_for_it_may_change_all_frequencies(network, low):
+def test_weights_without_data_consistency_may_change_all_frequencies(network, low):
     network.card = replace(network.card, details={})
     assert measured_change(restored_by(network, low), low) > 10
 
@@ -62,14 +62,14 @@ def test_values_outside_the_window_stay_as_they_are(network, low):
     assert restore_slice(low, network, rule)[5, 5] == 9000
 
 
-def test_a_slice_with_values_that_are_not_numbers_is_restored_all_the_same(network, low):
+def test_a_slice_with_nan_values_is_restored(network, low):
     low[3, 4] = np.nan
     restored = restored_by(network, low)
     assert np.isnan(restored[3, 4])
     assert np.isfinite(restored).sum() == low.size - 1
 
 
-def test_every_slice_of_a_scan_is_treated_so(network, low):
+def test_data_consistency_is_applied_to_every_slice_of_a_scan(network, low):
     scan = Scan(np.stack([low, low[::-1]]).astype(np.float32), modality="MR")
     restored = finish(iter_restore(scan, network))
     assert restored.metadata["restoration"]["keeps_measured"] is True

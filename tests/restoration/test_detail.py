@@ -1,4 +1,4 @@
-"""Detail back: neutral changes nothing, and each part comes back by itself."""
+"""Detail back: neutral changes nothing, and fine and coarse detail are put back independently."""
 
 import numpy as np
 import pytest
@@ -8,24 +8,24 @@ from napari_restore_rwkv.restoration.detail import SPLIT_PX, Blend, blended, low
 
 @pytest.fixture
 def change(rng):
-    """What was changed in a slice of odd, unequal sides."""
+    """The change in a slice with odd, unequal sides."""
     return rng.normal(0, 10, (61, 47)).astype(np.float32)
 
 
-def test_neutral_leaves_the_change_to_the_bit(change):
+def test_a_neutral_blend_leaves_the_change_bit_for_bit(change):
     np.testing.assert_array_equal(blended(change, Blend()), change)
 
 
-def test_all_of_it_back_is_the_input_again(change):
+def test_putting_all_detail_back_returns_the_input(change):
     assert not blended(change, Blend(coarse=1.0, fine=1.0)).any()
 
 
-def test_alike_shares_are_a_lower_strength(change):
+def test_equal_shares_act_like_a_lower_strength(change):
     np.testing.assert_allclose(blended(change, Blend(1.0, 0.3, 0.3)), blended(change, Blend(0.7)), atol=1e-5)
     np.testing.assert_allclose(blended(change, Blend(0.5, 0.3, 0.300001)), 0.35 * change, atol=1e-3)
 
 
-def test_fine_back_leaves_the_coarse_change_and_the_other_way_round(change):
+def test_fine_detail_back_leaves_the_coarse_change_and_vice_versa(change):
     without_fine = blended(change, Blend(fine=1.0))
     without_coarse = blended(change, Blend(coarse=1.0))
     np.testing.assert_allclose(without_fine, low_pass(change), atol=1e-5)
@@ -43,12 +43,12 @@ def test_the_split_is_a_gaussian_of_two_pixels():
     np.testing.assert_allclose(low_pass(constant), constant, rtol=1e-5)
 
 
-def test_what_is_not_finite_does_not_spread(change):
+def test_non_finite_values_do_not_spread(change):
     change[30, 20] = np.nan
     assert np.isfinite(blended(change, Blend(fine=0.5))).all()
 
 
-def test_the_record_tells_of_detail_back_only_where_there_is_some():
+def test_the_record_mentions_detail_back_only_if_there_is_any():
     assert Blend(0.5).as_dict(0.5) == {"strength": 0.25}
     assert Blend(1.0, 0.1, 0.4).as_dict() == {
         "strength": 1.0,

@@ -1,4 +1,4 @@
-"""Batches under way: nothing overtakes, nothing is lost when memory runs short, and everything is given back."""
+"""Batches in flight: order is kept, nothing is lost when memory runs short, and all memory is freed."""
 
 import gc
 import itertools
@@ -22,7 +22,7 @@ from napari_restore_rwkv.restoration.machine import Machine
 @pytest.mark.parametrize("count", [1, 2, 4, 10, 23])
 @pytest.mark.parametrize("fitting", [1, 3, 4])
 @pytest.mark.parametrize("early", [False, True])
-def test_every_image_comes_back_as_its_own_result_whenever_the_transfers_happen(count, fitting, early):
+def test_every_image_gets_its_own_result_whenever_transfers_happen(count, fitting, early):
     with Executor(Triple(), FakeMachine(free=10 * fitting, per_slice=8, early=early)) as executor:
         results, _ = run_all(executor, images(count))
     np.testing.assert_array_equal(results, 3 * np.stack(images(count)))
@@ -59,7 +59,7 @@ def test_a_batch_is_what_fits_into_four_fifths_of_the_free_memory():
         assert executor.batch == 10
 
 
-def test_a_batch_is_no_larger_than_was_asked_for():
+def test_a_batch_is_no_larger_than_requested():
     network = Triple()
     with Executor(network, FakeMachine(free=100, per_slice=8), most=4) as executor:
         run_all(executor, images(9))
@@ -67,7 +67,7 @@ def test_a_batch_is_no_larger_than_was_asked_for():
 
 
 @pytest.mark.parametrize("most", [None, 2])
-def test_a_processor_takes_one_image_after_the_other(most):
+def test_a_cpu_takes_one_image_after_the_other(most):
     network = Triple()
     with Executor(network, Machine(torch.device("cpu")), most) as executor:
         results, _ = run_all(executor, images(4))
@@ -89,7 +89,7 @@ def test_batches_are_halved_until_they_fit_and_no_image_is_lost(error):
     assert report["slices_at_once"] == 2
 
 
-def test_a_batch_that_did_not_fit_has_left_its_buffers_before_they_are_filled_again():
+def test_a_failed_batch_leaves_its_buffers_before_they_are_reused():
     machine = FakeMachine(free=100, per_slice=8)
     with Executor(Triple(fits=2), machine, most=4) as executor:
         run_all(executor, images(5))
@@ -109,7 +109,7 @@ def test_a_batch_that_is_still_under_way_survives_a_lack_of_memory():
     np.testing.assert_array_equal(results, 3 * np.stack([*images(4), *(image + 100 for image in images(4))]))
 
 
-def test_what_runs_out_of_memory_holds_no_memory_when_it_is_tried_again():
+def test_a_failed_batch_holds_no_memory_when_it_is_retried():
     held = []
 
     class Leaky(nn.Module):
@@ -126,7 +126,7 @@ def test_what_runs_out_of_memory_holds_no_memory_when_it_is_tried_again():
     assert len(held) > 3
 
 
-def test_one_slice_that_does_not_fit_is_worked_out_in_strips_with_the_same_result():
+def test_a_slice_that_does_not_fit_is_computed_in_strips_identically():
     whole, strips = hungry_network(), hungry_network(only_in_strips=True)
     strips.load_state_dict(whole.state_dict())
     machine = FakeMachine(free=1 << 40, per_slice=8)
@@ -142,7 +142,7 @@ def test_one_slice_that_does_not_fit_is_worked_out_in_strips_with_the_same_resul
     assert "recorded" not in machine.log
 
 
-def test_a_batch_goes_down_the_whole_ladder():
+def test_a_batch_shrinks_step_by_step_down_to_strips():
     network = hungry_network()
     expected = [network(torch.from_numpy(image)[None, None])[0, 0].numpy() for image in images(6, (9, 10))]
     machine = FakeMachine(free=1 << 40, per_slice=8)
@@ -158,7 +158,7 @@ def test_a_batch_goes_down_the_whole_ladder():
     ]
 
 
-def test_a_slice_that_fits_in_no_way_is_refused_in_one_sentence():
+def test_a_slice_that_cannot_fit_is_refused_in_one_sentence():
     machine = FakeMachine()
     words = (
         r"not enough memory on cpu for a slice of 400 x 500, which takes about 0\.04 GB even in strips of rows; close "
@@ -171,7 +171,7 @@ def test_a_slice_that_fits_in_no_way_is_refused_in_one_sentence():
     assert raised.value.__cause__.__traceback__ is None, "it would hold the maps that were too large"
 
 
-def test_another_error_is_passed_on_and_everything_is_given_back():
+def test_another_error_is_passed_on_and_all_memory_is_freed():
     machine = FakeMachine()
     network = Triple(fits=0, error=lambda _: RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"), Executor(network, machine) as executor:
@@ -236,7 +236,7 @@ def test_while_a_pass_is_replayed_there_is_one_step_for_the_whole_batch():
     assert steps == [network.number_of_stages, 1, 1]
 
 
-def test_a_pass_that_cannot_be_recorded_is_run_step_by_step_and_the_reason_is_told():
+def test_an_unrecordable_pass_runs_step_by_step_with_the_reason():
     torch.manual_seed(0)
     expected, _ = recorded_run(FakeMachine(), record=False)
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def scan():
 
 @pytest.fixture
 def memory_of(device):
-    """Limit this process to so many bytes beyond what it holds now; lifted at the end."""
+    """Limit this process to some bytes beyond those it holds now, until the end of the test."""
 
     def limit(bytes_more):
         torch.cuda.empty_cache()
@@ -51,7 +51,7 @@ def memory_of(device):
     torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-def test_all_ways_of_inference_agree_and_leave_nothing_behind(network, scan, device):
+def test_all_inference_modes_agree_and_free_their_memory(network, scan, device):
     found = check_inference(network, scan, device)
     runs = found["runs"]
     assert runs["together"]["difference"]["largest"] < SAME_HU
@@ -79,7 +79,7 @@ def test_a_whole_scan_and_its_single_slices_are_the_same(network, scan, device):
         np.testing.assert_allclose(restored.voxels[z], restore_slice(scan.voxels[z], network, rule), atol=SAME_HU)
 
 
-def test_the_estimate_is_not_less_than_what_a_slice_takes(device):
+def test_the_memory_estimate_covers_what_a_slice_takes(device):
     network = RestoreRWKV.light().fused().to(device)
     image = torch.rand(1, 1, 512, 512, device=device)
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_too_little_memory_for_a_slice_means_strips_with_the_same_result(device,
     np.testing.assert_allclose(results, expected, atol=1e-4)
 
 
-def test_no_memory_at_all_is_one_sentence_and_all_is_given_back(network, device, memory_of):
+def test_no_memory_at_all_is_one_sentence_and_all_memory_is_freed(network, device, memory_of):
     network.to(device)
     scan = Scan(np.zeros((2, 1024, 1024), np.float32), modality="CT")
     memory_of(64 << 20)
@@ -126,7 +126,7 @@ def test_no_memory_at_all_is_one_sentence_and_all_is_given_back(network, device,
     assert torch.cuda.memory_reserved(device) <= held + (64 << 20)
 
 
-def test_cancelling_gives_the_memory_back(network, scan, device):
+def test_cancelling_frees_the_memory(network, scan, device):
     network.to(device)
     finish(iter_restore(scan, network, indices=[0], device=device))
     held = torch.cuda.memory_reserved(device)

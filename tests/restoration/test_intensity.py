@@ -72,7 +72,7 @@ def test_an_unknown_modality_gets_a_robust_rule_and_a_given_one_its_own():
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -7.0, 1e9, -1e30, np.nan, np.inf])
-def test_a_constant_scan_comes_back_constant(value):
+def test_a_constant_scan_stays_constant(value):
     scan = Scan(np.full((2, 3, 5), value, np.float32), modality="MR")
     rule = choose_intensity(scan)
     network = rule.to_network(scan.voxels)
@@ -81,14 +81,14 @@ def test_a_constant_scan_comes_back_constant(value):
 
 
 @pytest.mark.parametrize("value", [1.5e308, -1.5e308])
-def test_values_beyond_float32_are_refused_in_words(value):
+def test_values_beyond_float32_are_refused_with_a_message(value):
     scan = Scan(np.full((2, 3, 5), value), modality="MR")
     with pytest.raises(ScanError, match=r"as large as 1\.5e\+308, .* cannot be restored; divide its values"):
         choose_intensity(scan)
 
 
 @pytest.mark.parametrize("value", [1e38, -1e38])
-def test_the_largest_values_that_are_taken_come_back(value):
+def test_the_largest_accepted_values_survive_the_round_trip(value):
     values = np.array([[[0.0, value, value]]])
     rule = choose_intensity(Scan(values, modality="MR"))
     np.testing.assert_allclose(rule.from_network(rule.to_network(values), values), values, rtol=1e-5, atol=1e32)
@@ -107,14 +107,14 @@ def test_ct_voxels_are_not_read_to_choose_their_rule():
     assert voxels.read == []
 
 
-def test_what_is_not_finite_is_filled_for_the_network():
+def test_non_finite_values_are_filled_for_the_network():
     filled = CT.to_network(np.array([np.nan, np.inf, -np.inf, 1024.0], np.float32))
     assert filled.tolist() == [0.0, 1.0, 0.0, 0.5]
     assert filled.dtype == np.float32
 
 
 @given(arrays(np.float32, (3, 5), elements=NUMBERS))
-def test_values_in_the_window_survive_the_way_there_and_back(values):
+def test_values_in_the_window_survive_the_round_trip(values):
     back = CT.from_network(CT.to_network(values), values)
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, values, atol=4096 * 2**-23)
@@ -124,7 +124,7 @@ def test_values_in_the_window_survive_the_way_there_and_back(values):
     arrays(np.float32, (3, 5), elements=st.floats(width=32)),
     arrays(np.float32, (3, 5), elements=st.floats(0, 1, width=32)),
 )
-def test_values_outside_the_window_come_back_bit_for_bit(original, restored):
+def test_values_outside_the_window_survive_bit_for_bit(original, restored):
     back = CT.from_network(restored, original)
     outside = ~((original >= CT.low) & (original <= CT.high))
     assert back[outside].tobytes() == original[outside].tobytes()

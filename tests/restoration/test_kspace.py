@@ -16,7 +16,7 @@ def slices():
 
 @pytest.mark.parametrize("factor", [2, 2.7, 4, (2, 3)])
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.03])
-def test_the_extent_of_a_zero_filled_slice_is_found_and_never_taken_for_larger(slices, factor, noise):
+def test_the_extent_of_a_zero_filled_slice_is_never_overestimated(slices, factor, noise):
     for image in slices:
         found = measured_extent(low_resolution(image, factor, noise * image.max(), seed=1))
         paired = [(index.size - 1) // 2 for index in kept_block(image.shape, factor)]
@@ -45,14 +45,14 @@ def test_rounding_to_whole_numbers_hides_no_extent(slices):
     assert measured_extent(np.rint(low).astype(np.int16)) == measured_extent(low)
 
 
-def test_an_axis_that_was_measured_in_full_gets_the_share_of_the_other(slices):
+def test_a_fully_measured_axis_gets_the_fraction_of_the_other(slices):
     rows, columns = measured_extent(low_resolution(slices[0], (1, 3)))
     assert rows == columns
     assert 41 <= columns <= 42
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (41, 51)])
-def test_what_was_measured_comes_back_and_the_rest_stays_as_restored(rng, shape):
+def test_measured_frequencies_are_put_back_and_others_stay_restored(rng, shape):
     image, restored = rng.normal(0, 1, (2, *shape))
     result = np.fft.fft2(with_measured(restored, image, (8, 11)))
     frequency = [np.abs(np.fft.fftfreq(size) * size) for size in shape]
@@ -66,8 +66,8 @@ def test_putting_everything_back_returns_the_image(rng):
     np.testing.assert_allclose(with_measured(restored, image, (10, 15)), image, atol=1e-5)
 
 
-def test_the_truth_stays_the_truth(slices):
-    """But for what taking the magnitude adds, where ringing in the dark would be negative."""
+def test_a_perfect_restoration_stays_nearly_perfect(slices):
+    """Except for the effect of the magnitude, where ringing in dark regions would be negative."""
     low = low_resolution(slices[0], 2)
     again = with_measured(slices[0], low, measured_extent(low))
     assert np.sqrt(np.mean((again - slices[0]) ** 2)) < 0.35 * np.sqrt(np.mean((low - slices[0]) ** 2))

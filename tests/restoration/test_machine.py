@@ -1,4 +1,4 @@
-"""The calls of torch.cuda behind a job, on a torch.cuda that only takes notes; what they do is tested on a GPU."""
+"""The calls of torch.cuda behind a job, on a torch.cuda that only records them; their effect is tested on a GPU."""
 
 from collections import defaultdict
 from unittest import mock
@@ -26,7 +26,7 @@ FUNCTIONS = (
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Notes on every call, which must have the arguments that the real one takes."""
+    """Records every call, which must have the arguments of the real function."""
     notes = mock.MagicMock()
     for name in FUNCTIONS:
         notes.attach_mock(mock.create_autospec(getattr(torch.cuda, name)), name)
@@ -55,14 +55,14 @@ def test_a_stream_waits_for_what_was_queued_before_it_was_made(cuda):
     stream.wait_stream.assert_called_once_with(cuda.current_stream.return_value)
 
 
-def test_streams_are_used_again_by_the_next_job_but_never_by_two_at_a_time(cuda):
+def test_streams_are_reused_by_later_jobs_but_never_shared(cuda):
     first, beside = CudaMachine(DEVICE), CudaMachine(DEVICE)
     streams = [first.stream() for _ in range(3)]
     assert len({id(stream) for stream in (*streams, *(beside.stream() for _ in range(3)))}) == 6
     first.close()
     after = CudaMachine(DEVICE)
     assert {id(after.stream()) for _ in range(3)} == {id(stream) for stream in streams}
-    # A stream that was used before waits for the caller anew.
+    # A stream that was used before waits for the caller again.
     assert all(stream.wait_stream.call_count == 2 for stream in streams)
 
 
@@ -92,7 +92,7 @@ def test_a_recording_is_made_on_the_networks_stream_and_leaves_other_threads_alo
     cuda.CUDAGraph.return_value.replay.assert_called_once_with()
 
 
-def test_memory_is_counted_from_when_the_job_began(cuda):
+def test_memory_is_counted_from_the_start_of_the_job(cuda):
     machine = CudaMachine(DEVICE)
     cuda.reset_peak_memory_stats.assert_called_once_with(DEVICE)
     cuda.max_memory_allocated.return_value = 350
@@ -119,7 +119,7 @@ def test_host_buffers_of_a_gpu_are_pinned(cuda, monkeypatch):
     empty.assert_called_with((2, 1, 3, 3), device=DEVICE)
 
 
-def test_another_device_computes_where_it_is():
+def test_another_device_computes_in_place():
     machine = Machine(torch.device("cpu"))
     assert machine.device_buffer((2,)).device == machine.device
     assert machine.free_memory() is None

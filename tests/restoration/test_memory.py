@@ -49,14 +49,14 @@ def measured(how):
 
 @glibc_only
 @pytest.mark.parametrize("how", ["one job", "jobs", "one of two"])
-def test_buffers_are_reused_and_given_back_after_a_while(how):
+def test_buffers_are_reused_and_freed_after_a_while(how):
     (faults, kept, left), (faults_by_default, _, left_by_default) = measured(how), measured("default")
     assert faults < faults_by_default / 10
     assert left < left_by_default + 32 * 1024 < kept
 
 
 @glibc_only
-def test_what_is_kept_is_given_back_where_memory_is_short(monkeypatch):
+def test_kept_buffers_are_freed_when_memory_is_short(monkeypatch):
     free = [1 << 20]
     monkeypatch.setattr(machine, "free_memory", lambda device: free[0])
     monkeypatch.setattr(machine, "give_back_unused", lambda: free.__setitem__(0, 1 << 30))

@@ -1,4 +1,4 @@
-"""The estimate of a slice's memory, held against what is really taken, and what is done when that is not there."""
+"""The estimate of a slice's memory against the real use, and the behaviour if there is too little."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ SIZES = [(16, (2, 1, 1, 1), 2, 96, 128), (24, (1, 1, 1, 1), 1, 100, 61)]
 
 
 def most_allocated(run):
-    """Most bytes that PyTorch's allocator had handed out at a time while this ran."""
+    """Peak bytes allocated by PyTorch during a call."""
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         run()
     changes = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]
@@ -48,7 +48,7 @@ def last(results):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("in_strips", [False, True])
 @pytest.mark.parametrize("fused", ["0", "1"])
-def test_the_estimate_is_what_a_processor_takes(size, in_strips, fused, monkeypatch):
+def test_the_estimate_is_what_a_cpu_takes(size, in_strips, fused, monkeypatch):
     monkeypatch.setenv(SWITCH, fused)
     # As on slices that are large beside a strip.
     monkeypatch.setattr("napari_restore_rwkv.network.strips.HIDDEN_VALUES_OF_A_STRIP", 1 << 14)
@@ -90,7 +90,7 @@ def test_the_fused_kernel_takes_less_than_strips(side, monkeypatch):
     assert fused < bytes_per_slice(network, side, side, in_strips=True)
 
 
-def test_short_numbers_take_what_is_estimated_on_a_processor_that_converts_them():
+def test_half_precision_takes_the_estimate_on_a_cpu_that_converts_it():
     network, image = network_and_image(*SIZES[0])
     network = converted(network, "bfloat16")
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_short_numbers_take_what_is_estimated_on_a_processor_that_converts_them(
     assert taken == pytest.approx(bytes_per_slice(network, *SIZES[0][3:]), rel=0.04)
 
 
-def test_short_numbers_halve_what_a_gpu_takes(monkeypatch):
+def test_half_precision_halves_what_a_gpu_takes(monkeypatch):
     monkeypatch.setattr(memory_estimate, "kernel_in_use", lambda device: KernelStatus("compiled CUDA kernel"))
     network = RestoreRWKV.light().fused()
     long, short = (bytes_per_slice(converted(network, p).to("meta"), 512, 512) for p in ("float32", "bfloat16"))

@@ -1,4 +1,4 @@
-"""Scans unlike any in training: with the strength that is proposed, none comes out worse than it went in."""
+"""Scans unlike any in training: with the proposed strength, none gets worse."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_foreign_scan_comes_out_worse(network, clean, name):
+def test_no_unfamiliar_scan_gets_worse(network, clean, name):
     _, target, given = next(case for case in cases(clean) if case[0] == name)
     scan = Scan(given, spacing_mm=(2.0, 0.98, 0.98), modality="CT", unit="HU")
     noise = measured_noise(scan, 0)

@@ -14,7 +14,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Overshooting(nn.Module):
-    """Takes away a hundredth of the window everywhere, as a network does that is unsure of zero."""
+    """Subtracts a hundredth of the window everywhere, like a network that does not reproduce zero exactly."""
 
     def forward(self, x):
         return x - 0.01
@@ -27,12 +27,12 @@ def test_nothing_is_negative_and_the_mean_stays(values):
     assert projected.sum() == pytest.approx(max(values.astype(float).sum(), 0), abs=1e-2)
 
 
-def test_values_without_a_negative_one_come_back_as_they_are(rng):
+def test_non_negative_values_are_returned_unchanged(rng):
     values = rng.random((6, 6), np.float32)
     np.testing.assert_array_equal(non_negative(values), values)
 
 
-def test_a_hot_spot_loses_next_to_nothing(rng):
+def test_a_hot_spot_loses_almost_nothing(rng):
     values = rng.normal(0, 0.01, (64, 64)).astype(np.float32)
     values[20:24, 20:24] = 5
     projected = non_negative(values)

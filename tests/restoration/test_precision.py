@@ -1,4 +1,4 @@
-"""Fewer digits only when asked for, and their price told."""
+"""Lower precision only on request, with its error reported."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ SHORT = ["bfloat16", "float16"]
 
 
 @pytest.mark.parametrize("precision", SHORT)
-def test_the_input_is_added_with_all_its_digits(precision):
+def test_the_input_is_added_in_full_precision(precision):
     # A new network changes nothing, so any rounding of the image would show.
     network = converted(RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1), precision)
     image = torch.rand(2, 1, 19, 24)
@@ -30,7 +30,7 @@ def test_the_input_is_added_with_all_its_digits(precision):
 
 
 @pytest.mark.parametrize("precision", SHORT)
-def test_weights_and_maps_are_short_and_the_original_is_left_alone(tiny_network, precision):
+def test_weights_and_maps_are_float16_and_the_original_is_unchanged(tiny_network, precision):
     dtype = getattr(torch, precision)
     network = converted(tiny_network, precision)
     assert {result.dtype for result in list(network.stages(torch.rand(1, 1, 16, 16)))[:-1]} == {dtype}
@@ -100,7 +100,7 @@ def test_a_real_scan_loses_no_more_than_is_documented(precision, largest, rms):
     assert 0 < lost["rms"] < rms
 
 
-def test_where_float32_does_not_fit_the_price_is_unknown_and_the_scan_restored(small_scan, tiny_network, monkeypatch):
+def test_if_float32_does_not_fit_the_error_is_unknown_and_the_scan_restored(small_scan, tiny_network, monkeypatch):
     class OnlyShort(RestoreRWKV):
         def stages(self, image, *, in_strips=False):
             yield from super().stages(image, in_strips=in_strips)
@@ -113,7 +113,7 @@ def test_where_float32_does_not_fit_the_price_is_unknown_and_the_scan_restored(s
     assert record["precision_error"]["unknown"].startswith("There is not enough memory on cpu for a slice of 21 x 26")
 
 
-def test_while_the_price_is_measured_the_slice_on_screen_can_change(small_scan, tiny_network):
+def test_the_slice_on_screen_can_change_while_the_error_is_measured(small_scan, tiny_network):
     steps, order, sent = iter_restore(small_scan, tiny_network, precision="bfloat16", first=0), [], None
     while len(order) < 3:
         progress = steps.send(sent)
@@ -123,7 +123,7 @@ def test_while_the_price_is_measured_the_slice_on_screen_can_change(small_scan, 
     assert order == [0, 2, 1]
 
 
-def test_numbers_too_large_for_float16_are_refused_with_the_way_out(small_scan, tiny_network):
+def test_numbers_too_large_for_float16_are_refused_with_a_remedy(small_scan, tiny_network):
     with torch.no_grad():
         tiny_network.refinement[0].ffn.key.weight.mul_(1e4)
     with pytest.raises(CheckpointError, match="float16 may be too narrow for these weights: use float32"):
@@ -161,7 +161,7 @@ def restored_settings():
 
 @pytest.mark.usefixtures("restored_settings")
 @pytest.mark.parametrize("allowed", ["highest", "high", "convolutions only"])
-def test_a_gpu_may_not_shorten_float32_and_afterwards_all_is_as_it_was(allowed):
+def test_a_gpu_computes_exact_float32_and_settings_are_restored_afterwards(allowed):
     if allowed == "convolutions only":
         torch.backends.cudnn.rnn.fp32_precision = "ieee"
     else:
@@ -174,14 +174,14 @@ def test_a_gpu_may_not_shorten_float32_and_afterwards_all_is_as_it_was(allowed):
     assert settings() == before
 
 
-def test_the_older_name_of_the_setting_can_be_read_meanwhile():
+def test_the_older_name_of_the_setting_can_be_read_at_the_same_time():
     with exact_float32():
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.allow_tf32
 
 
-def test_the_older_settings_of_pytorch_serve_as_well(monkeypatch):
+def test_the_older_settings_of_pytorch_work_as_well(monkeypatch):
     class Older:
         allow_tf32 = True
 

@@ -15,21 +15,21 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Identity(nn.Module):
-    """Gives back what it gets."""
+    """Returns its input."""
 
     def forward(self, x):
         return x
 
 
 class Darker(nn.Module):
-    """Takes a hundredth of the window away from every pixel."""
+    """Subtracts a hundredth of the window from every pixel."""
 
     def forward(self, x):
         return x - 0.01
 
 
 def finished(steps):
-    """The scan at the end, and all progress on the way."""
+    """The restored scan, and all progress reported."""
     seen = []
     while True:
         try:
@@ -93,7 +93,7 @@ def test_progress_counts_slices_and_steps_inside_a_slice(small_scan, tiny_networ
     assert (inside[0].phase, inside[0].done, inside[0].total) == (Phase.RESTORING, 0, 3)
 
 
-def test_closing_keeps_finished_slices_and_touches_no_other(small_scan):
+def test_closing_keeps_finished_slices_and_changes_no_others(small_scan):
     output = np.full(small_scan.shape, np.nan, np.float32)
     steps = iter_restore(small_scan, Darker(), output=output, first=1)
     while next(steps).region is None:
@@ -113,7 +113,7 @@ def test_only_chosen_slices_change(small_scan):
 @pytest.mark.parametrize(
     ("spacing", "axis"), [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((1, 2, 2), 0)]
 )
-def test_slices_lie_across_an_axis_of_clearly_the_largest_spacing(rng, spacing, axis):
+def test_slices_are_across_the_axis_of_clearly_the_largest_spacing(rng, spacing, axis):
     scan = Scan(rng.random((3, 4, 5), np.float32), spacing_mm=spacing)
     _, seen = finished(iter_restore(scan, Identity()))
     assert finished_slices(seen, axis) == list(range(scan.shape[axis]))
@@ -186,7 +186,7 @@ def test_tiny_images_are_restored(rng, tiny_network, shape):
     assert np.isfinite(restored.voxels).all()
 
 
-def test_a_constant_image_through_the_identity_comes_back_constant():
+def test_the_identity_returns_a_constant_image_unchanged():
     restored, _ = finished(iter_restore(Scan(np.full((2, 20, 20), 7.5, np.float32)), Identity()))
     np.testing.assert_allclose(restored.voxels, 7.5, rtol=1e-6)
 
@@ -214,7 +214,7 @@ def test_weights_for_ct_refuse_an_mr_scan_unless_allowed(small_scan, tiny_networ
     assert restored.metadata["restoration"]["intensity"]["name"].startswith("mr")
 
 
-def test_what_cannot_be_restored_is_refused_in_words(tiny_network):
+def test_unsuitable_input_is_refused_with_a_message(tiny_network):
     for message, voxels in {
         r"must have 3 dimensions; got shape \(4, 4\)": np.zeros((4, 4)),
         r"must have 3 dimensions; got shape \(2, 3, 4, 4\). Choose one time frame": np.zeros((2, 3, 4, 4)),

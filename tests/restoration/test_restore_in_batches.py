@@ -1,4 +1,4 @@
-"""A scan on a device that works on several slices at a time: the same slices, the same promises."""
+"""A scan on a device that processes several slices at a time: the same results, the same guarantees."""
 
 import json
 
@@ -16,7 +16,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 
 class Network(RestoreRWKV):
-    """Runs out of memory when told to."""
+    """Runs out of memory on request."""
 
     most = 1000
 
@@ -107,7 +107,7 @@ def test_scrolling_changes_which_batch_comes_next_but_not_those_under_way(rng, n
     assert sorted(order) == list(range(20))
 
 
-def test_closing_keeps_finished_slices_and_gives_memory_back(scan, network, machines):
+def test_closing_keeps_finished_slices_and_frees_memory(scan, network, machines):
     output = np.full(scan.shape, np.nan, np.float32)
     steps = iter_restore(scan, network, output=output)
     while next(steps).done < 3:
@@ -118,7 +118,7 @@ def test_closing_keeps_finished_slices_and_gives_memory_back(scan, network, mach
     assert machines[-1].log[-2:] == ["settled", "given back"]
 
 
-def test_a_lack_of_memory_is_told_once_and_every_slice_comes_once(scan, network, machines):
+def test_a_lack_of_memory_is_reported_once_and_no_slice_is_lost(scan, network, machines):
     network.most = 1
     expected, _ = finished(iter_restore(scan, network, batch=1))
     restored, seen = finished(iter_restore(scan, network))
@@ -129,7 +129,7 @@ def test_a_lack_of_memory_is_told_once_and_every_slice_comes_once(scan, network,
     np.testing.assert_array_equal(restored.voxels, expected.voxels)
 
 
-def test_running_out_of_memory_for_good_keeps_what_is_finished(scan, network, machines):
+def test_running_out_of_memory_for_good_keeps_finished_slices(scan, network, machines):
     output = np.full(scan.shape, np.nan, np.float32)
     steps = iter_restore(scan, network, output=output)
     while next(steps).region is None:
@@ -160,7 +160,7 @@ def test_a_batch_without_slices_is_refused(scan, network):
         next(iter_restore(scan, network, batch=0))
 
 
-def test_a_processor_takes_one_slice_at_a_time_whatever_is_asked_for(scan, network):
+def test_a_cpu_takes_one_slice_at_a_time_whatever_the_batch(scan, network):
     restored, _ = finished(iter_restore(scan, network, batch=5))
     expected, _ = finished(iter_restore(scan, network))
     np.testing.assert_array_equal(restored.voxels, expected.voxels)

@@ -1,4 +1,4 @@
-"""Whether there is room for a slice is looked at before it is begun, where the system would end the process."""
+"""Memory for a slice is checked before it is started, on systems that would otherwise kill the process."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from napari_restore_rwkv.restoration.tiles import Tile
 
 
 @pytest.mark.parametrize(("free", "in_strips"), [(1 << 40, False), (1.6, False), (1.4, True), (0.9, True)])
-def test_a_processor_goes_into_strips_before_a_slice_that_would_not_fit(monkeypatch, free, in_strips):
+def test_a_cpu_switches_to_strips_before_a_slice_that_would_not_fit(monkeypatch, free, in_strips):
     network, given = hungry_network(), images(3, (60, 80))
     with Executor(network, Machine(torch.device("cpu"))) as executor:
         expected, _ = run_all(executor, given)
@@ -27,7 +27,7 @@ def test_a_processor_goes_into_strips_before_a_slice_that_would_not_fit(monkeypa
     assert notes == ["memory is short: one slice at a time, in strips of rows"] * in_strips
 
 
-def test_what_the_first_slice_has_taken_is_not_missed_by_the_next(monkeypatch):
+def test_memory_held_since_the_first_slice_counts_as_free_for_the_next(monkeypatch):
     network = hungry_network()
     free = [1 << 40, 0, 0]
     monkeypatch.setattr(machine_module, "free_memory", lambda _: free.pop(0))
@@ -36,7 +36,7 @@ def test_what_the_first_slice_has_taken_is_not_missed_by_the_next(monkeypatch):
         assert not executor.report()["in_strips"]
 
 
-def test_a_slice_without_room_is_refused_before_the_system_ends_the_process(monkeypatch):
+def test_a_slice_without_memory_is_refused_before_the_process_is_killed(monkeypatch):
     monkeypatch.setattr(machine_module, "free_memory", lambda _: 1000)
     words = r"not enough memory on cpu for a slice of 60 x 80, .*."
     with Executor(hungry_network(), Machine(torch.device("cpu"))) as executor, pytest.raises(DeviceError, match=words):

@@ -1,4 +1,4 @@
-"""What is proposed for a scan whose noise the weights know, or do not."""
+"""The strength proposed for a scan with noise that the weights were, or were not, trained on."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CARD = Card("t", details={TRAINED_FOR: {"noise": [6, 130], "mean_frequency": [0.
 
 
 class Smoothing(Restorer):
-    """Takes most of what a slice holds away."""
+    """Removes most of the content of a slice."""
 
     def forward(self, x):
         return 0.2 * x[:, :1] + 0.8 * x[:, :1].mean(dim=(2, 3), keepdim=True)
@@ -40,7 +40,7 @@ def test_noise_that_the_weights_know_is_restored_in_full():
         (Noise(30.0, "HU", 0.03), False, 0.6, False, "The noise is coarser than any"),
     ],
 )
-def test_other_noise_is_told_with_what_is_proposed(noise, known, strength, classical, words):
+def test_unfamiliar_noise_is_reported_with_a_proposal(noise, known, strength, classical, words):
     proposed = suitability(noise, CARD)
     assert (proposed.known, proposed.strength, proposed.classical) == (known, strength, classical)
     assert words in proposed.reason

@@ -1,4 +1,4 @@
-"""Tiles: whole slices where they fit, nothing dimmed or amplified at a border, and never exact without saying so."""
+"""Tiles: whole slices if they fit, nothing dimmed or amplified at borders, and always labelled as approximate."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def together(image, tile, network=lambda batch: batch):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tile", TILES)
-def test_a_constant_image_comes_back_constant_to_the_border(shape, tile):
+def test_a_constant_image_stays_constant_up_to_the_border(shape, tile):
     image = torch.full((2, 1, *shape), 0.75)
     assert (together(image, tile) - image).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tile", TILES)
-def test_what_the_network_adds_is_neither_dimmed_nor_amplified_anywhere(shape, tile):
+def test_the_change_by_the_network_is_not_scaled_anywhere(shape, tile):
     image = torch.rand(1, 1, *shape)
     torch.testing.assert_close(together(image, tile, lambda batch: batch + 1), image + 1, rtol=0, atol=1e-6)
 
@@ -50,7 +50,7 @@ def test_a_ramp_joins_neighbours_and_the_border_has_none():
     torch.testing.assert_close(row[48:64], (torch.arange(16) + 0.5) / 16)
 
 
-def test_all_tiles_are_of_one_size_and_cover_the_slice():
+def test_all_tiles_have_one_size_and_cover_the_slice():
     seen = []
     together(torch.zeros(1, 1, 130, 500), Tile(64, 8), lambda batch: seen.append(batch.shape) or batch)
     assert set(seen) == {(1, 1, 64, 64)}
@@ -70,7 +70,7 @@ def wide_scan(rng):
     return Scan(rng.integers(-1000, 1500, (2, 70, 150), dtype=np.int16), (5.0, 0.8, 0.8), modality="CT", unit="HU")
 
 
-def test_a_larger_slice_is_near_the_whole_one_and_called_approximate(wide_scan, tiny_network):
+def test_a_tiled_slice_is_close_to_the_whole_one_and_called_approximate(wide_scan, tiny_network):
     whole = finish(iter_restore(wide_scan, tiny_network, dtype=np.float32))
     tiled = finish(iter_restore(wide_scan, tiny_network, dtype=np.float32, tile=Tile(64, 16)))
     changed = np.abs(whole.voxels - wide_scan.voxels).mean()
@@ -89,7 +89,7 @@ def test_any_network_is_run_in_tiles(wide_scan):
     assert np.array_equal(finish(iter_restore(wide_scan, Brighter(), tile=Tile(64))).voxels, expected.voxels)
 
 
-def test_the_comparison_with_float32_is_of_tiles_too(wide_scan, tiny_network, monkeypatch):
+def test_the_comparison_with_float32_uses_tiles_too(wide_scan, tiny_network, monkeypatch):
     tiles, made = [], slices_module.Executor
 
     def noted(*arguments, tile=None, **options):
@@ -115,6 +115,6 @@ def test_it_can_be_stopped_within_a_slice(wide_scan, tiny_network):
         (64, -1, "Tiles of 64 pixels must overlap by 0 to 32 pixels; got -1"),
     ],
 )
-def test_what_is_no_tile_is_refused(size, overlap, words):
+def test_an_impossible_tile_is_refused(size, overlap, words):
     with pytest.raises(ScanError, match=words):
         Tile(size, overlap)

@@ -7,7 +7,7 @@ from napari_restore_rwkv.restoration import verification
 from napari_restore_rwkv.restoration.verification import check_inference
 
 
-def test_every_way_of_inference_is_run_and_compared(small_scan, tiny_network):
+def test_every_inference_mode_is_run_and_compared(small_scan, tiny_network):
     found = check_inference(tiny_network, small_scan, torch.device("cpu"))
     json.dumps(found, allow_nan=False)
     assert list(found["runs"]) == ["alone", "together", "recorded", "recorded, bfloat16", "recorded, float16"]

@@ -1,4 +1,4 @@
-"""What the tests of scans share."""
+"""Shared by the tests of scans."""
 
 import numpy as np
 import pytest

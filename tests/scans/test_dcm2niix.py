@@ -57,7 +57,7 @@ def test_a_series_of_slices(tmp_path, pixels, modality):
     assert_same(read_scan(folder), theirs)
 
 
-def test_a_pet_series_whose_slices_have_slopes_of_their_own(tmp_path, pixels):
+def test_a_pet_series_whose_slices_have_different_slopes(tmp_path, pixels):
     folder = tmp_path / "series"
     folder.mkdir()
     for index, slice_ in enumerate(pixels):
@@ -126,7 +126,7 @@ def test_a_tilted_gantry(tmp_path, rng):
     assert (ours[differ] == ours.min()).all()
 
 
-def test_slices_that_lie_straight_are_left_alone(tmp_path, pixels):
+def test_straight_slices_are_unchanged(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels)
     one, other = read_scan(folder), read_scan(folder, correct_tilt=True)
     np.testing.assert_array_equal(one.voxels, other.voxels, strict=True)

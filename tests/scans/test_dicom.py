@@ -1,4 +1,4 @@
-"""DICOM series: slices in the order of their positions, in HU, or an error in words."""
+"""DICOM series: slices in the order of their positions, in HU, or an error with a message."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_slices_are_sorted_by_position_not_by_name(tmp_path, pixels):
     np.testing.assert_array_equal(scan.voxels, pixels.astype(int) - 1024)
 
 
-def test_every_voxel_lies_where_the_standard_says(tmp_path, pixels):
+def test_every_voxel_is_at_its_position_in_the_standard(tmp_path, pixels):
     """DICOM PS3.3 C.7.6.2.1.1: corner + row cosines * column spacing * column + column cosines * row spacing * row."""
     scan = read_scan(write_series(tmp_path / "series", pixels))
     np.testing.assert_allclose(scan.spacing_mm, (GAP, 0.7, 0.9), atol=1e-5)
@@ -49,7 +49,7 @@ def test_rescale_is_applied(tmp_path, pixels, slope, intercept, dtype):
     assert scan.voxels.dtype == dtype
 
 
-def test_slices_of_different_rescale_meet_in_one_type(tmp_path, pixels):
+def test_slices_with_different_rescale_get_one_type(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels[:4], names="abcd", RescaleSlope=20, RescaleIntercept=0)
     write_slice(folder / "e.dcm", pixels[4], CORNER + 4 * GAP * NORMAL, RescaleSlope=0.5, RescaleIntercept=0)
     scan = read_scan(folder)
@@ -147,7 +147,7 @@ def test_one_frame_of_several_at_each_position_is_chosen(tmp_path, pixels):
     np.testing.assert_array_equal(read_scan(folder, time_index=1).voxels, pixels.astype(int) - 1023)
 
 
-def test_another_image_in_the_place_of_a_slice_is_refused(tmp_path, pixels):
+def test_another_image_at_the_position_of_a_slice_is_refused(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels)
     write_slice(folder / "copy.dcm", pixels[4] + 1, CORNER + 4 * GAP * NORMAL)
     with pytest.raises(ScanError, match="several images at some positions but not at all of them"):
@@ -155,7 +155,7 @@ def test_another_image_in_the_place_of_a_slice_is_refused(tmp_path, pixels):
 
 
 def write_tilted(folder, pixels, shift):
-    """Write slices each of which is shifted by so many mm against the one before."""
+    """Write slices, each shifted by some mm against the previous one."""
     folder.mkdir()
     for index, slice_ in enumerate(pixels):
         write_slice(folder / f"{index}.dcm", slice_, CORNER + index * (GAP * NORMAL + shift))
@@ -214,7 +214,7 @@ def test_a_tilted_gantry_is_refused(tmp_path, pixels):
         ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "has no usable geometry: its rows and columns"),
     ],
 )
-def test_what_is_no_plain_slice_is_refused(tmp_path, pixels, changes, words):
+def test_unsupported_slices_are_refused(tmp_path, pixels, changes, words):
     write_slice(tmp_path / "slice.dcm", pixels[0], CORNER, **changes)
     with pytest.raises(ScanError, match=rf"slice\.dcm {words}"):
         read_scan(tmp_path / "slice.dcm")
@@ -336,7 +336,7 @@ def test_philips_counts_become_suv_where_the_factor_is_there(tmp_path, pixels, f
     np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
 
 
-def test_a_slice_whose_number_of_rows_is_missing_is_refused_in_words(tmp_path):
+def test_a_slice_without_its_number_of_rows_is_refused(tmp_path):
     folder = write_series(tmp_path / "series", np.ones((5, 6, 7), np.uint16))
     data = pydicom.dcmread(folder / "c.dcm")
     del data.Rows

@@ -86,14 +86,14 @@ def pretended(monkeypatch, code):
         """import sys; sys.stdin.readline(); print('{"shape": [-1, 24], "dtype": "O"}', flush=True)""",
     ],
 )
-def test_a_decoder_that_answers_wrongly_is_no_crash(tmp_path, picture, monkeypatch, code):
+def test_a_wrong_answer_of_the_decoder_is_not_a_crash(tmp_path, picture, monkeypatch, code):
     path = write_packed(tmp_path / "slice.dcm", imagecodecs.ljpeg_encode(picture), picture.shape)
     pretended(monkeypatch, code)
     with pytest.raises(ScanError, match="its pixels are damaged"):
         read_scan(path)
 
 
-def test_a_decoder_that_does_not_come_back_is_ended(tmp_path, picture, monkeypatch):
+def test_a_decoder_that_hangs_is_killed(tmp_path, picture, monkeypatch):
     path = write_packed(tmp_path / "slice.dcm", imagecodecs.ljpeg_encode(picture), picture.shape)
     monkeypatch.setattr(dicom_decoding, "PATIENCE_S", 0.2)
     pretended(monkeypatch, "import time; time.sleep(1000)")
@@ -102,7 +102,7 @@ def test_a_decoder_that_does_not_come_back_is_ended(tmp_path, picture, monkeypat
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_fork_of_this_process_has_a_decoder_of_its_own(tmp_path, picture):
+def test_a_forked_process_has_its_own_decoder(tmp_path, picture):
     path = write_packed(tmp_path / "slice.dcm", imagecodecs.ljpeg_encode(picture), picture.shape)
     read_scan(path)
     child = os.fork()

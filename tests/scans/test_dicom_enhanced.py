@@ -118,7 +118,7 @@ def test_a_deflated_file_with_padding_behind_its_stream_is_read(tmp_path, paddin
     np.testing.assert_array_equal(read_scan(path).voxels[0], pixels)
 
 
-def test_the_frames_of_two_echoes_are_told_apart(tmp_path, rng):
+def test_the_frames_of_two_echoes_are_separated(tmp_path, rng):
     pixels = rng.integers(0, 3000, (6, 6, 8), dtype=np.uint16)
     frames = [
         frame(CORNER + (at // 2) * GAP * NORMAL, MREchoSequence=group(EffectiveEchoTime=(30.0, 10.0)[at % 2]))
@@ -159,7 +159,7 @@ def test_a_missing_frame_is_a_missing_slice(tmp_path, pixels):
         lambda whole: [Dataset() for _ in whole],
     ],
 )
-def test_frames_that_lie_nowhere_are_refused(tmp_path, pixels, frames):
+def test_frames_without_a_position_are_refused(tmp_path, pixels, frames):
     whole = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
     path = write_enhanced(tmp_path / "e.dcm", pixels, whole)
     data = pydicom.dcmread(path)
@@ -171,7 +171,7 @@ def test_frames_that_lie_nowhere_are_refused(tmp_path, pixels, frames):
         read_scan(path)
 
 
-def test_a_derived_series_of_an_enhanced_file_is_refused_in_words(tmp_path, pixels):
+def test_a_derived_series_of_an_enhanced_file_is_refused(tmp_path, pixels):
     frames = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
     path = write_enhanced(tmp_path / "e.dcm", pixels, frames)
     with pytest.raises(OutputError, match=r"e\.dcm is an enhanced \(multi-frame\) file"):
@@ -203,7 +203,7 @@ def test_lossless_jpeg_is_read(tmp_path, rng):
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEGLosslessSV1, HTJ2KLossless, RLELossless, JPEG2000Lossless])
-def test_a_decoder_that_is_not_there_is_named(tmp_path, rng, monkeypatch, syntax):
+def test_a_missing_decoder_is_named(tmp_path, rng, monkeypatch, syntax):
     file = tmp_path / "slice.dcm"
     write_slice(file, rng.integers(0, 9, (8, 8), dtype=np.uint16), CORNER)
     data = pydicom.dcmread(file)
@@ -237,7 +237,7 @@ def test_a_video_is_refused_by_its_name(tmp_path, rng):
         read_scan(file)
 
 
-def test_what_the_whole_file_says_does_not_hide_what_a_frame_says(tmp_path, pixels):
+def test_values_of_the_file_do_not_hide_those_of_a_frame(tmp_path, pixels):
     """It has an image type, an instance number and, at times, a slope, beside those of its frames."""
     frames = [
         frame(

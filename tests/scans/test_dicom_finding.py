@@ -1,4 +1,4 @@
-"""Which files below a folder are slices of one scan; what is left out or counted once is said."""
+"""The files below a folder that are slices of one scan; omitted files and duplicates are reported."""
 
 import shutil
 import zlib
@@ -49,7 +49,7 @@ def test_files_without_a_preamble_are_slices(folder, pixels, implicit, meta, nam
     assert "notes" not in scan.metadata
 
 
-def test_what_is_no_slice_is_named(folder):
+def test_files_that_are_not_slices_are_named(folder):
     (folder / "notes.txt").write_text("hello")
     (folder / "empty.dcm").touch()
     report = pydicom.dcmread(folder / "a.dcm")
@@ -66,7 +66,7 @@ def test_what_is_no_slice_is_named(folder):
 @pytest.mark.parametrize(
     ("copied", "words"), [("abcde", "5 of its images are duplicates"), ("c", "1 of its images is")]
 )
-def test_copies_count_once_and_are_told(folder, pixels, copied, words):
+def test_duplicates_count_once_and_are_reported(folder, pixels, copied, words):
     original = read_scan(folder)
     for name in copied:
         shutil.copy(folder / f"{name}.dcm", folder / f"copy of {name}.dcm")
@@ -75,7 +75,7 @@ def test_copies_count_once_and_are_told(folder, pixels, copied, words):
     assert scan.metadata["notes"][0].startswith(words)
 
 
-def test_other_pixels_under_the_same_uid_are_no_copy(folder, pixels):
+def test_other_pixels_under_the_same_uid_are_not_a_duplicate(folder, pixels):
     data = pydicom.dcmread(folder / "c.dcm")
     data.PixelData = (pixels[2] + 1).tobytes()
     data.save_as(folder / "changed.dcm")
@@ -83,13 +83,13 @@ def test_other_pixels_under_the_same_uid_are_no_copy(folder, pixels):
         read_scan(folder)
 
 
-def test_slices_without_uids_of_their_own_are_all_kept(tmp_path, pixels):
-    """Some tools that take names away give all images one UID."""
+def test_slices_without_unique_uids_are_all_kept(tmp_path, pixels):
+    """Some anonymisation tools give all images the same UID."""
     assert read_scan(write_series(tmp_path / "series", pixels, SOPInstanceUID="1.2.3")).shape == (5, 6, 8)
 
 
 @pytest.mark.parametrize("decimals", [1, 2])
-def test_positions_with_few_digits_are_read_with_a_word(tmp_path, rng, decimals):
+def test_positions_with_few_digits_are_read_with_a_notice(tmp_path, rng, decimals):
     for index in range(40):
         corner = np.round([0, 0, -120 + index * 0.625], decimals)
         write_slice(
@@ -158,12 +158,12 @@ def test_one_of_several_series_is_chosen(study, series, slices):
     assert read_scan(study, series=series).shape[0] == slices
 
 
-def test_a_series_that_is_not_there_is_refused_with_those_that_are(study):
+def test_a_missing_series_is_refused_with_the_existing_ones(study):
     with pytest.raises(ScanError, match=r'study has no series 7; it contains 1: "Thorax"'):
         read_scan(study, series="7")
 
 
-def test_a_batch_takes_every_series_and_names_what_is_none(tmp_path, study, pixels):
+def test_a_batch_takes_every_series_and_names_all_other_files(tmp_path, study, pixels):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     write_series(tmp_path / "deep" / "er", pixels)
     (tmp_path / "papers").mkdir()
@@ -183,7 +183,7 @@ def test_a_flat_folder_of_several_series_is_a_batch_itself(tmp_path, pixels):
     assert [source.series for source in scans_below(folder)[0]] == ["1.2.3.4", "1.2.3.5"]
 
 
-def test_a_batch_of_series_is_restored_with_a_word_about_the_rest(run, study, weights_file, tmp_path):
+def test_a_batch_of_series_is_restored_with_a_notice_about_the_rest(run, study, weights_file, tmp_path):
     (study / "letter.txt").write_text("hello")
     results = tmp_path / "results"
     code, out, err = run("restore", study, results, "--checkpoint", weights_file)
@@ -249,7 +249,7 @@ def test_a_deflated_slice_that_is_damaged_is_refused(folder):
         read_scan(folder)
 
 
-def test_a_part_of_the_stack_that_lies_elsewhere_is_no_slice(tmp_path, pixels):
+def test_an_image_at_another_position_is_not_a_slice_of_the_stack(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels)
     write_slice(folder / "far.dcm", pixels[0], CORNER + 40 * GAP * NORMAL)
     with pytest.raises(ScanError, match=r"slices are missing between a\.dcm and far\.dcm"):

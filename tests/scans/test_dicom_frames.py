@@ -1,4 +1,4 @@
-"""Several images at each position: frames by what differs between them, never by file name."""
+"""Several images at each position: frames are separated by differing attributes, never by file name."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_frames_are_split_by_what_differs(tmp_path, frames, tags_of, names):
         assert [value["EchoTime"] for value in values] == [10, 20.5, 30]
 
 
-def test_two_things_that_differ_are_both_told(tmp_path, rng):
+def test_two_differences_between_frames_are_both_named(tmp_path, rng):
     frames = rng.integers(0, 3000, (4, 3, 6, 8), dtype=np.uint16)
 
     def tags_of(frame, index):
@@ -93,7 +93,7 @@ def test_two_things_that_differ_are_both_told(tmp_path, rng):
         np.testing.assert_array_equal(read_scan(folder, time_index=number).voxels, frames[frame])
 
 
-def test_b_values_of_a_makers_own_attributes_are_known(tmp_path, frames):
+def test_b_values_in_private_attributes_are_read(tmp_path, frames):
     folder = write_frames(tmp_path / "scan", frames, lambda f, i: {})
     import pydicom
 
@@ -105,7 +105,7 @@ def test_b_values_of_a_makers_own_attributes_are_known(tmp_path, frames):
     assert names_of(folder) == ["b 0", "b 50", "b 800"]
 
 
-def test_images_that_nothing_tells_apart_are_refused(tmp_path, frames):
+def test_indistinguishable_images_are_refused(tmp_path, frames):
     folder = write_frames(tmp_path / "scan", frames, lambda f, i: {"InstanceNumber": i + 1})
     with pytest.raises(
         ScanError, match="scan has 3 images at each position, and nothing in them indicates which belong"

@@ -34,8 +34,8 @@ def test_a_mosaic_is_the_scan_of_its_slices(tmp_path, rng, count):
     assert (scan.modality, scan.acquired_along) == ("MR", 0)
 
 
-def test_slices_against_the_normal_lie_where_they_were(tmp_path, pixels):
-    """Sagittal ones of Siemens run so."""
+def test_slices_against_the_normal_keep_their_positions(tmp_path, pixels):
+    """Sagittal Siemens mosaics have this order."""
     ahead = read_scan(write_mosaic(tmp_path / "ahead.dcm", pixels, CORNER))
     last = CORNER + 4 * GAP * NORMAL
     behind = read_scan(write_mosaic(tmp_path / "behind.dcm", pixels[::-1], last, sign=-1))

@@ -73,7 +73,7 @@ def restored(series, change=lambda voxels: voxels - 7, **options):
     return scan.with_voxels(change(scan.voxels))
 
 
-def test_voxels_and_geometry_come_back_as_they_were(series, folder):
+def test_voxels_and_geometry_survive_the_round_trip(series, folder):
     scan = restored(series)
     assert write(scan, folder, series) == 0
     read = read_scan(folder)
@@ -83,7 +83,7 @@ def test_voxels_and_geometry_come_back_as_they_were(series, folder):
     assert (read.modality, read.unit) == ("CT", "HU")
 
 
-def test_patient_study_and_place_are_those_of_the_original_image(series, folder):
+def test_patient_study_and_position_are_those_of_the_original_image(series, folder):
     write(restored(series), folder, series)
     originals = {tags.SOPInstanceUID: tags for tags in slices(series)}
     for tags in slices(folder):
@@ -94,7 +94,7 @@ def test_patient_study_and_place_are_those_of_the_original_image(series, folder)
     assert not originals
 
 
-def test_what_is_new_says_how_it_came_to_be(series, folder):
+def test_new_attributes_say_how_the_series_was_made(series, folder):
     write(restored(series), folder, series)
     new = slices(folder)
     assert len({tags.SOPInstanceUID for tags in new}) == len(new) == 5
@@ -120,7 +120,7 @@ def test_a_filter_is_not_called_a_network(series, folder):
 
 
 @pytest.mark.parametrize(("modality", "expected"), [("MR", "US"), ("CT", None)])
-def test_rescaled_values_have_a_type_where_none_is_implied(tmp_path, pixels, folder, modality, expected):
+def test_rescaled_values_have_a_rescale_type_if_none_is_implied(tmp_path, pixels, folder, modality, expected):
     series = write_series(tmp_path / "series", pixels, Modality=modality)
     write(restored(series), folder, series)
     assert slices(folder)[0].get("RescaleType") == expected
@@ -156,7 +156,7 @@ def test_other_numbers_are_within_half_a_step_that_is_declared(series, folder, r
     assert np.abs(read_scan(folder).voxels - values).max() <= step / 2 * 1.01
 
 
-def test_a_constant_float_scan_comes_back(series, folder):
+def test_a_constant_float_scan_survives_the_round_trip(series, folder):
     scan = restored(series, lambda voxels: np.full(voxels.shape, 0.1, np.float32))
     write(scan, folder, series)
     np.testing.assert_allclose(read_scan(folder).voxels, 0.1, rtol=1e-6)
@@ -178,7 +178,7 @@ def test_pet_goes_back_to_its_own_unit_with_a_slope_for_each_slice(tmp_path, pix
     assert (np.abs(read.voxels - scan.voxels).max(axis=(1, 2)) <= peaks / 32767 / 2 * 1.01).all()
 
 
-def test_the_padding_value_stands_for_the_same_value(tmp_path, pixels, folder):
+def test_the_padding_value_means_the_same_value(tmp_path, pixels, folder):
     series = write_series(tmp_path / "series", pixels, PixelPaddingValue=24, SmallestImagePixelValue=24)
     write(restored(series), folder, series)
     [padding] = {tags.PixelPaddingValue for tags in slices(folder)}
@@ -186,7 +186,7 @@ def test_the_padding_value_stands_for_the_same_value(tmp_path, pixels, folder):
     assert "SmallestImagePixelValue" not in slices(folder)[0]
 
 
-def test_what_speaks_of_the_old_pixels_is_left_out(series, folder):
+def test_attributes_about_the_old_pixels_are_left_out(series, folder):
     scan = restored(series)
     for file in sorted(series.iterdir()):
         tags = pydicom.dcmread(file)
@@ -216,7 +216,7 @@ def test_what_speaks_of_the_old_pixels_is_left_out(series, folder):
         ("00", HTJ2KLossless, "00"),
     ],
 )
-def test_a_loss_that_was_stays_marked(tmp_path, folder, flag, syntax, expected):
+def test_an_earlier_lossy_compression_stays_marked(tmp_path, folder, flag, syntax, expected):
     tags = pydicom.dcmread(sample_path("ct_abdomen_dicom") / "0001.dcm")
     tags.LossyImageCompression = flag
     source = tmp_path / "one.dcm"
@@ -229,7 +229,7 @@ def test_a_loss_that_was_stays_marked(tmp_path, folder, flag, syntax, expected):
     assert slices(folder)[0].LossyImageCompression == expected
 
 
-def test_an_original_in_implicit_little_endian_is_taken(series, folder):
+def test_an_original_in_implicit_little_endian_is_accepted(series, folder):
     for file in sorted(series.iterdir()):
         tags = pydicom.dcmread(file)
         tags.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -239,7 +239,7 @@ def test_an_original_in_implicit_little_endian_is_taken(series, folder):
     assert np.array_equal(read_scan(folder).voxels, scan.voxels)
 
 
-def test_the_compressed_sample_series_is_derived_from(folder):
+def test_a_series_is_derived_from_the_compressed_sample(folder):
     source = sample_path("ct_abdomen_dicom")
     scan = restored(source)
     write(scan, folder, source)
@@ -251,7 +251,7 @@ def test_the_compressed_sample_series_is_derived_from(folder):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(reader.Execute()), scan.voxels)
 
 
-def test_one_frame_of_several_is_derived_from(tmp_path, pixels, folder):
+def test_a_series_is_derived_from_one_frame_of_several(tmp_path, pixels, folder):
     source = write_series(tmp_path / "series", pixels, TemporalPositionIdentifier=1)
     write_series(source, pixels + 1, names="zyxwv", TemporalPositionIdentifier=2)
     write(restored(source, time_index=1), folder, source, time_index=1)
@@ -274,13 +274,13 @@ def test_one_frame_of_several_is_derived_from(tmp_path, pixels, folder):
         (lambda scan: scan.with_voxels(scan.voxels + np.float32(np.nan)), "Slice 0 contains NaN or infinite values"),
     ],
 )
-def test_what_is_no_result_of_the_series_is_refused(series, folder, change, words):
+def test_a_scan_that_is_not_a_result_of_the_series_is_refused(series, folder, change, words):
     with pytest.raises(OutputError, match=words):
         write(change(read_scan(series)), folder, series)
     assert not folder.exists()
 
 
-def test_a_folder_that_is_there_is_never_touched(series, folder):
+def test_an_existing_folder_is_never_changed(series, folder):
     folder.mkdir()
     with pytest.raises(OutputError, match="already exists: give the name of a folder that does not exist yet"):
         write(restored(series), folder, series)
@@ -295,7 +295,7 @@ def test_a_stopped_export_leaves_nothing(series, folder):
     assert {path.name for path in series.parent.iterdir()} == {"series"}
 
 
-def test_a_slice_that_does_not_come_back_is_said(series, folder, monkeypatch):
+def test_a_slice_that_is_not_read_back_correctly_is_reported(series, folder, monkeypatch):
     scan = restored(series)
     monkeypatch.setattr(dicom_write, "pydicom", SimpleNamespace(dcmread=lambda _: SimpleNamespace(PixelData=b"")))
     with pytest.raises(OutputError, match=r"0001\.dcm came out incomplete"):
@@ -303,7 +303,7 @@ def test_a_slice_that_does_not_come_back_is_said(series, folder, monkeypatch):
     assert not folder.exists()
 
 
-def test_a_single_slice_is_derived_from(tmp_path, pixels, folder):
+def test_a_series_is_derived_from_a_single_slice(tmp_path, pixels, folder):
     write_slice(tmp_path / "one.dcm", pixels[0], CORNER + GAP * NORMAL, SliceThickness=3.0)
     scan = restored(tmp_path / "one.dcm")
     write(scan, folder, tmp_path / "one.dcm")

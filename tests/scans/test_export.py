@@ -1,4 +1,4 @@
-"""Scans larger than memory become files a few slices at a time, and are what `write_scan` would have written."""
+"""Scans larger than memory are written a few slices at a time, to the same files as by `write_scan`."""
 
 import json
 
@@ -67,13 +67,13 @@ def test_a_large_scan_is_written_in_parts_and_is_the_same_file_as_a_small_one(tm
         ("a.nii", 40000, r"NIfTI holds 32767 slices, not 40000; choose \.mha"),
     ],
 )
-def test_a_format_that_cannot_is_refused(tmp_path, name, slices, words):
+def test_a_format_that_cannot_hold_a_large_scan_is_refused(tmp_path, name, slices, words):
     voxels = LazyVoxels((slices, 4, 4), np.int16, lambda box: pytest.fail("nothing should be read"))
     with pytest.raises(OutputError, match=words):
         finish(export_scan(Scan(voxels), tmp_path / name, large=0))
 
 
-def test_what_does_not_come_back_as_written_is_not_left_there(tmp_path, monkeypatch):
+def test_a_file_that_is_not_read_back_correctly_is_removed(tmp_path, monkeypatch):
     scan, _, _ = lazy_scan()
 
     class Forgetful:
@@ -118,7 +118,7 @@ def test_the_record_of_an_older_result_does_not_stay_beside_another_scan(tmp_pat
     assert [file.name for file in tmp_path.iterdir()] == ["a.mha"]
 
 
-def test_a_small_scan_is_written_as_ever(tmp_path):
+def test_a_small_lazy_scan_is_written(tmp_path):
     scan, voxels, _ = lazy_scan()
     finish(export_scan(scan, tmp_path / "a.nrrd"))
     assert np.array_equal(read_scan(tmp_path / "a.nrrd").voxels, voxels)

@@ -1,4 +1,4 @@
-"""One check of geometry and scale, which every reader asks."""
+"""One check of geometry and scale, which every reader uses."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_a_mirrored_grid_is_a_grid(tmp_path):
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.0, 1.0), *((bad, 0.0) for bad in NOTHING), (1.0, np.nan)])
-def test_a_scale_tells_values_apart(tmp_path, slope, intercept):
+def test_a_scale_keeps_values_distinct(tmp_path, slope, intercept):
     with pytest.raises(ScanError, match=r"^scan scales its values by .* and adds .*, which gives no usable values"):
         check_scale(tmp_path / "scan", slope, intercept)
 
@@ -65,7 +65,7 @@ def test_a_negative_slope_is_a_scale(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("Spacing", -1.0), ("Spacing", np.nan), ("Origin", np.inf)])
-def test_hdf5_is_asked(tmp_path, voxels, name, value):
+def test_the_geometry_of_hdf5_is_checked(tmp_path, voxels, name, value):
     path = save(tmp_path / "scan.h5", voxels)
     with h5py.File(path, "r+") as file:
         found = file[f"ITKImage/0/{name}"]
@@ -82,7 +82,7 @@ def test_hdf5_is_asked(tmp_path, voxels, name, value):
         ("direction", SHEARED, "a sheared voxel grid"),
     ],
 )
-def test_our_own_zarr_is_asked(tmp_path, key, value, words):
+def test_the_geometry_of_the_projects_own_zarr_is_checked(tmp_path, key, value, words):
     path = tmp_path / "result.ome.zarr"
     scan = Scan(noise((4, 6, 8)))
     layout = choose_layout(scan.shape, scan.voxels.dtype, 0)
@@ -104,7 +104,7 @@ def test_our_own_zarr_is_asked(tmp_path, key, value, words):
         ({"RescaleSlope": "1e400"}, "scales its values by inf"),
     ],
 )
-def test_dicom_is_asked(tmp_path, changes, words):
+def test_the_geometry_of_dicom_is_checked(tmp_path, changes, words):
     folder = write_series(tmp_path / "series", noise((3, 6, 8)).view(np.uint16), names="abc", **changes)
     with pytest.raises(ScanError, match=words):
         read_scan(folder)

@@ -1,4 +1,4 @@
-"""Headers whose voxel size or position is no number, of which ITK makes 1 mm or 0 without a word."""
+"""Headers whose voxel size or position is not a number, which ITK silently reads as 1 mm or 0."""
 
 import struct
 
@@ -37,7 +37,7 @@ def test_the_size_of_an_axis_that_a_nifti_does_not_have_is_free(tmp_path, voxels
 
 
 @pytest.mark.parametrize(("code", "value"), [(252, 256), (252, 268), (254, 280), (254, 292)])
-def test_a_nifti_position_that_is_no_number_is_refused(tmp_path, voxels, code, value):
+def test_a_nifti_position_that_is_not_a_number_is_refused(tmp_path, voxels, code, value):
     content = bytearray(nifti(voxels, sform=SFORM))
     struct.pack_into("<hh", content, 252, 0, 0)
     struct.pack_into("<f", content, value, np.nan)
@@ -60,7 +60,7 @@ def test_a_nifti_position_that_is_no_number_is_refused(tmp_path, voxels, code, v
     ],
 )
 @pytest.mark.parametrize("bad", ["0", "nan", "inf", "NaN"])
-def test_a_voxel_size_of_zero_or_no_number_is_refused(tmp_path, voxels, name, field, bad):
+def test_a_voxel_size_of_zero_or_nan_is_refused(tmp_path, voxels, name, field, bad):
     head = (META if name == "scan.mha" else NRRD).format(field.format(bad))
     (tmp_path / name).write_bytes(head.encode() + voxels.tobytes())
     with pytest.raises(ScanError, match=rf"^{name} has no usable geometry: its .* is {bad}\W.* correct its header"):
@@ -75,7 +75,7 @@ def test_a_voxel_size_of_zero_or_no_number_is_refused(tmp_path, voxels, name, fi
         ("scan.nrrd", SPACE + "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,nan,0)"),
     ],
 )
-def test_a_position_that_is_no_number_is_refused(tmp_path, voxels, name, field):
+def test_a_position_that_is_not_a_number_is_refused(tmp_path, voxels, name, field):
     (tmp_path / name).write_bytes((META if name == "scan.mha" else NRRD).format(field).encode() + voxels.tobytes())
     with pytest.raises(ScanError, match=rf"^{name} has no usable geometry: its .*nan"):
         read_scan(tmp_path / name)
@@ -99,7 +99,7 @@ def test_the_time_axis_of_a_nrrd_needs_no_spacing(tmp_path, voxels):
     np.testing.assert_array_equal(scan.voxels, voxels[3:])
 
 
-def test_a_folder_without_a_name_is_told_by_its_own(tmp_path, monkeypatch):
+def test_a_path_without_a_name_is_named_by_its_folder(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ScanError, match=r"^empty contains no DICOM images"):

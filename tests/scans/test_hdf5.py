@@ -29,7 +29,7 @@ def replaced(path, **options):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_good_file_means_what_itk_makes_of_it(tmp_path, compress):
+def test_a_valid_file_is_read_as_itk_reads_it(tmp_path, compress):
     image = image_of(VOXELS, rotation())
     image.SetMetaData("Modality", "CT")
     sitk.WriteImage(image, str(tmp_path / "scan.h5"), useCompression=compress)
@@ -51,7 +51,7 @@ def test_a_good_file_means_what_itk_makes_of_it(tmp_path, compress):
         {"chunks": (1, 6, 9), "compression": "gzip", "shuffle": True},
     ],
 )
-def test_other_chunks_and_filters_are_the_same_voxels(path, options):
+def test_other_chunks_and_filters_give_the_same_voxels(path, options):
     assert np.array_equal(read_scan(replaced(path, data=VOXELS, **options)).voxels, VOXELS)
 
 
@@ -69,7 +69,7 @@ def test_one_frame_of_several_is_read(tmp_path):
         read_scan(tmp_path / "four.h5")
 
 
-def test_several_values_a_voxel_are_refused(tmp_path):
+def test_several_values_per_voxel_are_refused(tmp_path):
     sitk.WriteImage(sitk.Compose([image_of(VOXELS)] * 3), str(tmp_path / "scan.h5"))
     with pytest.raises(ScanError, match="contains 3 values per voxel"):
         read_scan(tmp_path / "scan.h5")
@@ -103,7 +103,7 @@ def test_links_to_another_file_are_refused(path, tmp_path):
         ("Dimension", [9, 6, 5], "contains 9 x 6 x 4 voxels, which differs from its header"),
     ],
 )
-def test_a_geometry_that_cannot_be_is_refused(path, field, value, words):
+def test_an_impossible_geometry_is_refused(path, field, value, words):
     with h5py.File(path, "r+") as file:
         old = file["ITKImage/0"][field]
         del file["ITKImage/0"][field]
@@ -112,7 +112,7 @@ def test_a_geometry_that_cannot_be_is_refused(path, field, value, words):
         read_scan(path)
 
 
-def test_chunks_that_are_not_there_are_no_zeros(path):
+def test_missing_chunks_are_not_read_as_zeros(path):
     replaced(path, shape=VOXELS.shape, dtype=VOXELS.dtype, chunks=(1, 6, 9))
     with h5py.File(path, "r+") as file:
         file["ITKImage/0/VoxelData"][0] = VOXELS[0]

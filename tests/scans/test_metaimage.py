@@ -40,7 +40,7 @@ def both(path):
         {"Comment": "v" * 100},
     ],
 )
-def test_a_good_header_means_what_itk_makes_of_it(tmp_path, fields):
+def test_a_valid_header_is_read_as_itk_reads_it(tmp_path, fields):
     path = metaimage(tmp_path / "scan.mha", **fields)
     scan = both(path)
     image = sitk.ReadImage(str(path))
@@ -94,7 +94,7 @@ def test_distance_units_are_honoured(tmp_path, unit, factor):
         ({"DistanceUnits": "parsec"}, "DistanceUnits are parsec"),
     ],
 )
-def test_what_would_make_itk_crash_is_refused_in_words(tmp_path, fields, words):
+def test_headers_that_would_crash_itk_are_refused(tmp_path, fields, words):
     path = metaimage(tmp_path / "scan.mha", **fields)
     for read in (read_scan, lambda path: open_scan(path, large=0)):
         with pytest.raises(ScanError, match=words):
@@ -130,7 +130,7 @@ def test_compressed_voxels_that_are_more_than_the_header_says_are_refused(tmp_pa
             read(path)
 
 
-def test_a_size_that_no_stream_of_this_length_unpacks_to_is_refused_at_once(tmp_path):
+def test_a_size_that_a_stream_cannot_unpack_to_is_refused_at_once(tmp_path):
     path = metaimage(tmp_path / "scan.mha", CompressedData="True", DimSize="6000 5000 4000", voxels=PACKED)
     with pytest.raises(ScanError, match="cannot hold the 240000000000 bytes of its voxels"):
         open_scan(path)
@@ -165,7 +165,7 @@ def test_voxels_in_a_folder_below_are_read(tmp_path):
     np.testing.assert_array_equal(both(path).voxels, VOXELS)
 
 
-def test_the_end_of_a_file_of_voxels_is_taken_if_asked_for(tmp_path):
+def test_the_end_of_a_voxel_file_is_read_if_the_header_says_so(tmp_path):
     (tmp_path / "voxels.raw").write_bytes(b"other header" + VOXELS.tobytes())
     path = metaimage(tmp_path / "scan.mhd", voxels=b"", ElementDataFile="voxels.raw", HeaderSize="-1")
     np.testing.assert_array_equal(both(path).voxels, VOXELS)

@@ -34,7 +34,7 @@ def test_the_modality_of_a_metaimage_is_read(tmp_path, voxels):
     assert read_scan(tmp_path / "scan.mha").modality == "MR"
 
 
-def test_values_as_in_hu_are_taken_for_ct(tmp_path, voxels):
+def test_values_that_look_like_hu_are_assumed_to_be_ct(tmp_path, voxels):
     scan = read_scan(save(tmp_path / "scan.nii.gz", np.clip(voxels, -1000, None)))
     assert (scan.modality, scan.unit) == ("CT", "HU")
     reach = f"from {voxels.min()} to {voxels.max()}"

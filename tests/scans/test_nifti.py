@@ -11,7 +11,7 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 
 
-def test_the_voxels_of_the_unpacked_twin_are_not_taken(tmp_path, voxels):
+def test_the_voxels_of_an_unpacked_file_of_the_same_name_are_not_used(tmp_path, voxels):
     """ITK issue 2243: beside p.nii, it returns the voxels of p.nii for p.nii.gz."""
     save(tmp_path / "p.nii.gz", voxels)
     save(tmp_path / "p.nii", voxels + 5)
@@ -56,7 +56,7 @@ def test_the_scale_of_a_nifti_is_applied(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0.0), (-np.inf, 0.0), (2.0, np.nan), (1.0, np.inf)])
-def test_a_scale_that_is_no_number_is_refused(tmp_path, voxels, slope, intercept):
+def test_a_scale_that_is_not_a_number_is_refused(tmp_path, voxels, slope, intercept):
     content = bytearray(nifti(voxels))
     struct.pack_into("<ff", content, 112, slope, intercept)
     (tmp_path / "scan.nii").write_bytes(content)
@@ -65,7 +65,7 @@ def test_a_scale_that_is_no_number_is_refused(tmp_path, voxels, slope, intercept
 
 
 @pytest.mark.parametrize("start", [np.inf, -np.inf, np.nan, 3.0e38, -352.0, 352.5])
-def test_an_offset_of_the_voxels_that_no_file_can_have_is_refused(tmp_path, voxels, start):
+def test_an_impossible_offset_of_the_voxels_is_refused(tmp_path, voxels, start):
     content = bytearray(nifti(voxels))
     struct.pack_into("<f", content, 108, start)
     (tmp_path / "scan.nii").write_bytes(content)

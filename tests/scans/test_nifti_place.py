@@ -73,7 +73,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_matrix_that_counts_is_the_one_of_nibabel(tmp_path, values, case, lazy):
+def test_the_effective_matrix_is_that_of_nibabel(tmp_path, values, case, lazy):
     path = saved(tmp_path / "scan.nii", values, **case)
     scan = open_scan(path, large=0) if lazy else read_scan(path)
     np.testing.assert_array_equal(np.asarray(scan.voxels), values.T)
@@ -82,7 +82,7 @@ def test_the_matrix_that_counts_is_the_one_of_nibabel(tmp_path, values, case, la
 
 @pytest.mark.parametrize("case", [*CASES.values(), {}], ids=[*CASES, "no codes"])
 @pytest.mark.parametrize("how", ["at once", "slab by slab"])
-def test_both_matrices_and_codes_are_kept_bit_by_bit(tmp_path, values, case, how):
+def test_both_matrices_and_codes_are_kept_bit_for_bit(tmp_path, values, case, how):
     path = saved(tmp_path / "scan.nii.gz", values, **case)
     scan = read_scan(path)
     copy = tmp_path / "copy.nii.gz"
@@ -94,7 +94,7 @@ def test_both_matrices_and_codes_are_kept_bit_by_bit(tmp_path, values, case, how
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_scan_that_was_turned_keeps_its_place_and_code(tmp_path, values, case):
+def test_a_reoriented_scan_keeps_its_position_and_code(tmp_path, values, case):
     path = saved(tmp_path / "scan.nii", values, **case)
     scan = to_canonical(read_scan(path))
     write_scan(scan, tmp_path / "turned.nii")
@@ -106,7 +106,7 @@ def test_a_scan_that_was_turned_keeps_its_place_and_code(tmp_path, values, case)
         assert int(written["qform_code"]) == 0
 
 
-def test_the_matrices_travel_through_a_restoration(run, tmp_path, values, weights_file):
+def test_the_matrices_survive_a_restoration(run, tmp_path, values, weights_file):
     path = saved(tmp_path / "scan.nii.gz", values, **CASES["both differ"])
     code, _, err = run("restore", path, tmp_path / "out.nii.gz", "--checkpoint", weights_file, "--modality", "CT")
     assert code == 0, err
@@ -174,7 +174,7 @@ def test_analyze_is_refused_by_name(tmp_path, values):
         {"pixdim": [1], "units": 2, "qform_code": 1, "sform_code": 1, "qform": [], "sform": []},
     ],
 )
-def test_a_damaged_memory_of_the_matrices_is_let_go(tmp_path, values, record):
+def test_a_damaged_record_of_the_matrices_is_ignored(tmp_path, values, record):
     scan = read_scan(saved(tmp_path / "scan.nii", values, **CASES["template"]))
     write_scan(scan.with_voxels(scan.voxels, metadata={"nifti": record}), tmp_path / "copy.nii")
     assert_lies_as_nibabel_says(scan, tmp_path / "copy.nii")

@@ -71,7 +71,7 @@ def test_a_scan_without_noise_has_none():
     assert estimate_noise(scan_of([np.full((64, 64), 3)])).sigma == 0
 
 
-def test_values_that_are_not_numbers_do_not_matter(rng):
+def test_nan_values_do_not_matter(rng):
     image = 40 + 20 * noise_of("Hann", 256, rng)
     image[0, :9], image[9, 9] = np.nan, np.inf
     assert slice_noise(image, "CT").sigma == pytest.approx(20, rel=0.1)
@@ -83,7 +83,7 @@ def test_slices_too_small_to_measure_are_refused():
 
 
 @pytest.mark.parametrize("kernel", ["soft", "white"])
-def test_independent_noise_is_told_from_shared_noise(kernel, rng):
+def test_independent_noise_is_distinguished_from_shared_noise(kernel, rng):
     noise = np.stack([noise_of(kernel, 256, rng) for _ in range(7)]) * 30
     trunk = body(256)
     independent, overlapping = scan_of(trunk + noise), scan_of(trunk + (noise[1:] + noise[:-1]) / 2)

@@ -34,7 +34,7 @@ DIRECTIONS = "space directions: (0,2,0) (0,0,3) (2.5,0,0)"
         ["thicknesses: 1 1 1", 'labels: "x" "y" "z"', "kinds: domain domain domain", "content: M\xfcller"],
     ],
 )
-def test_a_good_header_means_what_itk_makes_of_it(tmp_path, lines):
+def test_a_valid_header_is_read_as_itk_reads_it(tmp_path, lines):
     path = nrrd(tmp_path / "scan.nrrd", *lines)
     scan = both(path)
     image = sitk.ReadImage(str(path))
@@ -86,7 +86,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
         read_scan(path)
 
 
-def test_frames_first_are_taken_apart(tmp_path):
+def test_a_frame_axis_that_comes_first_is_split(tmp_path):
     # As 3-D Slicer keeps its sequences.
     frames = np.stack([VOXELS, VOXELS + 7, VOXELS - 9], axis=-1)
     lines = ["kinds: list domain domain domain", "space: LPS", "space directions: none (1,0,0) (0,1,0) (0,0,2)"]
@@ -103,7 +103,7 @@ def test_frames_first_are_taken_apart(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["LIST\n{}", "part%02d.raw 1 4 1", "part%02d.raw 1 4 1 2"])
-def test_slices_in_files_of_their_own_are_put_together(tmp_path, text):
+def test_slices_in_separate_files_are_combined(tmp_path, text):
     for number, image in enumerate(VOXELS, 1):
         (tmp_path / f"part{number:02}.raw").write_bytes(image.tobytes())
     names = "\n".join(f"part{number:02}.raw" for number in range(1, 5))
@@ -161,7 +161,7 @@ def test_lines_and_bytes_before_the_voxels_are_skipped(tmp_path):
         (["sizes: 5 6 4"], {}, "gives sizes twice, with different values"),
     ],
 )
-def test_a_header_that_cannot_be_right_is_refused_in_words(tmp_path, lines, fields, words):
+def test_an_impossible_header_is_refused_with_a_message(tmp_path, lines, fields, words):
     path = nrrd(tmp_path / "scan.nrrd", *lines, **fields)
     for read in (read_scan, lambda path: open_scan(path, large=0)):
         with pytest.raises(ScanError, match=words) as caught:
@@ -169,7 +169,7 @@ def test_a_header_that_cannot_be_right_is_refused_in_words(tmp_path, lines, fiel
         assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_named_pipe_beside_the_header_is_not_waited_for(tmp_path):
+def test_a_named_pipe_beside_the_header_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "voxels.raw")
     path = nrrd(tmp_path / "scan.nhdr", "data file: voxels.raw", voxels=b"")
     with pytest.raises(ScanError, match="which is missing"):

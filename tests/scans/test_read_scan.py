@@ -158,7 +158,7 @@ def test_an_empty_scan_is_refused(tmp_path, voxels):
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii"])
-def test_several_values_a_voxel_are_refused(tmp_path, voxels, suffix):
+def test_several_values_per_voxel_are_refused(tmp_path, voxels, suffix):
     path = tmp_path / f"scan{suffix}"
     sitk.WriteImage(sitk.Compose([image_of(voxels)] * 3), str(path))
     with pytest.raises(ScanError, match=r"contains 3 values per voxel .*give a scan with one value per voxel"):
@@ -254,7 +254,7 @@ def test_several_threads_read_at_once(tmp_path, voxels, capfd):
     assert "still heard" in capfd.readouterr().err
 
 
-def test_loading_a_scan_that_is_read_slice_by_slice_is_reading_it(tmp_path, voxels):
+def test_loading_a_lazy_scan_reads_it(tmp_path, voxels):
     path = save(tmp_path / "scan.mha", voxels)
     lazy, loaded = open_scan(path, large=0), open_scan(path, large=0).load()
     assert not isinstance(lazy.voxels, np.ndarray)
@@ -263,7 +263,7 @@ def test_loading_a_scan_that_is_read_slice_by_slice_is_reading_it(tmp_path, voxe
     assert loaded.load() is loaded
 
 
-def test_a_scan_that_is_gone_before_it_is_loaded_is_named(tmp_path, voxels):
+def test_a_scan_that_vanishes_before_it_is_loaded_is_named(tmp_path, voxels):
     path = save(tmp_path / "scan.nii", voxels)
     lazy = open_scan(path, large=0)
     path.unlink()

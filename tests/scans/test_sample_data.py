@@ -42,7 +42,7 @@ def test_sample_has_the_digest_in_its_readme(name):
 
 
 @pytest.mark.parametrize(("worse", "good"), PAIRS)
-def test_what_can_be_restored_has_a_good_twin_on_the_same_grid(worse, good):
+def test_every_degraded_sample_has_its_reference_on_the_same_grid(worse, good):
     one, other = read_scan(sample_path(worse)), read_scan(sample_path(good))
     assert one.shape == other.shape
     assert same_geometry(one, other)
@@ -50,7 +50,7 @@ def test_what_can_be_restored_has_a_good_twin_on_the_same_grid(worse, good):
     assert sample_path(worse).stat().st_size < LARGEST_BYTES
 
 
-def test_the_slices_of_the_template_lie_where_it_has_them():
+def test_the_slices_of_the_template_keep_their_positions():
     part, whole = (read_scan(sample_path(f"mr_t1_{name}.nii.gz")) for name in ("full_resolution", "mni152"))
     np.testing.assert_allclose(position_mm(part, (0, 0, 0)), position_mm(whole, (78, 0, 0)), atol=1e-3)
     assert np.array_equal(part.voxels, whole.voxels[78:102])
@@ -81,7 +81,7 @@ def test_sample_is_found_inside_an_installed_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["no_such_scan.nii", ""])
-def test_a_sample_that_is_not_there_is_named_with_those_that_are(name):
+def test_a_missing_sample_is_named_with_the_existing_ones(name):
     with pytest.raises(ScanError, match=rf'no sample scan "{name}"; choose one of .*ct_abdomen_dicom'):
         sample_path(name)
 

@@ -29,7 +29,7 @@ def scan_of(shape, spacing_mm, **known):
         ((5.0, 0.9, 0.9), "z", "whose spacing of 5 mm is by far the largest"),
     ],
 )
-def test_only_a_clearly_larger_spacing_speaks_against_z(spacing_mm, axis, reason):
+def test_only_a_clearly_larger_spacing_overrules_z(spacing_mm, axis, reason):
     chosen = choose_slice_axis(scan_of((64, 64, 64), spacing_mm))
     assert (AXES[chosen.axis], chosen.reason) == (axis, reason)
 
@@ -56,7 +56,7 @@ def test_the_acquired_slices_count_more_than_any_spacing():
     ],
 )
 @pytest.mark.parametrize("acquired", [None, 0])
-def test_slices_are_no_strips_where_others_are_images(shape, spacing_mm, axis, acquired):
+def test_slices_along_another_axis_are_preferred_to_strips(shape, spacing_mm, axis, acquired):
     chosen = choose_slice_axis(scan_of(shape, spacing_mm, acquired_along=acquired))
     expected = "z" if acquired == 0 and axis == "x" and spacing_mm == (1, 1, 3) else axis
     assert AXES[chosen.axis] == expected
@@ -79,7 +79,7 @@ def test_viewer_and_file_choose_the_same_slices(acquired):
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_who_asks_gets_that_axis(axis):
+def test_a_requested_axis_is_used(axis):
     chosen = choose_slice_axis(scan_of((64, 2, 64), (1, 9, 1), acquired_along=0), axis)
     assert str(chosen) == f"{axis}, as was asked for"
 

@@ -1,4 +1,4 @@
-"""Large files: read slice by slice where they can be, unpacked once where they cannot, and equal to what is in them."""
+"""Large files: read slice by slice if possible, else unpacked once, with the same voxels."""
 
 import gc
 import gzip
@@ -57,7 +57,7 @@ def test_a_compressed_file_is_unpacked_once_and_is_the_same_scan(tmp_path, suffi
     same(open_scan(path, large=0), read_scan(path))
 
 
-def test_what_nrrd_keeps_uncompressed_is_the_same_scan(tmp_path):
+def test_an_uncompressed_nrrd_is_the_same_scan(tmp_path):
     path = save(tmp_path / "scan.nrrd", noise((5, 6, 7)), direction=rotation())
     same(open_scan(path, large=0), read_scan(path))
 
@@ -152,7 +152,7 @@ def test_a_large_file_is_not_read_when_it_is_opened(tmp_path):
 
 
 def watched(steps, seen):
-    """Pass a job on and note what it says."""
+    """Pass on the steps of a job and record them."""
     while True:
         try:
             step = next(steps)
@@ -162,7 +162,7 @@ def watched(steps, seen):
         yield step
 
 
-def test_unpacking_tells_how_far_it_is_and_leaves_nothing_behind(tmp_path):
+def test_unpacking_reports_progress_and_leaves_nothing_behind(tmp_path):
     voxels = noise((40, 12, 10))
     path = save(tmp_path / "scan.nii.gz", voxels)
     folder = tmp_path / "room"
@@ -209,7 +209,7 @@ def test_a_damaged_stream_is_refused_even_in_its_checksum(tmp_path, suffix):
         open_scan(path, large=0)
 
 
-def test_no_room_to_unpack_is_said_before_the_work(tmp_path, monkeypatch):
+def test_too_little_space_to_unpack_is_reported_at_the_start(tmp_path, monkeypatch):
     path = save(tmp_path / "scan.nii.gz", noise((8, 30, 30)))
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("napari_restore_rwkv.scans.volume.staging.shutil.disk_usage", lambda _: usage)
@@ -225,7 +225,7 @@ def test_hdf5_of_another_layout_is_refused(tmp_path):
         open_scan(path)
 
 
-def test_a_lazy_scan_tells_hu_by_a_few_slices(tmp_path, monkeypatch):
+def test_a_lazy_scan_recognises_hu_from_a_few_slices(tmp_path, monkeypatch):
     voxels = np.full((40, 20, 20), -1000, np.int16)
     voxels[:, 5:15, 5:15] = 40
     path = save(tmp_path / "scan.mha", voxels)

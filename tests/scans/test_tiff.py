@@ -65,7 +65,7 @@ def test_pages_are_read_as_scikit_image_reads_them(file, stack, dtype, packing):
     assert scan.modality is None
 
 
-def test_what_pillow_writes_is_read(file, stack):
+def test_files_written_by_pillow_are_read(file, stack):
     first, *others = [Image.fromarray(page) for page in stack.astype(np.uint8)]
     first.save(file, save_all=True, append_images=others, compression="tiff_lzw")
     np.testing.assert_array_equal(both(file).voxels, iio.imread(file, plugin="pillow", index=...))
@@ -88,7 +88,7 @@ def test_units_of_imagej(file, stack, unit, factor):
 
 
 @pytest.mark.parametrize("unit", ["pixel", "", "parsec"])
-def test_an_unknown_unit_is_no_size(file, stack, unit):
+def test_an_unknown_unit_gives_no_voxel_size(file, stack, unit):
     tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2.5, "unit": unit, "axes": "ZYX"})
     assert both(file).spacing_mm == (1.0, 1.0, 1.0)
 
@@ -100,12 +100,12 @@ def test_signed_numbers_of_imagej_are_signed_again(file, stack):
     np.testing.assert_array_equal(scan.voxels, (stack.astype(np.int32) - 32768).astype(np.int16), strict=True)
 
 
-def test_other_lines_of_imagej_scale_values(file, stack):
+def test_calibration_lines_of_imagej_scale_values(file, stack):
     tifffile.imwrite(file, stack, description=described(5, "cf=0", "c0=-10.5", "c1=0.5"), metadata=None)
     np.testing.assert_array_equal(both(file).voxels, (stack * 0.5 - 10.5).astype(np.float32), strict=True)
 
 
-def test_a_curve_of_imagej_is_refused(file, stack):
+def test_a_calibration_curve_of_imagej_is_refused(file, stack):
     tifffile.imwrite(file, stack, description=described(5, "cf=3", "c0=1", "c1=2"), metadata=None)
     with pytest.raises(ScanError, match="has a calibration function"):
         read_scan(file)
@@ -129,7 +129,7 @@ def test_times_and_channels_are_frames(file, rng, axes, how):
         np.testing.assert_array_equal(both(name, time_index=number).voxels, frame)
 
 
-def test_the_only_axis_of_a_stack_is_that_of_its_slices(file, stack):
+def test_a_single_stack_axis_is_that_of_the_slices(file, stack):
     """Programs that write an array without names call its first axis channels, or time."""
     tifffile.imwrite(file, stack, imagej=True)
     assert "channels=5" in tifffile.tiffcomment(file)
@@ -182,7 +182,7 @@ def test_pages_in_a_circle_are_refused(file, stack):
         read_scan(file)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(file):
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(file):
     """A page promises little, and its strip unpacks to far more."""
     tifffile.imwrite(file, np.zeros((5, 64, 64), np.uint8), compression="zlib", photometric="minisblack")
     with tifffile.TiffFile(file) as written:
@@ -237,7 +237,7 @@ def test_more_pages_than_any_stack_has_are_not_made_up(file):
         ),
     ],
 )
-def test_what_is_no_stack_of_real_values_is_refused(file, image, options, words):
+def test_a_stack_without_real_values_is_refused(file, image, options, words):
     tifffile.imwrite(file, image, **options)
     with pytest.raises(ScanError, match=words):
         read_scan(file)

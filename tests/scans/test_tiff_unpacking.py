@@ -30,14 +30,14 @@ def contents(rng):
 
 
 @pytest.mark.parametrize("method", PACK)
-def test_what_was_packed_is_unpacked(method, rng):
+def test_packed_data_are_unpacked(method, rng):
     for content in contents(rng):
         assert unpacked(PACK[method](content), method, len(content)) == content
         assert unpacked(PACK[method](content), method, len(content) + 7) == content
 
 
 @pytest.mark.parametrize("method", PACK)
-def test_nothing_is_unpacked_beyond_what_there_may_be(method):
+def test_nothing_is_unpacked_beyond_the_limit(method):
     packed = PACK[method](bytes(1_000_000))
     with pytest.raises(DamagedStripError, match="more than 100 bytes"):
         unpacked(packed, method, 100)
@@ -121,13 +121,13 @@ def test_tables_that_are_cleared_all_the_time_are_refused():
         (LZW, struct.pack("<4I", 1, 2, 3, 4)),
     ],
 )
-def test_what_is_no_stream_is_refused(method, packed):
+def test_data_that_are_not_a_stream_are_refused(method, packed):
     with pytest.raises(DamagedStripError):
         unpacked(packed, method, 100)
 
 
 @pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
-def test_the_predictor_of_values_with_a_point(dtype, rng):
+def test_the_predictor_of_floating_point_values(dtype, rng):
     values = rng.normal(0, 1e3, (7, 11)).astype(dtype)
     stored = imagecodecs.floatpred_encode(values.astype(values.dtype.newbyteorder("=")), axis=-1)
     found = unpredicted(np.frombuffer(stored.tobytes(), dtype).reshape(7, 11), FLOATING)

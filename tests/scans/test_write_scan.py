@@ -34,7 +34,7 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_written_is_read_back(tmp_path, scan, suffix):
+def test_written_scans_are_read_back(tmp_path, scan, suffix):
     write_scan(scan, tmp_path / f"scan{suffix}")
     back = read_scan(tmp_path / f"scan{suffix}")
     np.testing.assert_array_equal(back.voxels, scan.voxels)
@@ -53,7 +53,7 @@ def test_modality_and_unit_survive(tmp_path, suffix, modality, unit):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_single_oblique_slice_keeps_its_place(tmp_path, scan, suffix):
+def test_a_single_oblique_slice_keeps_its_position(tmp_path, scan, suffix):
     slice_ = scan.with_voxels(scan.voxels[:1])
     write_scan(slice_, tmp_path / f"slice{suffix}")
     back = read_scan(tmp_path / f"slice{suffix}")
@@ -85,7 +85,7 @@ def test_nan_and_infinity_survive(tmp_path, suffix):
     assert read_scan(tmp_path / f"scan{suffix}").voxels.tobytes() == voxels.tobytes()
 
 
-def test_a_flipped_view_is_written_as_it_is_seen(tmp_path, scan):
+def test_a_flipped_view_is_written_as_displayed(tmp_path, scan):
     flipped = scan.with_voxels(scan.voxels[::-1, :, ::-1])
     write_scan(flipped, tmp_path / "scan.mha")
     np.testing.assert_array_equal(read_scan(tmp_path / "scan.mha").voxels, flipped.voxels)
@@ -100,7 +100,7 @@ def test_provenance_is_written_beside_the_scan(tmp_path, scan):
     assert stored == {"task": "ct-denoise", "strength": 0.5, "intensity": {"low": -1024.0}}
 
 
-def test_a_record_that_describes_the_replaced_file_goes_with_it(tmp_path, scan):
+def test_the_record_of_a_replaced_file_is_removed_with_it(tmp_path, scan):
     restoration = {"software": "napari-restore-rwkv 1.0"}
     write_scan(scan.with_voxels(scan.voxels, metadata={"restoration": restoration}), tmp_path / "scan.mha")
     write_scan(scan, tmp_path / "scan.mha")
@@ -149,7 +149,7 @@ def test_a_failed_write_keeps_the_record_of_the_old_file(tmp_path, scan, monkeyp
         {"direction": np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])},
     ],
 )
-def test_a_geometry_that_no_file_holds_is_refused(tmp_path, suffix, geometry):
+def test_a_geometry_that_no_file_can_store_is_refused(tmp_path, suffix, geometry):
     with pytest.raises(OutputError, match=rf"scan{suffix} cannot be written: a file cannot hold this geometry"):
         write_scan(Scan(np.zeros((2, 3, 4), np.int16), **geometry), tmp_path / f"scan{suffix}")
     assert files_in(tmp_path) == {}
@@ -176,7 +176,7 @@ def test_an_unknown_suffix_lists_those_that_are_written(tmp_path, scan, name):
 
 
 @pytest.mark.parametrize("voxels", [np.zeros((3, 4)), np.zeros((0, 3, 4))])
-def test_what_is_no_volume_is_refused(tmp_path, voxels):
+def test_an_array_that_is_not_a_volume_is_refused(tmp_path, voxels):
     with pytest.raises(OutputError, match="three dimensions and at least one voxel"):
         write_scan(Scan(voxels), tmp_path / "scan.mha")
 
@@ -277,7 +277,7 @@ def test_ctrl_c_leaves_the_old_file_and_nothing_else(tmp_path, scan, monkeypatch
 
 
 @pytest.mark.parametrize("moves", range(1, 6))
-def test_an_interruption_between_two_moves_takes_all_back(tmp_path, scan, monkeypatch, moves):
+def test_an_interruption_between_two_moves_undoes_both(tmp_path, scan, monkeypatch, moves):
     scan = scan.with_voxels(scan.voxels, metadata={"restoration": {"task": "ct-denoise"}})
     write_scan(scan, tmp_path / "scan.mhd")
     before = files_in(tmp_path)

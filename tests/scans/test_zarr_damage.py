@@ -1,4 +1,4 @@
-"""Zarr folders that are damaged, hostile or vanish: an error in words, never zeros, garbage, gigabytes or a crash."""
+"""Zarr folders that are damaged, hostile or vanish: a clear error, never zeros, garbage, gigabytes or a crash."""
 
 import gzip
 import json
@@ -49,13 +49,13 @@ def sharded(path, codec):
     return path, path / "c" / "0" / "0" / "0"
 
 
-def test_every_method_of_zarr_that_unpacks_is_checked():
+def test_every_decompressor_of_zarr_is_checked():
     assert set(OLD) == METHODS
 
 
 @pytest.mark.parametrize("method", sorted(OLD))
 @pytest.mark.parametrize("make", [old, new, sharded])
-def test_what_is_whole_is_read_and_what_is_cut_off_is_refused(tmp_path, method, make):
+def test_whole_chunks_are_read_and_truncated_ones_refused(tmp_path, method, make):
     if make is not old and method not in NEW:
         return
     path, chunk, *_ = make(tmp_path / "a.zarr", (OLD if make is old else NEW)[method])
@@ -77,14 +77,14 @@ def test_a_chunk_that_unpacks_to_more_or_less_than_its_array_says_is_refused(tmp
 
 
 @pytest.mark.parametrize("method", ["gzip", "zlib", "bz2", "lzma"])
-def test_a_second_stream_behind_the_first_is_refused(method):
+def test_a_second_stream_after_the_first_is_refused(method):
     packed = bytes(OLD[method].encode(bytes(1000)))
     check_chunk(method, packed, 1000)
     with pytest.raises(DamagedChunk, match="continues after its end"):
         check_chunk(method, packed + packed, 1000)
 
 
-def test_a_chunk_that_lies_about_its_size_takes_no_memory(tmp_path):
+def test_a_chunk_with_a_false_size_takes_no_memory(tmp_path):
     path, chunk, *_ = old(tmp_path / "a.zarr", Blosc())
     content = bytearray(chunk.read_bytes())
     struct.pack_into("<I", content, 4, 0x7FFFFFFF)
@@ -120,7 +120,7 @@ def test_pickled_objects_and_unknown_codecs_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_a_chunk_that_vanishes_is_an_error_and_one_that_never_was_is_said(tmp_path, version):
+def test_a_vanished_chunk_is_an_error_and_an_absent_one_is_reported(tmp_path, version):
     path = ome(tmp_path / "a.zarr", noise((6, 16, 16)), "zyx", version, chunks=(2, 16, 16))
     chunk = path / "full" / ("c/1/0/0" if version == "0.5" else "1/0/0")
     if not chunk.exists():
@@ -151,12 +151,12 @@ def test_links_out_of_the_folder_are_refused_unless_allowed(tmp_path, what):
         np.asarray(scan.voxels[2])
     assert str(tmp_path) not in str(caught.value)
     np.testing.assert_array_equal(read_scan(path, allow_outside_files=True).voxels, noise((4, 16, 16)))
-    # A link to the whole folder is the person's own.
+    # A link to the whole folder is the user's own.
     os.symlink(path, tmp_path / "linked.zarr")
     assert np.asarray(open_scan(tmp_path / "linked.zarr", modality="CT").voxels[0]).any()
 
 
-def test_a_pipe_in_the_place_of_a_chunk_is_not_waited_for(tmp_path):
+def test_a_pipe_in_place_of_a_chunk_does_not_block(tmp_path):
     path = ome(tmp_path / "a.zarr", noise((4, 16, 16)), "zyx", chunks=(2, 16, 16))
     chunk = path / "full" / "c" / "1" / "0" / "0"
     chunk.unlink()
@@ -201,7 +201,7 @@ def test_a_small_folder_that_unpacks_to_gigabytes_is_refused(tmp_path):
         np.asarray(open_scan(path, modality="CT").voxels[0])
 
 
-def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
+def test_metadata_that_list_endless_files_are_refused_at_once(tmp_path):
     path, _, _ = old(tmp_path / "a.zarr", Zstd())
     metadata = json.loads((path / ".zarray").read_text())
     (path / ".zarray").write_text(json.dumps(metadata | {"shape": [1 << 28, 32, 40]}))
@@ -210,7 +210,7 @@ def test_metadata_that_tell_of_files_without_end_are_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("attributes", ["3", '"text"', "[]"])
-def test_attributes_of_another_kind_are_refused(tmp_path, attributes):
+def test_attributes_of_the_wrong_type_are_refused(tmp_path, attributes):
     path = ome(tmp_path / "a.zarr", noise((2, 3, 4)), "zyx")
     text = (path / "zarr.json").read_text()
     metadata = json.loads(text) | {"attributes": json.loads(attributes)}
@@ -228,7 +228,7 @@ def _collection(path):
     return path
 
 
-def test_attributes_that_never_end_are_not_waited_for(tmp_path):
+def test_endless_attributes_do_not_block(tmp_path):
     path = _collection(tmp_path / "a.zarr")
     for make in (os.mkfifo, lambda name: os.symlink("/dev/zero", name), lambda name: name.write_text("[" * 100_000)):
         (path / ".zattrs").unlink()
@@ -245,7 +245,7 @@ def test_an_image_of_a_collection_that_lies_outside_is_refused_unless_allowed(tm
     np.testing.assert_array_equal(read_scan(tmp_path / "a.zarr", allow_outside_files=True).voxels, VOXELS)
 
 
-def test_a_collection_that_holds_itself_is_refused(tmp_path):
+def test_a_collection_that_contains_itself_is_refused(tmp_path):
     path = _collection(tmp_path / "a.zarr")
     os.symlink(".", path / "0")
     with pytest.raises(ScanError, match="is a collection of collections"):

@@ -89,7 +89,7 @@ def test_a_time_point_and_a_channel_are_chosen(tmp_path, axes):
     assert np.array_equal(scan.voxels, voxels[1, 2])
 
 
-def test_what_has_several_frames_asks_for_one(tmp_path):
+def test_an_array_with_several_frames_asks_for_one(tmp_path):
     path = ome(tmp_path / "five.zarr", noise((2, 3, 4, 5, 6)), "tczyx")
     with pytest.raises(SeveralFramesError, match="contains 2 time points; choose one by its time index, from 0 to 1"):
         open_scan(path)
@@ -183,7 +183,7 @@ def sheared(path):
         (sheared, "has a sheared voxel grid"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, make, words):
+def test_an_unreadable_array_is_refused_in_a_sentence(tmp_path, make, words):
     path = tmp_path / "broken.zarr"
     make(path)
     with pytest.raises(ScanError, match=words) as caught:
@@ -202,7 +202,7 @@ def test_a_damaged_chunk_is_named_by_its_slices(tmp_path):
         np.asarray(scan.voxels[3])
 
 
-def test_the_attributes_of_others_are_not_ours(tmp_path):
+def test_attributes_of_other_programs_are_ignored(tmp_path):
     path = ome(tmp_path / "a.zarr", noise((2, 3, 4)), "zyx")
     change_attributes(path, lambda attributes: attributes | {"PatientName": "Doe"})
     assert "Doe" not in json.dumps(dict(open_scan(path).metadata))

@@ -72,7 +72,7 @@ def test_the_order_of_slabs_makes_no_difference(tmp_path, scan):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_levels_halve_the_plane_of_the_slices_and_lie_where_level_0_does(tmp_path, axis):
+def test_levels_halve_the_slice_plane_and_stay_aligned_with_level_0(tmp_path, axis):
     # A ramp in each direction: a mean of pairs is the value at the place half-way between them.
     shape = (520, 514, 516)
     grid = np.meshgrid(
@@ -97,7 +97,7 @@ def test_levels_halve_the_plane_of_the_slices_and_lie_where_level_0_does(tmp_pat
         assert np.allclose(values[whole], np.broadcast_to(expected, values.shape)[whole], rtol=0, atol=1e-9)
 
 
-def test_the_last_voxel_without_a_partner_stands_for_itself(tmp_path):
+def test_the_last_voxel_without_a_partner_is_kept(tmp_path):
     voxels = np.zeros((1, 3, 513), np.int16)
     voxels[0, 2, 512] = 1234
     layout = choose_layout(voxels.shape, voxels.dtype, 0)

@@ -16,7 +16,7 @@ def drawn(function, *arguments, count=200):
     return np.stack([function(*arguments, np.random.default_rng(i)) for i in range(count)])
 
 
-def test_organs_take_up_about_what_the_table_says_each_patient_differently():
+def test_organ_uptake_follows_the_table_and_varies_between_patients():
     labels, hu = np.array([[5, 21, 0]]), np.array([[40, 10, -1000]])
     values = drawn(organ_activity, labels, hu)
     np.testing.assert_allclose(np.median(values, axis=0)[0], [2.3, 12.0, 0.0], rtol=0.1)
@@ -29,7 +29,7 @@ def test_every_label_of_the_organ_map_has_an_uptake():
     assert (organ_activity(labels, np.zeros_like(labels), np.random.default_rng(1)) > 0).all()
 
 
-def test_tissue_is_told_apart_by_hu():
+def test_tissues_are_distinguished_by_hu():
     air, lung, fat, soft, bone = np.median(drawn(tissue_activity, np.array([-1000, -800, -100, 40, 500])), axis=0)
     assert air == 0
     assert fat < lung < soft < bone

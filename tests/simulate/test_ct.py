@@ -15,7 +15,7 @@ def centre(image):
     return image[34:62, 34:62]
 
 
-def test_the_noise_at_the_centre_is_as_strong_as_asked_for(water):
+def test_the_noise_at_the_centre_has_the_requested_strength(water):
     noise = added_noise(water, 2.0, 35.0, seed=1)
     assert centre(noise).std() == pytest.approx(35, rel=1e-3)
 
@@ -48,7 +48,7 @@ def test_the_noise_spectrum_is_that_of_an_apodised_ramp(water):
     np.testing.assert_allclose(ratio / ratio.mean(), 1, atol=0.35)
 
 
-def test_a_vanishing_noise_leaves_the_slice(water):
+def test_zero_noise_leaves_the_slice_unchanged(water):
     np.testing.assert_allclose(low_dose(water, 2.0, 1e-4, seed=1), water, atol=1e-2)
 
 
@@ -58,6 +58,6 @@ def test_a_seed_gives_the_same_noise_and_another_seed_another(water):
     assert np.abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.1
 
 
-def test_a_slice_that_is_not_square_is_refused_in_words():
+def test_a_slice_that_is_not_square_is_refused_with_a_message():
     with pytest.raises(ValueError, match=r"needs a square slice \(N, N\); got shape \(4, 6\)"):
         added_noise(np.zeros((4, 6)), 1.0, 35.0, seed=0)

@@ -33,7 +33,7 @@ def test_the_spectrum_is_that_of_the_kernel(name, rng):
 
 
 @pytest.mark.parametrize("name", ["very smooth", "medium", "ramp"])
-def test_the_strength_is_what_was_asked_for(name, rng):
+def test_the_noise_has_the_requested_strength(name, rng):
     noise = [noise_realisation(uniform_shape(), (200, 150), PIXEL_MM, KERNELS[name], 35.0, rng) for _ in range(8)]
     assert np.std(noise) == pytest.approx(35, rel=0.02)
     assert abs(np.mean(noise)) < 0.5

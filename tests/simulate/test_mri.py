@@ -19,7 +19,7 @@ def test_factor_one_without_noise_returns_the_image(head):
 
 
 @pytest.mark.parametrize("factor", [2, 2.7, 4, (1, 3)])
-def test_what_is_band_limited_already_stays_where_and_as_it_is(factor):
+def test_a_band_limited_image_is_unchanged(factor):
     """A bump far smoother than the block can hold: a shift by a fraction of a pixel would show."""
     y, x = np.mgrid[:64, :80]
     bump = 7 + 50 * np.exp(-((y - 31) ** 2 + (x - 42) ** 2) / 2 / 5**2)
@@ -49,7 +49,7 @@ def test_the_mean_stays_for_a_bright_image(head):
 
 
 @pytest.mark.parametrize("factor", [1, 2, (1, 4)])
-def test_the_noise_of_a_bright_image_is_as_strong_as_asked_for(factor):
+def test_the_noise_of_a_bright_image_has_the_requested_strength(factor):
     noise = low_resolution(np.full((96, 96), 1000.0), factor, 3.0, seed=1) - 1000
     kept = np.prod([index.size for index in kept_block((96, 96), factor)])
     # One real coefficient each: the relative error of a deviation from n values is 1 / sqrt(2 n).
@@ -68,7 +68,7 @@ def test_the_noise_lies_in_the_kept_block_and_is_white_there():
     assert power[radius > 16].max() < 1e-3 * expected
 
 
-def test_the_dark_is_rayleigh_distributed():
+def test_dark_regions_are_rayleigh_distributed():
     dark = low_resolution(np.zeros((128, 128)), 2, 3.0, seed=4)
     assert dark.mean() == pytest.approx(3 * np.sqrt(np.pi / 2), rel=0.03)
     assert dark.std() == pytest.approx(3 * np.sqrt(2 - np.pi / 2), rel=0.05)
@@ -105,6 +105,6 @@ def test_a_coarser_grid_keeps_brightness():
         ((8, 8), 2, float("inf"), r"0 or more; got inf"),
     ],
 )
-def test_impossible_requests_are_refused_in_words(shape, factor, noise, words):
+def test_impossible_requests_are_refused_with_a_message(shape, factor, noise, words):
     with pytest.raises(ValueError, match=words):
         low_resolution(np.ones(shape), factor, noise)

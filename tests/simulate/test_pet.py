@@ -28,7 +28,7 @@ def test_thinning_keeps_the_mean_and_stays_poisson(rng):
     assert (fewer <= full).all()
 
 
-def test_the_thinned_counts_know_nothing_of_the_discarded_ones(rng):
+def test_thinned_counts_are_independent_of_the_discarded_ones(rng):
     full = rng.poisson(40.0, 20000)
     fewer = thinned(full, 4, rng)
     assert abs(np.corrcoef(fewer, full - fewer)[0, 1]) < 0.03
@@ -123,11 +123,11 @@ def test_the_filter_keeps_sum_and_has_the_width_that_it_says():
         (np.zeros((8, 8)), r"above 0 somewhere"),
     ],
 )
-def test_impossible_activity_is_refused_in_words(activity, words):
+def test_impossible_activity_is_refused_with_a_message(activity, words):
     with pytest.raises(ValueError, match=words):
         low_count(activity, PIXEL_MM, seed=0)
 
 
-def test_an_impossible_acquisition_is_refused_in_words():
+def test_an_impossible_acquisition_is_refused_with_a_message():
     with pytest.raises(ValueError, match=r"dose reduction of 1 or more; got 100.0 and 0.5"):
         Acquisition(counts=100.0, dose_reduction=0.5)

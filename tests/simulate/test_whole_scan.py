@@ -25,7 +25,7 @@ def made_worse(scan, task, seed=1, strength=None):
     return finish(simulate(scan, task, seed=seed, strength=strength))
 
 
-def test_ct_gets_noise_of_the_strength_asked_for_in_its_own_type_and_place(small_scan):
+def test_ct_gets_noise_of_the_requested_strength_in_its_type_and_place(small_scan):
     # The middle of the square that the slices of 21 x 26 are fitted into.
     middle = np.s_[0, 7:15, 9:17]
     for strength in (1, 2):
@@ -67,7 +67,7 @@ def test_the_seed_decides_and_is_written_down(task, small_scan, mr_scan, pet_sca
     assert first.metadata["simulation"]["strength"] == STRENGTHS[task].usual
 
 
-def test_every_slice_has_noise_of_its_own(small_scan):
+def test_every_slice_has_independent_noise(small_scan):
     same = small_scan.with_voxels(np.repeat(small_scan.voxels[:1], 2, axis=0))
     first, second = made_worse(same, "ct-denoise").voxels
     assert (first != second).any()
@@ -90,7 +90,7 @@ def test_each_slice_is_announced_when_it_is_done(mr_scan):
         ("pet-low-count", {"modality": "PET"}, None, r"pixels must be square for projection; they are 1 x 1.2 mm"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(mr_scan, task, changes, strength, words):
+def test_unsuitable_requests_are_refused_with_a_message(mr_scan, task, changes, strength, words):
     scan = mr_scan.with_voxels(changes.pop("voxels", mr_scan.voxels), **changes)
     with pytest.raises(ScanError, match=words):
         made_worse(scan, task, strength=strength)

@@ -1,4 +1,4 @@
-"""Temporary folders go away: at once, or at the next start where their process was killed; nobody else's ever."""
+"""Temporary folders are removed: at once, or at the next start if their process was killed; never those of others."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def left(tmp_path):
     return folder
 
 
-def test_a_folder_goes_with_its_context_and_with_its_last_reference(tmp_path):
+def test_a_folder_is_removed_with_its_context_or_last_reference(tmp_path):
     with TemporaryFolder(tmp_path) as path:
         (path / "x").write_text("x")
     folder = TemporaryFolder(tmp_path)
@@ -46,24 +46,24 @@ def test_a_folder_goes_with_its_context_and_with_its_last_reference(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_goes_when_the_next_folder_is_made(left, tmp_path):
+def test_leftovers_of_a_killed_process_go_with_the_next_folder(left, tmp_path):
     with TemporaryFolder(tmp_path):
         assert not left.exists()
 
 
-def test_what_is_young_stays(left, tmp_path):
+def test_recent_folders_stay(left, tmp_path):
     os.utime(left, (time.time(), time.time()))
     assert remove_abandoned(tmp_path, BESIDE) == 0
     assert left.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners there")
-def test_what_belongs_to_somebody_else_stays(left, tmp_path, monkeypatch):
+def test_folders_of_other_users_stay(left, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
     assert remove_abandoned(tmp_path, BESIDE) == 0
 
 
-def test_the_folder_of_a_living_process_stays_however_old(tmp_path):
+def test_the_folder_of_a_running_process_stays_however_old(tmp_path):
     command = [sys.executable, "-c", WAITING, tmp_path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"made\n"
@@ -89,7 +89,7 @@ def test_a_folder_that_only_has_such_a_name_stays(tmp_path, left):
     assert kept.exists()
 
 
-def test_one_of_four_writers_of_a_new_file_has_its_way(tmp_path):
+def test_one_of_four_writers_of_a_new_file_wins(tmp_path):
     path, told = tmp_path / "new.nii.gz", []
     scans = [Scan(np.full((2, 3, 4), value, np.int16), metadata={"restoration": {"n": value}}) for value in range(4)]
     for scan in scans:
@@ -104,7 +104,7 @@ def test_one_of_four_writers_of_a_new_file_has_its_way(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nii.gz", "new.nii.gz.json"]
 
 
-def test_four_processes_write_one_new_file_and_three_are_told(tmp_path):
+def test_four_processes_write_one_new_file_and_three_get_an_error(tmp_path):
     code = (
         "import sys, numpy as np\n"
         "from napari_restore_rwkv.scans.files import write_scan\n"
@@ -131,9 +131,9 @@ def test_four_processes_write_one_new_file_and_three_are_told(tmp_path):
     assert f'"n": "{winner.split()[1]}"' in (tmp_path / "new.nii.json").read_text()
 
 
-def test_a_file_system_without_links_is_no_hindrance(tmp_path, monkeypatch):
+def test_a_file_system_without_links_works_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "Operation not permitted")))
-    test_one_of_four_writers_of_a_new_file_has_its_way(tmp_path)
+    test_one_of_four_writers_of_a_new_file_wins(tmp_path)
 
 
 def test_unpacked_scans_of_a_killed_process_go_at_the_next_start_of_the_command(tmp_path, monkeypatch, run):

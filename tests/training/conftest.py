@@ -21,7 +21,7 @@ def pair(clean):
 
 @pytest.fixture(scope="session")
 def tuned(tmp_path_factory):
-    """What an undisturbed fine-tuning of `weights_file` on `pair` says, and its outcome; only to be read."""
+    """The records and the outcome of an undisturbed fine-tuning of `weights_file` on `pair`; read-only."""
     torch.manual_seed(SEED)
     weights = write_weights(new_network(), tmp_path_factory.mktemp("tuned"))
     clean = clean_scan()

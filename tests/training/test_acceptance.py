@@ -54,7 +54,7 @@ def test_more_than_a_tenth_of_a_decibel_with_ssim_no_worse_is_accepted():
         (math.nan, 0.0, "are constant or identical to their reference, so nothing can be measured"),
     ],
 )
-def test_all_else_keeps_the_old_weights_with_the_reason(psnr_by, ssim_by, words):
+def test_otherwise_the_old_weights_are_kept_with_the_reason(psnr_by, ssim_by, words):
     verdict = judge(OLD, changed(psnr_by, ssim_by))
     assert not verdict.accepted
     assert verdict.reason.startswith("Kept the old weights: the held-out slices ")

@@ -45,7 +45,7 @@ def test_a_label_without_a_meaning_is_refused():
         coverage(np.full((1, 2, 2), 9))
 
 
-def test_labels_that_are_no_whole_numbers_are_refused():
+def test_labels_that_are_not_integers_are_refused():
     with pytest.raises(ScanError, match="Labels must be integers, got float64"):
         coverage(np.zeros((1, 2, 2)))
 
@@ -64,7 +64,7 @@ def test_few_slices_cannot_be_split(count):
     assert plan_split(count).held_out == ()
 
 
-def test_what_is_marked_5_is_held_out_and_its_neighbours_are_left_alone():
+def test_slices_marked_5_are_held_out_and_their_neighbours_left_out():
     split = plan_split(20, coverage(labels_with(hold=[8, 9])))
     assert split.held_out == (8, 9)
     assert split.between == (6, 7, 10, 11)
@@ -72,7 +72,7 @@ def test_what_is_marked_5_is_held_out_and_its_neighbours_are_left_alone():
 
 
 @pytest.mark.parametrize("count", [9, 20, 60])
-def test_what_is_painted_is_learned_from_wherever_it_is(count):
+def test_painted_slices_are_trained_on_wherever_they_are(count):
     for index in range(count):
         labels = np.zeros((count, 8, 8), np.uint8)
         labels[index, 2:5] = TRAIN
@@ -93,7 +93,7 @@ def test_a_slice_that_is_both_is_held_out_with_a_warning():
     assert "Slice 8 is marked for training and held out: held out as a whole" in leakage(coverage(labels))
 
 
-def test_of_many_scans_whole_ones_are_held_out():
+def test_with_many_scans_whole_scans_are_held_out():
     assert plan_splits([1] * 5, [None] * 5) == [*[Split((0,), ())] * 4, Split((), (0,))]
 
 

@@ -38,7 +38,7 @@ def rewritten(bundle, change):
     return target
 
 
-def test_a_bundle_comes_back_as_the_network_that_it_holds(bundle, tiny_network):
+def test_a_bundle_loads_as_the_network_that_was_saved(bundle, tiny_network):
     network = load_checkpoint(bundle)
     image = torch.rand(1, 1, 16, 16)
     assert torch.equal(network(image), tiny_network.fused()(image))
@@ -47,7 +47,7 @@ def test_a_bundle_comes_back_as_the_network_that_it_holds(bundle, tiny_network):
 
 
 @pytest.mark.parametrize("write", ["save", "copy"])
-def test_what_could_not_be_written_leaves_no_name_taken(bundle, tiny_network, tmp_path, monkeypatch, write):
+def test_a_failed_write_leaves_the_name_free(bundle, tiny_network, tmp_path, monkeypatch, write):
     def again(path):
         if write == "save":
             return save_bundle(path, CARD, weights=tiny_network.state_dict())
@@ -62,7 +62,7 @@ def test_what_could_not_be_written_leaves_no_name_taken(bundle, tiny_network, tm
     assert load_checkpoint(again(tmp_path / "new")).card.title == "ours"
 
 
-def test_a_renamed_bundle_is_still_one(bundle, tmp_path):
+def test_a_renamed_bundle_is_still_recognised(bundle, tmp_path):
     renamed = bundle.rename(tmp_path / "weights.bin")
     assert load_checkpoint(renamed).card.title == "ours"
 
@@ -81,7 +81,7 @@ def test_a_bundle_with_one_changed_byte_is_refused(bundle, name):
 @pytest.mark.parametrize(
     "change", [lambda contents: contents.update(extra=b"x"), lambda contents: contents.pop("before_after.png")]
 )
-def test_a_bundle_with_files_more_or_less_is_refused(bundle, change):
+def test_a_bundle_with_extra_or_missing_files_is_refused(bundle, change):
     with pytest.raises(CheckpointError, match="files were added or are missing"):
         load_checkpoint(rewritten(bundle, change))
 
@@ -129,7 +129,7 @@ def adapters_of(network):
     return adapters_in(network.state_dict())
 
 
-def test_adapters_are_merged_exactly_into_the_base_that_travels_with_them(tiny_network, tmp_path):
+def test_adapters_are_merged_exactly_into_the_base_in_their_bundle(tiny_network, tmp_path):
     base = {name: value.clone() for name, value in tiny_network.state_dict().items()}
     adapters = adapters_of(tiny_network)
     loaded = load_checkpoint(save_bundle(tmp_path / "low", CARD, adapters=adapters, base=base), fused=False)
@@ -137,7 +137,7 @@ def test_adapters_are_merged_exactly_into_the_base_that_travels_with_them(tiny_n
     assert torch.equal(loaded(image), tiny_network(image))
 
 
-def test_adapters_of_shipped_weights_travel_without_them(tiny_network, tmp_path, monkeypatch):
+def test_adapters_of_shipped_weights_are_saved_without_them(tiny_network, tmp_path, monkeypatch):
     from napari_restore_rwkv.network import checkpoint
 
     shipped = tmp_path / "ct-denoise.safetensors"
@@ -191,7 +191,7 @@ def forged(bundle, card):
 @pytest.mark.parametrize(
     "card", [{"title": 5}, {"created": {}}, {"details": {"created": 7}}, {"details": ["x"]}, {"task": "../../x"}]
 )
-def test_one_hostile_card_hides_no_other_bundle(bundle, card):
+def test_a_hostile_card_does_not_hide_other_bundles(bundle, card):
     hostile = forged(bundle, card)
     os.mkfifo(bundle.with_name("pipe.restorerwkv"))
     bundle.with_name("folder.restorerwkv").mkdir()

@@ -1,4 +1,4 @@
-"""Every wrong configuration of a training is answered in one clear sentence."""
+"""Every wrong configuration of a training is refused in one clear sentence."""
 
 import shutil
 
@@ -28,7 +28,7 @@ from napari_restore_rwkv.training.folders import training_and_validation
         ({"folder": "3"}, r"folder in config.toml must be the name of a file or folder; got 3"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
+def test_a_wrong_value_is_named_with_the_allowed_ones(tmp_path, changes, words):
     with pytest.raises(ScanError, match=words):
         read_config(write_config(tmp_path, **changes))
 
@@ -45,14 +45,14 @@ def test_a_wrong_value_is_named_with_what_there_is(tmp_path, changes, words):
         ("learning_rate = 1" + "0" * 4000, r"config.toml is not a TOML file: a whole number in it has more than 64"),
     ],
 )
-def test_a_wrong_name_is_named_with_what_there_is(tmp_path, line, words):
+def test_a_wrong_name_is_named_with_the_allowed_ones(tmp_path, line, words):
     path = tmp_path / "config.toml"
     path.write_text(line + "\n")
     with pytest.raises(ScanError, match=words):
         read_config(path)
 
 
-def test_a_missing_file_and_nothing_to_learn_from_are_told(tmp_path):
+def test_a_missing_file_and_missing_training_data_are_reported(tmp_path):
     with pytest.raises(ScanError, match=r"none.toml cannot be read: No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "empty.toml").write_text("")
@@ -87,7 +87,7 @@ def test_pairs_are_found_by_name_and_every_tenth_is_kept_for_validation(tmp_path
     assert {pair.modality for pair in training} == {"CT"}
 
 
-def test_folders_that_do_not_fit_are_told(tmp_path):
+def test_folders_that_do_not_match_are_reported(tmp_path):
     with pytest.raises(ScanError, match=r"full does not exist; correct its name"):
         found(tmp_path)
     write_pairs(tmp_path, scans=1)

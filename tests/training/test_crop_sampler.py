@@ -73,7 +73,7 @@ def test_emphasised_pixels_count_three_times():
 
 
 def waves(*frequencies):
-    """Cosines along x of so many cycles in 16 pixels, (1, 1, 16, 16)."""
+    """Cosines along x with a number of cycles in 16 pixels, (1, 1, 16, 16)."""
     turns = torch.arange(16) / 16 * 2 * torch.pi
     return sum(torch.cos(frequency * turns) for frequency in frequencies).expand(1, 1, 16, 16)
 
@@ -161,7 +161,7 @@ def test_marked_training_pixels_are_the_only_ones_that_count(pair, rng):
         assert all(0 < total <= 4 for total in weight.sum(dim=(1, 2)))
 
 
-def test_voxels_that_are_not_numbers_do_not_count(pair, rng):
+def test_nan_voxels_do_not_count(pair, rng):
     voxels = pair.target.voxels.astype(np.float32)
     voxels[:, ::2] = np.nan
     weight = examples_of(replace(pair, target=pair.target.with_voxels(voxels))).draw(rng)[1][:, 1]

@@ -42,14 +42,14 @@ def test_a_pair_improves_its_held_out_slices_and_is_accepted(tuned):
     assert outcome.picture.startswith(b"\x89PNG")
 
 
-def test_a_scoring_says_how_far_it_is_and_of_which_weights(tuned):
+def test_an_evaluation_reports_its_progress_and_weights(tuned):
     scorings = [record.scoring for record in tuned[0] if record.scoring is not None]
     assert list(dict.fromkeys(scoring.weights for scoring in scorings)) == [Weights.OLD, Weights.CURRENT, Weights.NEW]
     old = [scoring for scoring in scorings if scoring.weights is Weights.OLD]
     assert [scoring.done for scoring in old] == list(range(1, old[0].total + 1))
 
 
-def test_every_step_is_told_with_its_loss_and_the_score_beside_that_of_the_start(tuned):
+def test_every_step_reports_loss_and_score_beside_the_initial_score(tuned):
     records, outcome = tuned
     steps = [record for record in records if record.scoring is None]
     assert [record.step for record in steps] == list(range(1, 31))
@@ -60,7 +60,7 @@ def test_every_step_is_told_with_its_loss_and_the_score_beside_that_of_the_start
     assert outcome.card.details["best_step"] in (10, 20, 30)
 
 
-def test_noisy_slices_alone_improve_against_a_truth_they_never_saw(weights_file):
+def test_training_on_noisy_slices_alone_improves_on_the_unseen_truth(weights_file):
     clean = scan_of(np.repeat(clean_scan().voxels[::4], 5, axis=0))
     noisy = noisy_scan(clean)
     outcome = finish(fine_tune(weights_file, Material(noisy), QUICK))
@@ -85,7 +85,7 @@ def test_a_reference_alone_learns_from_simulated_noise(weights_file, clean):
     assert outcome.accepted, outcome.verdict.reason
 
 
-def test_what_is_marked_4_changes_by_less_than_half_as_much(weights_file, clean):
+def test_voxels_marked_4_change_by_less_than_half_as_much(weights_file, clean):
     # Bright above and dark below, so that the network can tell them apart.
     voxels = clean.voxels.copy()
     voxels[:, :16] += 900
@@ -157,7 +157,7 @@ def test_a_training_that_makes_it_worse_keeps_the_old_weights(clean, tmp_path):
     assert not torch.equal(outcome.network(1)(image), load_checkpoint(weights_file)(image))
 
 
-def test_hold_out_voxels_do_not_touch_the_trained_weights(weights_file, pair):
+def test_held_out_voxels_do_not_affect_the_trained_weights(weights_file, pair):
     results = []
     for value in (None, 20):
         labels = np.zeros(pair.scan.shape, np.uint8)
@@ -234,7 +234,7 @@ def test_adapters_leave_the_weights_alone_and_improve_as_well(weights_file, pair
     assert same(loaded.state_dict(), outcome.new)
 
 
-def test_a_bundle_tells_everything_but_names(tuned, tmp_path, monkeypatch):
+def test_a_bundle_records_everything_but_names(tuned, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     outcome = tuned[1]
     path = outcome.save()
@@ -338,7 +338,7 @@ def test_crops_are_as_many_as_fit_into_memory(tiny_network):
         crops_that_fit(tiny_network, crops, plane, 1000)
 
 
-def test_a_loss_that_is_not_a_number_ends_with_the_old_weights(weights_file, pair, monkeypatch):
+def test_a_nan_loss_ends_with_the_old_weights(weights_file, pair, monkeypatch):
     from napari_restore_rwkv.training import fine_tune as module
 
     monkeypatch.setattr(module, "loss_of", lambda mode: lambda restored, target, given: restored.mean() * torch.nan)
@@ -348,9 +348,7 @@ def test_a_loss_that_is_not_a_number_ends_with_the_old_weights(weights_file, pai
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_weights_whose_measured_frequencies_are_put_back_learn_the_others(
-    tiny_network, tmp_path, rng, monkeypatch, keeps
-):
+def test_weights_with_data_consistency_learn_the_other_frequencies(tiny_network, tmp_path, rng, monkeypatch, keeps):
     from napari_restore_rwkv.training import fine_tune as module
 
     drawn = []

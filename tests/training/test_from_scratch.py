@@ -55,7 +55,7 @@ def test_a_new_network_learns_to_restore_scans_it_never_saw_and_becomes_a_bundle
     assert torch.equal(network(image), trained.network()(image))
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits_and_curves(config, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_bits_and_curves(config, tmp_path):
     undisturbed = finish(train(replace(config, folder=tmp_path / "other")))
     steps = train(config)
     while (step := next(steps)).scoring is not None or step.step != 3:
@@ -102,7 +102,7 @@ def test_stop_keeps_the_best_so_far(config):
     assert finish(steps).card.details["best_step"] == 2
 
 
-def test_training_goes_on_from_weights(config, tmp_path):
+def test_training_continues_from_weights(config, tmp_path):
     bundle = finish(train(config)).save(tmp_path / "first")
     onwards = longer(replace(config, network=Network(weights=str(bundle))), learning_rate=1e-9, final_learning_rate=0.0)
     trained = finish(train(onwards))
@@ -132,7 +132,7 @@ def test_curves_go_to_tensorboard(config):
     assert [event.step for event in events.Scalars("validation/psnr")] == [2, 4]
 
 
-def test_a_strength_out_of_range_is_told_before_the_first_step(config):
+def test_a_strength_out_of_range_is_refused_before_the_first_step(config):
     (one,) = config.data
     with pytest.raises(ScanError, match=r"The strength of ct-denoise .* must be from 0.05 to 5; got 1 to 9"):
         next(train(longer(replace(config, data=(replace(one, degraded=None, strength=(1.0, 9.0)),)))))

@@ -24,7 +24,7 @@ def test_the_noise_of_homogeneous_regions_is_measured(deviation):
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
-def test_the_strength_of_simulated_noise_is_found_again(strength):
+def test_the_strength_of_simulated_noise_is_recovered(strength):
     good = cylinder()
     noisy = finish(simulate(good, "ct-denoise", seed=5, strength=strength))
     fit = fit_strength(good, noisy, "ct-denoise")

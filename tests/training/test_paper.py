@@ -36,7 +36,7 @@ def test_the_ready_configurations_are_the_papers_protocol(name):
     ("name", "tasks"),
     [("ct", {"ct-denoise"}), ("mri", {"mri-sr"}), ("pet", {"pet-low-count"}), ("all_in_one", set(STRENGTHS))],
 )
-def test_our_own_configurations_simulate_within_what_can_be_simulated(name, tasks):
+def test_the_projects_own_configurations_simulate_within_limits(name, tasks):
     config = read_config(CONFIGS / f"ours_{name}.toml")
     assert (config.network.size, config.protocol, config.schedule.optimiser) == ("light", "ours", "adamw")
     assert {source.task for source in config.data} == tasks
@@ -125,6 +125,6 @@ def test_the_papers_metrics_truncate_and_count_windows_beyond_the_edge():
     assert ssim == pytest.approx(everywhere[10:-10, 10:-10].mean(), rel=1e-9)
 
 
-def test_a_folder_of_another_layout_is_told(tmp_path):
+def test_a_folder_of_another_layout_is_refused(tmp_path):
     with pytest.raises(ScanError, match=r"no folder .*MRI/train/LQ; the data are expected as MRI/train, validation"):
         paper_source(tmp_path, "mri-sr", "train")

@@ -1,4 +1,4 @@
-"""The training process: what it says, what it is told, and that its end is never that of its parent."""
+"""The training process: its messages, its commands, and that its end never ends its parent."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def until_step(records, step):
     return next(record for record in records if record.get("step", 0) >= step)
 
 
-def test_a_job_comes_back_with_its_voxels_on_disk(folder, pair, weights_file):
+def test_a_job_is_read_back_with_its_voxels_on_disk(folder, pair, weights_file):
     job = read_job(folder)
     assert (job.weights, job.options, job.threads) == (str(weights_file), QUICK, 1)
     [one] = job.material
@@ -40,7 +40,7 @@ def test_a_job_comes_back_with_its_voxels_on_disk(folder, pair, weights_file):
         assert (stored.spacing_mm, stored.modality, stored.unit) == (given.spacing_mm, given.modality, given.unit)
 
 
-def test_a_folder_takes_one_job_only(folder, weights_file, pair):
+def test_a_folder_accepts_only_one_job(folder, weights_file, pair):
     with pytest.raises(OutputError, match="already contains a fine-tuning run; restart that one"):
         write_job(folder, weights_file, pair)
 
@@ -50,7 +50,7 @@ def test_a_folder_without_a_job_is_refused(tmp_path):
         read_job(tmp_path)
 
 
-def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run(folder, tmp_path, tuned):
+def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(folder, tmp_path, tuned):
     process = FineTuneProcess(folder)
     process.start()
     until_step(process.records(), 14)
@@ -76,7 +76,7 @@ def test_killed_and_started_again_it_ends_with_the_weights_of_an_undisturbed_run
     assert all(torch.equal(weights[name], value) for name, value in tuned[1].new.items())
 
 
-def test_it_pauses_shows_previews_and_stops_with_the_best(folder, pair):
+def test_the_process_pauses_previews_and_stops_with_the_best_weights(folder, pair):
     process = FineTuneProcess(folder)
     process.start()
     records = process.records()
@@ -96,7 +96,7 @@ def test_it_pauses_shows_previews_and_stops_with_the_best(folder, pair):
     assert max(record["step"] for record in rest if record["kind"] == "progress") < QUICK.steps
 
 
-def test_without_its_parent_it_saves_its_state_and_ends(folder):
+def test_the_process_saves_its_state_and_ends_without_its_parent(folder):
     process = FineTuneProcess(folder)
     process.start()
     records = process.records()
@@ -106,7 +106,7 @@ def test_without_its_parent_it_saves_its_state_and_ends(folder):
     assert (folder / "state.pt").is_file()
 
 
-def test_what_the_person_can_put_right_is_told_in_a_sentence(weights_file, pair, tmp_path):
+def test_an_error_that_the_user_can_fix_is_a_sentence(weights_file, pair, tmp_path):
     shifted = replace(pair, degraded=pair.degraded.with_voxels(np.roll(pair.degraded.voxels, 4, axis=1)))
     write_job(tmp_path / "job", weights_file, shifted, QUICK, threads=1)
     process = FineTuneProcess(tmp_path / "job")
@@ -121,7 +121,7 @@ def test_the_pipe_carries_records_only(folder):
         "import sys, pathlib, napari_restore_rwkv.training.fine_tune as module\n"
         "original = module.fine_tune\n"
         "def noisy(*args, **named):\n"
-        "    print('a library speaks')\n"
+        "    print('a library writes_results')\n"
         "    return original(*args, **named)\n"
         "module.fine_tune = noisy\n"
         "from napari_restore_rwkv.training.process import main\n"
@@ -133,4 +133,4 @@ def test_the_pipe_carries_records_only(folder):
     kinds = {json.loads(line)["kind"] for line in done.stdout.splitlines()}
     assert kinds
     assert kinds <= {"progress", "done"}
-    assert "a library speaks" in done.stderr
+    assert "a library writes_results" in done.stderr

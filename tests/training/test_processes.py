@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a training with two processes; those that are left in the end are killed."""
+    """Start a training with two processes; those that remain at the end are killed."""
     write_pairs(tmp_path)
     started = []
 
@@ -65,7 +65,7 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(start, tmp_path):
         assert torch.linalg.vector_norm(two[name] - value) <= 1e-6 * torch.linalg.vector_norm(value), name
 
 
-def test_a_killed_process_ends_the_job_in_words_and_it_goes_on(start, tmp_path):
+def test_a_killed_process_ends_the_training_which_can_be_resumed(start, tmp_path):
     config = write_config(tmp_path, steps=10_000, score_every=10_000)
     job = start(config)
     while not (tmp_path / "state" / "state.pt").exists():

@@ -36,7 +36,7 @@ def test_any_kernel_gives_noise_of_strength_1_at_the_centre(noise, kernel):
     assert centre.std() == pytest.approx(1, rel=0.05)
 
 
-def test_slice_and_neighbours_have_noises_of_their_own(noise):
+def test_slice_and_neighbours_have_independent_noise(noise):
     for four in drawn(noise, "standard"):
         correlations = np.corrcoef(four.reshape(4, -1)) - np.eye(4)
         assert np.abs(correlations).max() < 0.25

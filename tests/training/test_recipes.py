@@ -117,7 +117,7 @@ def test_mri_batches_have_the_sizes_that_will_be_used(mri_folder):
     assert len(sizes) >= 4
 
 
-def test_mri_batches_follow_from_the_generator(mri_folder):
+def test_mri_batches_are_determined_by_the_generator(mri_folder):
     draw = mri_sr.draw(mri_folder)
     first, again = draw(np.random.default_rng(8)), draw(np.random.default_rng(8))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -181,7 +181,7 @@ def test_a_network_that_changes_nothing_gains_nothing(few_slices, recipe, folder
     assert "score" in recipe.watch(request.getfixturevalue(folder))(network)
 
 
-def test_the_lesions_of_pet_are_told_as_a_share_of_full_count(pet_folder):
+def test_pet_lesions_are_reported_as_a_fraction_of_full_count(pet_folder):
     network = RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1).fused()
     [row, *_] = pet_low_count.measure(pet_folder, network)
     assert row["lesions"] == 2
@@ -209,7 +209,7 @@ def test_all_in_one_draws_from_every_task(mri_folder, pet_folder, ct_folder, tmp
     assert {len(batch) for batch in drawn if batch[-1] == 0} == {6}
 
 
-def test_all_in_one_judges_every_task_as_its_own_recipe_does():
+def test_all_in_one_evaluates_every_task_as_its_own_recipe_does():
     clean = torch.full((1, 1, 8, 8), 0.5)
     restored, mask = clean + 0.1, torch.zeros(1, 1, 8, 8, dtype=torch.int16)
     mask[..., :2, :2] = 1

@@ -11,7 +11,7 @@ OPTIONS = TrainingOptions(steps=12, warm_up_steps=3, learning_rate=5e-3)
 
 
 def draw(rng):
-    """Noise around a constant: the network can learn to take it away."""
+    """Noise around a constant: the network can learn to remove it."""
     clean = torch.full((2, 1, 16, 16), 0.5)
     return clean + torch.from_numpy(rng.normal(0, 0.1, clean.shape)).float(), clean
 

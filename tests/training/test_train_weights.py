@@ -47,7 +47,7 @@ def recipe():
 
 @pytest.fixture(autouse=True)
 def qualified(monkeypatch):
-    """What stands in for the minutes that `qualify` takes; it is tested by itself."""
+    """Replaces `qualify`, which takes minutes and is tested elsewhere."""
     found = SimpleNamespace(table=lambda: "a table", as_dict=lambda: {"lines": ["one"]})
 
     def qualify(network, *, quick):
@@ -145,7 +145,7 @@ def test_a_part_of_the_change_is_shipped_where_the_recipe_says_so(recipe, tmp_pa
     torch.testing.assert_close(changes[1], 0.7 * changes[0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_card_tells_what_the_unet_of_equal_steps_reaches(recipe, tmp_path, monkeypatch):
+def test_the_card_states_what_the_unet_of_equal_steps_reaches(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "WEIGHTS", tmp_path)
     (tmp_path / "scan.nii").write_bytes(b"a scan")
     script.train(recipe, tmp_path, minutes=1e9, device=CPU)

@@ -1,4 +1,4 @@
-"""Fine-tunings that were begun and have no outcome."""
+"""Fine-tuning runs that were started and have no outcome."""
 
 import os
 
@@ -29,20 +29,20 @@ def begun(tmp_path, monkeypatch):
     return begin
 
 
-def test_the_newest_comes_first_with_the_process_that_worked_on_it(begun):
+def test_the_newest_run_comes_first_with_its_process(begun):
     first, second = begun(), begun()
     note_process(first, 4711)
     assert [(one.folder, one.pid) for one in unfinished_trainings()] == [(second, None), (first, 4711)]
 
 
-def test_one_with_an_outcome_is_finished_and_keeps_its_weights_only(begun):
+def test_a_run_with_an_outcome_is_finished_and_keeps_only_its_weights(begun):
     folder = begun()
     note_outcome(folder, {"accepted": False})
     assert unfinished_trainings() == []
     assert sorted(file.name for file in folder.iterdir()) == ["candidate.restorerwkv", "job.json", "outcome.json"]
 
 
-def test_nothing_is_removed_before_the_outcome_is_there(begun, monkeypatch):
+def test_nothing_is_removed_before_the_outcome_is_written(begun, monkeypatch):
     folder = begun()
     before = sorted(file.name for file in folder.iterdir())
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
@@ -52,12 +52,12 @@ def test_nothing_is_removed_before_the_outcome_is_there(begun, monkeypatch):
     assert [one.folder for one in unfinished_trainings()] == [folder]
 
 
-def test_a_discarded_one_is_gone(begun):
+def test_a_discarded_run_is_deleted(begun):
     folder = begun()
     discard(folder)
     assert unfinished_trainings() == []
     assert not folder.exists()
 
 
-def test_there_are_none_at_first(begun):
+def test_there_are_no_runs_at_first(begun):
     assert unfinished_trainings() == []

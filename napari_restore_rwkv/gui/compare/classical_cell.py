@@ -1,4 +1,4 @@
-"""The displayed slice through the classical filter, as a further cell beside the network's."""
+"""The displayed slice restored by the classical filter, in a cell beside the network's result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .shown_slice import ShownSlice, SliceWatch
 
 TASK_OF = {"CT": "ct-denoise", "MR": "mri-sr", "PET": "pet-low-count"}
-# Of a volume of any size no more are kept.
+# Slices kept in memory, whatever the size of the volume.
 MOST_KEPT = 3
 FILTER_AFTER_MS = 100
 
@@ -50,12 +50,12 @@ class ClassicalCell(QObject):
         return self._comparison is not None and self._comparison.result.scan.modality in TASK_OF
 
     def follow(self, comparison: Comparison | None) -> None:
-        """Take up another result."""
+        """Follow another result."""
         self._comparison = comparison
         self._kept.clear()
 
     def begin(self) -> Image:
-        """Return a layer for the cell, which fills with the slices that are looked at."""
+        """Return a layer for the cell; slices are filtered as they are displayed."""
         comparison = self._comparison
         assert comparison is not None, "there is nothing to filter"
         result, restored = comparison.result, comparison.restored
@@ -66,14 +66,14 @@ class ClassicalCell(QObject):
         return self.layer
 
     def end(self) -> None:
-        """Filter no more."""
+        """Stop filtering."""
         self.layer = None
         self._watch.others.pop(CLASSICAL, None)
         self._background.forget()
         self._watch.look_again()
 
     def let_go(self) -> None:
-        """Nothing to stop: what is under way ends by itself."""
+        """There is nothing to stop: a running filter ends by itself."""
 
     def _read(self, box: Box) -> np.ndarray:
         comparison = self._comparison
@@ -109,7 +109,7 @@ class ClassicalCell(QObject):
 
 
 def cell_like(restored: Image, voxels: Any, name: str, role: str) -> Image:
-    """Return a layer that looks as the restored one does, of voxels (Z, Y, X) on its grid and in its unit."""
+    """Return a layer of voxels (Z, Y, X) that has the grid, unit and appearance of the restored layer."""
     return Image(
         voxels[0] if restored.ndim == 2 and voxels.ndim == 3 else voxels,
         name=name,

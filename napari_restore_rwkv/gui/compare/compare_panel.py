@@ -1,4 +1,4 @@
-"""The lower half of the Restore panel: how a result is looked at, how strongly it is mixed in, and saving it."""
+"""The lower half of the Restore panel: how a result is shown, its strength, and saving it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...errors import OutputError
 from ...restoration.detail import Blend
 from ..drawing_context import draw_unseen
 from ..form_parts import beside
-from ..layers import at_place_of
+from ..layers import with_geometry_of
 from ..wording import words_of
 from ..worker import StepsWorker
 from .compare_view import (
@@ -55,16 +55,16 @@ SAVE_FILTER = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha *.mhd)"
 
 
 class ComparePanel(QWidget):
-    """Show, Blink, Strength, Save: greyed out until there is a result.
+    """Show, Blink, Strength, Save: disabled until there is a result.
 
     Signals
     -------
     said(text)
-        Something to read: where a result was saved.
+        A message, such as where a result was saved.
     failed(error)
-        Saving did not work, or reading planes.
+        A result could not be saved, or planes could not be read.
     mixed()
-        The result is mixed otherwise with its input, and no slider is being moved.
+        The strength or the detail put back has changed, and no slider is being moved.
     """
 
     said = Signal(str)
@@ -98,19 +98,19 @@ class ComparePanel(QWidget):
             event.connect(self._on_reshaped)
 
     def show_comparison(self, comparison: Comparison) -> None:
-        """Take up a new result, in the view that was chosen last."""
+        """Show a new result in the view that was chosen last."""
         self._take(comparison)
         self.view.show(comparison, self.modes.currentText())
 
     def take_up(self, comparison: Comparison) -> None:
-        """Take up a result of an earlier panel, and leave the view as it is."""
+        """Follow a result of an earlier panel, and leave the view as it is."""
         self.modes.setCurrentText(OWN_VIEW)
         self._take(comparison)
 
     def show_beside(self, layer: Image | None, name: str = "") -> None:
-        """Show a layer as the fourth cell, side by side, in place of the one before; None takes that away.
+        """Show a layer as the fourth cell, side by side, instead of the previous one; None removes that.
 
-        `name` is what its values are called in the line under the cursor; of one without a name there are none.
+        `name` labels its values in the line under the cursor; without a name they are not listed.
         """
         before = self.view.beside
         if before is not None:
@@ -124,19 +124,19 @@ class ComparePanel(QWidget):
         self._read_beside()
 
     def leave_grid(self) -> None:
-        """Show one picture, to draw on."""
+        """Show a single picture, to draw on."""
         if self.view.mode in GRIDDED:
             self.modes.setCurrentText(RESTORED_ONLY)
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
         if mode == ORTHOGONAL and self.comparison is not None and not self.view.planes.suit(self.comparison):
-            self.said.emit("There is one slice only: no other planes can be cut through it.")
+            self.said.emit("There is only one slice: orthogonal planes need at least two.")
             return
         self.modes.setCurrentText(mode)
 
     def blink(self, viewer: Any = None) -> None:
-        """Change between input and restored."""
+        """Switch between input and restored."""
         if self.comparison is None:
             return
         if self.view.mode != BLINK:
@@ -160,7 +160,7 @@ class ComparePanel(QWidget):
             self.save_to(Path(name))
 
     def save_to(self, path: Path) -> None:
-        """Write the restored volume, mixed in as it is shown, with its geometry and provenance."""
+        """Write the restored volume, with the strength that is shown, its geometry and provenance."""
         assert self.comparison is not None
         self._mix()
         writing = _writing(self.comparison, path)
@@ -172,7 +172,7 @@ class ComparePanel(QWidget):
         self._saving.start()
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         for event in self._reshaping():
             event.disconnect(self._on_reshaped)
@@ -188,14 +188,13 @@ class ComparePanel(QWidget):
         self.modes.setAccessibleName("How the result is shown")
         keys = ", ".join(f"{mode} {key_of(mode)}" for mode in KEYS)
         self.modes.setToolTip(
-            "How the result is looked at; the last entry gives back your own layers and grid. "
-            f"Keys over the picture: {keys}"
+            f"How the result is shown; the last entry brings back your own layers and grid. Keys in the canvas: {keys}"
         )
         self.modes.currentTextChanged.connect(self._on_mode)
         self.difference = DifferenceRow()
-        self.difference.changed.connect(self.view.tell_meaning)
+        self.difference.changed.connect(self.view.show_legend)
         self.blink_button = QPushButton("Blink")
-        self.blink_button.setToolTip("Change between input and restored in one panel")
+        self.blink_button.setToolTip("Switch between input and restored in one panel")
         self.blink_button.clicked.connect(self.blink)
         self.strength = QSlider(Qt.Orientation.Horizontal)
         self.strength.setRange(0, FULL)
@@ -209,7 +208,7 @@ class ComparePanel(QWidget):
             slider.valueChanged.connect(self._on_strength)
             slider.sliderReleased.connect(self._mix)
         self.save_button = QPushButton("Save ...")
-        self.save_button.setToolTip("Write the restored scan with its geometry, and how it was made beside it")
+        self.save_button.setToolTip("Write the restored scan with its geometry, and a record of how it was made")
         self.save_button.clicked.connect(self.save)
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -250,7 +249,7 @@ class ComparePanel(QWidget):
             self.modes.setCurrentText(SIDE_BY_SIDE)
 
     def _read_beside(self, event: Any = None) -> None:
-        """Tell the fourth cell's values in the line under the cursor, too."""
+        """Include the fourth cell's values in the line under the cursor."""
         layer, watch = self.view.beside, self.reading.watch
         watch.others.clear()
         if layer is not None and self._beside_name:
@@ -264,7 +263,7 @@ class ComparePanel(QWidget):
 
     def _on_strength(self) -> None:
         self.percent.setText(f"{self.strength.value()} %")
-        # Not once more while it waits: whoever moves the slider all the time would see nothing.
+        # Not restarted while it waits: during a long drag nothing would ever be shown.
         if not self._remix.isActive():
             self._remix.start()
 
@@ -279,7 +278,7 @@ class ComparePanel(QWidget):
                 self.mixed.emit()
 
     def _reshaping(self) -> tuple[Any, ...]:
-        """What changes the room for the pictures, or their shape."""
+        """Events that change the space for the pictures, or their shape."""
         dims = self._viewer.dims.events
         return self._viewer.canvas.events.size, dims.order, dims.ndisplay
 
@@ -289,11 +288,11 @@ class ComparePanel(QWidget):
 
     def _on_removed(self, event: Any) -> None:
         if self.comparison is not None and event.value in self.comparison.layers:
-            # Not now: napari is still taking the layer apart, and another view in the midst of it crashes the drawing.
+            # Later: napari is still removing the layer, and to change the view meanwhile crashes the drawing.
             self._tidy.start(0)
 
     def _forget_what_is_gone(self) -> None:
-        """Give back the person's own view if input or restored layer are no longer there to compare."""
+        """Return to the user's own view if the input or the restored layer was removed."""
         comparison = self.comparison
         if comparison is None or {comparison.input, comparison.restored} <= set(self._viewer.layers):
             return
@@ -311,7 +310,7 @@ class ComparePanel(QWidget):
         self.said.emit(f"Saved as {path}")
 
     def _bind_key(self) -> None:
-        """Let B blink while there is something to blink, unless B means something to the viewer already."""
+        """Bind B to blinking while there is a result, unless the viewer already uses B."""
         self._keys.unbind()
         self._keys.bind()
         key = coerce_keybinding(BLINK_KEY)
@@ -332,8 +331,8 @@ def _writing(comparison: Comparison, path: Path) -> Generator[Progress, None, Pa
     from ...scans.export import export_scan
     from ...scans.files import write_scan
 
-    # Where the layer lies now, wherever it was moved to since it was restored.
-    scan = at_place_of(comparison.result.as_scan(comparison.blend), comparison.restored)
+    # The current position of the layer, which may have been moved since it was restored.
+    scan = with_geometry_of(comparison.result.as_scan(comparison.blend), comparison.restored)
     if isinstance(scan.voxels, np.ndarray):
         write_scan(scan, path)
     else:

@@ -1,4 +1,4 @@
-"""The views on a result: side by side, restored only, blinking, and the person's own view again."""
+"""The views of a result: side by side, restored only, blinking and others, and back to the user's own view."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "r
 SWIPE, OVER_INPUT, ORTHOGONAL = "swipe", "difference over input", "orthogonal planes"
 GRIDDED = (SIDE_BY_SIDE, ORTHOGONAL)
 GAP_BETWEEN_PANELS = 4
-# Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
+# Rows and columns without an empty cell; one other than the first is used only where pictures become this much larger.
 GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
 ZOOMED_IN = 1.1
-# Of its panel, as napari leaves it.
+# The part of its panel that napari lets a picture fill.
 FITTED = 0.95
-# What the colours mean stands below the names, of which there are two over each other where layers are; without a box,
-# which would cover them.
+# The legend of the colours is below the names, which take two lines where layers overlap; without a box, which would
+# cover them.
 MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": False}
 
 
 def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
-    """Return rows and columns for three pictures, or four: one row, unless they become markedly larger otherwise.
+    """Return rows and columns for three or four pictures: one row, unless another shape makes them markedly larger.
 
     Parameters
     ----------
@@ -55,26 +55,26 @@ def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count:
 
 
 class CompareView:
-    """Switches the viewer between views on a comparison, and back to what the person had.
+    """Switches the viewer between views of a comparison, and back to the user's own view.
 
     Parameters
     ----------
     viewer
         The viewer.
     arranged
-        Called each time when the panels and the camera have been set.
+        Called whenever the panels and the camera have been set.
 
     Attributes
     ----------
     mode
-        `OWN_VIEW` while nothing is touched; else `SIDE_BY_SIDE`, `RESTORED_ONLY`, `BLINK`, `SWIPE`, `OVER_INPUT` or
+        `OWN_VIEW` while nothing is changed; else `SIDE_BY_SIDE`, `RESTORED_ONLY`, `BLINK`, `SWIPE`, `OVER_INPUT` or
         `ORTHOGONAL`.
     curtain
-        What is drawn over the input to swipe.
+        The restored slice drawn over the input, for swiping.
     planes
-        What is shown as three orthogonal planes.
+        The three orthogonal planes.
     beside
-        A layer that is shown as the fourth cell; None where there is none.
+        The layer shown as the fourth cell; None if there is none.
     """
 
     def __init__(self, viewer: ViewerModel, arranged: Callable[[], None] = lambda: None) -> None:
@@ -82,7 +82,7 @@ class CompareView:
         self._arranged = arranged
         self.curtain = Curtain(viewer)
         self.planes = OrthogonalPlanes(viewer)
-        self.planes.changed.connect(self.tell_meaning)
+        self.planes.changed.connect(self.show_legend)
         self.beside: Image | None = None
         self._viewer = viewer
         self._comparison: Comparison | None = None
@@ -91,13 +91,13 @@ class CompareView:
         self._size, self._axes = viewer.canvas.size, viewer.dims.displayed
 
     def show(self, comparison: Comparison, mode: str) -> None:
-        """Show a comparison in one of the modes; `OWN_VIEW` gives back what was there before the first."""
+        """Show a comparison in one of the modes; `OWN_VIEW` brings back the view from before the first one."""
         if mode == OWN_VIEW:
             self.leave()
             return
         if self._before is None:
             self._before = _OwnView(self._viewer)
-        # Sheets with planes lie elsewhere than the slices do: a spot of the one is none of the other.
+        # Sheets of planes have other coordinates than slices: a position on one means nothing on the other.
         elsewhere = ORTHOGONAL in (mode, self.mode)
         focus: _Focus | None = None if elsewhere else _Focus(self._viewer, self._viewer.canvas.size)
         if self._comparison is not None:
@@ -111,7 +111,7 @@ class CompareView:
         self._arranged()
 
     def arrange_again(self) -> None:
-        """Fit the panels to a canvas of another size, or to axes that were turned; those are seen as a whole again."""
+        """Fit the panels to a resized canvas or to other displayed axes; with the latter, whole pictures are shown."""
         comparison, turned = self._comparison, self._axes != self._viewer.dims.displayed
         # The canvas may change between the removal of one layer and that of the next.
         if comparison is not None and all(layer in self._viewer.layers for layer in comparison.layers):
@@ -126,7 +126,7 @@ class CompareView:
             self._arranged()
 
     def blink(self) -> None:
-        """Change between input and restored, in one panel."""
+        """Switch between input and restored, in one panel."""
         if self._comparison is None:
             return
         if self.mode != BLINK:
@@ -136,11 +136,11 @@ class CompareView:
         self._show_only(self._wanted())
 
     def put_beside(self, layer: Image | None) -> None:
-        """Show a layer as the fourth cell in place of the one before, which is removed; None only removes that."""
+        """Show a layer as the fourth cell instead of the previous one, which is removed; None only removes that."""
         before, self.beside = self.beside, layer
         if self._comparison is None:
             return
-        # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+        # Never in grid mode: napari's drawing fails if a cell disappears.
         self._viewer.canvas.grid.enabled = False
         if before is not None and before in self._viewer.layers:
             if _is_in_units(before):
@@ -154,8 +154,8 @@ class CompareView:
                 link_layers([self._comparison.input, layer], LINKED)
         self.show(self._comparison, self.mode)
 
-    def tell_meaning(self) -> None:
-        """Say below the pictures what the colour bar counts, where the difference is among them."""
+    def show_legend(self) -> None:
+        """Show what the colours mean if the difference is displayed, or that planes are being read."""
         if self._comparison is None:
             return
         lines = 3 if self.mode == OVER_INPUT else 1
@@ -169,7 +169,7 @@ class CompareView:
         )
 
     def leave(self) -> None:
-        """Give back the person's own view."""
+        """Return to the user's own view."""
         self.curtain.take_away()
         self._take_planes_away()
         if self.beside is not None:
@@ -179,7 +179,7 @@ class CompareView:
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
 
     def refresh(self) -> None:
-        """Draw anew what is worked out for looking alone: the result is mixed otherwise, or more of it is there."""
+        """Redraw the layers added for display only: the strength has changed, or more slices are restored."""
         self.curtain.refresh()
         self.planes.refresh()
 
@@ -196,12 +196,12 @@ class CompareView:
 
     def _take_planes_away(self) -> None:
         if self.planes.layers:
-            # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+            # Never in grid mode: napari's drawing fails if a cell disappears.
             self._viewer.canvas.grid.enabled = False
             self.planes.take_away()
 
     def _look_at_all(self, focus: _Focus | None) -> None:
-        """Show whole pictures, or the spot that is kept in focus."""
+        """Show whole pictures, or the position that the user had zoomed in on."""
         assert self._comparison is not None
         if focus is not None:
             focus.keep(self._comparison)
@@ -225,7 +225,7 @@ class CompareView:
         return (self._comparison.input if self._blink_shows_input else self._comparison.restored,)
 
     def _show_only(self, wanted: tuple[Image, ...]) -> None:
-        # What is to be seen comes first: a canvas without any visible layer would flash.
+        # First show, then hide: a canvas without any visible layer would flash.
         for layer in sorted(self._viewer.layers, key=lambda layer: layer not in wanted):
             layer.visible = layer in wanted
 
@@ -235,15 +235,15 @@ class CompareView:
         self._size, self._axes = canvas.size, self._viewer.dims.displayed
         shape = self._grid_shape()
         if not canvas.overlays.scale_bar.visible or tuple(canvas.grid.shape) != shape:
-            # napari fails where a grid has other panels than bars: where a bar appears for the second time while there
-            # is a grid, and where the grid gets fewer panels.
+            # napari fails if the panels of a grid do not match the colour bars: if a bar appears for the second time in
+            # grid mode, or if the grid gets fewer panels.
             canvas.grid.enabled = False
         canvas.grid.stride, canvas.grid.shape, canvas.grid.spacing = 1, shape, GAP_BETWEEN_PANELS
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
         more = self.planes.layers or ((self.beside,) if self.beside is not None else ())
-        self.tell_meaning()
+        self.show_legend()
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _grid_shape(self) -> tuple[int, int]:
@@ -253,7 +253,7 @@ class CompareView:
         return grid_shape(self._viewer.canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
 
     def _sheets(self) -> tuple[tuple[int, int], Layout]:
-        """Return rows and columns of sheets, and how planes lie on them, so that they are as large as can be."""
+        """Return rows and columns of sheets, and the layout of planes on them, that show the planes largest."""
         assert self._comparison is not None
         comparison, canvas = self._comparison, self._viewer.canvas.size
         sizes = {layout: self.planes.size_of(comparison, layout) for layout in Layout}
@@ -273,12 +273,12 @@ class CompareView:
 
 
 def _is_in_units(layer: Image) -> bool:
-    """Whether a fourth cell holds values like those of the scan, which are seen in the same window."""
+    """Whether a fourth cell has values in the unit of the scan, so that the same window applies."""
     return layer.metadata[RECORD]["role"] in (CLASSICAL, REFERENCE)
 
 
 class _OwnView:
-    """What the compare view changes, as the person had it."""
+    """The user's settings that the compare view changes."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -295,7 +295,7 @@ class _OwnView:
         ]
 
     def give_back(self, comparison: Comparison | None) -> None:
-        """Put everything back, for the layers that are still there."""
+        """Restore all settings, for the layers that still exist."""
         if comparison is not None:
             known = {id(layer) for layer, _ in self._visible}
             comparison.unlabel()
@@ -312,16 +312,16 @@ class _OwnView:
 def closer_than_fitting(
     viewer: ViewerModel, size: tuple[float, float] | None = None, layers: Sequence[Layer] | None = None
 ) -> float:
-    """Return how many times larger the picture is than if the whole of it just fitted into its panel.
+    """Return the magnification of the picture, relative to the one at which all of it just fits into its panel.
 
     Parameters
     ----------
     viewer
-        The viewer; 1 where it shows nothing.
+        The viewer; if it shows nothing, 1 is returned.
     size
-        Height and width of the canvas in pixels; that of now by default.
+        Height and width of the canvas in pixels; the current ones by default.
     layers
-        The layers that make the picture; all by default.
+        The layers in the picture; all by default.
     """
     canvas = viewer.canvas
     if not viewer.layers:
@@ -334,17 +334,17 @@ def closer_than_fitting(
 
 
 def _extent_on_screen(viewer: ViewerModel, layers: Sequence[Layer]) -> np.ndarray:
-    """Where layers begin and end in the world, along the axes on screen; shape (2, 2), in 3-D (2, 3)."""
+    """Extent of layers in world coordinates along the displayed axes; shape (2, 2), in 3-D (2, 3)."""
     world = viewer.layers.get_extent(layers).world
-    # A picture among volumes has no more axes than its own, which are the last.
+    # A two-dimensional layer among volumes only has the last axes.
     world = np.pad(world, ((0, 0), (viewer.dims.ndim - world.shape[1], 0)))
     return world[:, list(viewer.dims.displayed)]
 
 
 def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
-    """Show the whole of some layers.
+    """Fit some layers into their panels.
 
-    napari fits single layers since 0.9.2 only, and none that has fewer axes than others; in 3-D all are fitted.
+    napari fits single layers only since 0.9.2, and never those with fewer axes than others; in 3-D all are fitted.
     """
     viewer.reset_view(reset_camera_angle=False)
     if viewer.dims.ndisplay == 2:
@@ -354,14 +354,14 @@ def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
 
 
 class _Focus:
-    """Where the person looks, kept while the panels change their size: the whole slice, or the same spot as closely.
+    """What the user looks at, kept when panels are resized: the whole slice, or a position and its magnification.
 
     Parameters
     ----------
     viewer
         The viewer.
     size
-        Height and width of the canvas when the person chose where to look.
+        Height and width of the canvas when the user moved the camera.
     """
 
     def __init__(self, viewer: ViewerModel, size: tuple[float, float]) -> None:

@@ -35,8 +35,8 @@ APPROXIMATE = "approximate"
 UNIT_LIMIT = 1.0
 ROOM_FOR_LIMITS = 4
 
-# What was taken away is blue, what was added red. Zero is black and transparent: an unchanged voxel vanishes on a dark
-# canvas, and in three dimensions it hides neither what is blue nor what is red behind it.
+# Blue where intensity was removed, red where it was added. Zero is black and transparent: an unchanged voxel vanishes
+# on a dark canvas, and in three dimensions it hides nothing behind it.
 SIGNED_COLORS = Colormap(
     [
         [0.60, 0.90, 1.0, 1.0],
@@ -48,19 +48,19 @@ SIGNED_COLORS = Colormap(
     name="restored - input",
     controls=[0.0, 0.3, 0.5, 0.7, 1.0],
 )
-# How much was changed, whichever way.
+# The size of the change, without its sign.
 SIZE_COLORS = Colormap(
     [[0.0, 0.0, 0.0, 0.0], [0.15, 0.60, 0.45, 0.6], [0.85, 1.0, 0.80, 1.0]],
     name="|restored - input|",
     controls=[0.0, 0.4, 1.0],
 )
-# Of the brightest displayed value: below it a relative change says nothing. For CT of 1000 HU, water over nothing.
+# Below this a relative change means nothing: as a fraction of the brightest displayed value, and for CT as HU + 1000.
 LEAST_SHARE, LEAST_ATTENUATION = 0.05, 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The three layers of one result; two of them go where the first goes."""
+    """The three layers of one result; the other two follow the position of the first."""
 
     input: Image
     restored: Image
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def blend(self) -> Blend:
-        """How the restoration is mixed in: as it was left, or as it is proposed."""
+        """How the restoration is mixed in: as the user set it, else as proposed."""
         return self.restored.metadata[RECORD].get("blend", Blend(self.result.proposed))
 
     @property
     def strength(self) -> float:
-        """How strongly the restoration is mixed in, 0 to 1."""
+        """Strength of the restoration, 0 to 1."""
         return self.blend.strength
 
     @property
@@ -93,36 +93,36 @@ class Comparison:
 
     @property
     def least(self) -> float:
-        """Up to this input, or attenuation for CT, there is no relative change."""
+        """No relative change is shown up to this input, or this attenuation for CT."""
         unit, brightest = self.result.scan.unit, max(map(abs, self.input.contrast_limits))
         return LEAST_ATTENUATION if unit == "HU" else LEAST_SHARE * float(brightest)
 
-    def see_as(self, mode: Mode, noise: Mapping[int, np.ndarray]) -> None:
-        """Show the difference another way; `noise` is the local noise of slices, as far as it is known."""
+    def set_mode(self, mode: Mode, noise: Mapping[int, np.ndarray]) -> None:
+        """Show the difference in another mode; `noise` is the local noise of those slices for which it is known."""
         record = self.difference.metadata[RECORD]
         record["mode"], record["noise"] = mode, noise
-        self.difference.data = _as_dimensional_as(self.difference, self._seen())
+        self.difference.data = _match_ndim(self.difference, self._seen())
         self.difference.colormap = SIGNED_COLORS if mode.has_sign else SIZE_COLORS
         if mode is Mode.SIGNED:
             self.set_limit(self.result.limit or UNIT_LIMIT)
             record["limit"] = self.result.limit or UNIT_LIMIT
         self.tell_provenance()
 
-    def see_again(self) -> None:
-        """Draw the difference anew: more noise is known."""
+    def redraw_difference(self) -> None:
+        """Redraw the difference: the noise of more slices is known."""
         if self.difference.ndim == 2:
-            self.difference.data = _as_dimensional_as(self.difference, self._seen())
+            self.difference.data = _match_ndim(self.difference, self._seen())
         else:
             self.difference.refresh(thumbnail=False, extent=False, highlight=False)
 
     def set_limit(self, limit: float) -> None:
-        """Spread the colours of the difference up to a limit, on both sides of zero where it has two."""
+        """Set the colour limit of the difference, symmetric about zero if the mode has a sign."""
         low = -1.0 if self.mode.has_sign else 0.0
         self.difference.contrast_limits_range = (ROOM_FOR_LIMITS * low * limit, ROOM_FOR_LIMITS * limit)
         self.difference.contrast_limits = (low * limit, limit)
 
     def _seen(self) -> Any:
-        """What the difference layer shows: what the blend leaves of the change, seen as the mode says."""
+        """The array of the difference layer: the change that the blend leaves, in the current mode."""
         change = mixed(self.result.difference, self.result.difference, self.blend, self.result.axis)
         if self.mode is Mode.SIGNED:
             return change
@@ -132,12 +132,12 @@ class Comparison:
     def with_result(self, result: RestorationResult) -> Comparison:
         """Show another result of the same scan in the same layers, and return that comparison."""
         other = replace(self, result=result)
-        self.restored.data = _as_dimensional_as(self.restored, result.restored)
-        self.difference.data = _as_dimensional_as(self.difference, other._seen())
+        self.restored.data = _match_ndim(self.restored, result.restored)
+        self.difference.data = _match_ndim(self.difference, other._seen())
         return other
 
     def label(self, panel_width: float, more: tuple[Image, ...] = ()) -> None:
-        """Show the difference's colour bar, and the layers' names in a size that fits a panel of so many pixels."""
+        """Show the difference's colour bar, and the layers' names in a size that fits a panel of a width in pixels."""
         longest = max(len(layer.name) for layer in (*self.layers, *more))
         size = panel_width / (longest * LETTER_WIDTH)
         for layer in (*self.layers, *more):
@@ -152,38 +152,38 @@ class Comparison:
         self.difference.colorbar.visible = False
 
     def fit_limits(self) -> None:
-        """Spread the difference's symmetric limits over what is done so far, unless the person has set others."""
+        """Fit the difference's symmetric limits to the slices restored so far, unless the user has set others."""
         old, new = self.difference.metadata[RECORD].get("limit", UNIT_LIMIT), self.result.limit or UNIT_LIMIT
         if self.mode is Mode.SIGNED and tuple(self.difference.contrast_limits) == (-old, old):
             self.set_limit(new)
             self.difference.metadata[RECORD]["limit"] = new
 
     def choose_rendering(self) -> None:
-        """Show both signs in three dimensions, once all slices are there; one that is missing would hide the others.
+        """Show both signs in three dimensions once all slices are restored; a missing one would hide the others.
 
-        A maximum along the line of sight shows what was added, and never what was taken away.
+        A maximum intensity projection would show only what was added, never what was removed.
         """
         self.difference.rendering = "mip" if self.result.remaining else "translucent"
 
     def mix_in(self, blend: Blend, settled: bool = True) -> None:
-        """Show the input with what a blend leaves of the change, and in the difference that change.
+        """Show the input plus the part of the change that a blend keeps, and that part in the difference.
 
-        While a slider is being moved it has not `settled`: names, which are drawn in many places, wait until then.
+        Not `settled` means that a slider is being moved: names, which are drawn in many places, are updated afterwards.
         """
         self.restored.metadata[RECORD]["blend"] = blend
         result = self.result
         shown = mixed(result.restored, result.difference, blend, result.axis)
         for layer, data in ((self.restored, shown), (self.difference, self._seen())):
-            if _becomes(layer.data, data):
+            if _replace_in_place(layer.data, data):
                 layer.refresh(thumbnail=settled, extent=False, highlight=False)
             else:
-                layer.data = _as_dimensional_as(layer, data)
+                layer.data = _match_ndim(layer, data)
             if settled:
                 layer.name = with_strength(layer.name, blend.strength)
         self.tell_provenance()
 
     def tell_provenance(self) -> None:
-        """Keep in the layers how they came to be, for whoever writes them to a file; a name says if approximately."""
+        """Store in the layers how they were made, for the writers of files; "approximate" is added to the name."""
         name, blend, shows = self.restored.name, self.blend, words_of(self.mode)
         if self.mode is not Mode.SIGNED:
             shows = f"{shows} in {unit_of(self.mode, self.result.scan.unit)}"
@@ -205,14 +205,14 @@ def add_result_layers(
     Parameters
     ----------
     viewer, layer, result, name
-        Where to, on which scan, what, and what its layers are named after.
+        The viewer, the layer of the scan, its result, and the name that the layers' names begin with.
     began_at
-        `spatial_transforms` of the layer when the result's scan was taken from it; those of now by default.
+        `spatial_transforms` of the layer when the result's scan was taken from it; the current ones by default.
     """
     began_at = began_at or spatial_transforms(layer)
     selected = set(viewer.layers.selection)
     restored = Image(
-        _as_dimensional_as(layer, result.restored),
+        _match_ndim(layer, result.restored),
         name=restored_name(name),
         colormap=layer.colormap,
         contrast_limits=layer.contrast_limits,
@@ -221,7 +221,7 @@ def add_result_layers(
         **_placed_like(layer, result, "restored", began_at),
     )
     difference = Image(
-        _as_dimensional_as(layer, result.difference),
+        _match_ndim(layer, result.difference),
         name=difference_name(name),
         colormap=SIGNED_COLORS,
         contrast_limits=(-UNIT_LIMIT, UNIT_LIMIT),
@@ -237,18 +237,18 @@ def add_result_layers(
 
 
 def with_strength(name: str, strength: float) -> str:
-    """Return the name of a layer with how strongly the restoration is mixed in, such as ``"CT [restored] · 50 %"``."""
+    """Return the name of a layer with the strength of the restoration, such as ``"CT [restored] · 50 %"``."""
     plain = re.sub(r" · \d+ %", "", name)
     return plain if strength == 1.0 else f"{plain} · {round(100 * strength)} %"
 
 
 def is_result(layer: Layer) -> bool:
-    """Whether a layer was made here."""
+    """Whether a layer was made by this plugin."""
     return "role" in layer.metadata.get(RECORD, {})
 
 
 def displayed_slice(viewer: ViewerModel, layer: Layer, axis: int, count: int) -> int | None:
-    """Return the index along a scan axis that the viewer shows of a layer; None if its sliders do not run along it.
+    """Return the displayed index of a layer along a scan axis; None if no slider runs along that axis.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def displayed_slice(viewer: ViewerModel, layer: Layer, axis: int, count: int) ->
 
 
 def bring_into_view(viewer: ViewerModel, layer: Layer) -> None:
-    """Move the sliders to the middle of a layer, on the axes where they stand outside of it."""
+    """Move the sliders to the middle of a layer, on the axes where they are outside of it."""
     ahead = viewer.dims.ndim - layer.ndim
     low, high = layer.extent.world
     for axis in range(layer.ndim):
@@ -277,13 +277,13 @@ def bring_into_view(viewer: ViewerModel, layer: Layer) -> None:
 
 
 def _placed_like(layer: Image, result: RestorationResult, role: str, began_at: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where a result layer lies: on its input, in the same units, with the scan's geometry remembered."""
+    """Return the transforms of a result layer, those of its input, and metadata with the scan's geometry."""
     record = remembered(result.scan, result.restored.shape[-min(layer.ndim, 3) :], began_at)
     return {**spatial_transforms(layer), "metadata": {RECORD: {**record, "role": role}}}
 
 
-def _becomes(old: Any, new: Any) -> bool:
-    """Make the array of a layer show what another one does, if it can: a layer that keeps its array is drawn sooner."""
+def _replace_in_place(old: Any, new: Any) -> bool:
+    """Change a layer's array in place to show what another does; False if it cannot. It is faster than replacing it."""
     if isinstance(old, SeenDifference) and isinstance(new, SeenDifference) and old.mode is new.mode:
         old.base = new.base
         return True
@@ -293,5 +293,5 @@ def _becomes(old: Any, new: Any) -> bool:
     return False
 
 
-def _as_dimensional_as(layer: Image, voxels: Any) -> Any:
+def _match_ndim(layer: Image, voxels: Any) -> Any:
     return voxels[0] if layer.ndim == 2 else voxels

@@ -22,7 +22,7 @@ NOWHERE = "Values: point at the picture"
 
 
 def in_words(value: float) -> str:
-    """Return a voxel's value in as many digits as are of use: whole numbers from 100 on, else three digits."""
+    """Return a voxel's value with a useful number of digits: a whole number from 100 on, else three digits."""
     if not np.isfinite(value):
         return "none"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -38,7 +38,7 @@ def values_at(shown: ShownSlice, row: int, column: int) -> str:
 
 
 def in_one_line(values: Mapping[str, float], unit: str) -> str:
-    """Return the values of cells by their names, that of the difference with its sign."""
+    """Return the values of cells with their names, the difference with its sign."""
     parts = [
         f"{name} {'+' if name == 'difference' and value > 0 else ''}{in_words(value)}" for name, value in values.items()
     ]
@@ -51,14 +51,14 @@ class CursorValues(QLabel):
     Attributes
     ----------
     elsewhere
-        Returns the values at a place of the canvas by the names of their cells, where something else is shown than the
-        displayed slice; none where there is no voxel, and None where the slice is shown.
+        Returns the values at a canvas position by the names of their cells if something other than the displayed slice
+        is shown there; an empty dict if there is no voxel, None if the slice is shown.
     """
 
     def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
         super().__init__(NOWHERE, parent)
         self.setAccessibleName("Values under the cursor")
-        self.setToolTip("What every cell holds where the mouse points, in the unit of the scan")
+        self.setToolTip("The value of every cell at the mouse pointer, in the unit of the scan")
         self.setWordWrap(True)
         keep_room(self)
         self._viewer, self._watch = viewer, watch
@@ -66,19 +66,19 @@ class CursorValues(QLabel):
         self._follow = QTimer(self)
         self._follow.setSingleShot(True)
         self._follow.setInterval(FOLLOW_EVERY_MS)
-        self._follow.timeout.connect(self._tell)
+        self._follow.timeout.connect(self._show_values)
         viewer.cursor.events.position.connect(self._on_moved)
-        watch.arrived.connect(self._tell)
+        watch.arrived.connect(self._show_values)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._viewer.cursor.events.position.disconnect(self._on_moved)
 
     def _on_moved(self, event: Any = None) -> None:
         if not self._follow.isActive():
             self._follow.start()
 
-    def _tell(self, shown: Any = None) -> None:
+    def _show_values(self, shown: Any = None) -> None:
         comparison = self._watch.comparison
         values = self.elsewhere(self._viewer.cursor.position)
         if values is not None and comparison is not None:
@@ -89,7 +89,7 @@ class CursorValues(QLabel):
         self.setText(words or NOWHERE)
 
     def place(self) -> tuple[int, int] | None:
-        """Return row and column under the cursor, which may lie outside of the slice; None where no slice is shown."""
+        """Return row and column under the cursor, possibly outside of the slice; None if no slice is shown."""
         comparison, shown = self._watch.comparison, self._watch.shown
         if comparison is None or shown is None:
             return None
@@ -99,4 +99,4 @@ class CursorValues(QLabel):
 
 
 def _nothing(place: Sequence[float]) -> None:
-    """Nothing else is shown."""
+    """The displayed slice is shown."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
 
-# So near to the curtain's edge, in pixels of the screen, the mouse takes hold of it.
+# How close to the curtain's edge, in screen pixels, the mouse can grab it.
 GRIP_PX = 14
 LINKED = ("contrast_limits", "gamma", "colormap")
 
@@ -26,7 +26,7 @@ LINKED = ("contrast_limits", "gamma", "colormap")
 class Curtained:
     """The restored voxels right of an edge, and NaN, which napari draws transparent, left of it.
 
-    Only what is looked at is worked out. The column at the edge is as bright as the picture can be.
+    Only what is displayed is computed. The column at the edge has the brightest value of the picture.
 
     Attributes
     ----------
@@ -77,14 +77,14 @@ class Curtained:
 
 
 class Curtain:
-    """A layer for looking alone, over the input: added by `draw`, taken away by `take_away`.
+    """A layer for display only, over the input: added by `draw`, removed by `take_away`.
 
     Attributes
     ----------
     layer
-        The layer; None where there is none.
+        The layer; None if there is none.
     moved
-        Called with where the edge is, whoever moved it.
+        Called with the position of the edge, however it was moved.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -92,15 +92,15 @@ class Curtain:
         self._comparison: Comparison | None = None
         self._fraction = 0.5
         self.layer: Image | None = None
-        self.moved: Callable[[float], None] = _nobody
+        self.moved: Callable[[float], None] = _no_listener
 
     @property
     def fraction(self) -> float:
-        """How far to the right the edge is: 0 shows only the restored slice, 1 only the input."""
+        """Position of the edge: 0 shows only the restored slice, 1 only the input."""
         return self._fraction
 
     def draw(self, comparison: Comparison) -> Image:
-        """Add the layer for a comparison, and let the mouse take hold of its edge."""
+        """Add the layer for a comparison, and let the mouse drag its edge."""
         self.take_away()
         restored, axis = comparison.restored, self._across(comparison)
         self._comparison = comparison
@@ -137,7 +137,7 @@ class Curtain:
             self._viewer.layers.remove(layer)
 
     def move_to(self, fraction: float) -> None:
-        """Put the edge elsewhere, from 0 at the left to 1 at the right."""
+        """Move the edge, from 0 at the left to 1 at the right."""
         self._fraction = min(max(fraction, 0.0), 1.0)
         if self.layer is not None and self._comparison is not None:
             data = self.layer.data
@@ -148,12 +148,12 @@ class Curtain:
         self.moved(self._fraction)
 
     def refresh(self, event: Any = None) -> None:
-        """Draw it anew: the restored slice is another one, or mixed otherwise."""
+        """Redraw the layer: another slice is displayed, or the strength has changed."""
         if self.layer is not None:
             self.layer.refresh(thumbnail=False, extent=False, highlight=False)
 
     def _turn(self, event: Any = None) -> None:
-        """Stay upright when other axes are displayed."""
+        """Keep the edge vertical when other axes are displayed."""
         if self.layer is not None and self._comparison is not None:
             data = self.layer.data
             data.axis = self._across(self._comparison)
@@ -188,5 +188,5 @@ class Curtain:
         return float(self.layer.world_to_data(event.position)[self.layer.data.axis])
 
 
-def _nobody(fraction: float) -> None:
-    """Nobody listens yet."""
+def _no_listener(fraction: float) -> None:
+    """Default for `Curtain.moved`."""

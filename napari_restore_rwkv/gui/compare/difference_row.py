@@ -1,4 +1,4 @@
-"""How the difference is shown, and between which limits: a row of the Restore panel."""
+"""The mode and the colour limit of the difference: a row of the Restore panel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .shown_slice import ShownSlice
 
-# Of a volume of any size no more are kept.
+# Slices whose noise is kept in memory, whatever the size of the volume.
 MOST_KEPT = 3
 LOWEST_LIMIT, HIGHEST_LIMIT = 1e-3, 1e7
 
 
 class DifferenceRow(QWidget):
-    """Mode, limit: the local noise and the limit that suits are worked out off the GUI thread.
+    """Mode and limit; the local noise and a suitable limit are computed off the GUI thread.
 
     Signals
     -------
     changed()
-        The difference means something else now.
+        The mode of the difference has changed.
     """
 
     changed = Signal()
@@ -37,7 +37,7 @@ class DifferenceRow(QWidget):
         self._comparison: Comparison | None = None
         self._shown: ShownSlice | None = None
         self._noise: dict[int, np.ndarray] = {}
-        # Whether the limits are to be fitted to the next slice, which is the first one in this mode.
+        # Whether to fit the limits to the next slice, the first one in this mode.
         self._fits = False
         self._background = Background(self)
         self._background.answered.connect(self._take)
@@ -45,13 +45,13 @@ class DifferenceRow(QWidget):
         self.mode.addItems([mode.value for mode in Mode])
         self.mode.setAccessibleName("How the difference is shown")
         self.mode.setToolTip(
-            "What the colours of the difference show: its unit with or without the sign, per cent of the input, "
+            "What the colours of the difference show: values with or without the sign, per cent of the input, "
             "or multiples of the noise around each pixel"
         )
         self.limit = QDoubleSpinBox()
         self.limit.setAccessibleName("Limit of the difference's colours")
         self.limit.setToolTip(
-            "Where the colours end, on both sides of zero: the 99.5th percentile of the difference until it is changed"
+            "Where the colours end, on both sides of zero; until it is changed, the 99.5th percentile of the difference"
         )
         self.limit.setRange(LOWEST_LIMIT, HIGHEST_LIMIT)
         self.limit.setKeyboardTracking(False)
@@ -64,23 +64,23 @@ class DifferenceRow(QWidget):
         self.limit.valueChanged.connect(self._on_limit)
 
     def follow(self, comparison: Comparison | None) -> None:
-        """Show the difference of another result, as it was shown last."""
+        """Show the difference of another result, in the mode used last."""
         self.let_go()
         self._comparison, self._shown = comparison, None
         self._noise = {}
         if comparison is None:
             return
-        comparison.difference.events.contrast_limits.connect(self._tell_limit)
+        comparison.difference.events.contrast_limits.connect(self._show_limit)
         mode = comparison.mode
         self.mode.blockSignals(True)
         self.mode.setCurrentText(mode.value)
         self.mode.blockSignals(False)
         if mode is not Mode.SIGNED:
-            comparison.see_as(mode, self._noise)
-        self._tell_limit()
+            comparison.set_mode(mode, self._noise)
+        self._show_limit()
 
     def look_at(self, shown: ShownSlice | None) -> None:
-        """Work out what the displayed slice needs in this mode."""
+        """Compute what the displayed slice needs in this mode."""
         self._shown = shown
         comparison = self._comparison
         if shown is None or comparison is None or comparison.mode is Mode.SIGNED:
@@ -91,9 +91,9 @@ class DifferenceRow(QWidget):
             self._background.ask(lambda: (comparison, shown, mode, *_seen(shown, mode, least, noise)))
 
     def let_go(self) -> None:
-        """Stop following the layers. Touches nothing of Qt, which may be gone already."""
+        """Stop following the layers, without touching Qt objects, which may already be deleted."""
         if self._comparison is not None:
-            self._comparison.difference.events.contrast_limits.disconnect(self._tell_limit)
+            self._comparison.difference.events.contrast_limits.disconnect(self._show_limit)
             self._comparison = None
 
     def _on_mode(self, text: str) -> None:
@@ -101,9 +101,9 @@ class DifferenceRow(QWidget):
         if comparison is None:
             return
         mode = Mode(text)
-        comparison.see_as(mode, self._noise)
+        comparison.set_mode(mode, self._noise)
         self._fits = mode is not Mode.SIGNED
-        self._tell_limit()
+        self._show_limit()
         self.changed.emit()
         self.look_at(self._shown)
 
@@ -115,7 +115,7 @@ class DifferenceRow(QWidget):
             while len(self._noise) >= MOST_KEPT:
                 del self._noise[next(iter(self._noise))]
             self._noise[shown.index] = noise
-            comparison.see_again()
+            comparison.redraw_difference()
         if self._fits:
             self._fits = False
             comparison.set_limit(limit)
@@ -124,7 +124,7 @@ class DifferenceRow(QWidget):
         if self._comparison is not None:
             self._comparison.set_limit(value)
 
-    def _tell_limit(self, event: Any = None) -> None:
+    def _show_limit(self, event: Any = None) -> None:
         comparison = self._comparison
         if comparison is None:
             return
@@ -138,12 +138,12 @@ class DifferenceRow(QWidget):
 
 
 def meaning_of(comparison: Comparison) -> str:
-    """Return what the colours of the difference count, such as ``"restored - input in HU"``."""
+    """Return what the colours of the difference show, such as ``"restored - input in HU"``."""
     return f"{words_of(comparison.mode)} in {unit_of(comparison.mode, comparison.result.scan.unit)}"
 
 
 def _seen(shown: ShownSlice, mode: Mode, least: float, noise: np.ndarray | None) -> tuple[np.ndarray | None, float]:
-    """Return the local noise where it is needed, and the limits that suit."""
+    """Return the local noise if the mode needs it, and suitable limits."""
     if mode is Mode.IN_NOISE and noise is None:
         if min(shown.input.shape) >= LEAST_SIDE:
             noise = local_noise(shown.finite_pair()[0], shown.modality)

@@ -1,4 +1,4 @@
-"""Regions and lines that are drawn on a scan, as masks and ends in the displayed slice."""
+"""Regions and lines drawn on a scan, as masks and end points in the displayed slice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDING = 1e-9
 
 
 def drawing_on(viewer: ViewerModel, comparison: Comparison) -> Shapes:
-    """Return the layer for drawing on a scan, on top and chosen; it is added where there is none."""
+    """Return the layer for drawing on a scan, on top and selected; it is added if there is none."""
     found = drawing_of(viewer, comparison)
     if found is None:
         scan = comparison.input
@@ -43,7 +43,7 @@ def drawing_on(viewer: ViewerModel, comparison: Comparison) -> Shapes:
 
 
 def drawing_of(viewer: ViewerModel, comparison: Comparison) -> Shapes | None:
-    """Return the layer for drawing on a scan; None where there is none."""
+    """Return the layer for drawing on a scan; None if there is none."""
     for layer in viewer.layers:
         if isinstance(layer, Shapes) and layer.metadata.get(RECORD, {}).get("scan") == comparison.input.unique_id:
             return layer
@@ -51,7 +51,7 @@ def drawing_of(viewer: ViewerModel, comparison: Comparison) -> Shapes | None:
 
 
 def regions_of(drawing: Shapes, shown: ShownSlice) -> list[np.ndarray]:
-    """Return the mask (Y, X) of each drawn region, whatever slice it was drawn on, unless no pixel lies in it."""
+    """Return the mask (Y, X) of each drawn region that contains a pixel, whatever slice it was drawn on."""
     masks = [
         _inside(_plane(points, shown), kind, shown.input.shape)
         for points, kind in zip(drawing.data, drawing.shape_type, strict=True)
@@ -61,7 +61,7 @@ def regions_of(drawing: Shapes, shown: ShownSlice) -> list[np.ndarray]:
 
 
 def line_of(drawing: Shapes, shown: ShownSlice) -> Line | None:
-    """Return the line that was drawn last, from its first to its last point; None where there is none."""
+    """Return the line that was drawn last, from its first to its last point; None if there is none."""
     for points, kind in reversed(list(zip(drawing.data, drawing.shape_type, strict=True))):
         if kind in LINES:
             ends = _plane(points, shown)[[0, -1]]
@@ -76,7 +76,7 @@ def _plane(points: Any, shown: ShownSlice) -> np.ndarray:
 
 
 def _inside(corners: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return which pixels have their centre in a polygon, or in the ellipse that fills its four corners."""
+    """Return which pixels have their centre in a polygon, or in the ellipse that its four corners enclose."""
     rows, columns = np.indices(shape)
     if kind == "ellipse":
         centre = corners.mean(axis=0)
@@ -89,7 +89,7 @@ def _inside(corners: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarra
     inside = np.zeros(shape, bool)
     for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if y0 != y1:
-            # A ray to the right crosses this side: an odd number of crossings is inside.
+            # A pixel is inside if a ray to the right crosses an odd number of sides.
             across = (y0 > rows) != (y1 > rows)
             inside ^= across & (columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
     return inside

@@ -1,4 +1,4 @@
-"""All figures of the displayed slice, and the curves that are drawn of it; off the GUI thread."""
+"""All figures and curves of the displayed slice, computed off the GUI thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEAST_SIDE = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What a plot shows: labels of its axes, and curves by their names."""
+    """The content of a plot: axis labels, and curves by name."""
 
     x_label: str
     y_label: str
@@ -41,14 +41,14 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """The figures of a slice, and what can be drawn of it, by its name.
+    """The figures of a slice, and its plots by name.
 
     Attributes
     ----------
     figures
         Of input and restored.
     classical
-        The same ones of the classical filter, in this order; empty where it is not shown.
+        The same figures of the classical filter, in this order; empty if it is not shown.
     """
 
     figures: list[Figure]
@@ -59,10 +59,10 @@ class Measured:
 def measure(
     shown: ShownSlice, regions: list[np.ndarray], line: Line | None, window: tuple[float, float] | None
 ) -> Measured:
-    """Measure a slice; what it has beside under the names of reference and classical filter is measured too."""
+    """Measure a slice, and also its reference and its classical result, if it has them."""
     filtered = shown.others.get(CLASSICAL)
     others: list[float] = []
-    # Figures of what is not finite are not defined, and shown so.
+    # Figures of values that are not finite are undefined, and shown as such.
     with np.errstate(invalid="ignore"):
         if filtered is not None and np.isfinite(filtered[np.isfinite(shown.input)]).all():
             others = [figure.after for figure in _figures(shown, filtered, regions, line, window)]

@@ -1,4 +1,4 @@
-"""Keys of the viewer that mean something for a while, as far as napari, its plugins and the person leave them free."""
+"""Temporary key bindings of the viewer, for keys that napari, its plugins and the user leave free."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FreeKeys:
-    """Binds keys, and gives them back.
+    """Binds keys, and releases them.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class FreeKeys:
         self._bound: list[str] = []
 
     def bind(self) -> None:
-        """Take the keys that mean nothing to the viewer yet."""
+        """Bind the keys that the viewer does not use yet."""
         for key, action in self._actions.items():
             known = coerce_keybinding(key)
             if known not in self._viewer.keymap and known not in self._viewer.class_keymap:
@@ -34,7 +34,7 @@ class FreeKeys:
                 self._bound.append(key)
 
     def unbind(self) -> None:
-        """Give the keys back."""
+        """Release the keys."""
         for key in self._bound:
             self._viewer.bind_key(key, None)
         self._bound.clear()

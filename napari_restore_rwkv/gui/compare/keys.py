@@ -1,4 +1,4 @@
-"""A key for each way of looking at a result, as far as napari and its plugins leave them free."""
+"""A key for each view of a result, unless napari or a plugin uses it."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def layout_keys(viewer: ViewerModel, choose: Callable[[str], None]) -> FreeKeys:
 
 
 def key_of(mode: str) -> str:
-    """Return the key of a view as it is written, such as ``"Alt+2"``."""
+    """Return the key of a view as shown to the user, such as ``"Alt+2"``."""
     return KEYS[mode].replace("-", "+")

@@ -1,4 +1,4 @@
-"""What of an MR slice was measured, and what was added: in words, and as a picture of k-space in the fourth cell."""
+"""Which frequencies of an MR slice were measured and which were added: as text, and as a picture in the fourth cell."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from .shown_slice import ShownSlice
 
 NAME = "k-space: measured (grey), added (orange)"
-# Where nothing was measured values are negative.
+# Values are negative where nothing was measured.
 COLOURS = Colormap([[1.0, 0.75, 0.2], [0.45, 0.2, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], controls=[0, 0.3, 0.5, 1])
 
 
 class KSpaceTab(QWidget):
-    """Words about the displayed slice, and a button for the picture.
+    """A sentence about the displayed slice, and a button for the picture.
 
     Signals
     -------
@@ -43,7 +43,7 @@ class KSpaceTab(QWidget):
         self.about.setAccessibleName("What was measured, and what was added")
         self.show_button = QPushButton("Show k-space beside")
         self.show_button.setToolTip(
-            "The frequencies of the restored slice, 0 in the middle: grey what was measured, orange what was added"
+            "The frequencies of the restored slice, 0 in the middle: measured ones in grey, added ones in orange"
         )
         self.show_button.clicked.connect(self._show)
         rows = QVBoxLayout(self)
@@ -51,11 +51,11 @@ class KSpaceTab(QWidget):
         rows.addWidget(self.show_button)
         rows.addStretch()
         self._background = Background(self)
-        self._background.answered.connect(self._tell)
+        self._background.answered.connect(self._on_found)
         self.look_at(None)
 
     def look_at(self, shown: ShownSlice | None) -> None:
-        """Look at a slice; of what is no MR nothing is said."""
+        """Examine a slice, if it is MR."""
         self._shown, self.found = shown, None
         self._background.forget()
         self.show_button.setEnabled(False)
@@ -64,9 +64,9 @@ class KSpaceTab(QWidget):
             self._background.ask(lambda: (shown, measured_part(*shown.finite_pair())))
 
     def let_go(self) -> None:
-        """Nothing to stop: what is under way ends by itself."""
+        """There is nothing to stop: a running computation ends by itself."""
 
-    def _tell(self, answer: tuple[ShownSlice, MeasuredPart]) -> None:
+    def _on_found(self, answer: tuple[ShownSlice, MeasuredPart]) -> None:
         shown, part = answer
         if shown is self._shown:
             self.found = part

@@ -1,4 +1,4 @@
-"""What the Compare panel did, as lines of Python that do the same again."""
+"""What the Compare panel did, as lines of Python that repeat it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLEND = "from napari_restore_rwkv.restoration.detail import Blend\n"
 
 
 def judged_as_python(comparison: Comparison) -> str:
-    """Return lines for napari's console, where `viewer` is the window, that judge all restored slices again."""
+    """Return lines for napari's console, where `viewer` is the window, that judge all restored slices."""
     return (
         f"{_BEGIN}from napari_restore_rwkv.reliability.report import report_on\n"
         f"report = finish(report_on({_pair(comparison)}, {_slices(comparison)}))"
@@ -30,7 +30,7 @@ def judged_as_python(comparison: Comparison) -> str:
 
 
 def measured_as_python(comparison: Comparison, reference: Layer | None) -> str:
-    """Return lines that measure the whole volume again, beside a reference where there is one."""
+    """Return lines that measure the whole volume, against a reference if there is one."""
     words = [_pair(comparison)]
     words += [] if reference is None else [f"layer_to_scan({layer_in_python(reference.name)}).voxels"]
     words += [_slices(comparison)]
@@ -42,7 +42,7 @@ def measured_as_python(comparison: Comparison, reference: Layer | None) -> str:
 
 
 def lost_as_python(options: RestoreOptions, comparison: Comparison, index: int, probe: Probe) -> str:
-    """Return lines that map what survives of a probe in a slice again."""
+    """Return lines that map how much of a probe's contrast a slice keeps."""
     words = [*_slice_again(options, index), f"Probe({probe.contrast:g}, {probe.diameter_mm:g})"]
     return (
         f"{_BEGIN}from napari_restore_rwkv.reliability.contrast_map import Probe\n"
@@ -52,7 +52,7 @@ def lost_as_python(options: RestoreOptions, comparison: Comparison, index: int, 
 
 
 def sensitivity_as_python(options: RestoreOptions, comparison: Comparison, index: int) -> str:
-    """Return lines that map how much a slice depends on how it lies again."""
+    """Return lines that map how much a restored slice depends on its orientation."""
     words = _slice_again(options, index) + _made(options, comparison)
     return (
         f"{_BEGIN}from napari_restore_rwkv.reliability.slice_maps import map_sensitivity\n"
@@ -61,7 +61,7 @@ def sensitivity_as_python(options: RestoreOptions, comparison: Comparison, index
 
 
 def reported_as_python(comparison: Comparison, path: Path) -> str:
-    """Return lines that write a report again, the page and its figures."""
+    """Return lines that write a report, the page and its figures."""
     files = [str(file) for file in dict.fromkeys((path, path.with_suffix(".json")))]
     return (
         f"{_BEGIN}from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Figures of the displayed slice in a table, and curves: with a reference, in drawn regions, along a drawn line."""
+"""A table of figures of the displayed slice, and curves: against a reference, in drawn regions, along a drawn line."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class MeasureTab(QWidget):
     Signals
     -------
     drawing_wanted()
-        The person wants to draw regions or a line.
+        The user wants to draw regions or a line.
     slice_chosen(index), place_chosen(row, column)
-        The person wants to see a slice, or a place of the displayed one.
+        The user wants to see a slice, or a position in the displayed one.
     failed(error)
         A table could not be written.
     drawn()
-        Table or plot show something else.
+        The table or the plot has changed.
     """
 
     drawing_wanted = Signal()
@@ -81,12 +81,12 @@ class MeasureTab(QWidget):
         self._asked: object = None
         self._build()
         self._background = Background(self)
-        self._background.answered.connect(self._tell)
+        self._background.answered.connect(self._on_measured)
         self._background.failed.connect(lambda error: self.about.setText(f"This slice could not be measured: {error}"))
         watch.arrived.connect(self.look_at)
 
     def look_at(self, shown: ShownSlice | None) -> None:
-        """Measure a slice; None measures nothing."""
+        """Measure a slice; None clears the table."""
         self._background.forget()
         self._asked = shown
         self.volume.look_at(self._watch.comparison, self._watch.others.get(REFERENCE))
@@ -102,7 +102,7 @@ class MeasureTab(QWidget):
         self._background.ask(lambda: (shown, measure(shown, regions, line, window)))
 
     def save_table(self, path: Path) -> None:
-        """Write the table as CSV, numbers in full."""
+        """Write the table as CSV, with all digits."""
         shown, measured = self._watch.shown, self.measured
         if shown is None or measured is None:
             return
@@ -122,7 +122,7 @@ class MeasureTab(QWidget):
             )
 
     def rows(self) -> list[list[str]]:
-        """Return the table as it is read: the names of the columns, then each figure with its values."""
+        """Return the text of the table: the names of the columns, then each figure with its values."""
         columns = range(self.table.columnCount())
         header = [item.text() if (item := self.table.horizontalHeaderItem(at)) is not None else "" for at in columns]
         figures = [
@@ -132,7 +132,7 @@ class MeasureTab(QWidget):
         return [header, *figures]
 
     def let_go(self) -> None:
-        """Stop following the viewer, and what runs. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer and running work, without touching Qt objects, which may already be deleted."""
         self.reference.let_go()
         self.volume.let_go()
         self._listen_to(None)
@@ -142,26 +142,26 @@ class MeasureTab(QWidget):
             self._viewer,
             self._could_be_reference,
             nothing=NO_REFERENCE,
-            tooltip="A scan without noise, on the same grid, that both are compared with",
+            tooltip="A scan without noise, on the same grid, to compare input and result with",
         )
         self.reference.native.setAccessibleName("Reference scan")
         self.reference.changed.connect(self._on_reference)
         self.draw = QPushButton("Draw ...")
         self.draw.setToolTip(
-            "Draw regions (mean, deviation, contrast of the first two, spectrum of the first) or a line (profile, "
-            "width of an edge) on the scan"
+            "Draw regions (mean, standard deviation, contrast of the first two, spectrum of the first) or a line "
+            "(profile, width of an edge) on the scan"
         )
         self.draw.setAccessibleName("Draw regions or a line")
         self.draw.clicked.connect(self.drawing_wanted)
         self.save = QPushButton("CSV ...")
-        self.save.setToolTip("Write this table into a file")
+        self.save.setToolTip("Write this table to a file")
         self.save.setAccessibleName("Save the table")
         self.save.clicked.connect(self._ask_where)
         self.volume = VolumeButton()
         self.volume.measured.connect(self._fill)
         self.volume.failed.connect(lambda error: self.about.setText(f"The volume could not be measured: {error}"))
         self.table = QTableWidget(0, 3)
-        self.table.setToolTip("A row of a region goes there, one of the volume to its worst slice; range in the name")
+        self.table.setToolTip("Click the row of a region to go there, that of a volume figure to go to its worst slice")
         self.table.setAccessibleName("Figures of the displayed slice")
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
@@ -169,13 +169,13 @@ class MeasureTab(QWidget):
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.setMinimumHeight(TABLE_HEIGHT)
-        # As high as the name needs, which carries range and window.
+        # As high as the name needs, which contains range and window.
         self.table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.setWordWrap(True)
         self.kind = QComboBox()
         self.kind.addItems([PROFILE, HISTOGRAM, SPECTRUM, OVER_SLICES])
         self.kind.setCurrentText(HISTOGRAM)
-        self.kind.setToolTip("What is drawn below")
+        self.kind.setToolTip("The curve drawn below")
         self.kind.setAccessibleName("Kind of plot")
         self.kind.currentTextChanged.connect(self._draw)
         self.plot = PairPlot("Curves of input and restored")
@@ -223,7 +223,7 @@ class MeasureTab(QWidget):
     def _on_drawn(self, event: Any = None) -> None:
         self.look_at(self._watch.shown)
 
-    def _tell(self, answer: tuple[ShownSlice, Measured]) -> None:
+    def _on_measured(self, answer: tuple[ShownSlice, Measured]) -> None:
         shown, measured = answer
         if shown is not self._asked:
             return
@@ -256,7 +256,7 @@ class MeasureTab(QWidget):
         return [] if self.measured is None else self.measured.classical
 
     def _volume_row(self, row: int) -> int | None:
-        """Return which figure of the volume stands in a row; None for one of the slice."""
+        """Return the index of the volume figure in a row; None for a figure of the slice."""
         number = row - (0 if self.measured is None else len(self.measured.figures))
         return number if self.volume.found is not None and number >= 0 else None
 

@@ -1,7 +1,7 @@
-"""The three orthogonal planes through one voxel, put together on one sheet: what is read, and where it lies.
+"""The three orthogonal planes through one voxel, arranged on one sheet.
 
 Planes are shown as in radiology: the patient's right on the left, anterior up in the axial plane and to the left in the
-sagittal one, superior up. Which array axis runs along which of these is asked of the scan's direction.
+sagittal one, superior up. The scan's direction tells which array axis runs along which of these.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# The longer side of a sheet in pixels: what graphics memory takes everywhere.
+# The longer side of a sheet in pixels: a texture size that every GPU supports.
 LARGEST_SIDE = 4096
-# The gap between two planes, and what the lines leave free around the voxel, as parts of the longer side.
+# The gap between two planes, and the gap that the lines leave around the voxel, as fractions of the longer side.
 GAP, FREE = 1 / 80, 1 / 40
 
 
 class Along(NamedTuple):
-    """An array axis, and whether it is shown from its end to its beginning."""
+    """An array axis, and whether it is shown reversed."""
 
     axis: int
     backwards: bool
@@ -31,7 +31,7 @@ class Along(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """One of the three planes: the array axis across it, and those along its rows' order and its columns' order."""
+    """One of the three planes: the array axis across it, and the axes shown downwards and to the right."""
 
     name: str
     across: int
@@ -40,7 +40,7 @@ class Plane:
 
 
 class Spot(NamedTuple):
-    """A pixel of a sheet: the number of its plane, and the row and the column of the voxel in what was read of it."""
+    """A pixel of a sheet: the number of its plane, and the row and column of the voxel in that plane's image."""
 
     plane: int
     row: int
@@ -53,9 +53,9 @@ def planes_of(direction: np.ndarray) -> tuple[Plane, Plane, Plane]:
     Parameters
     ----------
     direction
-        3 x 3, columns x, y, z of the file in the patient's left, posterior and superior; planes are the nearest ones.
+        3 x 3, columns x, y, z of the file in the patient's left, posterior, superior; the nearest planes are returned.
     """
-    # Of all ways to pair patient axes with file axes, the one along which the scan lies most.
+    # Of all ways to pair patient axes with file axes, the one that fits the direction best.
     columns = max(permutations(range(3)), key=lambda chosen: sum(abs(direction[at, chosen[at]]) for at in range(3)))
     left, posterior, superior = (
         Along(2 - column, bool(direction[patient, column] < 0)) for patient, column in enumerate(columns)
@@ -71,23 +71,23 @@ def planes_of(direction: np.ndarray) -> tuple[Plane, Plane, Plane]:
 def read_plane(
     voxels: Any, plane: Plane, index: int, slice_axis: int, go_on: Callable[[], bool] = lambda: True
 ) -> np.ndarray:
-    """Read one plane; across the slices of what is not in memory slice by slice, so that no more is ever held.
+    """Read one plane; if it crosses the slices of lazy voxels, slice by slice, so that no more than one is held.
 
     Parameters
     ----------
     voxels
-        Shape (Z, Y, X), an array or something that is indexed like one.
+        Shape (Z, Y, X), an array or something indexed like one.
     plane, index
-        Which plane, and where along the axis across it.
+        The plane, and its position along the axis across it.
     slice_axis
-        Array axis across the slices in which the voxels are stored, or worked out.
+        Array axis across the slices in which the voxels are stored or computed.
     go_on
-        Asked before each slice; what is not read when it says no is NaN.
+        Called before each slice; if it returns False, the rest is left NaN.
 
     Returns
     -------
     ndarray
-        float32, rows and columns along `plane.down` and `plane.right`, neither of them backwards.
+        float32, rows and columns along `plane.down` and `plane.right`, neither of them reversed.
     """
     region: list[Any] = [slice(None)] * 3
     region[plane.across] = index
@@ -114,7 +114,7 @@ class Layout(Enum):
 
 
 class Sheet:
-    """Where the planes lie on a sheet of square pixels.
+    """The positions of the planes on a sheet of square pixels.
 
     Parameters
     ----------
@@ -123,14 +123,14 @@ class Sheet:
     shape, spacing
         Of the voxels along z, y, x; the spacing in any unit of length.
     layout
-        How they lie.
+        How they are arranged.
 
     Attributes
     ----------
     shape
         Rows and columns in pixels.
     step
-        Side of a pixel: that of the smallest voxel, or more where the sheet would be too large.
+        Side of a pixel: that of the smallest voxel, or more if the sheet would be too large.
     """
 
     def __init__(self, planes: Sequence[Plane], shape: Sequence[int], spacing: Sequence[float], layout: Layout) -> None:
@@ -149,7 +149,7 @@ class Sheet:
         self.shape: tuple[int, int] = (int(size[0]), int(size[1]))
 
     def draw(self, images: Sequence[np.ndarray], position: Sequence[int], mark: float, width: int) -> np.ndarray:
-        """Return a sheet (rows, columns), float32, with lines through a voxel; NaN between the planes.
+        """Return a sheet (rows, columns), float32, with crosshairs through a voxel; NaN between the planes.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Sheet:
         position
             The voxel along z, y, x.
         mark, width
-            Brightness of the lines, and how many pixels they are wide.
+            Brightness of the lines, and their width in pixels.
         """
         sheet = np.full(self.shape, np.nan, np.float32)
         free = max(width, round(FREE * max(self.shape)))
@@ -175,7 +175,7 @@ class Sheet:
         return sheet
 
     def spot(self, row: float, column: float) -> Spot | None:
-        """Return what lies at a place of the sheet; None between the planes and outside."""
+        """Return the spot at a position of the sheet; None between the planes and outside."""
         at_row, at_column = int(np.floor(row + 0.5)), int(np.floor(column + 0.5))
         for number, ((rows, columns), (top, left)) in enumerate(zip(self._maps, self._corners, strict=True)):
             if 0 <= at_row - top < len(rows) and 0 <= at_column - left < len(columns):
@@ -183,14 +183,14 @@ class Sheet:
         return None
 
     def moved(self, position: Sequence[int], spot: Spot) -> tuple[int, int, int]:
-        """Return a voxel (z, y, x) moved to a pixel within that pixel's plane."""
+        """Return a voxel (z, y, x) moved within the plane of a pixel to that pixel."""
         plane, there = self._planes[spot.plane], list(position)
         there[plane.down.axis], there[plane.right.axis] = spot.row, spot.column
         return there[0], there[1], there[2]
 
 
 def _laid_out(sizes: np.ndarray, layout: Layout, gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the upper left corner of each plane, and height and width of the sheet, all centred on each other."""
+    """Return the upper left corner of each plane, all centred on each other, and height and width of the sheet."""
     if layout is Layout.STACKED:
         right, size = _in_line(sizes[1:], 0, gap)
         (first, rest), whole = _in_line(np.array([sizes[0], size]), 1, gap)
@@ -199,7 +199,7 @@ def _laid_out(sizes: np.ndarray, layout: Layout, gap: float) -> tuple[np.ndarray
 
 
 def _in_line(sizes: np.ndarray, along: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Put rectangles one after the other along an axis, with gaps between them."""
+    """Place rectangles one after the other along an axis, with gaps between them."""
     whole = sizes.max(axis=0).astype(float)
     ends = np.cumsum(sizes[:, along] + gap)
     whole[along] = ends[-1] - gap
@@ -209,7 +209,7 @@ def _in_line(sizes: np.ndarray, along: int, gap: float) -> tuple[np.ndarray, np.
 
 
 def _middle(voxels: np.ndarray, voxel: int) -> int:
-    """Return the pixel in the middle of those that show a voxel, or where it would be among others."""
+    """Return the middle pixel of those that show a voxel, or the nearest position if none does."""
     return int(np.flatnonzero(np.abs(voxels - voxel) == np.abs(voxels - voxel).min()).mean())
 
 

@@ -1,4 +1,4 @@
-"""Figures and the chosen plot of the displayed slice, as a further cell beside the pictures."""
+"""Figures and the chosen plot of the displayed slice, in a cell beside the pictures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from .measure_tab import MeasureTab
 
 ROLE = "numbers"
-# The longer side of the page as it is laid out, and how many pixels are painted for one of these, for who zooms in.
+# The longer side of the page as laid out, and the factor by which it is painted larger, for zooming in.
 SIDE_PX, FINENESS = 300, 2
-# Of its height, for the figures; below them stands the plot.
+# The fraction of its height for the figures; the plot is below them.
 MOST_FOR_FIGURES = 0.55
 FONT_PX, MARGIN_PX = 11, 6
 NOTHING_YET = "Scroll to a restored slice."
 
 
 class NumbersCell(QObject):
-    """Paints what the Measure tab shows into a layer, whenever that is something else.
+    """Paints the content of the Measure tab into a layer whenever it changes.
 
     Attributes
     ----------
@@ -57,14 +57,14 @@ class NumbersCell(QObject):
         scale, translate = np.array(placed["scale"], float), np.array(placed["translate"], float)
         for at, pixels in zip(in_plane, page.shape[:2], strict=True):
             share = restored.data.shape[at] / pixels
-            # Its border lies on that of the slice, where voxels have their centres at whole numbers.
+            # Its border coincides with that of the slice; voxel centres are at whole numbers.
             translate[at] += scale[at] * (share - 1) / 2
             scale[at] *= share
         self.layer = Image(
             self._for_all_slices(page),
             name=f"{comparison.input.name} [numbers]",
             rgb=True,
-            # Thin lines would be left out where a screen has fewer pixels than the page.
+            # Thin lines would vanish where the screen has fewer pixels than the page.
             interpolation2d="linear",
             metadata={RECORD: {"role": ROLE}},
             **{**placed, "scale": scale, "translate": translate},
@@ -72,19 +72,19 @@ class NumbersCell(QObject):
         return self.layer
 
     def end(self) -> None:
-        """Paint no more."""
+        """Stop painting."""
         self.layer = self._comparison = None
 
     def refresh(self) -> None:
-        """Paint the figures and the plot of the moment."""
+        """Paint the current figures and plot."""
         if self.layer is not None:
             self.layer.data = self._for_all_slices(self._paint())
 
     def let_go(self) -> None:
-        """Nothing to stop."""
+        """There is nothing to stop."""
 
     def _for_all_slices(self, page: np.ndarray) -> np.ndarray:
-        """Return the page once for each slice, without copies."""
+        """Return the page repeated for each slice, without copies."""
         assert self._comparison is not None
         result, flat = self._comparison.result, self._comparison.restored.ndim == 2
         whole = page if flat else np.expand_dims(page, result.axis)
@@ -137,7 +137,7 @@ class _Page(QWidget):
         rows.activate()
 
     def _fill(self, known: list[list[str]], width: int, height: float) -> None:
-        """Show as many figures as there is room for, the first ones, and never none."""
+        """Show the first figures, as many as there is room for, but at least one."""
         if len(known) < 2:
             self._figures.setText(NOTHING_YET)
             return

@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 ROLE = "planes"
-# Width of the lines, and how far the mouse may slip while it clicks, in pixels of the screen.
+# Width of the lines, and how far the mouse may move during a click, in screen pixels.
 LINE_PX, CLICK_PX = 1.2, 4
-# As much of a cell as napari fills with a picture.
+# The fraction of a cell that napari fills with a picture.
 SHARE_OF_CELL = 0.95
-# A step within the displayed slice: how far along rows and columns.
+# Steps within the displayed slice: rows and columns.
 STEPS = {"Alt-Up": (-1, 0), "Alt-Down": (1, 0), "Alt-Left": (0, -1), "Alt-Right": (0, 1)}
 
 
 class OrthogonalPlanes(QObject):
-    """Layers for looking alone: added by `draw`, taken away by `take_away`.
+    """Layers for display only: added by `draw`, removed by `take_away`.
 
-    The voxel is where the viewer's sliders are, those of the displayed axes too. Planes are read off the GUI thread,
-    three of each volume, and only those that are others than before.
+    The voxel is given by the viewer's sliders, including those of the displayed axes. Planes are read off the GUI
+    thread, three of each volume, and only those that have changed.
 
     Signals
     -------
     changed()
-        Reading has begun, or what was read is shown.
+        Reading has begun, or the planes are shown.
     failed(error)
         The planes could not be read.
 
     Attributes
     ----------
     layers
-        Input, restored, difference; empty where they are not shown.
+        Input, restored, difference; empty if they are not shown.
     position
         The voxel (z, y, x) that is marked.
     """
@@ -68,7 +68,7 @@ class OrthogonalPlanes(QObject):
         self._images: dict[int, list[np.ndarray]] = {}
         self._kept: dict[int, int] = {}
         self.position = (0, 0, 0)
-        # What is being read, for which voxel and which planes; both None where nothing is.
+        # What is being read, for which voxel and which planes; both None if nothing is.
         self._question: object = None
         self._asked: object = None
         self._before: tuple[tuple[int, ...], int] = ((), 2)
@@ -80,7 +80,7 @@ class OrthogonalPlanes(QObject):
 
     @property
     def is_reading(self) -> bool:
-        """Whether planes are still to come that take long: across the slices of what is not in memory."""
+        """Whether planes are being read that take long: those across the slices of lazy voxels."""
         return self._question is not None and not self._in_memory()
 
     def shows(self, comparison: Comparison) -> bool:
@@ -94,7 +94,7 @@ class OrthogonalPlanes(QObject):
 
     @staticmethod
     def size_of(comparison: Comparison, layout: Layout) -> tuple[float, float]:
-        """Return height and width of a sheet, in units of the layers."""
+        """Return height and width of a sheet, in the units of the layers."""
         sheet = _sheet_of(comparison, layout)
         return sheet.shape[0] * sheet.step, sheet.shape[1] * sheet.step
 
@@ -123,7 +123,7 @@ class OrthogonalPlanes(QObject):
         self.refresh()
 
     def fit_into(self, height: float, width: float) -> None:
-        """Show whole sheets in cells of this size in pixels; napari itself fits layers of all axes only."""
+        """Show whole sheets in cells of this size in pixels; napari itself only fits layers that have all axes."""
         if self._sheet is None:
             return
         camera, step = self._viewer.scene.camera, self._sheet.step
@@ -132,7 +132,7 @@ class OrthogonalPlanes(QObject):
         camera.zoom = SHARE_OF_CELL * min(height / rows, width / columns) / step
 
     def take_away(self) -> None:
-        """Remove the layers, and turn the viewer back."""
+        """Remove the layers, and restore the viewer's axes."""
         layers, comparison = self.layers, self._comparison
         if not layers or comparison is None:
             return
@@ -149,7 +149,7 @@ class OrthogonalPlanes(QObject):
         self._viewer.dims.order, self._viewer.dims.ndisplay = self._before
 
     def refresh(self, event: Any = None) -> None:
-        """Read all planes again: the result is mixed otherwise, or more of it is there."""
+        """Read all planes again: the strength has changed, or more slices are restored."""
         self._kept, self._asked = {}, None
         self._look()
 
@@ -165,7 +165,7 @@ class OrthogonalPlanes(QObject):
         dims.set_point(axes, [float(value) for value in np.asarray(layer.data_to_world(at))[-3:]])
 
     def values_at(self, place: Sequence[float]) -> dict[str, float] | None:
-        """Return input, restored and difference at a place of the canvas: {} beside the planes, None if not shown."""
+        """Return input, restored and difference at a canvas position: {} outside the planes, None if not shown."""
         if not self.layers or self._sheet is None:
             return None
         spot = self._sheet.spot(*self.layers[0].world_to_data(place)[-2:])
@@ -175,7 +175,7 @@ class OrthogonalPlanes(QObject):
         return {"input": before, "restored": after, "difference": after - before}
 
     def show_more(self) -> None:
-        """Show slices that have come since, where that costs little."""
+        """Show newly restored slices, if that is fast."""
         if self.layers and self._in_memory():
             self.refresh()
 
@@ -196,7 +196,7 @@ class OrthogonalPlanes(QObject):
         clicks.append(self._on_click) if switch == "connect" else clicks.remove(self._on_click)
 
     def _hold(self, event: Any = None) -> None:
-        """Keep the sheets upright: layers of two axes are drawn along the last two of the viewer."""
+        """Keep the sheets upright: two-dimensional layers are drawn along the last two axes of the viewer."""
         dims = self._viewer.dims
         if dims.ndisplay != 2:
             dims.ndisplay = 2
@@ -204,7 +204,7 @@ class OrthogonalPlanes(QObject):
             dims.order = tuple(range(dims.ndim))
 
     def _voxel(self) -> tuple[int, int, int]:
-        """Return the voxel at which the sliders are, those of the displayed axes too."""
+        """Return the voxel at the sliders' positions, including those of the displayed axes."""
         assert self._comparison is not None
         layer, shape = self._comparison.input, self._comparison.result.scan.shape
         at = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
@@ -212,7 +212,7 @@ class OrthogonalPlanes(QObject):
         return z, y, x
 
     def _look(self, event: Any = None) -> None:
-        """Read the planes through the voxel that are others than those that are shown."""
+        """Read those planes through the voxel that are not shown yet."""
         comparison = self._comparison
         if comparison is None:
             return
@@ -262,7 +262,7 @@ class OrthogonalPlanes(QObject):
         self.failed.emit(error)
 
     def _mark(self, event: Any = None) -> None:
-        """Draw what was read, and lines through the voxel as bright as the picture can be."""
+        """Draw the planes, and crosshairs through the voxel with the brightest value of the picture."""
         sheet = self._sheet
         if sheet is None or len(self._images) < len(self._planes):
             return
@@ -272,7 +272,7 @@ class OrthogonalPlanes(QObject):
             layer.refresh(thumbnail=event is None, extent=False, highlight=False)
 
     def _on_zoom(self, event: Any = None) -> None:
-        """Keep the lines as wide on the screen: a thinner one than its pixels is not drawn at all."""
+        """Keep the lines' width on the screen: one thinner than a screen pixel is not drawn at all."""
         if self._sheet is None:
             return
         width = max(1, ceil(LINE_PX / (self._viewer.scene.camera.zoom * self._sheet.step)))
@@ -281,7 +281,7 @@ class OrthogonalPlanes(QObject):
             self._mark(event)
 
     def _lay_out(self, layout: Layout) -> None:
-        """Put the planes elsewhere."""
+        """Arrange the planes in another layout."""
         comparison = self._comparison
         assert comparison is not None
         sheet = _sheet_of(comparison, layout)
@@ -311,7 +311,7 @@ class OrthogonalPlanes(QObject):
         return sheet
 
     def _on_click(self, viewer: Any, event: Any) -> Generator[None, None, None]:
-        """Mark what was clicked at; who drags moves the picture, as ever."""
+        """Mark the voxel that was clicked; dragging moves the picture, as usual."""
         if event.button != 1 or not self.layers or self._sheet is None:
             return
         spot, camera = self._sheet.spot(*self.layers[0].world_to_data(event.position)[-2:]), self._viewer.scene.camera
@@ -324,7 +324,7 @@ class OrthogonalPlanes(QObject):
             self.go_to(self._sheet.moved(self.position, spot))
 
     def _step(self, rows: int, columns: int) -> None:
-        """Mark the voxel so many rows below and columns right of this one in the axial plane."""
+        """Move the mark by some rows down and columns right in the axial plane."""
         if self._comparison is None:
             return
         plane, there = self._planes[0], list(self._voxel())
@@ -340,7 +340,7 @@ def _sheet_of(comparison: Comparison, layout: Layout) -> Sheet:
 
 
 def _lengths(layer: Image) -> tuple[float, ...]:
-    """Return how long a voxel is along z, y, x, in the units of the layer."""
+    """Return the size of a voxel along z, y, x, in the units of the layer."""
     steps = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)[-3:]])
     places = np.array([layer.data_to_world(step) for step in steps])
     return tuple(float(length) for length in np.linalg.norm(places[1:] - places[0], axis=1))

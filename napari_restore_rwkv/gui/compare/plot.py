@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BELOW_LABELS = 7
-# Told apart by who sees no red or green, on dark and on light.
+# Distinguishable without seeing red or green, on dark and on light.
 COLOURS = {"input": "#e69f00", "restored": "#56b4e9", "reference": "#009e73", "": "#cc79a7"}
 
 
@@ -26,7 +26,7 @@ class PairPlot(QWidget):
     Signals
     -------
     clicked(x)
-        The person clicked at this place of the axis.
+        The user clicked at this position on the axis.
     """
 
     clicked = Signal(float)
@@ -41,7 +41,7 @@ class PairPlot(QWidget):
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.hideButtons()
         self._plot.setMenuEnabled(False)
-        # Letters that go below the line would be cut off.
+        # Descenders would be cut off.
         self._plot.getPlotItem().layout.setContentsMargins(1, 1, 1, BELOW_LABELS)
         self._legend = self._plot.addLegend(offset=(-5, 5))
         rows = QVBoxLayout(self)
@@ -57,7 +57,7 @@ class PairPlot(QWidget):
         curves: Mapping[str, tuple[Sequence[float] | np.ndarray, Any]],
         dots: bool = False,
     ) -> None:
-        """Show curves by their names, each with its places and values."""
+        """Show curves by name, each with its positions and values."""
         self._colour()
         self.curves, self._labels, self._dots = dict(curves), (x_label, y_label), dots
         self._plot.clear()
@@ -69,7 +69,7 @@ class PairPlot(QWidget):
         self._plot.setLabel("left", y_label)
 
     def show_same(self, other: PairPlot) -> None:
-        """Show what another plot does, in any size: on a page."""
+        """Show the same as another plot, for a page of any size."""
         self._plot.setMinimumHeight(0)
         self.show_curves(*other._labels, other.curves, other._dots)
 

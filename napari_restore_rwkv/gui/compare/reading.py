@@ -1,4 +1,4 @@
-"""What stands below the result in the Restore panel: values under the cursor, the verdict, Judge, Report."""
+"""The lines below the result in the Restore panel: values under the cursor, the verdict, Judge, Report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 1000
 
 
 class CurtainSlider(QWidget):
-    """Where the edge of the curtain stands, for who does not drag it: there while swiping."""
+    """A slider for the edge of the curtain, shown while swiping; the edge itself can be dragged, too."""
 
     def __init__(self, curtain: Curtain, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -42,7 +42,7 @@ class CurtainSlider(QWidget):
         self.hide()
 
     def show_for(self, mode: str) -> None:
-        """Be there while swiping."""
+        """Show the slider while swiping."""
         self._follow(self._curtain.fraction)
         self.setVisible(mode == SWIPE)
 
@@ -58,14 +58,14 @@ class Reading(QWidget):
     Attributes
     ----------
     buttons
-        The row of buttons; whoever shows this line may add one.
+        The row of buttons; the panel that shows it may add one.
 
     Signals
     -------
     judge_wanted()
-        The person wants the workbench.
+        The user wants the workbench.
     said(text), failed(error)
-        Of the report.
+        Messages about the report.
     """
 
     judge_wanted = Signal()
@@ -96,13 +96,13 @@ class Reading(QWidget):
         self.setEnabled(False)
 
     def follow(self, comparison: Comparison | None) -> None:
-        """Read another comparison; None reads nothing."""
+        """Follow another comparison; None follows nothing."""
         self.setEnabled(comparison is not None)
         self.report.comparison = comparison
         self.watch.follow(comparison)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self.watch.let_go()
         self.values.let_go()
         self.report.let_go()

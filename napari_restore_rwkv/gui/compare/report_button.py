@@ -33,7 +33,7 @@ class ReportButton(QPushButton):
     Signals
     -------
     said(text)
-        How far it is, and where it was written.
+        The progress, and where it was written.
     failed(error)
         It could not be written.
     written(comparison, path)
@@ -70,7 +70,7 @@ class ReportButton(QPushButton):
         self._writing.start()
 
     def let_go(self) -> None:
-        """Stop what is under way. Touches nothing of Qt, which may be gone already."""
+        """Stop running work, without touching Qt objects, which may already be deleted."""
         if self._writing is not None:
             self._writing.join(WAIT_AT_CLOSING_S)
 
@@ -91,7 +91,7 @@ class ReportButton(QPushButton):
 
 
 def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None, Path]:
-    """Report on the restored slices of a comparison, as strongly mixed in as they are shown; return the path.
+    """Report on the restored slices of a comparison, with the strength that is shown; return the path.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None
 
 
 def judging(comparison: Comparison) -> tuple[Generator[Progress, None, Report], Scan]:
-    """Return the steps that judge all restored slices, and the scan that they judge: as strongly mixed in as shown."""
+    """Return the steps that judge all restored slices, and the scan they judge, with the strength that is shown."""
     from ...reliability.report import report_on
 
     result, after = comparison.result, mixed_scan(comparison)
@@ -121,7 +121,7 @@ def judging(comparison: Comparison) -> tuple[Generator[Progress, None, Report], 
 
 
 def mixed_scan(comparison: Comparison) -> Scan:
-    """Return the restored scan as strongly mixed in as it is shown, NaN where it is not restored yet."""
+    """Return the restored scan with the strength that is shown, NaN where it is not restored yet."""
     result, blend = comparison.result, comparison.blend
     voxels = mixed(result.restored, result.difference, blend, result.axis)
     return result.scan.with_voxels(voxels, metadata=result.metadata(blend))

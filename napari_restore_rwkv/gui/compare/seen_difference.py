@@ -1,4 +1,4 @@
-"""The difference of a result as a mode shows it, worked out for what is looked at only."""
+"""The difference of a result in a display mode, computed only where it is displayed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class SeenDifference(ArrayLike):
-    """An array of what was changed, seen another way than in units with its sign.
+    """The difference as an array, in another mode than signed values.
 
     Parameters
     ----------
     base
-        restored - input, shape (Z, Y, X), or something that is indexed like it.
+        restored - input, shape (Z, Y, X), or something indexed like it.
     scan, axis
         The scan, and the array axis across its slices.
     mode
-        The way to look at it.
+        The display mode.
     least
-        Up to this input there is no relative change; see `as_seen`.
+        No relative change is shown up to this input; see `as_seen`.
     noise
-        The local noise of slices by their number, which grows; where it is not known yet nothing is seen.
+        The local noise of slices by their index; slices are added later, and nothing is shown in a missing one.
     """
 
     def __init__(
@@ -55,5 +55,5 @@ class SeenDifference(ArrayLike):
         seen = np.stack([plane[within] for plane in planes])
         if np.ndim(numbers) == 0:
             return seen[0]
-        # Axes that are asked for by a number are not there any more.
+        # Axes indexed by a number are gone.
         return np.moveaxis(seen, 0, sum(isinstance(one, slice) for one in index[: self._axis]))

@@ -1,4 +1,4 @@
-"""How much the result depends on how the slice lies: a map, labelled for what it is."""
+"""How much the result depends on the orientation of the slice: a map of sensitivity, not of probability."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ LABEL = "sensitivity, not probability"
 
 
 class SensitivityMap(SliceMap):
-    """Estimate, Map, Cancel; then the median and the most sensitive places."""
+    """Estimate, Map, Cancel; then the median and the most sensitive positions."""
 
     tip = "Restore this slice in all eight orientations (flips and rotations), and map how far the results differ"
     about_name = f"How much the result depends on the orientation of the slice: {LABEL}"
-    places_tip = "Places where the results differ most"
+    places_tip = "Positions where the results differ most"
 
     def passes(self) -> int:
-        """How often the network is run for a map."""
+        """Number of network passes for a map."""
         return passes_needed()
 
     def plan(
         self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions
     ) -> tuple[Generator[Progress, None, Sensitivity], Any]:
-        """Return the steps, and what makes words, places and a layer of the map."""
+        """Return the steps, and a function that makes text, positions and a layer of the map."""
 
         def finish(found: Sensitivity) -> tuple[Any, ...]:
             median = f"{in_words(found.median)} {shown.unit}".rstrip()
             words = (
-                f"the eight results differ by {median} (standard deviation, median). This is {LABEL}: where they "
-                "agree they can be wrong together."
+                f"the eight results differ by {median} (median standard deviation). This is {LABEL}: where they "
+                "agree, all of them can be wrong."
             )
             limits = (0.0, limit_of(found.deviation))
             name = f"{LABEL} {shown.unit}".rstrip()
@@ -56,9 +56,9 @@ class SensitivityMap(SliceMap):
         return sensitivity_steps(options, comparison, shown.index), finish
 
     def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
-        """Return lines that map the same again."""
+        """Return lines that repeat the map."""
         return sensitivity_as_python(options, comparison, shown.index)
 
     def place_in_words(self, row: int, column: int, value: float) -> str:
-        """Return how far the results differ at a place."""
+        """Return how much the results differ at a position."""
         return f"± {in_words(value)} at row {row}, column {column}"

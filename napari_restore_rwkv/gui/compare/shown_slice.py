@@ -1,4 +1,4 @@
-"""The displayed slice of a comparison as arrays: the only way from layers to what is judged and measured."""
+"""The displayed slice of a comparison as arrays: the only input for judging and measuring."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ READ_AFTER_MS = 40
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownSlice:
-    """One slice of a comparison, as it is seen.
+    """One slice of a comparison, as displayed.
 
     Attributes
     ----------
     index, axis
-        Its place, from 0, along an axis of the scan: 0, 1 or 2 for z, y, x.
+        Its index, from 0, along an axis of the scan: 0, 1 or 2 for z, y, x.
     input, restored
-        Shape (Y, X), float32, in the unit of the scan; restored as strongly as it is mixed in.
+        Shape (Y, X), float32, in the unit of the scan; restored with the current strength.
     unit, modality
-        Of the scan; "" and None where they are not known.
+        Those of the scan; "" and None if unknown.
     spacing_mm
         Between its rows and between its columns.
     others
-        What is shown beside, by its name: shape (Y, X), float32, in the same unit.
+        Other images shown beside, by name: shape (Y, X), float32, in the same unit.
     """
 
     index: int
@@ -53,7 +53,7 @@ class ShownSlice:
 
     @property
     def difference(self) -> np.ndarray:
-        """Restored minus input; nan where both are infinite."""
+        """Restored minus input; NaN where both are infinite."""
         with np.errstate(invalid="ignore"):
             return self.restored - self.input
 
@@ -69,7 +69,7 @@ class ShownSlice:
 def read_slice(
     result: RestorationResult, index: int, blend: Blend, others: Mapping[str, Any] | None = None
 ) -> ShownSlice | None:
-    """Read one slice of a result; None where it is not restored yet. From disk, where the scan is lazy.
+    """Read one slice of a result, from disk if the scan is lazy; None if it is not restored yet.
 
     Parameters
     ----------
@@ -98,12 +98,12 @@ def read_slice(
 
 
 class SliceWatch(QObject):
-    """Reads the displayed slice of a comparison whenever it is another one, or is mixed otherwise.
+    """Reads the displayed slice of a comparison whenever another one is displayed, or its strength changes.
 
     Signals
     -------
     arrived(shown)
-        The `ShownSlice` that is displayed; None where none is, or it is not restored yet.
+        The displayed `ShownSlice`; None if there is none, or if it is not restored yet.
     """
 
     arrived = Signal(object)
@@ -116,12 +116,12 @@ class SliceWatch(QObject):
         self._viewer = viewer
         self._asked: Any = None
         self._background = Background(self, wait_ms=READ_AFTER_MS)
-        self._background.answered.connect(self._tell)
-        self._background.failed.connect(lambda error: self._tell((self._asked, None)))
+        self._background.answered.connect(self._on_read)
+        self._background.failed.connect(lambda error: self._on_read((self._asked, None)))
         viewer.dims.events.connect(self.look)
 
     def follow(self, comparison: Comparison | None) -> None:
-        """Watch another comparison; None watches nothing."""
+        """Follow another comparison; None follows nothing."""
         for watched, switch in ((self.comparison, "disconnect"), (comparison, "connect")):
             if watched is not None:
                 getattr(watched.restored.events.set_data, switch)(self.look)
@@ -129,17 +129,17 @@ class SliceWatch(QObject):
         self.look_again()
 
     def look(self, event: Any = None) -> None:
-        """Read the displayed slice, if it is another one."""
+        """Read the displayed slice, if it has changed."""
         wanted = self._wanted()
         if wanted != self._asked:
             self._ask(wanted)
 
     def look_again(self) -> None:
-        """Read the displayed slice: it may have changed."""
+        """Read the displayed slice again: its values may have changed."""
         self._ask(self._wanted())
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._viewer.dims.events.disconnect(self.look)
         if self.comparison is not None:
             self.comparison.restored.events.set_data.disconnect(self.look)
@@ -158,12 +158,12 @@ class SliceWatch(QObject):
         self._asked = wanted
         if wanted is None or (index := wanted[1]) is None:
             self._background.forget()
-            self._tell((wanted, None))
+            self._on_read((wanted, None))
             return
         (comparison, _, blend), others = wanted, dict(self.others)
         self._background.ask(lambda: (wanted, read_slice(comparison.result, index, blend, others)))
 
-    def _tell(self, answer: tuple[Any, ShownSlice | None]) -> None:
+    def _on_read(self, answer: tuple[Any, ShownSlice | None]) -> None:
         wanted, shown = answer
         if wanted is self._asked:
             self.shown = shown

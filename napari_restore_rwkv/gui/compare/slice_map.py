@@ -1,4 +1,4 @@
-"""A map of the displayed slice that takes several passes of the network: estimated, cancelled, shown beside."""
+"""A map of the displayed slice that takes several passes of the network; it can be cancelled, and is shown beside."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ WAIT_AT_CLOSING_S = 2.0
 
 
 class SliceMap(QWidget):
-    """Estimate, Map, Cancel; then words and the places to look at. What is mapped say the classes that are derived.
+    """Estimate, Map, Cancel; then a text and the positions to look at. Subclasses define what is mapped.
 
     Signals
     -------
     mapped(layer)
         A layer with the map, for the cell beside the result; not in the viewer yet.
     replayable(lines)
-        What was mapped, as lines of Python.
+        Lines of Python that repeat the map.
     place_chosen(row, column)
-        The person wants to see a place of the slice.
+        The user wants to see a position in the slice.
 
     Attributes
     ----------
     tip, about_name, places_tip
-        Words of the controls.
+        Texts of the controls.
     """
 
     mapped = Signal(object)
@@ -62,28 +62,28 @@ class SliceMap(QWidget):
         self._worker: StepsWorker | None = None
         self._begun = 0.0
         self._found: tuple[tuple[int, int, float], ...] = ()
-        # The slice that the words and places are about; None where they are an estimate.
-        self._told_of: int | None = None
+        # The slice that text and positions describe; None if the text is an estimate.
+        self._described: int | None = None
         self._rows = QFormLayout(self)
         self._build()
         self._allow()
 
     def follow(self, comparison: Comparison | None, options: RestoreOptions | None) -> None:
-        """Map slices of another result, made with these choices."""
+        """Map slices of another result, made with these options."""
         other = comparison is not None and (self.comparison is None or comparison.input is not self.comparison.input)
         self.comparison, self._options = comparison, options
         if comparison is not None and other:
             self.propose(comparison)
             self.places.clear()
-            self._told_of = None
+            self._described = None
         self._allow()
-        self._tell_estimate()
+        self._show_estimate()
 
     def look_at(self, shown: ShownSlice | None) -> None:
-        """Take the slice that is displayed now."""
+        """Set the slice to map."""
         self._shown = shown
         self._allow()
-        self._tell_estimate()
+        self._show_estimate()
 
     def start(self) -> None:
         """Map the displayed slice, off the GUI thread."""
@@ -97,7 +97,7 @@ class SliceMap(QWidget):
         worker.returned.connect(lambda found: self._on_mapped(shown, finish(found), lines))
         worker.errored.connect(lambda error: self.about.setText(sentence_of(error)))
         worker.finished.connect(self._on_finished)
-        self._begun, self._told_of = time.monotonic(), shown.index
+        self._begun, self._described = time.monotonic(), shown.index
         self.bar.setRange(0, self.passes())
         self.bar.setValue(0)
         self.places.clear()
@@ -112,32 +112,32 @@ class SliceMap(QWidget):
             self._worker.quit()
 
     def let_go(self) -> None:
-        """Stop what runs. Touches nothing of Qt, which may be gone already."""
+        """Stop running work, without touching Qt objects, which may already be deleted."""
         if self._worker is not None:
             self._worker.join(WAIT_AT_CLOSING_S)
 
     def passes(self) -> int:
-        """How often the network is run for a map."""
+        """Number of network passes for a map."""
         raise NotImplementedError
 
     def propose(self, comparison: Comparison) -> None:
-        """Fill in what suits another scan."""
+        """Fill in defaults that suit another scan."""
 
     def plan(
         self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions
     ) -> tuple[Generator[Progress, None, Any], Any]:
-        """Return the steps, and a function that makes words, places and a layer of what they return.
+        """Return the steps, and a function that turns their result into text, positions and a layer.
 
-        Places are rows, columns and values; the layer is one of `map_layer`.
+        Positions are rows, columns and values; the layer comes from `map_layer`.
         """
         raise NotImplementedError
 
     def as_python(self, comparison: Comparison, shown: ShownSlice, options: RestoreOptions) -> str:
-        """Return lines for napari's console that map the same again."""
+        """Return lines for napari's console that repeat the map."""
         raise NotImplementedError
 
     def place_in_words(self, row: int, column: int, value: float) -> str:
-        """Return a line of the list of places."""
+        """Return an entry of the list of positions."""
         raise NotImplementedError
 
     def _build(self) -> None:
@@ -166,11 +166,11 @@ class SliceMap(QWidget):
         self.stop.setEnabled(running)
         self.bar.setVisible(running)
 
-    def _tell_estimate(self) -> None:
-        """Tell what a map of the displayed slice takes, unless something is told of that slice already."""
+    def _show_estimate(self) -> None:
+        """Show how long a map of the displayed slice takes, unless its map is described already."""
         index = None if self._shown is None else self._shown.index
-        if self._worker is None and (index is None or index != self._told_of):
-            self._told_of = None
+        if self._worker is None and (index is None or index != self._described):
+            self._described = None
             self.places.clear()
             self.about.setText(self._estimate())
 
@@ -224,7 +224,7 @@ def map_layer(
     colours: Any,
     limits: tuple[float, float],
 ) -> Image:
-    """Return a map (Y, X) of a slice as a layer on the grid of the scan, empty but for that slice."""
+    """Return a map (Y, X) of a slice as a layer on the grid of the scan, empty in all other slices."""
     result, restored = comparison.result, comparison.restored
     plane = np.expand_dims(plane, shown.axis)
 

@@ -1,4 +1,4 @@
-"""What the maps of one slice of a result ask of its network, with the options of the result; off the GUI thread."""
+"""The network passes for the maps of one slice of a result, with the options of the result; off the GUI thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def restoration_keywords(options: RestoreOptions, result: RestorationResult, ble
 def lost_contrast_steps(
     options: RestoreOptions, comparison: Comparison, index: int, probe: Probe
 ) -> Generator[Progress, None, ContrastMap]:
-    """Map what survives of a probe in one slice of a result."""
+    """Map how much contrast of a probe is left in one slice of a result."""
     from ...reliability.slice_maps import map_lost_contrast
 
     result = comparison.result
@@ -45,7 +45,7 @@ def lost_contrast_steps(
 def sensitivity_steps(
     options: RestoreOptions, comparison: Comparison, index: int
 ) -> Generator[Progress, None, Sensitivity]:
-    """Map how much one slice of a result depends on how it lies."""
+    """Map how much one restored slice depends on its orientation."""
     from ...reliability.slice_maps import map_sensitivity
 
     result = comparison.result

@@ -29,9 +29,9 @@ class SlicesTab(QWidget):
     Signals
     -------
     slice_chosen(index)
-        The person wants to see a slice.
+        The user wants to see a slice.
     judged(comparison)
-        All its slices were judged.
+        All its restored slices were judged.
     """
 
     slice_chosen = Signal(int)
@@ -67,25 +67,25 @@ class SlicesTab(QWidget):
         worker.start()
 
     def cancel(self) -> None:
-        """Stop after the slice under way."""
+        """Stop after the current slice."""
         if self._worker is not None:
             self._worker.quit()
 
     def let_go(self) -> None:
-        """Stop what runs. Touches nothing of Qt, which may be gone already."""
+        """Stop running work, without touching Qt objects, which may already be deleted."""
         if self._worker is not None:
             self._worker.join(WAIT_AT_CLOSING_S)
 
     def _build(self) -> None:
         self.go, self.stop = QPushButton("Judge all slices"), QPushButton("Cancel")
-        self.go.setToolTip("Search what was removed from every restored slice for structure")
+        self.go.setToolTip("In every restored slice, search what was removed for structure")
         self.stop.setToolTip("Stop after the current slice")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.about = hint()
         self.kind = QComboBox()
         self.kind.addItems([NOISE, STRUCTURE, BIAS])
-        self.kind.setToolTip("What is drawn over the slices")
+        self.kind.setToolTip("The figure that is plotted over the slices")
         self.kind.setAccessibleName("Figure that is drawn over the slices")
         self.plot = PairPlot("Figures over the slices; a click goes to a slice")
         self.plot.setMaximumHeight(PLOT_HEIGHT)

@@ -1,4 +1,4 @@
-"""Was it only noise that was removed from the displayed slice? Its noise before and after, and a verdict."""
+"""Was only noise removed from the displayed slice? Its noise before and after, and a verdict."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .shown_slice import ShownSlice
 
 JUDGE_AFTER_MS = 150
-JUDGING = "looking at what was removed ..."
-# A sign beside the colour, for who cannot tell red from green.
+JUDGING = "examining what was removed ..."
+# A sign beside the colour, for users who cannot distinguish red from green.
 SIGNS = {Verdict.NOISE: "✓", Verdict.DOUBTFUL: "?", Verdict.STRUCTURE: "!"}
 COLOURS = {"dark": ("#57c785", "#e8b339", "#ff6b5e"), "light": ("#1b7a3d", "#8a5a00", "#b3261e")}
 
 
 def in_words(report: SliceReport, unit: str) -> str:
-    """Return the noise before and after, and what the difference looks like."""
+    """Return the noise before and after, and the verdict on the difference with its reason."""
     noise = f"Noise {report.noise_before:.3g} → {report.noise_after:.3g} {unit}".rstrip()
     return f"{noise} · {SIGNS[report.removed.verdict]} {report.removed.reason}"
 
@@ -49,14 +49,14 @@ class VerdictLine(QWidget):
         self.line = hint()
         self.line.setAccessibleName("Was only noise removed from this slice?")
         self.line.setToolTip(
-            "The difference is searched for structure: of pure noise, 95 of 100 slices are called noise. "
-            "It says nothing about what was there and could not be seen."
+            "The difference is searched for structure; if it is pure noise, 95 of 100 slices are judged as noise. "
+            "This says nothing about detail that was already invisible in the noise."
         )
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addWidget(self.line)
         self._background = Background(self, wait_ms=JUDGE_AFTER_MS)
-        self._background.answered.connect(self._tell)
+        self._background.answered.connect(self._on_judged)
         self._background.failed.connect(self._on_failed)
 
     def look_at(self, shown: ShownSlice | None) -> None:
@@ -74,7 +74,7 @@ class VerdictLine(QWidget):
         self.line.setText(JUDGING)
         self._background.ask(lambda: (shown, judge_slice(shown.index, *shown.finite_pair(), shown.modality)))
 
-    def _tell(self, answer: tuple[ShownSlice, SliceReport]) -> None:
+    def _on_judged(self, answer: tuple[ShownSlice, SliceReport]) -> None:
         shown, report = answer
         if shown is not self._shown:
             return

@@ -1,4 +1,4 @@
-"""The button that measures all restored slices: as long as it runs it says how far it is, and cancels."""
+"""The button that measures all restored slices; while it does, it shows the progress, and a click cancels."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class VolumeButton(QPushButton):
     Signals
     -------
     measured()
-        Other figures are there than before, or none any more.
+        There are new figures, or none any more.
     failed(error)
         They could not be measured.
 
     Attributes
     ----------
     found
-        The figures, as strongly mixed in as is shown; None while there are none.
+        The figures, with the strength that is shown; None while there are none.
     """
 
     measured = Signal()
@@ -43,7 +43,7 @@ class VolumeButton(QPushButton):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(WHOLE_VOLUME, parent)
         self.setToolTip(
-            "Measure every restored slice: means over the volume, and a curve over the slices; again cancels"
+            "Measure every restored slice: means over the volume, and a curve over the slices; click again to cancel"
         )
         self.setAccessibleName("Measure the whole volume")
         self.found: VolumeFigures | None = None
@@ -53,7 +53,7 @@ class VolumeButton(QPushButton):
         self._wanted: tuple[Comparison, Any] | None = None
 
     def look_at(self, comparison: Comparison | None, reference: Any) -> None:
-        """Be about another result, another reference (voxels or None), or another mixture of the same."""
+        """Set the result and the reference (voxels or None); figures for another result, reference or strength go."""
         self._wanted = None if comparison is None else (comparison, reference)
         self.setEnabled(comparison is not None)
         if self._state() != self._of:
@@ -65,12 +65,12 @@ class VolumeButton(QPushButton):
                 self.measured.emit()
 
     def let_go(self) -> None:
-        """Stop what runs. Touches nothing of Qt, which may be gone already."""
+        """Stop running work, without touching Qt objects, which may already be deleted."""
         if self._worker is not None:
             self._worker.join(WAIT_AT_CLOSING_S)
 
     def _state(self) -> tuple[Any, ...]:
-        """What the figures depend on; slices that are restored later do not make them wrong."""
+        """What the figures depend on; slices restored later do not invalidate them."""
         if self._wanted is None:
             return ()
         comparison, reference = self._wanted

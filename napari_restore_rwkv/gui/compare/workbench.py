@@ -1,4 +1,4 @@
-"""The dock widget "Compare": what would be lost, figures and curves of the slice, and all slices by suspicion."""
+"""The dock widget "Compare": lost contrast, figures and curves of the slice, and all slices by suspicion."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 LOST, SENSITIVE, MEASURE, SLICES, K_SPACE = "Lost?", "Sensitive?", "Measure", "Slices", "k-space"
-# What the values of the maps are called: the share of a probe that is left, and how far results differ.
-LEFT, SENSITIVITY = "share left", "sensitivity"
+# Names for the values of the maps: the fraction of a probe's contrast that is left, and how much results differ.
+LEFT, SENSITIVITY = "fraction left", "sensitivity"
 
 
 class Workbench(DockedPanel):
@@ -54,34 +54,32 @@ class Workbench(DockedPanel):
         self.numbers = NumbersCell(self.measure)
         self.beside_button = QPushButton("Classical filter beside")
         self.beside_button.setCheckable(True)
-        self.beside_button.setToolTip("Show this slice through non-local means in a fourth cell, with its values")
+        self.beside_button.setToolTip("Show this slice filtered by non-local means in a fourth cell, with its values")
         self.beside_button.setAccessibleName("Show the classical filter beside the result")
         self.reference_button = QPushButton("Reference beside")
         self.reference_button.setCheckable(True)
-        self.reference_button.setToolTip(
-            "Show the reference that is chosen under Measure in a fourth cell, with its values"
-        )
+        self.reference_button.setToolTip("Show the reference chosen under Measure in a fourth cell, with its values")
         self.reference_button.setAccessibleName("Show the reference beside the result")
         self._reference: Image | None = None
         self._parts = (self.watch, self.measure, self.lost, self.sensitive, self.slices, self.kspace, self.classical)
         self.macro = MacroView()
         self._build()
-        # When whoever adds layers has said what they are.
+        # After layers have been added and marked as results.
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.timeout.connect(self._follow_newest)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._on_layers)
         self._follow_newest()
-        # Not a method of the panel: at that time there is no panel any more.
+        # Not a method of the panel: when this runs, the panel no longer exists.
         self.destroyed.connect(partial(_let_go, self._parts))
 
     def look_with(self, compare: ComparePanel) -> None:
-        """Change the view of the Restore panel where something is to be seen."""
+        """Set the panel whose view changes when something is shown."""
         self._compare = compare
 
     def follow(self, comparison: Comparison | None) -> None:
-        """Take up another result."""
+        """Follow another result."""
         if comparison is None:
             self.about.setText("There is nothing to compare yet: restore a scan first.")
         else:
@@ -102,7 +100,7 @@ class Workbench(DockedPanel):
         self.measure.beside.setChecked(False)
 
     def shut_down(self) -> None:
-        """Let go of the viewer, and of what runs."""
+        """Stop following the viewer, and stop running work."""
         super().shut_down()
         self._settled.stop()
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
@@ -114,13 +112,13 @@ class Workbench(DockedPanel):
 
     def _on_layers(self, event: Any = None) -> None:
         self._settled.start(0)
-        # The cell was taken away by who left the view.
+        # The cell was removed when the view was left.
         for button, layer in self._cells():
             if button.isChecked() and event is not None and event.type == "removed" and event.value is layer:
                 button.setChecked(False)
 
     def _cells(self) -> tuple[tuple[QPushButton, Image | None], ...]:
-        """Return the buttons of what may be the fourth cell, and the layer of each while it is."""
+        """Return the buttons of the possible fourth cells, and the layer of each one that is shown."""
         return (
             (self.beside_button, self.classical.layer),
             (self.reference_button, self._reference),
@@ -128,7 +126,7 @@ class Workbench(DockedPanel):
         )
 
     def _leave_room_for(self, wanted: QPushButton | None) -> None:
-        """Let go of the buttons of the other cells: there is one at a time."""
+        """Release the buttons of the other cells: only one is shown at a time."""
         for button, _ in self._cells():
             if button is not wanted:
                 button.setChecked(False)
@@ -201,7 +199,7 @@ class Workbench(DockedPanel):
         comparison = self.watch.comparison
         if wanted and comparison is not None:
             self._leave_room_for(self.measure.beside)
-            # Colours have no value to be read under the cursor.
+            # A picture in colour has no values to show under the cursor.
             self._put_beside(self.numbers.begin(comparison), "")
         elif self.numbers.layer is not None:
             self._take_away(self.numbers.layer)
@@ -270,10 +268,10 @@ class Workbench(DockedPanel):
         camera.center = (camera.center[0], *(float(world[axis]) for axis in along))
 
 
-class _LetsGo(Protocol):
+class _Releasable(Protocol):
     def let_go(self) -> None: ...
 
 
-def _let_go(parts: tuple[_LetsGo, ...], panel: object = None) -> None:
+def _let_go(parts: tuple[_Releasable, ...], panel: object = None) -> None:
     for part in parts:
         part.let_go()

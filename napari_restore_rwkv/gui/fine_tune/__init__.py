@@ -1,1 +1,1 @@
-"""The dock widget "Fine-tune": what to learn from, annotations, the training, and whether it was worth it."""
+"""The dock widget "Fine-tune": training scans, annotations, the training, and whether it improved the weights."""

@@ -15,7 +15,7 @@ from ..layer_geometry import spatial_transforms
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
 
-# Vertices whose coordinate across the slices differs by less lie in one slice.
+# Vertices whose coordinates across the slices differ by less are in one slice.
 _ONE_SLICE = 0.5
 _CORNERS_OF_AN_ELLIPSE = 180
 
@@ -23,7 +23,7 @@ _CORNERS_OF_AN_ELLIPSE = 180
 def annotation_layer(scan: Image) -> Labels:
     """Return an empty Labels layer on the grid of a scan of three dimensions, or of one frame of four.
 
-    Its colours are those of the palette, and its names of classes appear where the pointer is.
+    It has the colours of the palette, and napari shows the name of the class at the mouse pointer.
     """
     colours: dict[int | None, Any] = {label: (*known.colour, 1.0) for label, known in PALETTE.items()}
     layer = Labels(
@@ -39,15 +39,15 @@ def annotation_layer(scan: Image) -> Labels:
 
 
 def fill_shapes(shapes: Shapes, labels: Labels, label: int) -> tuple[int, int]:
-    """Mark the voxels whose centres lie in the shapes of a layer, as one step that can be undone.
+    """Mark the voxels whose centres are in the shapes of a layer, as a single step for undo.
 
-    A shape is drawn in the slice that it lies in; one of a layer of two dimensions, in all slices along z. Of lines and
-    paths, the voxels along them are marked.
+    A shape marks the slice that it lies in, or all slices along z if its layer has two dimensions. Lines and paths mark
+    the voxels along them.
 
     Returns
     -------
     tuple of int
-        Voxels that lie in the shapes, and shapes that lie in no single slice and were left out.
+        The number of voxels in the shapes, and of shapes that were left out because they lie in no single slice.
     """
     marked = np.zeros(labels.data.shape, bool)
     skipped = 0
@@ -73,7 +73,7 @@ def fill_shapes(shapes: Shapes, labels: Labels, label: int) -> tuple[int, int]:
 
 
 def _in_voxels(corner: np.ndarray, shapes: Shapes, labels: Labels) -> np.ndarray:
-    """A corner in the grid of the labels; one of a flat layer gets a first coordinate, which means nothing."""
+    """A corner in the grid of the labels; in a two-dimensional layer, it gets an arbitrary first coordinate."""
     world = np.asarray(shapes.data_to_world(corner), float)[-3:]
     return np.asarray(labels.world_to_data(np.concatenate((np.zeros(3 - len(world)), world))), float)
 

@@ -1,4 +1,4 @@
-"""What a person marks on a scan: the button for the Labels layer, the legend with what each class covers, shapes."""
+"""Annotations of a scan: the Labels layer, the legend with the coverage of each class, and shapes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class AnnotationTools(QWidget):
     Signals
     -------
     changed()
-        Other labels are chosen, or something was marked in them.
+        Another Labels layer is chosen, or something was marked in it.
     said(text)
-        A sentence for the person.
+        A message for the user.
     """
 
     changed = Signal()
@@ -64,7 +64,7 @@ class AnnotationTools(QWidget):
 
     @property
     def layer(self) -> Labels | None:
-        """The chosen Labels layer; None where nothing is marked."""
+        """The chosen Labels layer; None if there is none."""
         return self.layers.value
 
     @property
@@ -73,7 +73,7 @@ class AnnotationTools(QWidget):
         return self._buttons.checkedId()
 
     def set_scan(self, scan: Image | None) -> None:
-        """Say which scan is annotated."""
+        """Set the scan that is annotated."""
         self._scan = scan
         self._enable()
 
@@ -92,7 +92,7 @@ class AnnotationTools(QWidget):
         layer.mode = "paint"
 
     def choose(self, label: int) -> None:
-        """Paint with a class from now on."""
+        """Choose the class to paint with."""
         self._buttons.button(label).setChecked(True)
         if self.layer is not None:
             self.layer.selected_label = label
@@ -100,7 +100,7 @@ class AnnotationTools(QWidget):
             self._viewer.layers.selection.active = self.layer
 
     def fill_in(self) -> None:
-        """Mark what lies in the shapes of the chosen layer with the chosen class."""
+        """Mark the inside of the shapes of the chosen layer with the chosen class."""
         shapes = self.shapes.value
         if shapes is None or not len(shapes.data):
             self.said.emit("There are no shapes yet: add a Shapes layer, and draw on the scan.")
@@ -124,7 +124,7 @@ class AnnotationTools(QWidget):
             line.setText(f"{slices} slice{'s' * (slices != 1)} · {pixels:,} px" if pixels else "-")
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._watch(None)
         for choice in (self.layers, self.shapes):
             choice.let_go()
@@ -134,18 +134,18 @@ class AnnotationTools(QWidget):
             self._viewer,
             lambda layer: isinstance(layer, Labels),
             nothing=NO_ANNOTATIONS,
-            tooltip="The Labels layer with what is marked on the scan",
+            tooltip="The Labels layer with the annotations of the scan",
         )
         self.new = QPushButton("New")
-        self.new.setToolTip("Make a Labels layer on the scan, with the five classes")
+        self.new.setToolTip("Add a Labels layer on the scan, with the five classes")
         self.shapes = LayerChoice(
             self._viewer,
             lambda layer: isinstance(layer, Shapes),
             nothing="none",
-            tooltip="Shapes to be filled with the class that is chosen in the legend",
+            tooltip="Shapes to fill with the class chosen in the legend",
         )
         self.fill = QPushButton("Fill")
-        self.fill.setToolTip("Mark what lies in the shapes with the class that is chosen in the legend")
+        self.fill.setToolTip("Mark the inside of the shapes with the class chosen in the legend")
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         form = QFormLayout()
@@ -180,7 +180,7 @@ class AnnotationTools(QWidget):
                 grid.addWidget(widget, row, column)
 
     def _key_for(self, label: int) -> Callable[[Labels], None]:
-        """Return what a key does; a function, for napari asks every bound one for its name at any key."""
+        """Return the action of a key; a function, since napari reads `__name__` of every bound action."""
 
         def paint_with(layer: Labels) -> None:
             if layer is self.layer:
@@ -211,7 +211,7 @@ class AnnotationTools(QWidget):
         self.changed.emit()
 
     def _on_refresh(self, event: Any = None) -> None:
-        """Notice an undo, which only redraws; so does scrolling, but from another place."""
+        """Notice an undo, which only redraws; scrolling redraws, too, but changes the position."""
         here = tuple(np.round(self._viewer.dims.point, 6))
         if here == self._seen_at:
             self.changed.emit()

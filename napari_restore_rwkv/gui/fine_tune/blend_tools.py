@@ -1,4 +1,4 @@
-"""Between old weights and new: a slider, what it does to the displayed slice, and the blend as weights of its own."""
+"""Blends of old and new weights: a slider, a preview in the displayed slice, and the blend as a file of weights."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Trained:
     Attributes
     ----------
     old
-        What the training began with.
+        The weights that the training began with.
     new
         A bundle of the new weights, accepted or not.
     layer, axis
-        The scan that was learned from, and the axis across its slices; None where it is not open.
+        The scan that was trained on, None if it is not open, and the axis across its slices.
     task
         Name of the task.
     """
@@ -75,11 +75,11 @@ class BlendTools(QWidget):
 
     @property
     def amount(self) -> float:
-        """0 for the old weights, 1 for the new."""
+        """0 for the old weights, 1 for the new ones."""
         return self.slider.value() / 100
 
     def set_trained(self, trained: Trained | None) -> None:
-        """Say which weights are blended."""
+        """Set the weights to blend."""
         self._trained = trained
         self.slider.setValue(100)
         self.preview.setEnabled(trained is not None and trained.layer is not None)
@@ -98,7 +98,7 @@ class BlendTools(QWidget):
         self._files.ask(work)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self.preview.let_go()
 
     def _build(self) -> None:
@@ -119,7 +119,7 @@ class BlendTools(QWidget):
 
     def _on_slider(self, value: int) -> None:
         self.percent.setText(f"{value} %")
-        # The old weights are there already.
+        # At 0 % these are the old weights, which exist already.
         self.save_button.setEnabled(value > 0)
         self.preview.ask()
 

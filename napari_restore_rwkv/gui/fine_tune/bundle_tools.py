@@ -1,4 +1,4 @@
-"""Fine-tuned weights as files: export, import, and back to the shipped ones."""
+"""Fine-tuned weights as files: export, import, and return to the shipped ones."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class BundleTools(QWidget):
     Signals
     -------
     copied(what, path)
-        A bundle was `IMPORTED`, `EXPORTED` or `KEPT`, as this file.
+        A bundle was `IMPORTED`, `EXPORTED` or `KEPT` as this file.
     failed(error)
-        It could not be read or written.
+        A bundle could not be read or written.
     back()
-        The shipped weights are wanted.
+        The user wants the shipped weights.
 
     Attributes
     ----------
     folder
-        Where bundles are listed from.
+        The folder of the listed bundles.
     """
 
     copied = Signal(str, object)
@@ -47,7 +47,7 @@ class BundleTools(QWidget):
         self._files = Background(self)
         self.export_button, self.import_button = QPushButton("Export ..."), QPushButton("Import ...")
         self.back_button = QPushButton("Back to shipped weights")
-        self.import_button.setToolTip("List fine-tuned weights that somebody gave to you")
+        self.import_button.setToolTip("Add fine-tuned weights from a file to the list")
         self.back_button.setToolTip(
             "Choose the shipped weights again, here and in the Restore panel; nothing is deleted"
         )
@@ -63,7 +63,7 @@ class BundleTools(QWidget):
         self.offer(None)
 
     def offer(self, bundle: Path | None) -> None:
-        """Say which bundle would be exported; None where there is none."""
+        """Set the bundle to export; None if there is none."""
         self._bundle = bundle
         self.export_button.setEnabled(bundle is not None)
         self.export_button.setToolTip(
@@ -71,16 +71,16 @@ class BundleTools(QWidget):
         )
 
     def export_to(self, path: Path) -> None:
-        """Copy the offered bundle."""
+        """Copy the bundle to export."""
         if self._bundle is not None:
             self._copy(EXPORTED, self._bundle, lambda: path)
 
     def take_in(self, path: Path) -> None:
-        """Check a bundle and copy it to where bundles are listed."""
+        """Check a bundle and copy it to the folder of listed bundles."""
         self._copy(IMPORTED, path, lambda: _free(self.folder, path.stem))
 
     def keep(self, candidate: Path, name: str) -> None:
-        """Copy weights that were not accepted to where bundles are listed."""
+        """Copy weights that were not accepted to the folder of listed bundles."""
         self._copy(KEPT, candidate, lambda: _free(self.folder, name))
 
     def _copy(self, what: str, source: Path, target: Callable[[], Path]) -> None:
@@ -106,7 +106,7 @@ class BundleTools(QWidget):
 
 
 def _free(folder: Path, stem: str) -> Path:
-    """Return a file name in a folder that nothing has yet."""
+    """Return a file name that is not in use in a folder."""
     number, path = 1, folder / f"{stem}.restorerwkv"
     while path.exists():
         number += 1
@@ -115,5 +115,5 @@ def _free(folder: Path, stem: str) -> Path:
 
 
 def as_bundle(weights: str | Path) -> Path | None:
-    """Return the path of weights that are a bundle; None for others."""
+    """Return the path of weights that are a bundle; None for other weights."""
     return Path(weights) if str(weights).endswith(".restorerwkv") else None

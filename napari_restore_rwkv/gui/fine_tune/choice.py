@@ -1,6 +1,6 @@
-"""What was filled in to fine-tune on, and what can be said about it before anything is trained."""
+"""The filled-in form of the Fine-tune panel, and the checks before training."""
 
-# Not from __future__ import annotations: the form is made from them.
+# Without `from __future__ import annotations`: the form is made from the annotations.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,18 +35,18 @@ MODES = {
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FineTuneChoice:
-    """One filled-in form; what is annotated is asked for, in this order, and then what `FineTuneOptions` asks for.
+    """A filled-in form; the annotated fields have a row each, in this order, followed by those of `FineTuneOptions`.
 
     Attributes
     ----------
     mode
         One of `MODES`.
     scan_layer, reference_layer
-        The layers of the noisy and of the good scan; None where the mode needs none.
+        The layers of the noisy and of the good scan; None if the mode needs none.
     task, weights
-        What the weights are for, and those to begin with.
+        The task of the weights, and the weights to begin with.
     modality
-        What those were made for; None where that is not known.
+        The modality that those were made for; None if unknown.
     degraded, target, labels, strength
         See `training.material.Material`.
     options
@@ -57,7 +57,7 @@ class FineTuneChoice:
         Mode,
         {
             "label": "Learn from",
-            "tooltip": "What there is to learn from",
+            "tooltip": "The kind of training data",
             "choices": [(title, name) for name, (title, _) in MODES.items()],
         },
     ]
@@ -65,7 +65,7 @@ class FineTuneChoice:
         Image | None,
         {
             "label": "Scan",
-            "tooltip": "The scan as it comes, noisy or of low resolution",
+            "tooltip": "The scan as acquired, noisy or of low resolution",
             "widget_type": LayerChoice,
             "accepts": is_volume,
         },
@@ -115,7 +115,7 @@ class FineTuneChoice:
         return choose_slice_axis(self.scan).axis
 
     def material(self) -> "Material":
-        """Return it as the training takes it; this imports torch: off the GUI thread."""
+        """Return the training data; this imports torch: off the GUI thread."""
         from ...training.material import Material
 
         return Material(self.degraded, self.target, self.labels, self.strength)
@@ -123,20 +123,20 @@ class FineTuneChoice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What can be said before training.
+    """The result of the checks before training.
 
     Attributes
     ----------
     covered
-        What the labels cover; None without labels, or where they cannot be counted.
+        Coverage of the labels; None without labels, or if they cannot be counted.
     split
-        Which slices are trained on and which are held out, in words.
+        A sentence about the slices that are trained on and those that are held out.
     warnings
-        Sentences for the person.
+        Messages for the user.
     refusal
-        Why it cannot be trained on; "" if it can.
+        Why training is not possible; "" if it is.
     can_be_forced
-        Whether the person may go on all the same.
+        Whether the user may train anyway.
     """
 
     covered: Coverage | None = None
@@ -172,7 +172,7 @@ def in_words(split: Split) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers in short: ``"0-6, 9"``."""
+    """Return ascending numbers as ranges: ``"0-6, 9"``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -183,7 +183,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def _nothing_marked(covered: Coverage | None, split: Split) -> str:
-    """Say so where something is marked for training, but in no slice that is trained on."""
+    """Return a message if slices are marked for training, but none of them is trained on; else ""."""
     if covered is None or not covered.slices[TRAIN]:
         return ""
     if covered.slices_with(TRAIN, EMPHASISE, KEEP) & set(split.training):

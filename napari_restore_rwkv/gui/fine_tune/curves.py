@@ -1,4 +1,4 @@
-"""A small plot that is painted by hand, so that no plotting library is needed."""
+"""A small plot painted with Qt alone, without a plotting library."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Curve:
 
 
 class Plot(QWidget):
-    """One curve over the steps of a training, with a dashed line where it began.
+    """One curve over the steps of a training, with a dashed line at its initial value.
 
     Parameters
     ----------
     title
-        What is drawn, with its unit.
+        The name of the curve, with its unit.
     start_title
-        What the dashed line is.
+        The name of the dashed line.
     points
-        Draw the single values as dots, where there are few of them.
+        Draw each value as a dot, if there are few of them.
     """
 
     def __init__(self, title: str, *, start_title: str = "", points: bool = False) -> None:
@@ -48,16 +48,16 @@ class Plot(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:
-        """As wide as there is room."""
+        """Prefer all the width there is."""
         return QSize(260, HEIGHT)
 
     def clear(self, total: int) -> None:
-        """Start over, with so many steps along the axis."""
+        """Start again, with `total` steps along the axis."""
         self.curve, self.start, self.total = Curve(), None, max(1, total)
         self.update()
 
     def add(self, step: int, value: float | None) -> None:
-        """Add a value without drawing it, which `update` does; what is not finite is left out."""
+        """Add a value without drawing it, which `update` does; values that are not finite are left out."""
         if value is not None and math.isfinite(value):
             self.curve.steps.append(step)
             self.curve.values.append(value)
@@ -115,7 +115,7 @@ class Plot(QWidget):
         steps, values = self.curve.steps, self.curve.values
         every = max(1, -(-len(steps) // MOST_POINTS))
         if every > 1:
-            # Means of neighbours: that many losses would be a band of noise.
+            # Means of neighbours: too many losses would look like a band of noise.
             values = [
                 math.fsum(values[i : i + every]) / len(values[i : i + every]) for i in range(0, len(values), every)
             ]
@@ -133,7 +133,7 @@ class Plot(QWidget):
 
 
 def axis_of(values: list[float]) -> tuple[float, float, list[float]]:
-    """Return the ends of an axis that holds all values, and round numbers to write along it."""
+    """Return the ends of an axis for all values, and round numbers for its ticks."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = 0.08 * (high - low) or max(abs(high) * 0.01, 1e-3)
     low, high = low - room, high + room

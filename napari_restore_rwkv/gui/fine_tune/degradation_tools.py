@@ -1,4 +1,4 @@
-"""How strong a simulated degradation is: chosen, fitted to a noisy scan, and shown on the displayed slice."""
+"""The strength of a simulated degradation: chosen, fitted to a noisy scan, and previewed in the displayed slice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREVIEW_AFTER_MS = 250
 
 
 class DegradationTools(QWidget):
-    """Strength, the noisy layer that it is fitted to, and the preview.
+    """Strength, the noisy layer to fit it to, and the preview.
 
     Signals
     -------
@@ -53,12 +53,12 @@ class DegradationTools(QWidget):
         self._fits.answered.connect(self._show_fit)
         self._fits.failed.connect(self._on_fit_failed)
 
-    def tell_strengths(self, strengths: dict[str, Any]) -> None:
-        """Say what the strength of each task means, as in `simulate.whole_scan.STRENGTHS`."""
+    def set_strengths(self, strengths: dict[str, Any]) -> None:
+        """Set the meaning of the strength for each task, as in `simulate.whole_scan.STRENGTHS`."""
         self._strengths, self._task = strengths, None
 
     def set_choice(self, choice: FineTuneChoice | None) -> None:
-        """Say which scan is made worse, for which task; None where that is not known."""
+        """Set the scan to degrade and the task; None if they are unknown."""
         self._choice = choice
         if choice is not None and choice.task != self._task:
             self._task = choice.task
@@ -87,12 +87,12 @@ class DegradationTools(QWidget):
         self.about.setText("measuring the noise ...")
         self._fits.ask(work)
 
-    def put_away(self) -> None:
-        """Take the preview away."""
+    def hide_preview(self) -> None:
+        """Remove the preview."""
         self.preview.setChecked(False)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self.preview.let_go()
         self.like.let_go()
 
@@ -101,7 +101,7 @@ class DegradationTools(QWidget):
         self.strength.setDecimals(2)
         self.about = hint()
         self.like = LayerChoice(
-            self._viewer, is_volume, tooltip="A scan with the wanted noise; it may be of another patient"
+            self._viewer, is_volume, tooltip="A scan with the desired noise; it may be of another patient"
         )
         self.fit_button = QPushButton("Fit")
         self.fit_button.setToolTip("Choose the strength that gives the noise of this scan")

@@ -1,4 +1,4 @@
-"""The form of the Fine-tune panel: what to learn from, for which task, from which weights, and for how long."""
+"""The form of the Fine-tune panel: training scans, task, initial weights, and number of steps."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class FineTuneForm(OptionsForm):
 
     @property
     def layers(self) -> LayerChoice:
-        """Where the layer is chosen whose grid the labels are on, and on which previews are shown."""
+        """The choice of the layer whose grid the labels are on, and beside which previews are shown."""
         return self.reference_layer if self.mode.value == "reference" else self.scan_layer
 
     @property
     def layer(self) -> Image | None:
-        """That layer."""
+        """The layer chosen there."""
         return self.layers.value
 
     @property
@@ -60,14 +60,14 @@ class FineTuneForm(OptionsForm):
         return TASKS[self.task.value]
 
     def choice(self, labels: Any, strength: float | None, recipe: FineTuneOptions) -> FineTuneChoice:
-        """Return what is filled in; `ScanError` or `CheckpointError` where something is missing.
+        """Return what is filled in; `ScanError` or `CheckpointError` if something is missing.
 
         Parameters
         ----------
         labels, strength
             See `FineTuneChoice`.
         recipe
-            What the form does not ask for.
+            The options that the form does not ask for.
         """
         filled = self.values(FineTuneChoice)
         if self.layer is None:
@@ -87,7 +87,7 @@ class FineTuneForm(OptionsForm):
         )
 
     def offer_force(self, offered: bool) -> None:
-        """Show the choice to go on with a pair or noise that were refused, or hide it."""
+        """Show or hide the choice to train although the pair or its noise was refused."""
         self.show_row("force", offered or self.force.value)
 
     def tell_surroundings(self, surroundings: Surroundings) -> None:
@@ -136,7 +136,7 @@ class FineTuneForm(OptionsForm):
         self._on_change()
 
     def _propose_task(self, scan: Scan) -> None:
-        """Choose the task that fits, once for each scan: the user may know better."""
+        """Choose the task that fits, once for each scan: the user may choose another one."""
         if self.layer is not self._proposed_for:
             self._proposed_for = self.layer
             self.task.value, _ = propose_task(scan, could_be_hu(scan))
@@ -146,7 +146,7 @@ class FineTuneForm(OptionsForm):
         self._on_change()
 
     def _on_change(self) -> None:
-        """What was forced was another choice."""
+        """Withdraw the choice to train anyway: it was made for another scan or reference."""
         with self.force.changed.blocked():
             self.force.value = False
         self.show_row("force", False)

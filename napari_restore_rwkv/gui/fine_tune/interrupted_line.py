@@ -1,4 +1,4 @@
-"""A line for fine-tunings that were interrupted: the newest can be gone on with, or discarded."""
+"""A line for interrupted fine-tuning runs: the newest can be resumed or discarded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class InterruptedLine(QWidget):
-    """Words, Resume and Discard; hidden where nothing was interrupted.
+    """A sentence, Resume and Discard; hidden if nothing was interrupted.
 
     Attributes
     ----------
     interrupted
-        What is offered, the newest first.
+        The interrupted runs, the newest first.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -30,7 +30,7 @@ class InterruptedLine(QWidget):
         self.hide()
 
     def show_interrupted(self, interrupted: list[Unfinished]) -> None:
-        """Offer the newest of these."""
+        """Offer to resume the newest of these."""
         self.interrupted = interrupted
         if interrupted:
             more = f" (and {len(interrupted) - 1} more)" if len(interrupted) > 1 else ""

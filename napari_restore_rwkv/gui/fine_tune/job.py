@@ -1,4 +1,4 @@
-"""One fine-tuning in a process of its own, as signals."""
+"""A fine-tuning run in a separate process, reported as signals."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _MODULE = "napari_restore_rwkv.training.process"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Begun:
-    """What a fine-tuning was begun with.
+    """What a fine-tuning run was started with.
 
     Attributes
     ----------
     folder, weights, task, mode, steps
-        Where it is, the old weights, and what was asked for.
+        Its folder, the old weights, and what was requested.
     layer, axis
-        The layer of the scan, None where it is not open, and the axis across its slices.
+        The layer of the scan, None if it is not open, and the axis across its slices.
     """
 
     folder: Path
@@ -54,23 +54,23 @@ class Begun:
 
 
 class FineTuneJob(QObject):
-    """Prepares a fine-tuning, starts its process, and passes on what it says.
+    """Prepares a fine-tuning run, starts its process, and passes on its messages.
 
     Signals
     -------
     said(records)
-        What the process has said before its end since the last time, see `training.process`.
+        The records that the process has sent since the last time, without the final one; see `training.process`.
     previewed(index, degraded, restored)
-        A slice, as the network sees it and restored so far; (Y, X) in the unit of the scan.
+        A slice, as the network sees it and as restored by the current weights; (Y, X) in the unit of the scan.
     ended(record)
         The last record, of kind "done", "error" or "crashed".
 
     Attributes
     ----------
     folder
-        Of the fine-tuning that was started last.
+        The folder of the run that was started last.
     gone
-        Whether the panel or the viewer went away; nothing is said any more.
+        Whether the panel or the viewer was closed; no signals are sent any more.
     """
 
     said = Signal(object)
@@ -84,22 +84,22 @@ class FineTuneJob(QObject):
         self._thread: threading.Thread | None = None
         self._mailbox = Mailbox(collect_all)
         self._mailbox.opened.connect(self.said)
-        # What was said before comes first.
+        # Earlier records come first.
         self.ended.connect(self._mailbox.read)
         self.gone = False
 
     @property
     def running(self) -> bool:
-        """Whether a fine-tuning is prepared or under way."""
+        """Whether a fine-tuning run is being prepared or is in progress."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def pid(self) -> int | None:
-        """Number of the process, once it is started."""
+        """Process ID, once the process is started."""
         return self._process.pid if self._process is not None else None
 
     def begin(self, choice: FineTuneChoice) -> None:
-        """Copy what is learned from into a new folder, and start the training in it."""
+        """Copy the training data into a new folder, and start the training there."""
         folder = new_training_folder()
 
         def prepare() -> None:
@@ -114,16 +114,16 @@ class FineTuneJob(QObject):
         self._start(folder, prepare)
 
     def resume_folder(self, folder: Path) -> None:
-        """Go on with an interrupted fine-tuning."""
+        """Resume an interrupted fine-tuning run."""
         self._start(folder, lambda: None)
 
     def pause(self) -> None:
-        """Rest after the current step."""
+        """Pause after the current step."""
         if self._process is not None:
             self._process.pause()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         if self._process is not None:
             self._process.resume()
 
@@ -133,12 +133,12 @@ class FineTuneJob(QObject):
             self._process.stop()
 
     def preview(self, index: int) -> None:
-        """Ask for a slice, restored by the weights so far."""
+        """Request a slice restored by the current weights."""
         if self._process is not None:
             self._process.preview(index)
 
     def leave(self) -> None:
-        """Let the process save its state and end, and say nothing more: the panel or the viewer is going away."""
+        """Let the process save its state and end, and send no more signals: the panel or the viewer is being closed."""
         self.gone = True
         if self._process is not None:
             self._process.leave()
@@ -161,7 +161,7 @@ class FineTuneJob(QObject):
         if end["kind"] == "done":
             note_outcome(folder, end)
         elif end["kind"] == "error" and not (folder / "state.pt").exists():
-            # Refused before anything was learned: there is nothing to go on with.
+            # Refused before the first training step: there is nothing to resume.
             discard(folder)
         if not self.gone:
             self.ended.emit(end)
@@ -187,12 +187,12 @@ class FineTuneJob(QObject):
 
 
 def interrupted() -> list[Unfinished]:
-    """List fine-tunings without an outcome that no process is at work on, the newest first."""
+    """List fine-tuning runs without an outcome that no process is working on, the newest first."""
     return [one for one in unfinished_trainings() if not _at_work(one.pid)]
 
 
 def begun_in(folder: Path, layers: Iterable[Layer]) -> Begun:
-    """Return what was begun in a folder; `ScanError` where that cannot be read.
+    """Return what a run in a folder was started with; `ScanError` if that cannot be read.
 
     The layer is the open one of the same name and shape, if there is one.
     """
@@ -210,7 +210,7 @@ def begun_in(folder: Path, layers: Iterable[Layer]) -> Begun:
 
 
 def _at_work(pid: int | None) -> bool:
-    """Whether a number is that of a training process; numbers are used again by other programs."""
+    """Whether a process ID belongs to a training process; the system reuses the IDs of ended processes."""
     if pid is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What the Fine-tune panel did, as lines of Python that do the same again."""
+"""What the Fine-tune panel did, as lines of Python that repeat it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 
 class FineTuneMacro(MacroView):
-    """Shows the lines of a fine-tuning once it has come to its end."""
+    """Shows the lines of a fine-tuning run once it has ended."""
 
     _begun = ""
 
     def begin(self, choice: FineTuneChoice, labels: Layer | None) -> None:
-        """Note what is begun, see `fine_tune_as_python`: the form may say something else in the end."""
+        """Record what is started, see `fine_tune_as_python`: the form may have changed when the run ends."""
         self._begun = fine_tune_as_python(choice, labels)
 
     def forget(self) -> None:
-        """Forget what was begun: no lines would do the same."""
+        """Forget what was started: no lines would repeat it."""
         self._begun = ""
 
     def end(self) -> None:
-        """Show the lines of what has ended."""
+        """Show the lines of the run that has ended."""
         if self._begun:
             self.add(self._begun)
         self.forget()
 
 
 def fine_tune_as_python(choice: FineTuneChoice, labels: Layer | None) -> str:
-    """Return lines of Python for napari's console, where `viewer` is the window, that fine-tune the same again.
+    """Return lines of Python for napari's console, where `viewer` is the window, that repeat a fine-tuning run.
 
     Parameters
     ----------
     choice
-        What was filled in.
+        The filled-in form.
     labels
-        The layer in which something was marked.
+        The layer with the annotations.
     """
     layers = {"degraded": choice.scan_layer, "target": choice.reference_layer}
     words = [
@@ -54,13 +54,13 @@ def fine_tune_as_python(choice: FineTuneChoice, labels: Layer | None) -> str:
     words += [] if choice.strength is None else [f"strength={choice.strength:g}"]
     usual, options = FineTuneOptions(), replace(choice.options, axis=AXES[choice.axis])
     chosen = {one.name: getattr(options, one.name) for one in fields(options)}
-    told = [f"{name}={value!r}" for name, value in chosen.items() if value != getattr(usual, name)]
+    keywords = [f"{name}={value!r}" for name, value in chosen.items() if value != getattr(usual, name)]
     return (
         "from napari_restore_rwkv import finish, fine_tune\n"
         "from napari_restore_rwkv.gui.layers import layer_to_scan\n"
         "from napari_restore_rwkv.training.material import Material\n"
         "from napari_restore_rwkv.training.options import FineTuneOptions\n"
         f"material = Material({', '.join(words)})\n"
-        f"tuned = finish(fine_tune({str(choice.weights)!r}, material, FineTuneOptions({', '.join(told)})))\n"
+        f"tuned = finish(fine_tune({str(choice.weights)!r}, material, FineTuneOptions({', '.join(keywords)})))\n"
         "print(tuned.verdict.reason)  # tuned.save(path) keeps the weights"
     )

@@ -1,4 +1,4 @@
-"""What becomes of the weights once they are trained: the verdict, how much of the change is kept, and the bundle."""
+"""The trained weights: the verdict on them, how much of the change to keep, and their bundle."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class NewWeights(QWidget):
     macro
         The lines of Python that train the same again.
     record
-        What the training said when it was done; empty before.
+        The last record of the training; empty before it has ended.
     said
-        With a sentence for the messages line.
+        Emitted with a sentence for the message line.
     failed
-        With an error.
+        Emitted with an error.
     back
-        The shipped weights are wanted again.
+        Emitted when the user returns to the shipped weights.
     """
 
     said, failed, back = Signal(str), Signal(object), Signal()
@@ -53,7 +53,7 @@ class NewWeights(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         for widget in (self.verdict, self.macro, self.blend, dividing_line(), self.bundles):
             rows.addWidget(widget)
-        self.put_away()
+        self.hide_results()
         for part in (self.blend, self.bundles):
             part.failed.connect(self._on_failed)
         self.macro.said.connect(self.said)
@@ -64,23 +64,23 @@ class NewWeights(QWidget):
         self.bundles.back.connect(self._on_back)
 
     def offer(self, weights: str | Path) -> None:
-        """Offer a bundle for export; weights of another kind are none."""
+        """Offer weights for export if they are a bundle."""
         self.bundles.offer(as_bundle(weights))
 
-    def put_away(self) -> None:
-        """Hide what is said of an earlier training."""
+    def hide_results(self) -> None:
+        """Hide the results of an earlier training."""
         for part in (self.verdict, self.blend):
             part.hide()
         self.blend.set_trained(None)
 
     def expect(self, begun: Begun) -> None:
-        """Wait for a training that began."""
+        """Prepare for the end of a training that has started."""
         self._begun, self.record = begun, {}
-        self.put_away()
+        self.hide_results()
         self.bundles.setEnabled(False)
 
     def show_ended(self, record: dict[str, Any]) -> None:
-        """Show the verdict on a training that is done; one that failed has none."""
+        """Show the verdict on a training that has ended; one that failed has none."""
         self.bundles.setEnabled(True)
         if record["kind"] != "done":
             return
@@ -108,7 +108,7 @@ class NewWeights(QWidget):
             self.failed.emit(error)
 
     def keep_anyway(self) -> None:
-        """List new weights that were not accepted."""
+        """Save and list new weights that were not accepted."""
         assert self._begun is not None
         self.verdict.keep_anyway.setEnabled(False)
         self.bundles.keep(Path(self.record["candidate"]), f"{self._begun.task}-{self._begun.folder.name}")
@@ -121,7 +121,7 @@ class NewWeights(QWidget):
         if what == EXPORTED:
             self.said.emit(f"Exported as {path}")
         elif what == IMPORTED:
-            self.said.emit(f"{path.stem} is checked, and listed under the models of its task now.")
+            self.said.emit(f"{path.stem} was checked, and is now listed under the models of its task.")
         else:
             self.record = {**self.record, "bundle": str(path)}
             self.verdict.say_saved("Saved, and listed as not accepted.")

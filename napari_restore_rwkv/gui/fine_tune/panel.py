@@ -1,4 +1,4 @@
-"""The Fine-tune panel: what to learn from, annotations, the training, its verdict, and what becomes of the weights."""
+"""The Fine-tune panel: training scans, annotations, the training, the verdict, and the new weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FineTunePanel(JobPanel):
     Attributes
     ----------
     recipe
-        What the form does not ask for.
+        The options that the form does not ask for.
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
@@ -69,19 +69,19 @@ class FineTunePanel(JobPanel):
         self.check()
 
     def choice(self) -> FineTuneChoice:
-        """Return what is filled in; `RestoreError` where something is missing."""
+        """Return what is filled in; `RestoreError` if something is missing."""
         labels = self.annotations.layer
         strength = self.degradation.strength.value() if self.degradation.strength.isEnabled() else None
         return self.form.choice(None if labels is None else labels.data, strength, self.recipe)
 
     def annotate(self, layer: Layer | None) -> None:
-        """Make a Labels layer on a scan, ready to be painted in."""
+        """Add a Labels layer on a scan, ready for painting."""
         if layer is not None:
             self.form.layers.choose(layer)
         self.annotations.make_layer()
 
     def check(self) -> None:
-        """Say in the background what the annotations cover, and whether the scans can be learned from."""
+        """Check in the background what the annotations cover, and whether the scans are suitable for training."""
         self.annotations.set_scan(self.form.layer)
         self.degradation.setVisible(self.form.mode.value == "reference")
         try:
@@ -95,14 +95,14 @@ class FineTunePanel(JobPanel):
         self._checks.ask(partial(report_on, choice))
 
     def start(self) -> None:
-        """Train as is filled in."""
+        """Start the training that is filled in."""
         if self.job.running:
             self.say("A fine-tuning run is in progress: wait for it, or stop it.")
             return
         try:
             choice = self.choice()
         except RestoreError as error:
-            # Of a chosen scan it is said above, since the choice was made.
+            # Errors about the chosen scan are already shown above.
             self.fail(error, is_shown=self.form.layer is not None)
             return
         if self.report.refusal and not self._checks.busy:
@@ -115,7 +115,7 @@ class FineTunePanel(JobPanel):
         self._let_run(Begun(self.job.folder, weights, choice.task, choice.mode, steps, choice.layer, choice.axis))
 
     def resume_interrupted(self) -> None:
-        """Go on with the newest interrupted fine-tuning."""
+        """Resume the newest interrupted fine-tuning run."""
         try:
             begun = begun_in(self.interrupted.interrupted[0].folder, self._viewer.layers)
         except RestoreError as error:
@@ -126,12 +126,12 @@ class FineTunePanel(JobPanel):
         self._let_run(begun)
 
     def discard_interrupted(self) -> None:
-        """Delete the newest interrupted fine-tuning."""
+        """Delete the newest interrupted fine-tuning run."""
         discard(self.interrupted.interrupted[0].folder)
         self.interrupted.show_interrupted(self.interrupted.interrupted[1:])
 
     def shut_down(self) -> None:
-        """Let the training save its state and end, and let go of the viewer."""
+        """Let the training save its state and end, and stop following the viewer."""
         super().shut_down()
         _let_go(self.job, self._parts)
 
@@ -168,24 +168,24 @@ class FineTunePanel(JobPanel):
         self._checks.answered.connect(self._show_report)
         self._checks.failed.connect(self.fail)
         self.run.asked.connect(self.start)
-        # Its number of steps does not tell when it was stopped.
+        # The lines cannot repeat a training that the user stopped.
         self.run.stop.clicked.connect(self.macro.forget)
         self.job.ended.connect(self._on_ended)
         self.interrupted.go_on.clicked.connect(self.resume_interrupted)
         self.interrupted.discard.clicked.connect(self.discard_interrupted)
         self.new.said.connect(self.say)
         self.new.back.connect(self.form.weights.use_proposed)
-        # Not a method of the panel: at that time there is no panel any more.
+        # Not a method of the panel: when this runs, the panel no longer exists.
         self.destroyed.connect(partial(_let_go, self.job, self._parts))
 
     def _on_change(self) -> None:
-        """What was said and drawn of an earlier choice is out of date, once another scan, task or model is chosen."""
+        """Clear messages and curves of an earlier choice once another scan, task or model is chosen."""
         chosen = self._chosen()
         if not self.job.running and chosen != self._shown_for:
             self._shown_for = chosen
             self.say("")
             self.run.clear()
-            self.new.put_away()
+            self.new.hide_results()
         self.check()
 
     def _chosen(self) -> tuple[Any, ...]:
@@ -193,16 +193,16 @@ class FineTunePanel(JobPanel):
         return form.mode.value, form.layer, form.reference_layer.value, form.task.value
 
     def _get_ready(self) -> None:
-        """Ask for devices, weights and what was interrupted in the background: importing torch takes seconds."""
+        """Look for devices, weights and interrupted runs in the background: importing torch takes seconds."""
         worker = FunctionWorker(_surroundings)
-        worker.returned.connect(self._tell_surroundings)
+        worker.returned.connect(self._show_surroundings)
         worker.errored.connect(self.fail)
         worker.start()
 
-    def _tell_surroundings(self, found: tuple[Any, dict[str, Any], Path, list[Unfinished]]) -> None:
+    def _show_surroundings(self, found: tuple[Any, dict[str, Any], Path, list[Unfinished]]) -> None:
         surroundings, strengths, folder, unfinished = found
         self.form.tell_surroundings(surroundings)
-        self.degradation.tell_strengths(strengths)
+        self.degradation.set_strengths(strengths)
         self.blend.folder = self.bundles.folder = folder
         if not self.job.running:
             self.interrupted.show_interrupted(unfinished)
@@ -225,7 +225,7 @@ class FineTunePanel(JobPanel):
         for part in (self.form, self.degradation, self.annotations):
             part.setEnabled(False)
         self.new.expect(begun)
-        self.degradation.put_away()
+        self.degradation.hide_preview()
         self.run.show_begun(begun.layer, begun.axis, begun.steps)
 
     def _on_ended(self, record: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ class FineTunePanel(JobPanel):
             part.setEnabled(True)
         self.new.show_ended(record)
         if record["kind"] == "done":
-            # Once it has got its size.
+            # After it has its final size.
             QTimer.singleShot(SETTLED_AFTER_MS, self._bring_verdict_into_view)
             return
         self.fail(RestoreError(record["text"]))

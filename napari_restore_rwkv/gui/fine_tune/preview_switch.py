@@ -1,4 +1,4 @@
-"""A box that, ticked, shows what a slice would become beside its scan, computed in the background."""
+"""A check box that shows a preview of the displayed slice beside its scan, computed in the background."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Picture = Callable[[int], np.ndarray]
 
 
 class PreviewSwitch(QCheckBox):
-    """Follows the displayed slice as long as it is ticked; unticked, it takes the preview away.
+    """Follows the displayed slice while it is ticked; when unticked, it removes the preview.
 
     Signals
     -------
     failed(error)
-        A picture could not be made.
+        A picture could not be computed.
 
     Parameters
     ----------
     what
-        For the name of the preview's layer.
+        Part of the name of the preview's layer.
     subject
-        Returns the scan's layer, the axis across its slices, and what makes pictures; None if there is nothing to show.
-        Called in the main thread whenever another picture may be wanted.
+        Returns the scan's layer, the axis across its slices, and a function that computes pictures; None if there is
+        nothing to show. Called in the main thread whenever another picture may be needed.
     wait_ms
-        How long to wait for another question before a picture is made.
+        How long to wait for another request before a picture is computed.
     """
 
     failed = Signal(object)
@@ -60,7 +60,7 @@ class PreviewSwitch(QCheckBox):
         viewer.dims.events.current_step.connect(self.ask)
 
     def ask(self, event: Any = None) -> None:
-        """Show the displayed slice again, soon."""
+        """Request a new picture of the displayed slice."""
         subject = self._subject() if self.isChecked() else None
         if subject is None:
             return
@@ -70,7 +70,7 @@ class PreviewSwitch(QCheckBox):
             self._pictures.ask(lambda: (layer, axis, index, picture(index)))
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._viewer.dims.events.current_step.disconnect(self.ask)
 
     def _on_toggle(self, wanted: bool) -> None:

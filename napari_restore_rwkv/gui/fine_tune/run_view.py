@@ -1,4 +1,4 @@
-"""A fine-tuning under way: its buttons, how far it is, the curves, and the preview of the displayed slice."""
+"""A fine-tuning run in progress: buttons, progress, curves, and a preview of the displayed slice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FineTuneRun(QWidget):
     Signals
     -------
     asked()
-        The person wants to start.
+        The user wants to start.
     """
 
     asked = Signal()
@@ -62,7 +62,7 @@ class FineTuneRun(QWidget):
         self.show_ended()
 
     def show_begun(self, layer: Image | None, axis: int, total: int) -> None:
-        """Get ready for a training of so many steps, on the scan in a layer, if that is open."""
+        """Prepare for a training of `total` steps on the scan in a layer, if that is open."""
         self._layer, self._axis, self._latest = layer, axis, {}
         self._preview_is_due = False
         for plot in (self.psnr, self.loss):
@@ -78,7 +78,7 @@ class FineTuneRun(QWidget):
         self._preview_timer.start()
 
     def show_ended(self) -> None:
-        """Nothing runs any more; the curves stay as they are."""
+        """Reset the buttons; the curves stay as they are."""
         self._refresh()
         self._refresh_timer.stop()
         self._preview_timer.stop()
@@ -91,19 +91,19 @@ class FineTuneRun(QWidget):
             widget.hide()
 
     def clear(self) -> None:
-        """Forget the curves."""
+        """Clear the curves."""
         for plot in (self.psnr, self.loss):
             plot.hide()
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._viewer.dims.events.current_step.disconnect(self._ask_preview)
 
     def _build(self) -> None:
         self.start, self.pause, self.stop = QPushButton(START), QPushButton(PAUSE), QPushButton(STOP)
         self.start.setDefault(True)
         self.pause.setToolTip("Pause after this step; the memory stays allocated")
-        self.stop.setToolTip("End here; the best weights so far are judged on the held-out slices")
+        self.stop.setToolTip("Stop here; the best weights so far are evaluated on the held-out slices")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress, self.warnings = QLabel(), hint()
@@ -128,7 +128,7 @@ class FineTuneRun(QWidget):
                     self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
                 case "resumed":
                     self._set_paused(False)
-                    self.progress.setText("going on ...")
+                    self.progress.setText("continuing ...")
                 case "progress":
                     self._note(record)
 
@@ -148,7 +148,7 @@ class FineTuneRun(QWidget):
             self._ask_preview()
 
     def _refresh(self) -> None:
-        """Not at every record: each new word has the whole window drawn."""
+        """Update the texts, not at every record: each change redraws the whole window."""
         record = self._latest
         if not record or self._paused:
             return
@@ -180,7 +180,7 @@ class FineTuneRun(QWidget):
         self._job.stop()
         for button in (self.pause, self.stop):
             button.setEnabled(False)
-        self.progress.setText("stopping: the best weights are judged ...")
+        self.progress.setText("stopping: the best weights are being evaluated ...")
 
     def _on_preview(self, wanted: bool) -> None:
         if wanted:
@@ -189,7 +189,7 @@ class FineTuneRun(QWidget):
             self.shown.remove()
 
     def _ask_preview(self, event: Any = None) -> None:
-        """Ask for the displayed slice, unless an answer is still to come."""
+        """Request the displayed slice, unless a request is pending."""
         if self._preview_is_due or not self._latest or not self.preview.isChecked() or not self.pause.isEnabled():
             return
         if self._layer is None or self._layer not in self._viewer.layers:
@@ -209,7 +209,7 @@ class FineTuneRun(QWidget):
 
 
 def _words_of(record: dict[str, Any]) -> str:
-    """Describe a step, or how far a scoring is, in a few words."""
+    """Describe a step, or the progress of an evaluation, in a few words."""
     scoring = record["scoring"]
     if scoring is None:
         return f"step {record['step']} of {record['total']}"

@@ -1,4 +1,4 @@
-"""One slice of a scan as it would become, in a layer of its own, beside the scan."""
+"""A preview of one slice, in a separate layer beside the scan."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MARGIN, MAGNIFIED = 0.95, 1.05
 
 
 class OneSlice:
-    """A volume of nan with one slice that is known; it takes no more memory than that slice.
+    """A volume of NaN with one known slice; it takes no more memory than that slice.
 
     Parameters
     ----------
     shape
-        Of the volume, (Z, Y, X).
+        Shape of the volume, (Z, Y, X).
     axis
-        Across the slices.
+        The axis across the slices.
     """
 
     dtype = np.dtype(np.float32)
@@ -39,7 +39,7 @@ class OneSlice:
         self.image = np.full([size for a, size in enumerate(shape) if a != axis], np.nan, np.float32)
 
     def put(self, index: int, image: np.ndarray) -> None:
-        """Know another slice, (Y, X), and forget the last one."""
+        """Replace the known slice by another one, (Y, X)."""
         self.index, self.image = index, np.asarray(image, np.float32)
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -62,14 +62,14 @@ class OneSlice:
 
 
 class SlicePreview:
-    """Shows pictures of slices beside a scan, in one layer that is made when the first picture comes.
+    """Shows pictures of slices beside a scan, in one layer that is added with the first picture.
 
-    While it is shown, scan and preview have the canvas for themselves; then the person's own view comes back.
+    While it is shown, only scan and preview are visible; afterwards the user's own view returns.
 
     Parameters
     ----------
     what
-        For the name of the layer: ``"CT abdomen [what]"``.
+        Part of the name of the layer: ``"CT abdomen [what]"``.
     """
 
     def __init__(self, viewer: ViewerModel, what: str) -> None:
@@ -80,7 +80,7 @@ class SlicePreview:
 
     @property
     def layer(self) -> Image | None:
-        """The layer, as long as it is in the viewer."""
+        """The layer; None if it is not in the viewer."""
         return self._layer if self._layer in self._viewer.layers else None
 
     def show(self, on: Image, axis: int, index: int, image: np.ndarray) -> None:
@@ -100,7 +100,7 @@ class SlicePreview:
         shown.refresh(thumbnail=False, extent=False, highlight=False)
 
     def remove(self) -> None:
-        """Take the layer away, and give back the person's own view."""
+        """Remove the layer, and return to the user's own view."""
         if self._view is not None:
             self._view.leave()
             self._view = None
@@ -110,7 +110,7 @@ class SlicePreview:
 
 
 class _Beside:
-    """Two layers in two panels of the canvas, until it is left."""
+    """Two layers in two panels of the canvas, until `leave`."""
 
     def __init__(self, viewer: ViewerModel, left: Image, right: Image) -> None:
         self._viewer, self._pair = viewer, (left, right)
@@ -127,7 +127,7 @@ class _Beside:
         camera.zoom = min(camera.zoom, self._zoom_that_shows_both())
 
     def _zoom_that_shows_both(self) -> float:
-        """The zoom at which the whole scan fits into a panel; what the person has where it was magnified."""
+        """The zoom at which the whole scan fits into a panel; the user's own one if the scan was magnified."""
         viewer, left = self._viewer, self._pair[0]
         low, high = left.extent.world
         rows, columns = (axis - (viewer.dims.ndim - left.ndim) for axis in viewer.dims.displayed[-2:])
@@ -138,7 +138,7 @@ class _Beside:
         return viewer.scene.camera.zoom if magnified else MARGIN * half
 
     def leave(self) -> None:
-        """Give back what was there before, unless the person or another view has rearranged it."""
+        """Return to the previous view, unless the user or another view has rearranged the canvas."""
         grid = self._viewer.canvas.grid
         shown = [layer for layer in self._viewer.layers if layer.visible]
         if not grid.enabled or tuple(grid.shape) != (1, 2) or not set(shown) <= set(self._pair):
@@ -150,7 +150,7 @@ class _Beside:
 
 
 def looked_at(viewer: ViewerModel, layer: Image, axis: int) -> int | None:
-    """Return the slice along an axis of the scan that the person looks at; None in a view along another axis."""
+    """Return the displayed slice along an axis of the scan; None in a view along another axis."""
     return displayed_slice(viewer, layer, axis, layer.data.shape[-3:][axis])
 
 

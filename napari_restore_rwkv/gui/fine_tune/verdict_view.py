@@ -1,4 +1,4 @@
-"""How a fine-tuning ended: the verdict in words, the held-out slices before and after, a picture, and what to do."""
+"""The outcome of a fine-tuning run: the verdict, the held-out slices before and after, a picture, and buttons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
 ESTIMATE = (
-    "Estimated from neighbouring slices, because there is no reference: gains in dB come out too large where the "
+    "Estimated from neighbouring slices, because there is no reference: gains in dB are overestimated where the "
     "slices share noise."
 )
 LISTED = "The new weights are listed under the models, here and in the Restore panel. The old ones stay."
@@ -26,14 +26,14 @@ LAST_COLUMN = {"paired": "reference", "reference": "reference", "noisy": "mean o
 
 
 class VerdictView(QWidget):
-    """The end of a fine-tuning.
+    """The outcome of a fine-tuning run.
 
     Signals
     -------
     wanted()
-        The new weights are to be used in the Restore panel.
+        The user wants to use the new weights in the Restore panel.
     wanted_anyway()
-        They are to be kept although they were not accepted.
+        The user wants to keep them although they were not accepted.
     """
 
     wanted = Signal()
@@ -85,7 +85,7 @@ class VerdictView(QWidget):
         self.keep_anyway.setEnabled(True)
 
     def say_saved(self, words: str) -> None:
-        """Tell that the new weights are kept, accepted or not, and can be used."""
+        """Show that the new weights are saved, accepted or not, and can be used."""
         self.keep_anyway.setVisible(False)
         self.use.setVisible(True)
         self.note.setText(words)
@@ -107,7 +107,7 @@ class Picture(QLabel):
         self._fit()
 
     def sizeHint(self) -> QSize:
-        """As high as the picture is at this width."""
+        """Prefer the height of the picture at this width."""
         if self._pixmap.isNull():
             return QSize(0, 0)
         return QSize(0, round(self.width() * self._pixmap.height() / self._pixmap.width()))
@@ -126,7 +126,7 @@ class Picture(QLabel):
 
 
 def table_of(rows: Sequence[dict[str, Any]], *, estimated: bool) -> str:
-    """Return held-out slices before and after as a table in HTML, their means last."""
+    """Return an HTML table of the held-out slices before and after, their means last."""
     psnr = "PSNR (dB), estimated" if estimated else "PSNR (dB)"
     lines = [_line(str(row["slice"]), *_figures(row)) for row in rows]
     means = {name: _mean([row[name] for row in rows]) for name in _NAMES}

@@ -73,7 +73,7 @@ def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
         # Of a large file pydicom reads the frame alone, and all attributes of all frames again, though.
         in_memory = not syntax.is_transfer_syntax or syntax == DeflatedExplicitVRLittleEndian
         in_memory = in_memory or path.stat().st_size <= _LARGEST_KEPT
-        source = _kept_whole(path, _state(path)) if in_memory else path
+        source = _cached_whole(path, _state(path)) if in_memory else path
         return np.asarray(pixel_array(source, index=frame, decoding_plugin=plugin))
 
 
@@ -88,7 +88,7 @@ def _whole(path: Path) -> pydicom.Dataset:
 
 # A file with many frames is asked for each of them, one after the other.
 @lru_cache(maxsize=1)
-def _kept_whole(path: Path, _: tuple[int, ...]) -> pydicom.Dataset:
+def _cached_whole(path: Path, _: tuple[int, ...]) -> pydicom.Dataset:
     return _whole(path)
 
 

@@ -71,10 +71,10 @@ def split_frames(tags: Sequence[Dataset], levels: Sequence[Level]) -> list[tuple
         frames = _by_growth(tags, members, level_of, len(levels))
         if frames is None:
             return None
-        told = ", ".join(names)[:_LONGEST_NAME]
-        many = len(frames) > 1 or not told
+        title = ", ".join(names)[:_LONGEST_NAME]
+        many = len(frames) > 1 or not title
         for number, frame in enumerate(frames):
-            ordered.append((f"{told} frame {number}".strip() if many else told, frame))
+            ordered.append((f"{title} frame {number}".strip() if many else title, frame))
     return ordered
 
 
@@ -98,8 +98,8 @@ def _refined(
     word, unit = words
     # Only what differs is part of the name: for an image type, the words that not all have.
     common = set.intersection(*(set(value) for value in parts)) if keys == "ImageType" else set()
-    told = {value: " ".join(_plain(part) for part in value if part not in common) for value in parts}
-    return [([*names, f"{word} {told[value]}{unit}".strip()], parts[value]) for value in sorted(parts, key=_order)]
+    differing = {value: " ".join(_plain(part) for part in value if part not in common) for value in parts}
+    return [([*names, f"{word} {differing[value]}{unit}".strip()], parts[value]) for value in sorted(parts, key=_order)]
 
 
 def _balanced(members: list[int], level_of: dict[int, int], positions: set[int]) -> bool:

@@ -121,7 +121,7 @@ def images_of(path: Path) -> list[SeriesImage]:
         columns, frames = int(header.get("Columns") or 0), int(header.get("NumberOfFrames") or 1)
         if columns == 0 or is_directory(header):
             return []
-        _refuse_what_is_no_slice(path, header)
+        _refuse_unless_grey(path, header)
         # Decoders allocate what the header says before they look at the pixels.
         bounds.check_memory(path.name, int(header.get("Rows") or 0) * columns * _WORK_BYTES, path.stat().st_size)
         if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
@@ -206,7 +206,7 @@ def _bad_pixels(path: Path) -> ScanError:
     return broken(path, "its pixels are damaged, cut off or compressed in an unknown way")
 
 
-def _refuse_what_is_no_slice(path: Path, header: Dataset) -> None:
+def _refuse_unless_grey(path: Path, header: Dataset) -> None:
     if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME"):
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
@@ -214,11 +214,11 @@ def _refuse_what_is_no_slice(path: Path, header: Dataset) -> None:
 
 
 def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
-    _refuse_no_place(path, header)
+    _refuse_without_position(path, header)
     return tiles_of(path, header)
 
 
-def _refuse_no_place(path: Path, tags: Dataset) -> None:
+def _refuse_without_position(path: Path, tags: Dataset) -> None:
     if not all(tags.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
         raise NoScanError(
             f"{path.name} has no position in the patient (no image position, orientation or pixel spacing); "
@@ -227,7 +227,7 @@ def _refuse_no_place(path: Path, tags: Dataset) -> None:
 
 
 def _image(path: Path, tags: Dataset, frame: int | None, tile: Tile | None = None) -> SeriesImage:
-    _refuse_no_place(path, tags)
+    _refuse_without_position(path, tags)
     corner, orientation = tags.ImagePositionPatient, tags.ImageOrientationPatient
     spacing = tags.PixelSpacing
     place = np.array([float(value) for value in corner])

@@ -135,8 +135,8 @@ def _one(uid: str, images: list[SeriesImage], notes: list[str]) -> Series:
     description = str(images[0].tags.get("SeriesDescription") or "")
     once = _without_copies(images)
     copies = len(images) - len(once)
-    told = f"{copies} of its images {'is a duplicate' if copies == 1 else 'are duplicates'} and left out."
-    return Series(uid, description, tuple(once), (*notes, *([told] if copies else [])))
+    note = f"{copies} of its images {'is a duplicate' if copies == 1 else 'are duplicates'} and left out."
+    return Series(uid, description, tuple(once), (*notes, *([note] if copies else [])))
 
 
 def _without_copies(images: list[SeriesImage]) -> list[SeriesImage]:

@@ -144,7 +144,7 @@ def kept_place(scan: Scan, written: bytes) -> bytes:
     if place is None:
         return written
     head = bytearray(written)
-    if _lie_alike(_placed(place, scan.voxels, 3), scan):
+    if _same_place(_placed(place, scan.voxels, 3), scan):
         struct.pack_into("<4f", head, _PIXDIM, *place.pixdim)
         head[_XYZT] = (head[_XYZT] & ~7) | (place.units & 7)
         struct.pack_into("<2h", head, _CODES, place.qform_code, place.sform_code)
@@ -157,7 +157,7 @@ def kept_place(scan: Scan, written: bytes) -> bytes:
     return bytes(head)
 
 
-def _lie_alike(one: Scan, other: Scan) -> bool:
+def _same_place(one: Scan, other: Scan) -> bool:
     return (
         np.allclose(one.spacing_mm, other.spacing_mm, rtol=_SAME, atol=0)
         and np.allclose(one.origin_mm, other.origin_mm, rtol=_SAME, atol=_SAME_MM)

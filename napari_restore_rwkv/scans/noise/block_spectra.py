@@ -78,7 +78,7 @@ def rings(side: int) -> Rings:
     # Projecting the trends out removes the power of the windowed trends from a windowed coefficient.
     lost = (np.abs(np.fft.rfft2(trends.T.reshape(-1, side, side) * window)) ** 2).sum(axis=0)
     kept = 1 - np.bincount(number.ravel(), (weights * lost).ravel()) / counts
-    return Rings(window, trends, number, distance / side, weights, counts, kept, _freedom(window, counts))
+    return Rings(window, trends, number, distance / side, weights, counts, kept, _degrees_of_freedom(window, counts))
 
 
 def block_spectra(blocks: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def radial(power: np.ndarray, side: int) -> np.ndarray:
     return means
 
 
-def _freedom(window: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _degrees_of_freedom(window: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Degrees of freedom of ring means: n^2 / sum |G(u - v)|^2 over all pairs of a ring, G the transform of w^2."""
     side = len(window)
     along = np.fft.fftfreq(side, 1 / side)

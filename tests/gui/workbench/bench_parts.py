@@ -1,4 +1,4 @@
-"""What the tests of the workbench share: networks of known effect, and what is waited for."""
+"""Shared by the tests of the workbench: networks of known effect, and conditions to wait for."""
 
 import threading
 
@@ -9,7 +9,7 @@ SLICES, ROWS, COLUMNS = 3, 96, 128
 
 
 class Keeps(nn.Module):
-    """Leaves everything, and remembers in which thread; it can be held."""
+    """Changes nothing, and remembers its thread; it can be held."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class Keeps(nn.Module):
 
 
 class Flattens(nn.Module):
-    """Leaves the mean alone."""
+    """Keeps only the mean."""
 
     def forward(self, x):
         return x.mean(dim=(2, 3), keepdim=True).expand_as(x)

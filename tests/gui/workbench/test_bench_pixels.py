@@ -23,7 +23,7 @@ CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QSlider)
 
 
 class LosesTheLower(nn.Module):
-    """Leaves the upper half, and flattens the lower one."""
+    """Keeps the upper half, and flattens the lower one."""
 
     def forward(self, x):
         half = x.shape[-2] // 2
@@ -234,7 +234,7 @@ def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, ben
     assert right[0] > left[0] + 40, "and it is the same slice"
 
 
-def test_the_reference_stands_in_its_cell_in_the_window_of_the_scan(window, bench, qtbot):
+def test_the_reference_is_in_its_cell_in_the_window_of_the_scan(window, bench, qtbot):
     viewer, _ = window
     scan = viewer.layers["scan"]
     reference = viewer.add_image(np.full_like(scan.data, 190.0), name="full dose", scale=scan.scale)
@@ -266,7 +266,7 @@ def test_numbers_and_plot_fill_the_fourth_cell(window, bench, qtbot):
     assert len(cells(viewer, qtbot)) == 4, "three dimensions and back do no harm"
 
 
-def test_a_window_of_1280_x_800_holds_every_control_without_scrolling(window, bench, qtbot):
+def test_every_control_fits_a_window_of_1280_x_800_without_scrolling(window, bench, qtbot):
     viewer, panel = window
     outside = viewer.window._qt_window
     viewer.window.resize(1280, 800)

@@ -1,4 +1,4 @@
-"""What stands in the fourth cell: the classical filter, the reference, k-space."""
+"""The contents of the fourth cell: the classical filter, the reference, k-space."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
 from napari_restore_rwkv.gui.compare.numbers_cell import _Page
 
 
-def test_k_space_of_an_mr_slice_is_told_of_and_shown_beside(viewer, bench, qtbot):
+def test_k_space_of_an_mr_slice_is_described_and_shown_beside(viewer, bench, qtbot):
     assert not bench.tabs.isTabVisible(bench.tabs.indexOf(bench.kspace)), "the scan is CT"
     shown = replace(bench.watch.shown, modality="MR")
     bench.kspace.look_at(shown)
@@ -38,7 +38,7 @@ def test_the_classical_filter_is_a_fourth_cell_with_its_figures_and_values(viewe
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
 
 
-def test_the_reference_is_a_fourth_cell_in_the_same_window_and_goes_when_left(viewer, panel, bench, qtbot):
+def test_the_reference_is_a_fourth_cell_in_the_same_window_until_left(viewer, panel, bench, qtbot):
     assert not bench.reference_button.isEnabled()
     scan = viewer.layers[CT]
     bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))

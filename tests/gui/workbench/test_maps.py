@@ -11,23 +11,23 @@ from torch import nn
 from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
 
 
-def test_the_time_is_told_before_a_map_is_begun(bench):
+def test_the_time_is_estimated_before_a_map_is_started(bench):
     assert bench.lost.about.text().startswith("The slice is restored 8 times, about ")
     assert bench.lost.contrast.suffix() == " HU"
 
 
 def test_a_network_that_leaves_everything_loses_nothing_and_runs_off_the_gui_thread(bench, qtbot, network):
     keeps = network(Keeps())
-    assert map_slice(bench, qtbot) == "Slice 1: of a disc of 5 HU, 8 mm, 100% of the contrast is left (median)."
+    assert map_slice(bench, qtbot) == "Slice 1: 100% of the contrast of a disc of 5 HU, 8 mm is left (median)."
     assert len(keeps.threads) == 8
     assert threading.main_thread() not in keeps.threads
 
 
-def test_the_strength_that_is_shown_counts_and_the_map_is_the_fourth_cell(viewer, panel, bench, qtbot, network):
+def test_the_map_uses_the_shown_strength_and_is_the_fourth_cell(viewer, panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.strength.setValue(50)
     panel.compare._mix()
-    assert "50% of the contrast is left" in map_slice(bench, qtbot)
+    assert "50% of the contrast of a disc" in map_slice(bench, qtbot)
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == [CT, f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %", "left of 5 HU, 8 mm"]
     assert tuple(viewer.canvas.grid.shape) == (1, 4)
@@ -40,15 +40,15 @@ def test_the_strength_that_is_shown_counts_and_the_map_is_the_fourth_cell(viewer
     assert len(viewer.layers) == 3
 
 
-def test_detail_that_is_put_back_counts_in_the_map(panel, bench, qtbot, network):
+def test_the_map_includes_detail_that_is_put_back(panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.coarse.setValue(100)
     panel.compare._mix()
-    left = float(map_slice(bench, qtbot).split(", ")[-1].split("%")[0])
+    left = float(map_slice(bench, qtbot).split(": ")[-1].split("%")[0])
     assert left > 50, "a disc of 8 pixels is mostly coarse"
 
 
-def test_the_worst_places_are_listed_and_gone_to(viewer, bench, qtbot, network):
+def test_the_worst_positions_are_listed_and_a_click_goes_there(viewer, bench, qtbot, network):
     class LosesTheRight(nn.Module):
         def forward(self, x):
             right = Flattens()(x[..., 64:])
@@ -63,7 +63,7 @@ def test_the_worst_places_are_listed_and_gone_to(viewer, bench, qtbot, network):
     assert tuple(viewer.scene.camera.center)[1:] == (row, column)
 
 
-def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, qtbot, network):
+def test_the_sensitivity_is_mapped_beside_and_labelled_correctly(viewer, bench, qtbot, network):
     class Darkens(nn.Module):
         def forward(self, x):
             return x - 0.01 * (torch.arange(x.shape[-1]) < x.shape[-1] // 2)
@@ -81,7 +81,7 @@ def test_the_sensitivity_is_mapped_beside_and_called_what_it_is(viewer, bench, q
     assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
 
 
-def test_maps_are_made_again_by_their_lines(viewer, panel, bench, qtbot, network):
+def test_maps_are_repeated_by_their_lines(viewer, panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.strength.setValue(50)
     panel.compare._mix()
@@ -108,7 +108,7 @@ def test_a_map_is_cancelled_within_a_pass(bench, qtbot, network):
     assert bench.lost.go.isEnabled()
 
 
-def test_a_probe_that_is_too_small_is_refused_in_words(bench, qtbot, network):
+def test_a_probe_that_is_too_small_is_refused_with_a_message(bench, qtbot, network):
     network(Keeps())
     bench.lost.diameter.setValue(1.0)
     assert "take 1.5 mm or more" in map_slice(bench, qtbot)

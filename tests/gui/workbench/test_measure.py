@@ -35,7 +35,7 @@ def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     assert rows["noise in flat regions"]["slice"] == "1"
 
 
-def test_the_whole_volume_is_measured_drawn_and_its_worst_slice_gone_to(viewer, bench, qtbot, tmp_path):
+def test_the_whole_volume_is_measured_plotted_and_leads_to_its_worst_slice(viewer, bench, qtbot, tmp_path):
     viewer.layers[RESTORED].data[2] += 100
     scan = viewer.layers[CT]
     bench.measure.reference.choose(viewer.add_image(scan.data - 5.0, name="full dose", scale=scan.scale))
@@ -67,7 +67,7 @@ def test_measuring_the_volume_can_be_cancelled(bench, qtbot):
     assert bench.measure.volume.text() == "Whole volume"
 
 
-def test_a_row_of_a_region_goes_there(viewer, bench, qtbot):
+def test_clicking_the_row_of_a_region_goes_there(viewer, bench, qtbot):
     drawing = drawing_on(viewer, bench.watch.comparison)
     drawing.add_rectangles(np.array([[1, 19.5, 29.5], [1, 19.5, 59.5], [1, 49.5, 59.5], [1, 49.5, 29.5]]))
     bench.watch.look_again()

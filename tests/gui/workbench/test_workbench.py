@@ -17,7 +17,7 @@ def test_all_slices_are_judged_and_a_click_goes_to_one(viewer, bench, qtbot):
     assert f"slice {viewer.dims.current_step[0]}:" in item.text()
 
 
-def test_every_control_has_a_tooltip_a_name_and_a_way_by_keyboard(panel, bench):
+def test_every_control_has_a_tooltip_a_name_and_keyboard_access(panel, bench):
     from qtpy.QtWidgets import (
         QAbstractButton,
         QAbstractSlider,
@@ -51,7 +51,7 @@ def test_the_workbench_follows_a_result_whose_layers_are_deleted(viewer, bench, 
     assert "nothing to compare" in bench.about.text()
 
 
-def test_what_was_judged_and_measured_is_done_again_by_its_lines(viewer, bench, qtbot):
+def test_judging_and_measuring_are_repeated_by_their_lines(viewer, bench, qtbot):
     assert bench.macro.isHidden()
     bench.slices.start()
     qtbot.waitUntil(lambda: bench.slices.report is not None)
@@ -69,7 +69,7 @@ def test_what_was_judged_and_measured_is_done_again_by_its_lines(viewer, bench, 
     assert bench.about.text() == "Copied: paste it into napari's console."
 
 
-def test_a_place_is_marked_in_the_orthogonal_planes_and_drawing_leaves_them(viewer, panel, bench, qtbot):
+def test_a_position_is_marked_in_orthogonal_planes_and_drawing_leaves_them(viewer, panel, bench, qtbot):
     panel.compare.choose_mode(ORTHOGONAL)
     bench.lost.place_chosen.emit(30, 70)
     planes = panel.compare.view.planes
