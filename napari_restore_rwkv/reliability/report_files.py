@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OutputError
 from ..restoration.plan import region_of
 from ..scans.scan import AXES
+from ..storage.durable import check_folder_of
 from .page import draw_page, first_to_look_at
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def check_report_file(output: Path) -> None:
         raise OutputError(
             f"{output.name} has the wrong suffix: a report is written as {', '.join(SUFFIXES)}; give one of those."
         )
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder {output.parent} does not exist: create it first, or choose another.")
+    check_folder_of(output)
 
 
 def write_report(report: Report, before: Scan, after: Scan, title: str, output: Path) -> None:

@@ -109,6 +109,15 @@ def same_geometry(one: Scan, other: Scan) -> bool:
     return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
 
 
+def same_as_written(scan: Scan, written: Scan) -> bool:
+    """Whether a scan read back from a file has the geometry of the one that was written, up to the file's precision."""
+    return (
+        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
+        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
+        and np.allclose(written.direction, scan.direction, atol=1e-4)
+    )
+
+
 def anatomical_axes(direction: np.ndarray) -> tuple[int, int, int]:
     """Return which file axis (0, 1, 2 for x, y, z) is closest to the patient's x, y and z, each once.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...errors import ScanError
 from ..geometry import bad_geometry, check_scale
-from ..integrity import broken, by, colour, complex_valued, cut_off, vector
+from ..integrity import broken, check_sizes, colour, complex_valued, cut_off, vector
 from .place import NiftiPlace, place_in_header
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> N
     sizes = list(dimensions[1 : dimensions[0] + 1]) if 0 < dimensions[0] < 8 else []
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
-    if not sizes or min(sizes) < 1:
-        raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+    check_sizes(path, sizes)
     if code in _COLOUR:
         raise colour(path)
     if code in _COMPLEX:
