@@ -12,6 +12,7 @@ from ..progress import finish
 from .integrity import reading_errors
 from .modality import Kind, kind_of_volume
 from .options import OpenOptions
+from .slice_axis import evenly_spaced
 from .volume.staging import stage
 from .volume.streaming import Packed, is_hdf5, is_volume_file, look_at, stream
 from .whole import described, read_whole
@@ -99,5 +100,4 @@ def _kind_of_large(volume: Volume, modality: str | None) -> Kind:
 
 def _sample(scan: Scan) -> np.ndarray:
     """Return a few evenly spaced slices, enough to tell HU from other values."""
-    indices = np.linspace(0, scan.shape[0] - 1, min(scan.shape[0], _SAMPLED_SLICES)).round().astype(int)
-    return np.stack([np.asarray(scan.voxels[index]) for index in indices])
+    return np.stack([np.asarray(scan.voxels[index]) for index in evenly_spaced(scan.shape[0], _SAMPLED_SLICES)])

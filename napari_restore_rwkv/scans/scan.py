@@ -80,6 +80,12 @@ class Scan:
             return self.with_voxels(np.asarray(voxels))
 
 
+def slice_of(voxels: Any, axis: int, index: int) -> np.ndarray:
+    """Return one slice (Y, X) across an axis of voxels (Z, Y, X), lazy or in memory."""
+    box = tuple(slice(index, index + 1) if at == axis else slice(None) for at in range(3))
+    return np.asarray(voxels[box]).squeeze(axis)
+
+
 def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:
     """Return the position of the centre of one voxel in the patient.
 

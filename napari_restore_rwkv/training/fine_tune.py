@@ -19,6 +19,7 @@ from ..errors import DeviceError, ScanError
 from ..network.bundles import merged
 from ..network.checkpoint import for_inference, load_checkpoint
 from ..restoration.data_consistency import keeps_measured
+from ..scans.slice_axis import evenly_spaced
 from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
@@ -144,7 +145,7 @@ class _Run:
         if not examples.training_slices:
             return self._nothing_learned("nothing is marked 1 (train here) in a slice that may be trained on")
         held = examples.held_out(SCORED_SLICES)
-        watched = [int(i) for i in np.linspace(0, len(held) - 1, min(WATCHED_SLICES, len(held))).round()]
+        watched = evenly_spaced(len(held), WATCHED_SLICES)
         before = yield from self._scores(self._fused(self.old), held, Weights.OLD)
         if not math.isfinite(mean_score(before).psnr):
             verdict = judge(before, before)

@@ -22,6 +22,7 @@ from ..network.checkpoint import (
     shipped_checkpoints,
 )
 from ..network.restorer import Card
+from ..scans.slice_axis import evenly_spaced
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle
@@ -199,8 +200,8 @@ def _fingerprint(one: Material, axis: int) -> dict[str, Any]:
     for name, scan in (("degraded", one.degraded), ("target", one.target)):
         if scan is not None:
             slices = Slices(scan, axis)
-            numbers = np.linspace(0, len(slices) - 1, min(len(slices), _FINGERPRINT_SLICES)).round().astype(int)
-            content = hashlib.sha256(b"".join(np.ascontiguousarray(slices.read(int(i))).tobytes() for i in numbers))
+            numbers = evenly_spaced(len(slices), _FINGERPRINT_SLICES)
+            content = hashlib.sha256(b"".join(np.ascontiguousarray(slices.read(i)).tobytes() for i in numbers))
             known[f"{name}_sha256"] = content.hexdigest()
     if one.labels is not None:
         known["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(one.labels).tobytes()).hexdigest()

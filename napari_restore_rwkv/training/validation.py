@@ -6,15 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ..metrics import score_slice
+from ..scans.slice_axis import evenly_spaced
 from .acceptance import restored, window_of
 from .paper import paper_restored, paper_score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
     from ..network.model import RestoreRWKV
     from .pairs import Pairs
@@ -101,7 +103,7 @@ def _as_in_the_paper(
 def _spread(pairs: Pairs, most: int | None) -> list[tuple[int, int]]:
     """Scans first, then slices within them: if few slices are wanted, most scans are not even opened."""
     count = len(pairs) if most is None else min(most, len(pairs))
-    chosen = [int(n) for n in np.linspace(0, len(pairs) - 1, count).round()]
+    chosen = evenly_spaced(len(pairs), count)
     places = []
     for place, number in enumerate(chosen):
         there = len(pairs.opened(number).target)
