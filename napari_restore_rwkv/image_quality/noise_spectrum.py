@@ -50,12 +50,6 @@ class NoiseSpectrum:
         total = self.power.sum()
         return float((self.distance * self.power).sum() / total) if total > 0 else 0.0
 
-    @property
-    def peak_frequency(self) -> float:
-        """Frequency at which the radial spectrum is highest, in cycles per mm."""
-        frequencies, power = self.radial()
-        return float(frequencies[np.argmax(power)])
-
     def radial(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return frequencies, up to half a cycle per pixel, and the mean power over rings one coefficient wide."""
         side = len(self.power)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 
@@ -47,31 +45,6 @@ def laguerre_gauss(side: int, width: float, count: int = 6) -> NDArray[np.float6
     laguerre = [np.polynomial.laguerre.lagval(square, np.eye(count)[j]) for j in range(count)]
     channels = np.stack(laguerre) * np.exp(-square / 2) * (np.sqrt(2) / width)
     return channels.reshape(count, -1).T
-
-
-def gabor(
-    side: int, frequencies: Sequence[float] = (3 / 64, 3 / 32, 3 / 16, 3 / 8), directions: int = 5
-) -> NDArray[np.float64]:
-    """Gabor channels, an octave wide, for signals of any shape: (side * side, 2 phases * frequencies * directions).
-
-    u(x, y) = exp(-4 ln 2 (x^2 + y^2) / w^2) cos(2 pi f (x cos a + y sin a) + b),    w = 0.88 / (f octave)
-
-    Frequencies are in cycles per pixel (Wunderlich & Noo 2008; b is 0 and pi / 2).
-    """
-    along = np.arange(side) - (side - 1) / 2
-    y, x = np.meshgrid(along, along, indexing="ij")
-    channels = []
-    for frequency in frequencies:
-        # Full width of the Gaussian whose spectrum is an octave wide at half height.
-        width = 4 * np.log(2) / (np.pi * frequency * (2 / 3))
-        envelope = np.exp(-4 * np.log(2) * (x**2 + y**2) / width**2)
-        for number in range(directions):
-            angle = np.pi * number / directions
-            phase = 2 * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle))
-            channels += [envelope * np.cos(phase), envelope * np.cos(phase + np.pi / 2)]
-    stacked = np.stack(channels).reshape(len(channels), -1).T
-    normalised: NDArray[np.float64] = stacked / np.linalg.norm(stacked, axis=0)
-    return normalised
 
 
 def detectability(

@@ -44,11 +44,6 @@ class Transfer:
         part = (high - level) / (high - low)
         return float(self.frequencies[end - 1] + part * (self.frequencies[end] - self.frequencies[end - 1]))
 
-    def relative_to(self, other: Transfer) -> Transfer:
-        """What a filter does to the sharpness of its input: the quotient, where the other is above 0.02."""
-        usable = np.cumprod(other.values > 0.02).astype(bool)
-        return Transfer(self.frequencies[usable], self.values[usable] / other.values[usable])
-
 
 def edge_transfer(image: np.ndarray, centre: tuple[float, float], radius: float, reach: float) -> Transfer:
     """Measure the transfer at the edge of a rod.

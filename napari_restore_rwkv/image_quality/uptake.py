@@ -16,11 +16,6 @@ def recovery(image: np.ndarray, region: np.ndarray, truth: float) -> float:
     return float(image[region].mean()) / truth
 
 
-def contrast_recovery(image: np.ndarray, hot: np.ndarray, background: np.ndarray, ratio: float) -> float:
-    """Contrast recovery of a hot sphere, (C_H / C_B - 1) / (ratio - 1), the true ratio a_H / a_B (NEMA NU 2)."""
-    return (float(image[hot].mean()) / float(image[background].mean()) - 1) / (ratio - 1)
-
-
 def suv_max(image: np.ndarray, region: np.ndarray) -> float:
     """Largest value in a region."""
     return float(image[region].max())

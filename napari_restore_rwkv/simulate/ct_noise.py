@@ -145,11 +145,6 @@ def noise_realisation(
     return noise.numpy()
 
 
-def uniform_shape() -> NoiseShape:
-    """Noise that is equally strong everywhere and in all directions."""
-    return NoiseShape(np.full((SECTORS, 2, 2), 1 / SECTORS, np.float32))
-
-
 def _sector_of(fy: Tensor, fx: Tensor) -> Tensor:
     angle = torch.atan2(fy, fx).remainder(math.pi)
     return (angle * (SECTORS / math.pi)).long().clamp_max(SECTORS - 1)

@@ -4,18 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from scipy.signal import periodogram
 from scipy.special import i0e, i1e
 from scipy.stats import mannwhitneyu, norm
 
 from napari_restore_rwkv.image_quality.contrast import contrast_kept, disc, values_in
 from napari_restore_rwkv.image_quality.noise_spectrum import noise_spectrum
-from napari_restore_rwkv.image_quality.observer import detectability, gabor, laguerre_gauss
-from napari_restore_rwkv.image_quality.sharpness import edge_transfer
+from napari_restore_rwkv.image_quality.observer import detectability, laguerre_gauss
+from napari_restore_rwkv.image_quality.sharpness import Transfer, edge_transfer
 from napari_restore_rwkv.image_quality.uptake import (
     background_variability,
-    contrast_recovery,
     recovery,
     suv_max,
     suv_peak,
@@ -86,13 +84,13 @@ def test_a_blur_changes_the_spectrum_as_theory_says(sigma, rng):
     gain = np.exp(-((2 * np.pi * sigma * before.distance) ** 2))
     assert after.variance / before.variance == pytest.approx(gain.mean(), rel=0.02)
     assert after.mean_frequency == pytest.approx((gain * before.distance).sum() / gain.sum(), rel=0.02)
-    assert after.peak_frequency < before.mean_frequency
 
 
 def test_a_peak_of_the_spectrum_is_found(rng):
     ripple = np.cos(2 * np.pi * 0.25 * np.arange(SIDE))
     images = rng.normal(0, 1, (10, SIDE, SIDE)) + rng.normal(0, 3, (10, 1, 1)) * ripple
-    assert noise_spectrum(images, 2.0).peak_frequency == pytest.approx(0.125, abs=0.005)
+    frequencies, power = noise_spectrum(images, 2.0).radial()
+    assert frequencies[np.argmax(power)] == pytest.approx(0.125, abs=0.005)
 
 
 def test_one_realisation_has_no_spectrum():
@@ -100,12 +98,18 @@ def test_one_realisation_has_no_spectrum():
         noise_spectrum(np.zeros((1, 8, 8)))
 
 
+def gain(after, before):
+    """What a filter does to the sharpness of its input, where that is above 0.02."""
+    usable = np.cumprod(before.values > 0.02).astype(bool)
+    return Transfer(before.frequencies[usable], after.values[usable] / before.values[usable])
+
+
 @pytest.mark.parametrize("sigma", [1.0, 1.6, 2.5])
 @pytest.mark.parametrize("contrast", [-100, 1000])
 def test_a_blur_changes_the_transfer_as_theory_says(sigma, contrast):
     rod = contrast * disc((SIDE, SIDE), (63.4, 62.7), 50)
     before = edge_transfer(rod, (63.4, 62.7), 25, 14)
-    after = edge_transfer(blurred(rod, sigma), (63.4, 62.7), 25, 14).relative_to(before)
+    after = gain(edge_transfer(blurred(rod, sigma), (63.4, 62.7), 25, 14), before)
     assert after.at(0.5) == pytest.approx(math.sqrt(math.log(2) / 2) / (math.pi * sigma), rel=0.02)
     assert after.at(0.1) == pytest.approx(math.sqrt(math.log(10) / 2) / (math.pi * sigma), rel=0.02)
 
@@ -113,8 +117,8 @@ def test_a_blur_changes_the_transfer_as_theory_says(sigma, contrast):
 def test_the_identity_leaves_the_transfer_and_sharpening_raises_it():
     rod = 100 * disc((SIDE, SIDE), (63.4, 62.7), 50)
     before = edge_transfer(rod, (63.4, 62.7), 25, 14)
-    np.testing.assert_allclose(before.relative_to(before).values, 1)
-    sharper = edge_transfer(2 * rod - blurred(rod, 1), (63.4, 62.7), 25, 14).relative_to(before)
+    np.testing.assert_allclose(gain(before, before).values, 1)
+    sharper = gain(edge_transfer(2 * rod - blurred(rod, 1), (63.4, 62.7), 25, 14), before)
     assert sharper.values.max() > 1.3
 
 
@@ -148,8 +152,8 @@ def test_the_area_under_the_curve_is_that_of_the_rank_test_of_scipy(rng):
     assert 0.6 < rank < 0.95
 
 
-@pytest.mark.parametrize("channels", [laguerre_gauss(33, 12.0), gabor(33)], ids=["Laguerre-Gauss", "Gabor"])
-def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channels, rng):
+def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(rng):
+    channels = laguerre_gauss(33, 12.0)
     present, absent = rng.normal(size=(2, 400, 33, 33))
     guessed = detectability(present, absent, channels)
     assert guessed.low <= 0.5 <= guessed.high
@@ -160,11 +164,6 @@ def test_an_observer_guesses_at_nothing_and_is_certain_of_what_is_strong(channel
 def test_channels_are_what_they_are_called():
     channels = laguerre_gauss(65, 14.0)
     np.testing.assert_allclose(channels.T @ channels, np.eye(6), atol=1e-3)
-    # The first four periods fit, and half the height is reached half an octave away on a logarithmic scale.
-    spectrum = np.abs(np.fft.rfft(gabor(256, (0.125,), 1)[:, 0].reshape(256, 256)[128]))
-    assert np.argmax(spectrum) / 256 == pytest.approx(0.125, abs=0.005)
-    half = np.flatnonzero(spectrum > spectrum.max() / 2) / 256
-    assert half[-1] - half[0] == pytest.approx(0.125 * 2 / 3, abs=0.01)
 
 
 def test_too_few_pairs_for_an_observer_are_refused(rng):
@@ -177,8 +176,6 @@ def test_uptake_is_measured_as_it_was_put_in():
     hot, background = disc((64, 64), (32, 32), 15) == 1, disc((64, 64), (12, 12), 15) == 1
     image = np.where(disc((64, 64), (32, 32), 20) > 0, 8.0, 2.0)
     assert recovery(image, hot, 8) == 1
-    assert contrast_recovery(image, hot, background, 4) == 1
-    assert contrast_recovery(gaussian_filter(image, 6), hot, background, 4) < 0.8
     image[32, 32] = 20
     assert suv_max(image, hot) == 20
     # Of the pixels within 6.2 mm of its centre, one is the hot one.
