@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ..errors import OutputError, ScanError
 from ..tasks import TASKS
+from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
-from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -87,12 +87,7 @@ def _words_of(step: FineTuneStep) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = toml_table(read_regular(path, CONFIG_BYTES))
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
-    except ValueError as error:
-        raise ScanError(f"{path.name} is not a TOML file: {error}; see restore-rwkv finetune --help.") from error
+    config = table_in(path, "see restore-rwkv finetune --help")
     _only(config, _TOP, path.name)
     for scan in config.get("scans", []):
         _only(scan, _OF_SCAN, "[[scans]]")
@@ -106,8 +101,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _only(values: Any, known: set[str], where: str) -> None:
     if not isinstance(values, dict):
         raise ScanError(f"{where} must contain names with values; see restore-rwkv finetune --help.")
-    if unknown := sorted(values.keys() - known):
-        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
+    refuse_unknown(values, known, where)
 
 
 def _weights(config: dict[str, Any], here: Path) -> str | Path:

@@ -101,9 +101,9 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     return network
 
 
-def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
-    """Return a fused copy that restores as its card says."""
-    return _as_its_card_says(network.fused(), card)
+def for_inference(network: RestoreRWKV, card: Card, weights: Mapping[str, Tensor] | None = None) -> RestoreRWKV:
+    """Return a fused copy that restores as its card says, with other weights if given."""
+    return _as_its_card_says(network.fused(weights), card)
 
 
 def _as_its_card_says(fused: RestoreRWKV, card: Card) -> RestoreRWKV:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -94,14 +93,12 @@ class FineTuned:
             0 for the old weights, 1 for the new ones, or any blend; None for the new ones if they were accepted.
         """
         chosen = float(self.accepted) if amount is None else amount
-        network = deepcopy(self.plain)
-        card: Any = self.plain.card
-        if self.new is not None and chosen:
-            weights = blend(self.old, self.new, chosen)
-            network.load_state_dict(weights)
-            details = {**self.card.details, "blend": chosen}
-            card = replace(self.card, weights_sha256=digest(safetensors_bytes(weights)), details=details)
-        return for_inference(network, card)
+        if self.new is None or not chosen:
+            return for_inference(self.plain, self.plain.card)
+        weights = blend(self.old, self.new, chosen)
+        details = {**self.card.details, "blend": chosen}
+        card = replace(self.card, weights_sha256=digest(safetensors_bytes(weights)), details=details)
+        return for_inference(self.plain, card, weights)
 
     def save(self, path: Path | None = None, amount: float = 1.0) -> Path:
         """Write a bundle, accepted or not; its card says which.
@@ -151,8 +148,7 @@ def describe(
     mode = checked.mode
     details = {
         "created": now.isoformat(timespec="seconds"),
-        **{name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details},
-        "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256},
+        **inherited(card),
         "trained": f"adapters of rank {rank}" if rank else "all weights",
         "mode": mode,
         "data": fingerprints(checked),
@@ -183,6 +179,12 @@ def describe(
         + (card.limits and f"Of the old weights: {card.limits}"),
         details=details,
     )
+
+
+def inherited(card: Card) -> dict[str, Any]:
+    """Details of new weights that follow from the card of those that they were made from."""
+    kept = {name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details}
+    return {**kept, "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256}}
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import torch
 
 from ..metrics import score_slice
 from ..scans.slice_axis import evenly_spaced
-from .acceptance import restored, window_of
+from .acceptance import finite_mean, restored, window_of
 from .paper import paper_restored, paper_score
 
 if TYPE_CHECKING:
@@ -79,11 +78,7 @@ class Validation:
 
 def mean_of(rows: list[dict[str, Any]]) -> ValidationScore:
     """The mean of each figure over the rows where it is finite."""
-    means = []
-    for name in ("psnr", "ssim", "rmse"):
-        finite = [row[name] for row in rows if math.isfinite(row[name])]
-        means.append(math.fsum(finite) / len(finite) if finite else math.nan)
-    return ValidationScore(*means)
+    return ValidationScore(*(finite_mean([row[name] for row in rows]) for name in ("psnr", "ssim", "rmse")))
 
 
 def _as_ours(network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any) -> tuple[float, float, float]:
