@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..errors import OutputError, ScanError
+from ..progress import Run
 from ..tasks import TASKS
 from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
@@ -60,23 +62,18 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
 
 def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
     shown: set[str] = set()
-    with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        try:
-            while True:
-                step = next(steps)
-                for warning in step.warnings:
-                    if warning not in shown:
-                        shown.add(warning)
-                        note(warning)
-                bar.total = step.total
-                bar.set_description(_words_of(step), refresh=False)
-                if step.score and step.start:
-                    bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
-                bar.update(step.step - bar.n)
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
+    with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar, closing(Run(steps)) as run:
+        for step in run:
+            for warning in step.warnings:
+                if warning not in shown:
+                    shown.add(warning)
+                    note(warning)
+            bar.total = step.total
+            bar.set_description(_words_of(step), refresh=False)
+            if step.score and step.start:
+                bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
+            bar.update(step.step - bar.n)
+        return run.result
 
 
 def _words_of(step: FineTuneStep) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ScanError
 from ..network.restorer import card_of
+from ..progress import Run
 from ..tasks import MODALITIES
 from .ct import qualify_ct
 from .mr import qualify_mr
@@ -94,14 +96,10 @@ def _over_seeds(judge: Judge, seeds: range) -> Generator[Progress, None, Qualifi
     """Judge with one seed after another; the value of StopIteration has the means."""
     found: list[Qualification] = []
     for seed in seeds:
-        steps = judge(seed=seed)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                found.append(end.value)
-                break
-            yield replace(step, done=len(found) * step.total + step.done, total=len(seeds) * step.total)
+        with closing(Run(judge(seed=seed))) as steps:
+            for step in steps:
+                yield replace(step, done=len(found) * step.total + step.done, total=len(seeds) * step.total)
+        found.append(steps.result)
     return mean_of(found)
 
 
