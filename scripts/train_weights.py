@@ -80,7 +80,7 @@ def train(
             continue
         row = {"step": step.step, "loss": float(np.mean(losses))}
         if step.step % SCORED_EVERY == 0 or last:
-            row |= watch(trainer.averaged_network().cpu())
+            row |= watch(trainer.network.fused(trainer.average).cpu())
             if row["score"] > best:
                 best = row["score"]
                 trainer.save(folder / "best.pt")

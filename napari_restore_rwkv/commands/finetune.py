@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..errors import OutputError, ScanError
+from ..progress import Run
 from ..tasks import TASKS
+from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
-from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -60,23 +62,18 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
 
 def _exhaust(steps: Generator[FineTuneStep, Any, FineTuned]) -> FineTuned:
     shown: set[str] = set()
-    with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        try:
-            while True:
-                step = next(steps)
-                for warning in step.warnings:
-                    if warning not in shown:
-                        shown.add(warning)
-                        note(warning)
-                bar.total = step.total
-                bar.set_description(_words_of(step), refresh=False)
-                if step.score and step.start:
-                    bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
-                bar.update(step.step - bar.n)
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
+    with tqdm(unit="step", file=sys.stderr, disable=not sys.stderr.isatty()) as bar, closing(Run(steps)) as run:
+        for step in run:
+            for warning in step.warnings:
+                if warning not in shown:
+                    shown.add(warning)
+                    note(warning)
+            bar.total = step.total
+            bar.set_description(_words_of(step), refresh=False)
+            if step.score and step.start:
+                bar.set_postfix_str(f"held out {step.score.psnr:.2f} dB, {step.start.psnr:.2f} before")
+            bar.update(step.step - bar.n)
+        return run.result
 
 
 def _words_of(step: FineTuneStep) -> str:
@@ -87,12 +84,7 @@ def _words_of(step: FineTuneStep) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = toml_table(read_regular(path, CONFIG_BYTES))
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
-    except ValueError as error:
-        raise ScanError(f"{path.name} is not a TOML file: {error}; see restore-rwkv finetune --help.") from error
+    config = table_in(path, "see restore-rwkv finetune --help")
     _only(config, _TOP, path.name)
     for scan in config.get("scans", []):
         _only(scan, _OF_SCAN, "[[scans]]")
@@ -106,8 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _only(values: Any, known: set[str], where: str) -> None:
     if not isinstance(values, dict):
         raise ScanError(f"{where} must contain names with values; see restore-rwkv finetune --help.")
-    if unknown := sorted(values.keys() - known):
-        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
+    refuse_unknown(values, known, where)
 
 
 def _weights(config: dict[str, Any], here: Path) -> str | Path:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..tasks import MODALITIES, TASKS
 from .arguments import Window, allow_outside_files, dicom_switches, index, path, positive
-from .requests import EvaluateRequest, InspectRequest, QualifyRequest, ReportRequest, SimulateRequest, request_of
+from .requests import EvaluateRequest, InspectRequest, QualifyRequest, ReportRequest, SimulateRequest, command
 
 if TYPE_CHECKING:
     import argparse
-
-    from .requests import Answer
 
 # The tasks that can be simulated, and what their strength means; here, because the simulation itself needs torch.
 SIMULATED = {
@@ -37,7 +35,7 @@ def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, counted from 0")
     dicom_switches(parser)
     allow_outside_files(parser)
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=command(EvaluateRequest, "evaluate", "evaluate_files"))
 
 
 def add_report(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -53,7 +51,7 @@ def add_report(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     dicom_switches(parser)
     allow_outside_files(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    parser.set_defaults(run=_report)
+    parser.set_defaults(run=command(ReportRequest, "report", "report_files"))
 
 
 def add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -74,7 +72,7 @@ def add_simulate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     dicom_switches(parser)
     allow_outside_files(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
-    parser.set_defaults(run=_simulate)
+    parser.set_defaults(run=command(SimulateRequest, "simulate", "simulate_file"))
 
 
 def add_inspect(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -87,7 +85,7 @@ def add_inspect(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--channel", type=index, metavar="N", help="which channel of a zarr with several, from 0")
     dicom_switches(parser)
     allow_outside_files(parser)
-    parser.set_defaults(run=_inspect)
+    parser.set_defaults(run=command(InspectRequest, "inspect_scan", "inspect_scan"))
 
 
 def add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -111,35 +109,4 @@ def add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--seeds", type=positive, default=1, metavar="N", help="number of seeds, to report their spread (1)"
     )
-    parser.set_defaults(run=_qualify)
-
-
-# What a command needs is imported when it runs, so that --help is fast.
-def _evaluate(arguments: argparse.Namespace) -> Answer:
-    from .evaluate import evaluate_files
-
-    return evaluate_files(request_of(EvaluateRequest, arguments))
-
-
-def _report(arguments: argparse.Namespace) -> Answer:
-    from .report import report_files
-
-    return report_files(request_of(ReportRequest, arguments))
-
-
-def _simulate(arguments: argparse.Namespace) -> Answer:
-    from .simulate import simulate_file
-
-    return simulate_file(request_of(SimulateRequest, arguments))
-
-
-def _inspect(arguments: argparse.Namespace) -> Answer:
-    from .inspect_scan import inspect_scan
-
-    return inspect_scan(request_of(InspectRequest, arguments))
-
-
-def _qualify(arguments: argparse.Namespace) -> Answer:
-    from .qualify import qualify_weights
-
-    return qualify_weights(request_of(QualifyRequest, arguments))
+    parser.set_defaults(run=command(QualifyRequest, "qualify", "qualify_weights"))

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OutputError
 from ..scans.files import write_scan
 from ..scans.scan import Scan
+from ..storage.durable import check_folder_of
 from ..storage.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
         output is the input or a folder, the name is too long, the file exists (or one beside it that the result would
         replace) and ``overwrite`` is not set, or the voxel file of another scan has the name of the result.
     """
-    folder = output.parent
-    if not folder.is_dir():
-        raise OutputError(f"The folder {folder} does not exist: create it first, or choose another.")
+    check_folder_of(output)
     try:
         if source.exists() and output.exists() and output.samefile(source):
             raise OutputError(f"{output} is the scan to be restored: give the result another name.")
@@ -37,7 +36,7 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
         if output.exists() and not overwrite:
             raise OutputError(f"{output} already exists: give another name, or --overwrite to replace it.")
         # Actually writing a scan of one voxel reveals whatever would stop the result in the end.
-        with TemporaryFolder(folder) as trial:
+        with TemporaryFolder(output.parent) as trial:
             write_scan(Scan(np.zeros((1, 1, 1), np.int16), metadata={"restoration": {}}), trial / output.name)
             beside = [path.name for path in trial.iterdir() if path.name != output.name]
         _check_beside(output, beside, overwrite)

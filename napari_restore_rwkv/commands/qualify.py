@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, ScanError
 from ..scans.files import read_scan
+from ..storage.durable import check_folder_of
 from ..tasks import TASKS
 from .terminal import note, watch
 
@@ -56,5 +57,4 @@ def _check_report(report: Path) -> None:
     """Refuse a report that could not be written in the end."""
     if report.suffix.lower() not in FIGURES:
         raise OutputError(f"{report.name} is not a .pdf or .png file: give one of the two; both are written.")
-    if not report.parent.is_dir():
-        raise OutputError(f"The folder {report.parent} does not exist: create it first, or choose another.")
+    check_folder_of(report)

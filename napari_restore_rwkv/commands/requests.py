@@ -6,10 +6,12 @@ The meaning of each argument is stated once, where it is added to the parser. `r
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from pathlib import Path
 
     from ..scans.options import OpenOptions
@@ -150,6 +152,16 @@ class ReproduceRequest:
     steps: int | None
     light: bool
     device: str
+
+
+def command(kind: type[Any], module: str, function: str) -> Callable[[argparse.Namespace], Answer]:
+    """Return what runs a command: a function of a module here, imported only then, so that --help is fast."""
+
+    def run(arguments: argparse.Namespace) -> Answer:
+        answer: Answer = getattr(import_module(f".{module}", __package__), function)(request_of(kind, arguments))
+        return answer
+
+    return run
 
 
 def request_of(kind: type[Request], arguments: argparse.Namespace) -> Request:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..tasks import MODALITIES, TASKS
 from .arguments import allow_outside_files, dicom_switches, index, part, path, positive, strength, tile
-from .requests import ExportRequest, RestoreRequest, ResultRequest, request_of
+from .requests import ExportRequest, RestoreRequest, ResultRequest, command
 
 if TYPE_CHECKING:
     import argparse
-
-    from .requests import Answer
 
 FORMATS = (".nii", ".nii.gz", ".nrrd", ".mha", ".ome.zarr")
 
@@ -77,15 +75,15 @@ def add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--part", type=part, metavar="I/N", help="do the I-th of N parts; then: finalize OUTPUT")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="distribute the work through this dask scheduler")
     parser.add_argument("--format", choices=FORMATS, help="for the results of a folder (that of each scan)")
-    parser.set_defaults(run=_restore)
+    parser.set_defaults(run=command(RestoreRequest, "restore", "restore_command"))
 
 
 def add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     """Add ``verify``, ``finalize`` and ``export``."""
-    for name, run, words in (
-        ("verify", _verify, "compare every file of an OME-Zarr result with its digest"),
-        ("finalize", _finalize, "mark a result complete once its parts are done"),
-        ("export", _export, "write a result as NIfTI, NRRD, MHA/MHD or a DICOM series"),
+    for name, kind, function, words in (
+        ("verify", ResultRequest, "verify_result", "compare every file of an OME-Zarr result with its digest"),
+        ("finalize", ResultRequest, "finalize_result", "mark a result complete once its parts are done"),
+        ("export", ExportRequest, "export_result", "write a result as NIfTI, NRRD, MHA/MHD or a DICOM series"),
     ):
         parser = commands.add_parser(name, parents=parents, help=words)
         parser.add_argument("output", type=path, metavar="OUTPUT", help="an OME-Zarr result")
@@ -102,29 +100,4 @@ def add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
             )
             parser.add_argument("--time-index", type=index, metavar="N", help="which volume of a 4-D scan, from 0")
             dicom_switches(parser)
-        parser.set_defaults(run=run)
-
-
-# What a command needs is imported when it runs, so that --help is fast.
-def _restore(arguments: argparse.Namespace) -> Answer:
-    from .restore import restore_command
-
-    return restore_command(request_of(RestoreRequest, arguments))
-
-
-def _verify(arguments: argparse.Namespace) -> Answer:
-    from .results import verify_result
-
-    return verify_result(request_of(ResultRequest, arguments))
-
-
-def _finalize(arguments: argparse.Namespace) -> Answer:
-    from .results import finalize_result
-
-    return finalize_result(request_of(ResultRequest, arguments))
-
-
-def _export(arguments: argparse.Namespace) -> Answer:
-    from .results import export_result
-
-    return export_result(request_of(ExportRequest, arguments))
+        parser.set_defaults(run=command(kind, "results", function))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..tasks import TASKS
 from .arguments import path, positive
-from .requests import FineTuneRequest, ReproduceRequest, TrainRequest, request_of
-
-if TYPE_CHECKING:
-    from .requests import Answer
+from .requests import FineTuneRequest, ReproduceRequest, TrainRequest, command
 
 EXAMPLE = """\
 Fine-tune weights on your own scans. Some slices are held out; the new weights are kept only if they restore
@@ -66,7 +63,7 @@ def add_finetune(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=path, metavar="CONFIG", help="TOML file that says what to train on")
-    parser.set_defaults(run=_finetune)
+    parser.set_defaults(run=command(FineTuneRequest, "finetune", "fine_tune_from_file"))
 
 
 def add_train(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -79,7 +76,7 @@ def add_train(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=path, metavar="CONFIG", help="a TOML file, such as configs/paper_ct.toml")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=command(TrainRequest, "train", "train_from_file"))
 
 
 def add_reproduce(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -99,23 +96,4 @@ def add_reproduce(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.add_argument("--output", type=path, metavar="FILE", help="bundle for the trained weights")
     parser.add_argument("--steps", type=positive, metavar="N", help="train for fewer steps than the paper's 300000")
     parser.add_argument("--light", action="store_true", help="train the light network instead of the paper's")
-    parser.set_defaults(run=_reproduce)
-
-
-# What a command needs is imported when it runs, so that --help is fast.
-def _finetune(arguments: argparse.Namespace) -> Answer:
-    from .finetune import fine_tune_from_file
-
-    return fine_tune_from_file(request_of(FineTuneRequest, arguments))
-
-
-def _train(arguments: argparse.Namespace) -> Answer:
-    from .train import train_from_file
-
-    return train_from_file(request_of(TrainRequest, arguments))
-
-
-def _reproduce(arguments: argparse.Namespace) -> Answer:
-    from .reproduce import reproduce_paper
-
-    return reproduce_paper(request_of(ReproduceRequest, arguments))
+    parser.set_defaults(run=command(ReproduceRequest, "reproduce", "reproduce_paper"))

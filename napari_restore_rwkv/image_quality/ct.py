@@ -142,32 +142,18 @@ def _values(results: Results, scanner: Scanner) -> list[Line]:
     regions = [disc((phantoms.SIDE, phantoms.SIDE), (middle + y, middle + x), 40) == 1 for y, x in moves]
     values = {name: values_in(images.mean(axis=0), regions, 0.0) for name, images in results.items()}
 
-    def line(measure: str, of: dict[str, float], least: float | None, most: float | None, unit: str = "") -> Line:
-        return Line(measure, where, of, least, most, unit)
-
-    bias_limit = 1.0 if scanner.noise_hu <= 70 else None
+    strength = {name: (one.variance / own.variance) ** 0.5 for name, one in spectra.items()}
+    frequency = {name: one.mean_frequency / own.mean_frequency for name, one in spectra.items()}
+    high = {name: one.share_above(_HIGH) / max(own.share_above(_HIGH), 1e-3) for name, one in spectra.items()}
+    bias = {name: one.bias for name, one in values.items()}
+    least, most = (-1.0, 1.0) if scanner.noise_hu <= 70 else (None, None)
+    uniformity = {name: one.uniformity for name, one in values.items()}
     return [
-        line("noise, to input's", {n: (s.variance / own.variance) ** 0.5 for n, s in spectra.items()}, None, 0.5),
-        line(
-            "mean NPS frequency, to input's",
-            {n: s.mean_frequency / own.mean_frequency for n, s in spectra.items()},
-            0.8,
-            None,
-        ),
-        line(
-            "noise share above 0.38/px, to input's",
-            {n: s.share_above(_HIGH) / max(own.share_above(_HIGH), 1e-3) for n, s in spectra.items()},
-            None,
-            2.0,
-        ),
-        line(
-            "bias in water",
-            {n: v.bias for n, v in values.items()},
-            None if bias_limit is None else -bias_limit,
-            bias_limit,
-            UNIT,
-        ),
-        line("uniformity of water", {n: v.uniformity for n, v in values.items()}, None, 4.0, UNIT),
+        Line("noise, to input's", where, strength, most=0.5),
+        Line("mean NPS frequency, to input's", where, frequency, least=0.8),
+        Line("noise share above 0.38/px, to input's", where, high, most=2.0),
+        Line("bias in water", where, bias, least, most, UNIT),
+        Line("uniformity of water", where, uniformity, most=4.0, unit=UNIT),
     ]
 
 

@@ -129,10 +129,8 @@ def _lines(results: dict[str, np.ndarray], full: np.ndarray, phantom: Body, sett
     reference = full.mean(axis=0)
     low_dose = setting.reduction > 1
 
-    def each(
-        name: str, measure: Measure, unit: str = "", least: float | None = None, most: float | None = None
-    ) -> Line:
-        return Line(name, where, {method: measure(images) for method, images in results.items()}, least, most, unit)
+    def each(name: str, measure: Measure, most: float | None = None) -> Line:
+        return Line(name, where, {method: measure(images) for method, images in results.items()}, most=most)
 
     score = {
         name: float(np.mean([psnr(one, truth) for one, truth in zip(images, full, strict=True)]))

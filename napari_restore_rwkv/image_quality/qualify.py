@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..errors import CheckpointError, ScanError
 from ..network.restorer import card_of
-from ..tasks import TASKS
+from ..progress import Run
+from ..tasks import MODALITIES
 from .ct import qualify_ct
 from .mr import qualify_mr
 from .pet import qualify_pet
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     Judge = Callable[..., Generator[Progress, None, Qualification]]
 
 LEAST_SIDE = 64
-_MODALITIES = ("CT", "MR", "PET")
 
 
 def qualify(
@@ -70,8 +71,8 @@ def qualify(
         The network returns NaN or infinite values.
     """
     card = card_of(network)
-    chosen = modality or (card.modality)
-    if chosen not in _MODALITIES:
+    chosen = modality or card.modality
+    if chosen not in MODALITIES:
         raise ScanError(
             f"There are phantoms for CT, MR and PET, but not for {chosen or 'a network of unknown modality'}; "
             "choose which of the three to judge the weights for."
@@ -95,20 +96,11 @@ def _over_seeds(judge: Judge, seeds: range) -> Generator[Progress, None, Qualifi
     """Judge with one seed after another; the value of StopIteration has the means."""
     found: list[Qualification] = []
     for seed in seeds:
-        steps = judge(seed=seed)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                found.append(end.value)
-                break
-            yield replace(step, done=len(found) * step.total + step.done, total=len(seeds) * step.total)
+        with closing(Run(judge(seed=seed))) as steps:
+            for step in steps:
+                yield replace(step, done=len(found) * step.total + step.done, total=len(seeds) * step.total)
+        found.append(steps.result)
     return mean_of(found)
-
-
-def modality_of(task: str) -> str | None:
-    """The modality of a task; None for a task of all three."""
-    return TASKS[task].modality
 
 
 def _background(scan: Scan | None) -> tuple[np.ndarray, float]:

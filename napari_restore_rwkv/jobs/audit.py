@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
 from ..progress import Phase, Progress
-from ..storage.durable import sha256_of, writing_errors
+from ..storage.durable import check_folder_of, sha256_of, writing_errors
 from .digests import combined_digest
 from .ledger import Ledger
 from .lock import coordinating
@@ -129,8 +129,7 @@ def check_place(path: Path, resume: bool) -> None:
         )
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path.name} is a file: give the name of a folder that does not exist yet.")
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} does not exist: create it first, or choose another.")
+    check_folder_of(path)
 
 
 def check_slabs(

@@ -15,19 +15,18 @@ import numpy as np
 
 from ..errors import OutputError
 from ..network.checkpoint import KEEPS_MEASURED
-from ..restoration.checks import card_modality, check_batch, check_modality, check_voxels
+from ..restoration.checks import check_batch, check_modality, check_voxels
 from ..restoration.context import uses_context
 from ..restoration.data_consistency import keeps_measured
-from ..restoration.intensity import choose_intensity
+from ..restoration.intensity import rule_for
 from ..restoration.noise import known_noise
 from ..restoration.output import new_output
-from ..restoration.plan import slice_shape
 from ..restoration.precision import EXACT
 from ..restoration.provenance import InputDigest, provenance
 from ..restoration.slices import Plan
 from ..restoration.tiles import tiling_record
 from ..scans.lazy import LazyVoxels
-from ..scans.slice_axis import choose_slice_axis
+from ..scans.slice_axis import choose_slice_axis, slice_shape
 from ..scans.zarr.writing import choose_layout, remove_leftovers
 from ..storage.durable import writing_errors
 from .audit import check_place, check_slabs, complete, numbers
@@ -142,9 +141,7 @@ class ZarrJob:
         self.path = Path(path)
         self._scan, self._network, self._resume, self._part = scan, network, resume or part is not None, part
         self._precision, self._batch, self._first, self._displayed = precision, batch, first, first or 0
-        self._intensity = intensity or choose_intensity(
-            scan, None if any_modality else scan.modality or card_modality(network)
-        )
+        self._intensity = intensity or rule_for(scan, network, any_modality)
         if self._resume:
             slices_per_slab = slices_per_slab_of(self.path) or slices_per_slab
         one = scan.with_voxels(np.empty((1, 1, 1), scan.voxels.dtype))
@@ -269,17 +266,8 @@ class ZarrJob:
         return sum(len(self.layout.slices(slab)) for slab in slabs)
 
     def _identity(self) -> dict[str, Any]:
-        mode = self._mode["mode"]
-        return job_identity(
-            self._scan,
-            self._network,
-            self.layout,
-            self._intensity,
-            self._precision,
-            mode,
-            self._noise,
-            self._strength,
-        )
+        how = (self._intensity, self._precision, self._mode["mode"], self._noise, self._strength)
+        return job_identity(self._scan, self._network, self.layout, *how)
 
     def _ledger(self, identity: dict[str, Any]) -> Ledger:
         path = self.path

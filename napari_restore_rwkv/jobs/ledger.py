@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
+from ..scans.zarr.digests import FOLDER, LINES
 from ..scans.zarr.reading import OURS
 from ..scans.zarr.writing import create_image, plain_json
 from ..storage.durable import PARTIAL, sha256_of, sync_folder, sync_written, write_durably
 from ..untrusted import UnsafeNameError, is_number, is_sha256, json_object, path_inside, read_regular
-from .record import FOLDER, GROUP, JOB, SCHEMA, checked, damaged, is_checked, metadata_names, read_record
+from .record import GROUP, JOB, SCHEMA, checked, damaged, is_checked, metadata_names, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..scans.zarr.writing import ZarrLayout
 
 _COMPLETE = "complete.json"
-_LINES = "done*.jsonl"
 # More than a job of a million slices has.
 _LARGEST_LEDGER = 1 << 30
 
@@ -128,7 +128,7 @@ class Ledger:
             left.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL}"):
             shutil.rmtree(left, ignore_errors=True)
-        for file in self.folder.glob(_LINES):
+        for file in self.folder.glob(LINES):
             lines = list(self._lines_of(file))
             if any(line is None for _, line in lines):
                 write_durably(file, b"".join(text + b"\n" for text, line in lines if line is not None))
@@ -187,7 +187,7 @@ class Ledger:
 
     def _lines(self) -> Iterator[dict[str, Any] | None]:
         """Yield every line, None for a damaged one; a last line without its end was never finished."""
-        for file in sorted(self.folder.glob(_LINES)):
+        for file in sorted(self.folder.glob(LINES)):
             for _, line in self._lines_of(file):
                 yield line
 

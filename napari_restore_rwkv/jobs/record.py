@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
+from ..scans.zarr.digests import FOLDER
 from ..scans.zarr.reading import OURS
 from ..scans.zarr.writing import ZarrLayout
 from ..untrusted import UnsafeNameError, is_number, json_object, path_inside, read_regular
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = 1
-FOLDER, JOB, GROUP = "job", "job.json", "zarr.json"
+JOB, GROUP = "job.json", "zarr.json"
 _CHECK = "check"
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64"}
 # Far more than any scan has; a forged record must not lead to endless lists.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +73,8 @@ def remember(job: BegunJob) -> None:
     """Add a job to the list, replacing an earlier entry for the same output; OSError if that is not possible."""
     file = _file_of(job.output)
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "schema": SCHEMA,
-        "output": str(job.output),
-        "weights": str(job.weights),
-        "weights_are_a_file": isinstance(job.weights, Path),
-        "input": None if job.input is None else str(job.input),
-        "time_index": job.time_index,
-        "channel": job.channel,
-        "series": job.series,
-        "device": job.device,
-        "any_modality": job.any_modality,
-    }
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()}
+    content = {"schema": SCHEMA, **values, "weights_are_a_file": isinstance(job.weights, Path)}
     write_durably(file, json.dumps(content, indent=1).encode() + b"\n")
 
 
@@ -100,15 +90,8 @@ def unfinished_jobs() -> list[UnfinishedJob]:
     Jobs that were completed or deleted elsewhere are removed from the list. One whose parent folder is missing, such as
     on an unplugged disk, stays on it without being returned.
     """
-    found = []
-    for file in sorted(_files(), key=_time_of, reverse=True):
-        job = _read(file)
-        if job is None:
-            continue
-        state = _state(job)
-        if state is not None:
-            found.append(state)
-    return found
+    files = sorted((user_data_folder() / _FOLDER).glob("*.json"), key=_time_of, reverse=True)
+    return [state for file in files if (job := _read(file)) and (state := _state(job))]
 
 
 def _state(job: BegunJob) -> UnfinishedJob | None:
@@ -153,10 +136,6 @@ def _read(file: Path) -> BegunJob | None:
 def _file_of(output: Path) -> Path:
     name = hashlib.sha256(str(output.absolute()).encode()).hexdigest()[:32]
     return user_data_folder() / _FOLDER / f"{name}.json"
-
-
-def _files() -> list[Path]:
-    return list((user_data_folder() / _FOLDER).glob("*.json"))
 
 
 def _time_of(file: Path) -> float:

@@ -7,7 +7,6 @@ state_dict saved by torch) is read as well, but never one with pickled code in i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..storage.durable import sha256_of
 from ..tasks import TASKS
 from ..untrusted import json_object, read_regular
 from . import cards
@@ -101,9 +101,9 @@ def load_checkpoint(path_or_task: str | Path, fused: bool = True) -> RestoreRWKV
     return network
 
 
-def for_inference(network: RestoreRWKV, card: Card) -> RestoreRWKV:
-    """Return a fused copy that restores as its card says."""
-    return _configured(network.fused(), card)
+def for_inference(network: RestoreRWKV, card: Card, weights: Mapping[str, Tensor] | None = None) -> RestoreRWKV:
+    """Return a fused copy that restores as its card says, with other weights if given."""
+    return _configured(network.fused(weights), card)
 
 
 def _configured(fused: RestoreRWKV, card: Card) -> RestoreRWKV:
@@ -129,7 +129,7 @@ def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:
     """
     partial = path.with_suffix(".partial")
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
-    stored = card.as_dict() | {"weights_sha256": _sha256(partial)}
+    stored = card.as_dict() | {"weights_sha256": sha256_of(partial)}
     partial.replace(path)
     path.with_suffix(".json").write_text(json.dumps(stored, indent=2) + "\n")
 
@@ -159,9 +159,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix.lower() == ".safetensors":
             content: Any = safetensors_in(path)
         else:
-            with warnings.catch_warnings():
-                # Torch warns about pickles of other versions; those that it cannot read it refuses anyway.
-                warnings.simplefilter("ignore", UserWarning)
+            # Torch warns about pickles of other versions; those that it cannot read it refuses anyway.
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
                 content = state_in(path)
     except PermissionError as error:
         raise CheckpointError(f"{path.name} cannot be read: permission denied; change its permissions.") from error
@@ -264,7 +263,7 @@ def _named(names: list[str]) -> str:
 
 
 def _read_card(path: Path) -> Card:
-    digest = _sha256(path)
+    digest = sha256_of(path)
     beside = path.with_suffix(".json")
     if not beside.is_file():
         return Card(title=path.stem, weights_sha256=digest)
@@ -290,8 +289,3 @@ def card_from(stored: Any, file: str) -> Card:
 
 def _unreadable_card(file: str) -> str:
     return f"The card {file} cannot be read; get a new copy, or move it away to use the weights without a card."
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

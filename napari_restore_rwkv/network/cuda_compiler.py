@@ -15,6 +15,7 @@ from typing import Any
 import napari_restore_rwkv
 
 from ..errors import DeviceError
+from ..storage.durable import write_durably
 
 _SOURCE = "bi_wkv_cuda.cu"
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
@@ -127,7 +128,10 @@ def cached_cubin(arch: str, number: str) -> bytes:
             return cubin
     cubin, _ = compile_cubin(arch, text)
     if path:
-        _write(path, _checksum(made_from, cubin) + cubin)
+        # A full disk is not an error.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, _checksum(made_from, cubin) + cubin)
     return cubin
 
 
@@ -172,15 +176,3 @@ def _joined(folder: Path, name: str, included: set[str]) -> list[str]:
 
 def _checksum(made_from: bytes, cubin: bytes) -> bytes:
     return hashlib.sha256(made_from + cubin).digest()
-
-
-def _write(path: Path, entry: bytes) -> None:
-    """Replace the file in one step: other processes read the old one or the new one. A full disk is not an error."""
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(entry)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)

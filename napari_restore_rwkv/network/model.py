@@ -22,7 +22,7 @@ from .restorer import Restorer
 from .strips import block_in_strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 # The image is halved three times: both sides are padded to a multiple of this, and cropped back.
 SIDE_MULTIPLE = 8
@@ -213,12 +213,15 @@ class RestoreRWKV(Restorer):
         """How many results `stages` yields."""
         return self.turns * sum(isinstance(module, Block) for module in self.modules()) + 1
 
-    def fused(self) -> RestoreRWKV:
-        """Return a copy for inference: each Omni-Shift folded into one convolution, no gradients.
+    def fused(self, weights: Mapping[str, Tensor] | None = None) -> RestoreRWKV:
+        """Return a copy for inference, with other weights if given: Omni-Shifts folded into convolutions, no gradients.
 
         On a CPU its parts are computed by `fused_cpu` where possible.
         """
-        return deepcopy(self).fuse()
+        copy = deepcopy(self)
+        if weights is not None:
+            copy.load_state_dict(weights)
+        return copy.fuse()
 
     def fuse(self) -> RestoreRWKV:
         """Fuse the network in place, as `fused` does for a copy, and return it."""

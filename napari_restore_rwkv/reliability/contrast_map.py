@@ -23,6 +23,7 @@ from ..restoration.detail import Blend, blended
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
 from ..scans.noise.smoothing import box_mean
+from .places import interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -174,9 +175,8 @@ def _body(image: np.ndarray) -> np.ndarray:
 
 
 def _mapped(kept: np.ndarray, rows: np.ndarray, columns: np.ndarray, body: np.ndarray, passes: int) -> ContrastMap:
-    """Interpolate between the positions, along the columns and then along the rows."""
-    across = np.stack([np.interp(np.arange(body.shape[1]), columns, line) for line in kept])
-    whole = np.stack([np.interp(np.arange(body.shape[0]), rows, line) for line in across.T], axis=1)
+    """Interpolate between the positions, and find those where least is kept."""
+    whole = interpolated(kept, rows, columns, body.shape)
     inside = body[np.ix_(rows, columns)]
     least = np.argsort(np.where(inside, kept, np.inf), axis=None)[: min(_WORST, int(inside.sum()))]
     worst = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..scans.noise.estimate import slice_noise
+from .places import interpolated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,25 +106,20 @@ def local_noise(image: np.ndarray, modality: str | None) -> NDArray[np.float32]:
     for axis in (0, 1):
         padded = np.pad(rough, [(1, 1) if axis == at else (0, 0) for at in (0, 1)], mode="reflect")
         rough = np.diff(padded, 2, axis)
-    rows, columns = (length // _BLOCK for length in values.shape)
-    kept = np.abs(rough[: rows * _BLOCK, : columns * _BLOCK]).reshape(rows, _BLOCK, columns, _BLOCK)
+    down, across = (length // _BLOCK for length in values.shape)
+    kept = np.abs(rough[: down * _BLOCK, : across * _BLOCK]).reshape(down, _BLOCK, across, _BLOCK)
     spread = np.median(kept, axis=(1, 3))
     known = spread[spread > 0]
     if not known.size:
         return np.full(values.shape, np.nan, np.float32)
     level = np.median(known)
     spread = np.maximum(spread / level, _LEAST_NOISE) * slice_noise(image, modality).sigma
-    return _between(spread, (values.shape[0], values.shape[1])).astype(np.float32)
+    # Known at the centres of the blocks.
+    rows, columns = (_BLOCK * (np.arange(count) + 0.5) - 0.5 for count in spread.shape)
+    return interpolated(spread, rows, columns, values.shape).astype(np.float32)
 
 
 def limit_of(seen: np.ndarray) -> float:
     """Return the 99.5th percentile of the magnitude of finite values, for display limits; 1 if all are 0."""
     finite = np.abs(seen[np.isfinite(seen)])
     return float(np.percentile(finite, LIMIT_PERCENTILE)) or 1.0 if finite.size else 1.0
-
-
-def _between(blocks: np.ndarray, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Interpolate between the centres of blocks, along the columns and then along the rows."""
-    rows, columns = (_BLOCK * (np.arange(count) + 0.5) - 0.5 for count in blocks.shape)
-    across = np.stack([np.interp(np.arange(shape[1]), columns, line) for line in blocks])
-    return np.stack([np.interp(np.arange(shape[0]), rows, line) for line in across.T], axis=1)

@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import ScanError
 from ..image_quality.contrast import disc
 from ..scans.noise.smoothing import box_mean
+from .places import highest_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ _LEAST_POWER = 0.001
 # Largest |z| of pure noise, on slices of 256 x 256 and more: calibrated by tests/reliability/test_removed.py.
 DOUBTFUL, CERTAIN = 5.1, 6.5
 _BIASED = 0.15  # of the deviation
-_MOST_PLACES, _APART = 8, 12
+_MOST_PLACES = 8
 _BODY, _RIM, _EDGE = 0.1, 16, 4
 
 
@@ -108,7 +109,8 @@ def judge_removed(before: np.ndarray, after: np.ndarray) -> Removed:
     if deviation == 0:
         return Removed(Verdict.NOISE, "Nothing was removed.", bias, 0.0, 0.0, 0.0, 0.0, ())
     z = structure(removed, inside)
-    places = _peaks(z, inside)
+    found = highest_places(np.where(inside, np.abs(z), 0), _MOST_PLACES, least=DOUBTFUL)
+    places = tuple((*at, float(z[at])) for at in found)
     highest = float(np.abs(z[inside]).max())
     verdict, reason = _verdict_of(highest, places, bias, deviation)
     return Removed(
@@ -214,18 +216,6 @@ def _body(image: np.ndarray) -> NDArray[np.bool_]:
 def _cut_off(image: np.ndarray) -> NDArray[np.bool_]:
     """Where a slice is clipped to its darkest value, and next to that: half of the noise is missing there."""
     return np.asarray(box_mean(image <= image.min(), _EDGE) > 0)
-
-
-def _peaks(z: np.ndarray, inside: NDArray[np.bool_]) -> tuple[tuple[int, int, float], ...]:
-    size = np.where(inside, np.abs(z), 0)
-    found: list[tuple[int, int, float]] = []
-    while len(found) < _MOST_PLACES:
-        y, x = (int(i) for i in np.unravel_index(size.argmax(), size.shape))
-        if size[y, x] < DOUBTFUL:
-            break
-        found.append((y, x, float(z[y, x])))
-        size[max(y - _APART, 0) : y + _APART + 1, max(x - _APART, 0) : x + _APART + 1] = 0
-    return tuple(found)
 
 
 def _verdict_of(

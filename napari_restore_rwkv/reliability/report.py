@@ -6,19 +6,18 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import ScanError
 from ..progress import Phase, Progress
-from ..restoration.plan import region_of
 from ..scans.noise.estimate import slice_noise
-from ..scans.scan import AXES, same_geometry
-from ..scans.slice_axis import choose_slice_axis
+from ..scans.scan import AXES, same_geometry, slice_of
+from ..scans.slice_axis import choose_slice_axis, slice_shape
 from .removed import LEAST_SIDE, Removed, Verdict, judge_removed
 from .scores import Scores, scores
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    import numpy as np
 
     from ..scans.scan import Scan
 
@@ -161,7 +160,7 @@ def report_on(
     provenance = dict(after.metadata.get("restoration", {}))
     if axis is None:
         axis = choose_slice_axis(before, provenance.get("slice_axis", "auto")).axis
-    if min(size for at, size in enumerate(before.shape) if at != axis) < LEAST_SIDE:
+    if min(slice_shape(before, axis)) < LEAST_SIDE:
         raise ScanError(
             f"A report needs slices of at least {LEAST_SIDE} x {LEAST_SIDE} pixels; the scan has {before.shape}."
         )
@@ -169,9 +168,8 @@ def report_on(
     chosen = range(before.shape[axis]) if indices is None else indices
     slices: list[SliceReport] = []
     for index in chosen:
-        region = region_of(before, axis, index)
-        one, other = (np.asarray(s.voxels[region]).squeeze(axis) for s in (before, after))
-        ideal = None if reference is None else np.asarray(reference.voxels[region]).squeeze(axis)
+        one, other = (slice_of(scan.voxels, axis, index) for scan in (before, after))
+        ideal = None if reference is None else slice_of(reference.voxels, axis, index)
         slices.append(judge_slice(index, one, other, before.modality, ideal, window))
         yield Progress(Phase.MEASURING, len(slices), len(chosen))
     return Report(tuple(slices), AXES[axis], before.unit, window, provenance)

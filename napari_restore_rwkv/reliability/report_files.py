@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..errors import OutputError
-from ..restoration.plan import region_of
-from ..scans.scan import AXES
+from ..scans.scan import AXES, slice_of
+from ..storage.durable import check_folder_of
 from .page import draw_page, first_to_look_at
 
 if TYPE_CHECKING:
@@ -33,8 +31,7 @@ def check_report_file(output: Path) -> None:
         raise OutputError(
             f"{output.name} has the wrong suffix: a report is written as {', '.join(SUFFIXES)}; give one of those."
         )
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder {output.parent} does not exist: create it first, or choose another.")
+    check_folder_of(output)
 
 
 def write_report(report: Report, before: Scan, after: Scan, title: str, output: Path) -> None:
@@ -53,7 +50,6 @@ def write_report(report: Report, before: Scan, after: Scan, title: str, output: 
                 f"{output} cannot be written ({error.strerror}); choose another folder or name."
             ) from error
         return
-    axis = AXES.index(report.axis)
-    region = region_of(before, axis, first_to_look_at(report).index)
-    images = [np.asarray(scan.voxels[region]).squeeze(axis) for scan in (before, after)]
+    axis, index = AXES.index(report.axis), first_to_look_at(report).index
+    images = [slice_of(scan.voxels, axis, index) for scan in (before, after)]
     draw_page(report, images[0], images[1], title, output)

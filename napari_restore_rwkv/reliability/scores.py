@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..image_quality.haarpsi import haarpsi
-from ..metrics import rmse, ssim
+from ..metrics import nrmse, psnr, rmse, ssim
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,17 +58,10 @@ def scores(
     shown, truth = (one if window is None else np.clip(one, *window) for one in (image, reference))
     spread = data_range(truth, None)
     chosen = (shown, truth) if inside is None else (shown[inside][np.newaxis], truth[inside][np.newaxis])
-    error = rmse(*chosen)
-    if error == 0:
-        ratio, relative = math.inf, 0.0
-    elif spread > 0 and math.isfinite(error):
-        ratio, relative = 20 * math.log10(spread / error), error / spread
-    else:
-        ratio, relative = math.nan, math.nan
     return Scores(
-        ratio,
+        psnr(*chosen, spread),
         ssim(shown, truth, spread, inside=inside),
-        error,
-        relative,
+        rmse(*chosen),
+        nrmse(*chosen, spread),
         haarpsi(shown, truth, spread, inside),
     )

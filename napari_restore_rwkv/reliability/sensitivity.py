@@ -8,6 +8,7 @@ spread, with noise added).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from ..restoration.detail import Blend, blended
 from ..restoration.slices import Restored, restore_slices
 from ..restoration.source import GivenSlices, Slice
 from ..scans.noise.smoothing import box_mean
+from .places import highest_places
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ..restoration.slices import Plan
 
 _WAYS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
-_PLACES, _APART = 5, 12
+_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ def sensitivity(
     deviation[~np.isfinite(deviation)] = 0.0
     changed = (together != one.image).any(axis=0)
     median = float(np.median(deviation[changed])) if changed.any() else 0.0
-    return Sensitivity(deviation.astype(np.float32), median, _highest(box_mean(deviation)))
+    smooth = box_mean(deviation)
+    highest = [(*at, float(smooth[at])) for at in highest_places(smooth, _PLACES, least=math.ulp(0.0))]
+    return Sensitivity(deviation.astype(np.float32), median, tuple(highest))
 
 
 def _oriented(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
@@ -93,14 +97,3 @@ def _oriented(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
 
 def _oriented_back(image: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
     return np.rot90(image[:, ::-1] if flipped else image, -turns)
-
-
-def _highest(smooth: np.ndarray) -> tuple[tuple[int, int, float], ...]:
-    left, found = smooth.copy(), []
-    for _ in range(_PLACES):
-        row, column = (int(at) for at in np.unravel_index(left.argmax(), left.shape))
-        if left[row, column] <= 0:
-            break
-        found.append((row, column, float(left[row, column])))
-        left[max(row - _APART, 0) : row + _APART + 1, max(column - _APART, 0) : column + _APART + 1] = 0
-    return tuple(found)

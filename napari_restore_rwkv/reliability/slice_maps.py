@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from ..device import choose_device
 from ..network.classical import load_restorer
-from ..restoration.checks import card_modality
 from ..restoration.context import uses_context
-from ..restoration.intensity import choose_intensity
+from ..restoration.intensity import rule_for
 from ..restoration.noise import known_noise
 from ..restoration.slices import Plan
 from ..restoration.source import ScanSource
@@ -86,8 +85,7 @@ def map_sensitivity(
 def _planned(scan: Scan, weights: str | Path, axis: int, index: int, made: MadeAs) -> tuple[Slice, nn.Module, Plan]:
     """Return a slice with its neighbours, a separate network, and the plan that `restore` would use."""
     network = load_restorer(weights).to(choose_device(made.get("device", "auto")))
-    modality = None if made.get("any_modality") else scan.modality or card_modality(network)
+    rule = rule_for(scan, network, made.get("any_modality", False))
     noise = known_noise(scan, network, axis, made.get("noise"))
     [one] = ScanSource(scan, axis, [index], neighbours=uses_context(network)).take(1)
-    strength = made.get("strength", 1.0)
-    return one, network, Plan(choose_intensity(scan, modality), noise, strength=strength, modality=scan.modality)
+    return one, network, Plan(rule, noise, strength=made.get("strength", 1.0), modality=scan.modality)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..progress import Phase, Progress
-from ..restoration.plan import region_of
 from ..scans.noise.estimate import LEAST_SIDE
+from ..scans.scan import slice_of
 from .numbers import Figure, against_reference, without_reference
 
 if TYPE_CHECKING:
@@ -99,11 +99,10 @@ def volume_figures(
     """
     found: list[list[Figure]] = []
     for index in indices:
-        region = region_of(before, axis, index)
-        one, other = (np.asarray(scan.voxels[region], np.float32).squeeze(axis) for scan in (before, after))
+        one, other = (np.asarray(slice_of(scan.voxels, axis, index), np.float32) for scan in (before, after))
         figures: list[Figure] = []
         if reference is not None:
-            ideal = np.asarray(reference[region], np.float32).squeeze(axis)
+            ideal = np.asarray(slice_of(reference, axis, index), np.float32)
             figures += against_reference(one, other, ideal, before.unit, window)
         if min(one.shape) >= LEAST_SIDE:
             figures += without_reference(one, other, before.unit, before.modality)

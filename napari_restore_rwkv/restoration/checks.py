@@ -31,14 +31,9 @@ def check_voxels(voxels: Any, dimensions: int) -> None:
         raise ScanError(f"Voxels must be integers or real numbers, got {dtype}; convert the scan first.")
 
 
-def card_modality(network: nn.Module) -> str | None:
-    """Return the modality that the weights were made for, if their card says so."""
-    return card_of(network).modality
-
-
 def check_modality(scan: Scan, network: nn.Module, any_modality: bool) -> None:
     """Raise CheckpointError if the weights are known to be for a modality other than the scan's."""
-    made_for = card_modality(network)
+    made_for = card_of(network).modality
     if any_modality or None in (made_for, scan.modality) or made_for == scan.modality:
         return
     raise CheckpointError(

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
+from ..network.restorer import card_of
+from ..scans.slice_axis import evenly_spaced
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..scans.scan import Scan
 
 _CT_WINDOW_HU = (-1024.0, 3072.0)
@@ -135,10 +139,14 @@ def choose_intensity(scan: Scan, modality: str | None = None) -> IntensityRule:
     return _robust_rule("mr-robust" if modality == "MR" else "robust", values, scan.unit)
 
 
+def rule_for(scan: Scan, network: nn.Module, any_modality: bool) -> IntensityRule:
+    """Choose the rule for a network: by the modality of the scan, else by that of the weights unless any is allowed."""
+    return choose_intensity(scan, None if any_modality else scan.modality or card_of(network).modality)
+
+
 def _sampled_values(scan: Scan) -> np.ndarray:
     """Return the finite values of a few evenly spaced slices, float64 and flat; a single 0 if there are none."""
-    count = min(scan.shape[0], _SAMPLED_SLICES)
-    indices = np.linspace(0, scan.shape[0] - 1, count).round().astype(int)
+    indices = evenly_spaced(scan.shape[0], _SAMPLED_SLICES)
     values = np.concatenate([np.zeros(0)] + [np.asarray(scan.voxels[i], np.float64).ravel() for i in indices])
     finite = values[np.isfinite(values)]
     return finite if finite.size else np.zeros(1)

@@ -7,7 +7,7 @@ all the CPU: its work is done when the call returns. `CudaMachine` contains all 
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -146,9 +146,7 @@ class CudaMachine(Machine):
     @contextmanager
     def computing(self, stream: Any) -> Iterator[None]:
         """Inside, the network runs on this stream, and float32 means float32."""
-        with ExitStack() as stack:
-            stack.enter_context(exact_float32())
-            stack.enter_context(torch.cuda.stream(stream))
+        with exact_float32(), torch.cuda.stream(stream):
             yield
 
     def copy(self, target: Tensor, source: Tensor, stream: Any) -> None:

@@ -21,9 +21,3 @@ def region_of(scan: Scan, axis: int, index: int) -> tuple[slice, slice, slice]:
     region = [slice(0, size) for size in scan.shape]
     region[axis] = slice(index, index + 1)
     return region[0], region[1], region[2]
-
-
-def slice_shape(scan: Scan, axis: int) -> tuple[int, int]:
-    """Return rows and columns of the slices across an axis."""
-    height, width = (size for at, size in enumerate(scan.shape) if at != axis)
-    return height, width

@@ -15,14 +15,14 @@ import numpy as np
 from ..errors import ScanError
 from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Phase, Progress, Run, finish
-from ..scans.slice_axis import choose_slice_axis
-from .checks import card_modality, check_batch, check_finite, check_modality, check_voxels, checked_indices
+from ..scans.slice_axis import choose_slice_axis, slice_shape
+from .checks import check_batch, check_finite, check_modality, check_voxels, checked_indices
 from .context import network_input, uses_context
 from .data_consistency import keeps_measured
-from .intensity import choose_intensity
+from .intensity import rule_for
 from .noise import known_noise
 from .output import as_dtype, new_output
-from .plan import region_of, slice_shape
+from .plan import region_of
 from .precision import EXACT
 from .provenance import InputDigest, provenance
 from .slices import Plan, Working, executor_for, restore_slices, result_of
@@ -170,7 +170,7 @@ def iter_restore(
     along = chosen_axis.axis
     remaining = checked_indices(indices, scan.shape[along])
     if intensity is None:
-        intensity = choose_intensity(scan, None if any_modality else scan.modality or card_modality(network))
+        intensity = rule_for(scan, network, any_modality)
     if output is None:
         output = new_output(scan, dtype, whole=len(remaining) == scan.shape[along])
     elif tuple(output.shape) != scan.shape:

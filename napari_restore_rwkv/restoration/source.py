@@ -6,12 +6,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from .plan import nearest, region_of
+from ..scans.scan import slice_of
+from .plan import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import numpy as np
 
     from ..scans.scan import Scan
 
@@ -92,7 +93,7 @@ class ScanSource:
         return Slice(index, self._last_read[index], self._last_read[min(near)], self._last_read[max(near)])
 
     def _read(self, index: int) -> np.ndarray:
-        return np.asarray(self._scan.voxels[region_of(self._scan, self._axis, index)]).squeeze(self._axis)
+        return slice_of(self._scan.voxels, self._axis, index)
 
 
 class GivenSlices:

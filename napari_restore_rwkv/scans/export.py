@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 from contextlib import closing
 from typing import IO, TYPE_CHECKING
 
@@ -15,12 +14,13 @@ import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..progress import Phase, Progress
-from ..storage.durable import put_in_place, sync_file
+from ..storage.durable import errors_with_space, put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
 from .lazy import LARGE_BYTES
 from .nifti.header import nifti_header
 from .opening import opening
 from .options import OpenOptions
+from .scan import same_as_written
 from .volume.files import volume_suffix
 from .writing import our_record, write_scan
 
@@ -64,39 +64,27 @@ def export_scan(
         write_scan(scan, path, overwrite=overwrite)
         return
     suffix = check_large(scan.shape, path)
-    try:
-        with TemporaryFolder(path.parent) as folder:
-            plain = suffix.removesuffix(".gz")
-            first = folder / f"first{plain}"
-            write_scan(scan.with_voxels(np.asarray(scan.voxels[:1])), first)
-            header = _header(first, plain, scan)
-            with _opened(folder / path.name) as stream:
-                stream.write(header)
-                for slices in slabs_of(scan):
-                    stream.write(np.ascontiguousarray(scan.voxels[slices.start : slices.stop]).tobytes())
-                    yield Progress(Phase.WRITING, slices.stop, 2 * scan.shape[0])
-            with closing(_compared(scan, folder / path.name, folder)) as steps:
-                yield from steps
-            sync_file(folder / path.name)
-            record = first.with_name(f"{first.name}.json")
-            # As in `write_scan`: no record of this program may stay beside a file that it does not describe.
-            stale = our_record(path)
-            put_in_place(folder / path.name, path, overwrite)
-            if record.exists():
-                os.replace(record, path.with_name(f"{path.name}.json"))
-            elif stale is not None:
-                stale.unlink()
-    except FileExistsError as error:
-        raise OutputError(
-            f"{path.name} cannot be written: another program has just written a file of that name; choose another "
-            "folder or name."
-        ) from error
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise OutputError(
-            f"{path.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are free); "
-            "free some space or choose another folder."
-        ) from error
+    with errors_with_space(path), TemporaryFolder(path.parent) as folder:
+        plain = suffix.removesuffix(".gz")
+        first = folder / f"first{plain}"
+        write_scan(scan.with_voxels(np.asarray(scan.voxels[:1])), first)
+        header = _header(first, plain, scan)
+        with _opened(folder / path.name) as stream:
+            stream.write(header)
+            for slices in slabs_of(scan):
+                stream.write(np.ascontiguousarray(scan.voxels[slices.start : slices.stop]).tobytes())
+                yield Progress(Phase.WRITING, slices.stop, 2 * scan.shape[0])
+        with closing(_compared(scan, folder / path.name, folder)) as steps:
+            yield from steps
+        sync_file(folder / path.name)
+        record = first.with_name(f"{first.name}.json")
+        # As in `write_scan`: no record of this program may stay beside a file that it does not describe.
+        stale = our_record(path)
+        put_in_place(folder / path.name, path, overwrite)
+        if record.exists():
+            os.replace(record, path.with_name(f"{path.name}.json"))
+        elif stale is not None:
+            stale.unlink()
 
 
 def check_large(shape: tuple[int, int, int], path: Path) -> str:
@@ -153,10 +141,5 @@ def _compared(scan: Scan, path: Path, folder: Path) -> Generator[Progress, None,
             yield Progress(Phase.READING_BACK, scan.shape[0] + slices.stop, 2 * scan.shape[0])
     except ScanError as error:
         raise incomplete from error
-    same = (
-        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
-        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
-        and np.allclose(written.direction, scan.direction, atol=1e-4)
-    )
-    if not same:
+    if not same_as_written(scan, written):
         raise OutputError(f"{path.name} cannot be written: this format does not hold its geometry; choose .mha.")

@@ -10,9 +10,10 @@ import numpy as np
 from .dicom.files import is_dicom
 from .dicom.reading import scan_of_stack
 from .dicom.series import SeveralSeriesError, read_series, series_key
-from .opening import opening
+from .opening import DEFAULT, opening
 from .options import OpenOptions
 from .volume.files import SeveralFramesError
+from .whole import described
 from .zarr.reading import images_in, is_zarr
 
 if TYPE_CHECKING:
@@ -116,11 +117,8 @@ def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Fr
 def _dicom_frames(path: Path, options: dict[str, Any]) -> Frames:
     """Read all frames of a series, scanning its files only once."""
     stacks = read_series(path, options.get("series"))
-    scans = []
-    for stack in stacks.frames:
-        scan, kind = scan_of_stack(stack)
-        known = {"source": path.resolve().name, "modality_reason": kind.reason}
-        notes = {"notes": list(stacks.notes)} if stacks.notes else {}
-        scans.append(replace(scan, modality=kind.modality, unit=kind.unit, metadata={**known, **notes}))
+    notes = {"notes": list(stacks.notes)} if stacks.notes else {}
+    read = map(scan_of_stack, stacks.frames)
+    scans = [described(replace(scan, metadata=notes), kind, path, DEFAULT) for scan, kind in read]
     choices = tuple({**options, "time_index": index} for index in range(len(scans)))
     return Frames(tuple(scans), stacks.names, path, choices)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import ScanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -53,6 +53,12 @@ def cut_off(path: Path, found: int, expected: int) -> ScanError:
     return broken(path, f"it is cut off ({max(found, 0)} of {expected} bytes of voxels are there)")
 
 
-def by(sizes: list[int] | list[str]) -> str:
+def check_sizes(path: Path, sizes: Sequence[int]) -> None:
+    """Raise ScanError for a header without voxels."""
+    if not sizes or min(sizes) < 1:
+        raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+
+
+def by(sizes: Sequence[int]) -> str:
     """Return sizes as in "30 x 20 x 6"."""
     return " x ".join(str(size) for size in sizes) or "no"

@@ -12,8 +12,9 @@ from ..progress import finish
 from .integrity import reading_errors
 from .modality import Kind, kind_of_volume
 from .options import OpenOptions
+from .slice_axis import evenly_spaced
 from .volume.staging import stage
-from .volume.streaming import is_hdf5, is_volume_file, look_at, stream
+from .volume.streaming import Packed, is_hdf5, is_volume_file, look_at, stream
 from .whole import described, read_whole
 from .zarr.reading import is_zarr, read_zarr
 
@@ -72,7 +73,10 @@ def opening(path: str | Path, options: OpenOptions = DEFAULT) -> Generator[Progr
         layout = look_at(path, options.time_index, allow_outside=options.allow_outside_files)
         if options.large is not None and layout.nbytes <= options.large and not is_hdf5(path):
             return read_whole(path, options)
-        volume = (yield from stage(path, layout, options.folder)) if layout.packed else stream(path, layout)
+        if isinstance(layout.read, Packed):
+            volume = yield from stage(layout, layout.read, options.folder)
+        else:
+            volume = stream(layout)
         return described(volume.scan, _kind_of_large(volume, options.modality), path, options)
 
 
@@ -96,5 +100,4 @@ def _kind_of_large(volume: Volume, modality: str | None) -> Kind:
 
 def _sample(scan: Scan) -> np.ndarray:
     """Return a few evenly spaced slices, enough to tell HU from other values."""
-    indices = np.linspace(0, scan.shape[0] - 1, min(scan.shape[0], _SAMPLED_SLICES)).round().astype(int)
-    return np.stack([np.asarray(scan.voxels[index]) for index in indices])
+    return np.stack([np.asarray(scan.voxels[index]) for index in evenly_spaced(scan.shape[0], _SAMPLED_SLICES)])

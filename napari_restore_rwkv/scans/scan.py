@@ -80,6 +80,12 @@ class Scan:
             return self.with_voxels(np.asarray(voxels))
 
 
+def slice_of(voxels: Any, axis: int, index: int) -> np.ndarray:
+    """Return one slice (Y, X) across an axis of voxels (Z, Y, X), lazy or in memory."""
+    box = tuple(slice(index, index + 1) if at == axis else slice(None) for at in range(3))
+    return np.asarray(voxels[box]).squeeze(axis)
+
+
 def position_mm(scan: Scan, index: tuple[int, int, int]) -> np.ndarray:
     """Return the position of the centre of one voxel in the patient.
 
@@ -107,6 +113,15 @@ def same_geometry(one: Scan, other: Scan) -> bool:
         (one.direction, other.direction),
     )
     return all(np.allclose(first, second, rtol=0, atol=1e-3) for first, second in pairs)
+
+
+def same_as_written(scan: Scan, written: Scan) -> bool:
+    """Whether a scan read back from a file has the geometry of the one that was written, up to the file's precision."""
+    return (
+        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
+        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
+        and np.allclose(written.direction, scan.direction, atol=1e-4)
+    )
 
 
 def anatomical_axes(direction: np.ndarray) -> tuple[int, int, int]:

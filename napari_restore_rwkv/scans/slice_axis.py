@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import ScanError
 from .scan import AXES, anatomical_axes
 
@@ -57,10 +59,10 @@ def choose_slice_axis(scan: Scan, axis: str = "auto") -> SliceAxis:
             raise ScanError(f"The slice axis must be auto, z, y or x; got {axis!r}.")
         return SliceAxis(AXES.index(axis), "as was asked for")
     usual = _usual(scan)
-    wide = [at for at in _order(scan, usual.axis) if min(_plane(scan, at)) >= _NARROW_PIXELS]
+    wide = [at for at in _order(scan, usual.axis) if min(slice_shape(scan, at)) >= _NARROW_PIXELS]
     if not wide or usual.axis in wide:
         return usual
-    height, width = _plane(scan, usual.axis)
+    height, width = slice_shape(scan, usual.axis)
     return SliceAxis(wide[0], f"because slices along {AXES[usual.axis]} have only {height} x {width} pixels")
 
 
@@ -81,6 +83,13 @@ def _order(scan: Scan, first: int) -> list[int]:
     return [first, *others]
 
 
-def _plane(scan: Scan, axis: int) -> tuple[int, int]:
+def slice_shape(scan: Scan, axis: int) -> tuple[int, int]:
+    """Return rows and columns of the slices across an axis."""
     height, width = (size for at, size in enumerate(scan.shape) if at != axis)
     return height, width
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Return at most this many numbers from 0 to count - 1, both ends among them."""
+    numbers: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    return numbers

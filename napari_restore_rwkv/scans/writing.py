@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import OutputError, ScanError
-from ..storage.durable import put_in_place
+from ..storage.durable import put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
 from ..untrusted import json_object, read_regular
 from .geometry import is_orthonormal
 from .nifti.header import DESCRIPTION, HEADER_BYTES
 from .nifti.place import kept_place
+from .scan import same_as_written
 from .volume.files import READERS, quiet_itk, read_volume, volume_suffix
 
 if TYPE_CHECKING:
@@ -201,14 +203,9 @@ def _verify(scan: Scan, voxels: np.ndarray, path: Path) -> None:
     same_voxels = written.shape == voxels.shape and all(
         ours.tobytes() == theirs.tobytes() for ours, theirs in zip(voxels, written.voxels, strict=True)
     )
-    same_place = (
-        np.allclose(written.spacing_mm, scan.spacing_mm, rtol=1e-5)
-        and np.allclose(written.origin_mm, scan.origin_mm, rtol=1e-5, atol=1e-3)
-        and np.allclose(written.direction, scan.direction, atol=1e-4)
-    )
     if not same_voxels:
         raise _incomplete(path, voxels.nbytes)
-    if not same_place:
+    if not same_as_written(scan, written):
         raise OutputError(f"{path.name} cannot be written: this format does not hold its geometry; choose .nrrd.")
 
 
@@ -243,32 +240,24 @@ def _move_into_place(folder: Path, path: Path, stale: Path | None, overwrite: bo
             f"{path.name} cannot be written: {raw} already exists and may belong to another scan; choose a new name."
         )
     for file in finished:
-        # Opened for writing, because Windows syncs no other files.
-        with file.open("r+b") as stream:
-            os.fsync(stream.fileno())
-    undo: list[tuple[Path, Path | None]] = []
+        sync_file(file)
     old = Path(tempfile.mkdtemp(dir=folder))
-    try:
+    with ExitStack() as undo:
         if stale is not None:
             os.replace(stale, old / stale.name)
-            undo.append((stale, old / stale.name))
+            undo.callback(os.replace, old / stale.name, stale)
         for file in finished:
             target = path.parent / file.name
             if file.name != path.name and overwrite:
-                kept = old / file.name if target.exists() else None
-                if kept is not None:
-                    os.replace(target, kept)
-                undo.append((target, kept))
+                if target.exists():
+                    os.replace(target, old / file.name)
+                    undo.callback(os.replace, old / file.name, target)
+                else:
+                    undo.callback(target.unlink, missing_ok=True)
             put_in_place(file, target, overwrite)
             if not overwrite:
-                undo.append((target, None))
-    except BaseException:
-        for target, kept in undo:
-            if kept is not None:
-                os.replace(kept, target)
-            else:
-                target.unlink(missing_ok=True)
-        raise
+                undo.callback(target.unlink, missing_ok=True)
+        undo.pop_all()
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_BLOCK = 1 << 20
 
 
 def sync_file(path: Path) -> None:
@@ -95,13 +95,34 @@ def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
         file.unlink()
 
 
+def check_folder_of(path: Path) -> None:
+    """Raise OutputError unless the folder exists that a new file or folder would be in."""
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist: create it first, or choose another.")
+
+
 def sha256_of(path: Path) -> str:
     """Digest of a file, read block by block."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def errors_with_space(path: Path) -> Iterator[None]:
+    """Turn the system's errors on writing a new file or folder into an OutputError that says how much space is free."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise OutputError(
+            f"{path.name} cannot be written: another program has just written a file of that name; choose another "
+            "folder or name."
+        ) from error
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OutputError(
+            f"{path.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are free); "
+            "free some space or choose another folder."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -81,13 +81,10 @@ class TemporaryFolder:
         self.close()
 
 
-def remove_abandoned(parent: Path, prefix: str, youngest_s: float = _YOUNGEST_S) -> int:
+def remove_abandoned(parent: Path, prefix: str) -> int:
     """Remove this user's temporary folders in a folder if their processes are gone, and return their number.
 
-    Parameters
-    ----------
-    youngest_s
-        Folders changed less than this many seconds ago are kept.
+    Folders changed within the last minute are kept.
     """
     removed = 0
     # Without permission, or when too late, there is nothing to remove.
@@ -95,14 +92,14 @@ def remove_abandoned(parent: Path, prefix: str, youngest_s: float = _YOUNGEST_S)
         for entry in entries:
             with contextlib.suppress(OSError):
                 if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
-                    removed += _removed_if_abandoned(Path(entry.path), youngest_s)
+                    removed += _removed_if_abandoned(Path(entry.path))
     return removed
 
 
-def _removed_if_abandoned(folder: Path, youngest_s: float) -> bool:
+def _removed_if_abandoned(folder: Path) -> bool:
     state = folder.lstat()
     ours = not hasattr(os, "getuid") or state.st_uid == os.getuid()
-    if not ours or time.time() - state.st_mtime < youngest_s or not stat.S_ISREG((folder / _MARK).lstat().st_mode):
+    if not ours or time.time() - state.st_mtime < _YOUNGEST_S or not stat.S_ISREG((folder / _MARK).lstat().st_mode):
         return False
     number = os.open(folder / _MARK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     abandoned = False

@@ -121,7 +121,7 @@ def score_one(image: np.ndarray, held: HeldOut, window: tuple[float, float] | No
 
 def mean_score(scores: Sequence[Score]) -> Score:
     """Means over the slices where a figure is finite; nan if there are none."""
-    return Score(*(_mean([getattr(score, name) for score in scores]) for name in ("psnr", "ssim")))
+    return Score(*(finite_mean([getattr(score, name) for score in scores]) for name in ("psnr", "ssim")))
 
 
 def judge(before: Sequence[Score], after: Sequence[Score], *, estimated: bool = False) -> Verdict:
@@ -193,6 +193,7 @@ def blend(old: Mapping[str, Tensor], new: Mapping[str, Tensor], amount: float) -
     return {name: torch.lerp(old[name], new[name], amount) for name in new}
 
 
-def _mean(values: list[float]) -> float:
+def finite_mean(values: Sequence[float]) -> float:
+    """The mean of the values that are finite; nan if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else math.nan

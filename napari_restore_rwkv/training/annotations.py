@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
+from ..scans.scan import slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -190,8 +191,7 @@ def weights_of(labels: np.ndarray | None, shape: tuple[int, ...], only_marked: b
 
 def labelled_slice(labels: Any, index: int, axis: int = 0) -> np.ndarray:
     """One slice of a labels volume, integers of shape (Y, X)."""
-    box = tuple(slice(index, index + 1) if i == axis else slice(None) for i in range(3))
-    image = np.asarray(labels[box]).squeeze(axis)
+    image = slice_of(labels, axis, index)
     if image.dtype.kind not in "iub":
         raise ScanError(f"Labels must be integers, got {image.dtype}; give a labels volume.")
     return image.astype(np.int64)

@@ -184,13 +184,7 @@ def read_config(path: Path) -> TrainConfig:
     ScanError
         It cannot be read, or has unknown or invalid content: the message says what, and what is allowed.
     """
-    try:
-        table = toml_table(read_regular(path, CONFIG_BYTES))
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
-    except ValueError as error:
-        raise ScanError(f"{path.name} is not a TOML file: {error}; docs/training.md has examples.") from error
-    here = path.parent
+    table, here = table_in(path, "docs/training.md has examples"), path.parent
     parts: dict[str, Any] = {
         "data": _sources(table.pop("data", []), "data", here),
         "validation": _sources(table.pop("validation", []), "validation", here),
@@ -200,6 +194,22 @@ def read_config(path: Path) -> TrainConfig:
     parts["network"] = Network(**_relative_weights(parts["network"], here))
     parts["schedule"] = Schedule(**parts["schedule"])
     return TrainConfig(**parts, **_values(TrainConfig, table, path.name, here, without=tuple(parts)))
+
+
+def table_in(path: Path, hint: str) -> dict[str, Any]:
+    """Read a TOML file; ScanError, with a hint, if that is not possible."""
+    try:
+        return toml_table(read_regular(path, CONFIG_BYTES))
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read: {error.strerror or error}; give a TOML file.") from error
+    except ValueError as error:
+        raise ScanError(f"{path.name} is not a TOML file: {error}; {hint}.") from error
+
+
+def refuse_unknown(table: dict[str, Any], known: Iterable[str], where: str) -> None:
+    """Raise ScanError for a name that a table may not have."""
+    if unknown := sorted(table.keys() - known):
+        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
 
 
 def _sources(tables: Any, name: str, here: Path) -> tuple[Source, ...]:
@@ -213,8 +223,7 @@ def _values(kind: type, table: Any, where: str, here: Path, without: tuple[str, 
     if not isinstance(table, dict):
         raise ScanError(f"{where} must contain names with values, not {table!r}.")
     known = {one.name: str(one.type) for one in fields(kind) if one.name not in without}
-    if unknown := sorted(table.keys() - known.keys()):
-        raise ScanError(f'{where} has the unknown name "{unknown[0]}"; use {", ".join(sorted(known))}.')
+    refuse_unknown(table, known.keys(), where)
     return {name: _value(value, known[name], f"{name} in {where}", here) for name, value in table.items()}
 
 

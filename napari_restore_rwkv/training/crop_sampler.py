@@ -22,6 +22,7 @@ from torch import Tensor
 from ..restoration.intensity import IntensityRule, choose_intensity
 from ..restoration.kspace import Extent, measured_coefficients, measured_extent
 from ..scans.noise.smoothing import box_mean
+from ..scans.slice_axis import evenly_spaced
 from ..simulate.whole_scan import STRENGTHS
 from .annotations import EMPHASISE, IGNORE, KEEP, TRAIN, labelled_slice, weights_of
 from .crops import CROPS, random_flips, turned
@@ -136,8 +137,8 @@ class CropSampler:
     def held_out(self, most: int | None = None) -> list[HeldOut]:
         """Read the held-out slices, at most this many of them, evenly spaced."""
         count = len(self._held)
-        chosen = range(count) if most is None else np.linspace(0, count - 1, min(most, count)).round().astype(int)
-        return [self._sources[m].held_out(m, i) for m, i in (self._held[int(n)] for n in chosen)]
+        chosen = range(count) if most is None else evenly_spaced(count, most)
+        return [self._sources[m].held_out(m, i) for m, i in (self._held[n] for n in chosen)]
 
     def whole(self, index: int) -> tuple[np.ndarray, IntensityRule]:
         """The degraded slice of the first scan, as shown in a preview, and its intensity rule."""
@@ -186,7 +187,7 @@ class _Source:
         """The training slices that are available in reasonable time: all, or some if they have to be simulated."""
         if self.mode != "reference" or len(numbers) <= _MOST_SIMULATED_SLICES:
             return numbers
-        return [numbers[int(i)] for i in np.linspace(0, len(numbers) - 1, _MOST_SIMULATED_SLICES).round()]
+        return [numbers[i] for i in evenly_spaced(len(numbers), _MOST_SIMULATED_SLICES)]
 
     def degraded(self, index: int, realisation: int = 0) -> np.ndarray:
         """The slice that goes into the network, whole, (Y, X)."""
@@ -276,7 +277,7 @@ class _Source:
     def _usual_change(self) -> float:
         """Robust deviation of the difference of smoothed neighbouring slices, in the unit of the scan."""
         changes = []
-        for n in np.linspace(0, len(self.training) - 1, min(4, len(self.training))).round().astype(int):
+        for n in evenly_spaced(len(self.training), 4):
             before, _, after = self._around(self.training[n], (slice(None), slice(None)))
             difference = np.abs(box_mean(np.nan_to_num(before)) - box_mean(np.nan_to_num(after)))
             if difference.any():

@@ -12,13 +12,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..device import choose_device
-from ..errors import DeviceError, ScanError
+from ..errors import ScanError
 from ..network.bundles import merged
 from ..network.checkpoint import for_inference, load_checkpoint
 from ..restoration.data_consistency import keeps_measured
+from ..scans.slice_axis import evenly_spaced
 from ..simulate.whole_scan import STRENGTHS
 from ..tasks import TASKS
 from .acceptance import Row, Score, Verdict, judge, kept, mean_score, picture, restored, score_one, window_of
@@ -31,10 +31,10 @@ from .options import STOP, FineTuneOptions, FineTuneStep, Preview, Scoring, Weig
 from .outcome import FineTuned, describe, fingerprints
 from .resume import SECONDS_BETWEEN_SAVES, Record, WorkFolder
 from .slices import Slices
-from .train import Trainer, TrainingOptions, one_batch
+from .train import Trainer, TrainingOptions, guarded, one_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from ..network.restorer import Card
     from .crop_sampler import HeldOut
     from .material import Checked, Material
-    from .train import TrainingStep
 
     # What a generator in this file yields, is sent, and returns.
     Steps = Generator[FineTuneStep, int | str | None, Any]
@@ -144,7 +143,7 @@ class _Run:
         if not examples.training_slices:
             return self._unchanged_outcome("nothing is marked 1 (train here) in a slice that may be trained on")
         held = examples.held_out(SCORED_SLICES)
-        watched = [int(i) for i in np.linspace(0, len(held) - 1, min(WATCHED_SLICES, len(held))).round()]
+        watched = evenly_spaced(len(held), WATCHED_SLICES)
         before = yield from self._scores(self._fused(self.old), held, Weights.OLD)
         if not math.isfinite(mean_score(before).psnr):
             verdict = judge(before, before)
@@ -158,7 +157,7 @@ class _Run:
             self.record = work.resume(trainer)
         yield from self._train(trainer, [held[i] for i in watched], work)
         # If nothing was better, the last weights are shown, so that the figures say how far off they are.
-        state = self.record.best_state or _on_processor(trainer.average)
+        state = self.record.best_state or trainer.averaged()
         network = self._fused(self._plain_weights(state))
         after = yield from self._scores(network, held, Weights.NEW)
         rows = [Row(one.scan, one.index, old, new) for one, old, new in zip(held, before, after, strict=True)]
@@ -170,7 +169,7 @@ class _Run:
     def _train(self, trainer: Trainer, watched: Sequence[HeldOut], work: WorkFolder | None) -> Steps:
         first, begun, saved = trainer.step, time.monotonic(), time.monotonic()
         every = self.options.score_every or max(_FEWEST_STEPS_BETWEEN, math.ceil(self.options.steps / _SCORES))
-        for step in self._guarded(trainer):
+        for step in guarded(trainer, self.device, "close other programs, or choose the CPU"):
             self.record.losses.append(step.loss)
             if not math.isfinite(step.loss):
                 self.record.trouble = f"the loss of step {step.step} was NaN or infinite, so the training ended there"
@@ -198,18 +197,10 @@ class _Run:
             if self.stopped and score:
                 return
 
-    def _guarded(self, trainer: Trainer) -> Iterator[TrainingStep]:
-        try:
-            yield from trainer.run()
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self.device} ran out of memory while training; close other programs, or choose the CPU."
-            ) from error
-
     def _watch(self, trainer: Trainer, watched: Sequence[HeldOut]) -> Steps:
         """Score the averaged weights, and keep them if they are the best; return the score."""
         assert self.start is not None
-        state = _on_processor(trainer.average)
+        state = trainer.averaged()
         scores = yield from self._scores(self._fused(self._plain_weights(state)), watched, Weights.CURRENT)
         score = mean_score(scores)
         self.record.add(trainer.step, score, self.start, state)
@@ -227,7 +218,7 @@ class _Run:
         if self.wanted is not None and self.examples and self.trainer:
             index, self.wanted = self.wanted, None
             image, rule = self.examples.whole(index)
-            network = self._fused(self._plain_weights(_on_processor(self.trainer.average)))
+            network = self._fused(self._plain_weights(self.trainer.averaged()))
             progress = replace(progress, preview=Preview(index, np.asarray(image), restored(network, image, rule)))
         request = yield progress
         if request == STOP:
@@ -293,9 +284,7 @@ class _Run:
         return merged(without_adapters(state), adapters_in(state)) if self.rank else dict(state)
 
     def _fused(self, weights: Mapping[str, Tensor]) -> RestoreRWKV:
-        network = deepcopy(self.plain)
-        network.load_state_dict(weights)
-        return for_inference(network, self.card).to(self.device)
+        return for_inference(self.plain, self.card, weights).to(self.device)
 
     def _crops(self, network: RestoreRWKV) -> tuple[tuple[int, int], ...]:
         plane = Slices(self.checked.material[0].scan, self.checked.axis).plane
@@ -343,7 +332,3 @@ def _check_task(task: str, checked: Checked) -> None:
         f"To train on reference scans alone, their degradation is simulated, but not for {task or 'an unknown task'}; "
         f"choose one of {', '.join(STRENGTHS)} as the task, or give degraded scans as well."
     )
-
-
-def _on_processor(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}

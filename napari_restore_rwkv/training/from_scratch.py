@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import DeviceError, ScanError
+from ..errors import ScanError
 from ..network.checkpoint import for_inference, load_checkpoint
 from ..network.model import RestoreRWKV
 from ..network.restorer import Card
@@ -25,7 +24,7 @@ from .options import STOP
 from .pairs import Crops, Pairs
 from .processes import Processes, joined
 from .resume import Record, WorkFolder
-from .train import Trainer, TrainingOptions, root_error
+from .train import Trainer, TrainingOptions, guarded, root_error
 from .trained import Trained, described
 from .validation import Validation, ValidationScore, mean_of
 
@@ -141,7 +140,8 @@ class _Run:
         self, trainer: Trainer, crops: ReadAhead, validation: Validation, work: WorkFolder | None, curves: Curves
     ) -> Steps:
         first, begun, saved = trainer.step, time.monotonic(), trainer.step
-        for step in _guarded(trainer, self.device):
+        remedy = "lower batch or crop, and raise accumulate instead"
+        for step in guarded(trainer, self.device, remedy):
             self.record.losses.append(step.loss)
             if not math.isfinite(step.loss):
                 raise ScanError(
@@ -179,7 +179,7 @@ class _Run:
                 return
 
     def _score(self, trainer: Trainer, validation: Validation, step: TrainingStep) -> Steps:
-        state = {name: value.detach().cpu().clone() for name, value in trainer.average.items()}
+        state = trainer.averaged()
         rows = yield from self._rows(validation, state, step.step)
         score = mean_of(rows)
         more = {"rmse": score.rmse, "learning_rate": step.learning_rate}
@@ -203,7 +203,7 @@ class _Run:
 
     def _trained(self, trainer: Trainer, validation: Validation) -> Trained:
         """The best weights, scored once more for the rows of their card."""
-        state = self.record.best_state or {name: value.cpu().clone() for name, value in trainer.average.items()}
+        state = self.record.best_state or trainer.averaged()
         rows = [row for row in validation.scores(self._fused(state)) if row is not None]
         card = described(
             self.config,
@@ -217,9 +217,7 @@ class _Run:
         return Trained(card, state, mean_of(rows), tuple(self.record.curve), self.plain)
 
     def _fused(self, weights: Mapping[str, Tensor]) -> RestoreRWKV:
-        network = deepcopy(self.plain)
-        network.load_state_dict(weights)
-        return for_inference(network, self.card or Card("in training")).to(self.device)
+        return for_inference(self.plain, self.card or Card("in training"), weights).to(self.device)
 
     def _save(self, work: WorkFolder, trainer: Trainer) -> None:
         if self.processes.first:
@@ -271,12 +269,3 @@ def training_options(config: TrainConfig) -> TrainingOptions:
     """The trainer's part of a schedule."""
     known = asdict(config.schedule)
     return TrainingOptions(**{name: known[name] for name in TrainingOptions.__dataclass_fields__})
-
-
-def _guarded(trainer: Trainer, device: torch.device) -> Iterator[TrainingStep]:
-    try:
-        yield from trainer.run()
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"{device} ran out of memory while training; lower batch or crop, and raise accumulate instead."
-        ) from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+import psutil  # type: ignore[import-untyped]
 import torch
 
 from ..device import free_memory
@@ -80,14 +80,4 @@ def bytes_per_pixel(network: RestoreRWKV) -> float:
 
 def available_memory(device: torch.device) -> int | None:
     """Bytes that training may still take; None if the system does not say."""
-    if device.type != "cpu":
-        return free_memory(device)
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    return psutil.virtual_memory().available if device.type == "cpu" else free_memory(device)

@@ -82,11 +82,9 @@ def fit_strength(reference: Scan, noisy: Scan, task: str, *, seed: int = 0, axis
     return Fit(strength, wanted, reached)
 
 
-def preview_degradation(
-    reference: Scan, index: int, task: str, strength: float, *, seed: int = 0, axis: str = "auto"
-) -> np.ndarray:
+def preview_degradation(reference: Scan, index: int, task: str, strength: float) -> np.ndarray:
     """One slice as seen by fine-tuning from a reference: float32 (Y, X) in the unit of the scan."""
-    return degraded(Slices(reference, choose_slice_axis(reference, axis).axis), index, task, strength, seed)
+    return degraded(Slices(reference, choose_slice_axis(reference).axis), index, task, strength, seed=0)
 
 
 def degraded(slices: Slices, index: int, task: str, strength: float, seed: int) -> np.ndarray:

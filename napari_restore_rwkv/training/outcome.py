@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from ..network.checkpoint import (
     shipped_checkpoints,
 )
 from ..network.restorer import Card
+from ..scans.slice_axis import evenly_spaced
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
 from .bundle import bundles_folder, safetensors_bytes, save_bundle
@@ -93,14 +93,12 @@ class FineTuned:
             0 for the old weights, 1 for the new ones, or any blend; None for the new ones if they were accepted.
         """
         chosen = float(self.accepted) if amount is None else amount
-        network = deepcopy(self.plain)
-        card: Any = self.plain.card
-        if self.new is not None and chosen:
-            weights = blend(self.old, self.new, chosen)
-            network.load_state_dict(weights)
-            details = {**self.card.details, "blend": chosen}
-            card = replace(self.card, weights_sha256=digest(safetensors_bytes(weights)), details=details)
-        return for_inference(network, card)
+        if self.new is None or not chosen:
+            return for_inference(self.plain, self.plain.card)
+        weights = blend(self.old, self.new, chosen)
+        details = {**self.card.details, "blend": chosen}
+        card = replace(self.card, weights_sha256=digest(safetensors_bytes(weights)), details=details)
+        return for_inference(self.plain, card, weights)
 
     def save(self, path: Path | None = None, amount: float = 1.0) -> Path:
         """Write a bundle, accepted or not; its card says which.
@@ -150,8 +148,7 @@ def describe(
     mode = checked.mode
     details = {
         "created": now.isoformat(timespec="seconds"),
-        **{name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details},
-        "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256},
+        **inherited(card),
         "trained": f"adapters of rank {rank}" if rank else "all weights",
         "mode": mode,
         "data": fingerprints(checked),
@@ -184,6 +181,12 @@ def describe(
     )
 
 
+def inherited(card: Card) -> dict[str, Any]:
+    """Details of new weights that follow from the card of those that they were made from."""
+    kept = {name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details}
+    return {**kept, "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256}}
+
+
 def versions() -> dict[str, str]:
     """The versions of what computed the weights."""
     return {name: version(name) for name in ("napari-restore-rwkv", "torch", "numpy")}
@@ -199,8 +202,8 @@ def _fingerprint(one: Material, axis: int) -> dict[str, Any]:
     for name, scan in (("degraded", one.degraded), ("target", one.target)):
         if scan is not None:
             slices = Slices(scan, axis)
-            numbers = np.linspace(0, len(slices) - 1, min(len(slices), _FINGERPRINT_SLICES)).round().astype(int)
-            content = hashlib.sha256(b"".join(np.ascontiguousarray(slices.read(int(i))).tobytes() for i in numbers))
+            numbers = evenly_spaced(len(slices), _FINGERPRINT_SLICES)
+            content = hashlib.sha256(b"".join(np.ascontiguousarray(slices.read(i)).tobytes() for i in numbers))
             known[f"{name}_sha256"] = content.hexdigest()
     if one.labels is not None:
         known["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(one.labels).tobytes()).hexdigest()

@@ -132,12 +132,10 @@ class FineTuneProcess:
     def _tell(self, command: dict[str, Any]) -> None:
         if self._process is None or self._process.stdin is None:
             return
-        try:
+        # If it has ended, `records` reports that.
+        with suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
-        except (OSError, ValueError):
-            # It has ended, which `records` reports.
-            pass
 
 
 def main(folder: Path) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
+from ..scans.slice_axis import evenly_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def estimated_shift(degraded: Slices, target: Slices) -> Shift:
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
     weight = np.exp(-((frequencies / _BANDWIDTH) ** 2) / 2)
     total = np.zeros((height, width), complex)
-    for i in _spread(len(degraded), _SLICES_COMPARED):
+    for i in evenly_spaced(len(degraded), _SLICES_COMPARED):
         first, second = (_spectrum(scan.read(i), window) for scan in (target, degraded))
         product = np.conj(first) * second
         size = np.abs(product)
@@ -91,7 +92,7 @@ def check_shift(shift: Shift, force: bool) -> str:
 def mismatched(pairs: Sequence[tuple[Slices, Slices]]) -> str:
     """Say why the slices of the two scans cannot belong together: most match another slice better; else ""."""
     places = [(m, i) for m, (degraded, _) in enumerate(pairs) for i in range(len(degraded))]
-    chosen = [places[i] for i in _spread(len(places), _SLICES_MATCHED)]
+    chosen = [places[i] for i in evenly_spaced(len(places), _SLICES_MATCHED)]
     shape = pairs[0][0].plane
     chosen = [(m, i) for m, i in chosen if pairs[m][0].plane == shape]
     own = [_thumbnail(pairs[m][0].read(i)) for m, i in chosen]
@@ -130,11 +131,6 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     small -= small.mean()
     length = float(np.sqrt((small**2).sum()))
     return small / length if length > 1e-9 else np.zeros_like(small)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most this many numbers from 0 to count - 1, evenly spaced."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
 
 
 def _voxels(scan: Any) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scans.scan import slice_of
+
 if TYPE_CHECKING:
     from ..scans.scan import Scan
 
@@ -29,11 +31,10 @@ class Slices:
 
     def read(self, index: int) -> np.ndarray:
         """One slice, (Y, X), in the type of the scan."""
-        box = tuple(slice(index, index + 1) if i == self.axis else slice(None) for i in range(3))
         if isinstance(self.scan.voxels, np.ndarray):
-            return self.scan.voxels[box].squeeze(self.axis)
+            return slice_of(self.scan.voxels, self.axis, index)
         if index not in self._kept:
-            image = np.asarray(self.scan.voxels[box]).squeeze(self.axis)
+            image = slice_of(self.scan.voxels, self.axis, index)
             while self._kept and (len(self._kept) + 1) * image.nbytes > self._kept_bytes:
                 self._kept.popitem(last=False)
             self._kept[index] = image

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import DeviceError
 from ..threads import let_idle_threads_sleep
 from .processes import Processes
 
@@ -156,13 +157,9 @@ class Trainer:
         self.average = {name: value.to(device) for name, value in state["average"].items()}
         self.step = state["step"]
 
-    def averaged_network(self) -> RestoreRWKV:
-        """Return a fused copy of the network with the averaged weights."""
-        current = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.average)
-        averaged = self.network.fused()
-        self.network.load_state_dict(current)
-        return averaged
+    def averaged(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights in the memory of the processor."""
+        return {name: value.cpu().clone() for name, value in self.average.items()}
 
     def _advance(self) -> TrainingStep:
         options = self.options
@@ -198,6 +195,14 @@ class Trainer:
                     mean = self.processes.begin_mean(torch.stack(losses).sum())
                 loss.backward()
         return mean()
+
+
+def guarded(trainer: Trainer, device: torch.device, remedy: str) -> Iterator[TrainingStep]:
+    """Train as `Trainer.run` does; DeviceError with this remedy if the memory of the device does not suffice."""
+    try:
+        yield from trainer.run()
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(f"{device} ran out of memory while training; {remedy}.") from error
 
 
 def one_batch(draw: Callable[[np.random.Generator], Batch], seed: int) -> Batches:

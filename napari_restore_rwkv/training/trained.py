@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..network.checkpoint import KEEPS_MEASURED, TURNS, for_inference
+from ..network.checkpoint import for_inference
 from ..network.restorer import Card
 from ..tasks import TASKS
 from .bundle import save_bundle
-from .outcome import versions
+from .outcome import inherited, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,9 +57,7 @@ class Trained:
 
     def network(self) -> RestoreRWKV:
         """Return a fused network for `restore`."""
-        network = deepcopy(self.plain).cpu()
-        network.load_state_dict(self.weights)
-        return for_inference(network, self.card)
+        return for_inference(deepcopy(self.plain).cpu(), self.card, self.weights)
 
     def save(self, path: Path) -> Path:
         """Write a bundle, as fine-tuning does; OutputError if the file already exists."""
@@ -85,15 +83,9 @@ def described(
     """Write the card of new weights, without the names of folders."""
     now, task = datetime.now(UTC), task_of(config)
     modality = TASKS[task].modality if task else None
-    inherited = {name: start.details[name] for name in (KEEPS_MEASURED, TURNS) if start and name in start.details}
     details = {
         "created": now.isoformat(timespec="seconds"),
-        **inherited,
-        **(
-            {"base": {"title": start.title, "task": start.task, "weights_sha256": start.weights_sha256}}
-            if start
-            else {}
-        ),
+        **(inherited(start) if start else {}),
         "trained": "all weights",
         "mode": "trained from weights" if start else "trained from scratch",
         "data": {"training_scans": _counts(training), "validation_scans": _counts(validation)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def note_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     for pattern in ("*.npy", "*.pt"):
         for file in folder.glob(pattern):
             # Windows does not remove files that are still memory-mapped.
-            _remove(file)
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def discard(folder: Path) -> None:
@@ -76,10 +78,3 @@ def _described(job: Path) -> Unfinished:
     except (OSError, ValueError, KeyError, TypeError):
         pid = None
     return Unfinished(job.parent, began, pid)
-
-
-def _remove(file: Path) -> None:
-    try:
-        file.unlink()
-    except OSError:
-        return

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ..metrics import score_slice
-from .acceptance import restored, window_of
+from ..scans.slice_axis import evenly_spaced
+from .acceptance import finite_mean, restored, window_of
 from .paper import paper_restored, paper_score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
     from ..network.model import RestoreRWKV
     from .pairs import Pairs
@@ -77,11 +78,7 @@ class Validation:
 
 def mean_of(rows: list[dict[str, Any]]) -> ValidationScore:
     """The mean of each figure over the rows where it is finite."""
-    means = []
-    for name in ("psnr", "ssim", "rmse"):
-        finite = [row[name] for row in rows if math.isfinite(row[name])]
-        means.append(math.fsum(finite) / len(finite) if finite else math.nan)
-    return ValidationScore(*means)
+    return ValidationScore(*(finite_mean([row[name] for row in rows]) for name in ("psnr", "ssim", "rmse")))
 
 
 def _plugin_score(network: RestoreRWKV, image: np.ndarray, target: np.ndarray, pair: Any) -> tuple[float, float, float]:
@@ -101,7 +98,7 @@ def _score_as_in_paper(
 def _spread(pairs: Pairs, most: int | None) -> list[tuple[int, int]]:
     """Scans first, then slices within them: if few slices are wanted, most scans are not even opened."""
     count = len(pairs) if most is None else min(most, len(pairs))
-    chosen = [int(n) for n in np.linspace(0, len(pairs) - 1, count).round()]
+    chosen = evenly_spaced(len(pairs), count)
     places = []
     for place, number in enumerate(chosen):
         there = len(pairs.opened(number).target)

@@ -60,5 +60,5 @@ def test_the_averaged_network_leaves_the_trained_one_alone():
     list(training.run())
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     image = torch.rand(1, 1, 16, 16)
-    assert not torch.equal(training.averaged_network()(image), training.network(image))
+    assert not torch.equal(training.network.fused(training.average)(image), training.network(image))
     assert all(torch.equal(value, before[name]) for name, value in training.network.state_dict().items())

@@ -66,8 +66,7 @@ def stored_pixels(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
 def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
     # The other decoders return part of a truncated image.
     plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         if frame is None:
             return np.asarray(pixel_array(_whole(path), decoding_plugin=plugin))
         # Of a large file pydicom reads the frame alone, and all attributes of all frames again, though.

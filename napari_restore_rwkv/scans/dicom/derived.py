@@ -93,8 +93,7 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
         The original is damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             tags = pydicom.dcmread(source, stop_before_pixels=True)
             tags.remove_private_tags()
             _describe(tags, derivation)

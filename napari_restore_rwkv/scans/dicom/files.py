@@ -90,8 +90,7 @@ def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:
         The file is damaged or cut off.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             _refuse_deflated_bomb(path)
             return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
     except DAMAGED as error:

@@ -157,8 +157,7 @@ def _without_copies(images: list[SeriesImage]) -> list[SeriesImage]:
 
 def _pixel_digest(path: Path) -> bytes:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return hashlib.sha256(pydicom.dcmread(path, force=True).get("PixelData") or b"").digest()
     except DAMAGED as error:
         raise broken(path, "it is damaged or cut off") from error

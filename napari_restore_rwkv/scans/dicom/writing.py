@@ -6,7 +6,6 @@ Patient, study and position are those of the original, image by image; pixels an
 from __future__ import annotations
 
 import os
-import shutil
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from pydicom.uid import generate_uid
 
 from ...errors import OutputError
 from ...progress import Phase, Progress
-from ...storage.durable import sync_file, sync_folder
+from ...storage.durable import check_folder_of, errors_with_space, sync_file, sync_folder
 from ...storage.temporary import TemporaryFolder
 from ..export import slabs_of
 from ..scan import same_geometry
@@ -87,32 +86,25 @@ def write_derived_series(
     ways = yield from _ways(scan, stack, factor)
     steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]
     derivation = _derivation(record, max(steps), scan.unit)
-    try:
-        with TemporaryFolder(folder.parent) as place:
-            made = place / folder.name
-            made.mkdir()
-            for index, values in _slices(scan):
-                file = made / f"{index + 1:04d}.dcm"
-                tags = derived_slice(stack[index].path, values / factor, ways[index], derivation)
-                tags.save_as(file, enforce_file_format=True)
-                if pydicom.dcmread(file).PixelData != tags.PixelData:
-                    raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
-                sync_file(file)
-                yield Progress(Phase.WRITING, index + 1, len(stack))
-            if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
-                raise OutputError(
-                    f"{folder.name} cannot be written: the slices came out in a different position; try again."
-                )
-            sync_folder(made)
-            check_new_folder(folder)
-            _rename(made, folder)
-            sync_folder(folder.parent)
-    except OSError as error:
-        free = shutil.disk_usage(folder.parent).free
-        raise OutputError(
-            f"{folder.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are "
-            "free); free some space or choose another folder."
-        ) from error
+    with errors_with_space(folder), TemporaryFolder(folder.parent) as place:
+        made = place / folder.name
+        made.mkdir()
+        for index, values in _slices(scan):
+            file = made / f"{index + 1:04d}.dcm"
+            tags = derived_slice(stack[index].path, values / factor, ways[index], derivation)
+            tags.save_as(file, enforce_file_format=True)
+            if pydicom.dcmread(file).PixelData != tags.PixelData:
+                raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
+            sync_file(file)
+            yield Progress(Phase.WRITING, index + 1, len(stack))
+        if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
+            raise OutputError(
+                f"{folder.name} cannot be written: the slices came out in a different position; try again."
+            )
+        sync_folder(made)
+        check_new_folder(folder)
+        _rename(made, folder)
+        sync_folder(folder.parent)
     return max(steps)
 
 
@@ -129,8 +121,7 @@ def check_new_folder(folder: Path) -> None:
     """Raise OutputError unless a folder of this name can be created."""
     if folder.exists():
         raise OutputError(f"{folder} already exists: give the name of a folder that does not exist yet.")
-    if not folder.parent.is_dir():
-        raise OutputError(f"The folder {folder.parent} does not exist: create it first, or choose another.")
+    check_folder_of(folder)
 
 
 def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> float:

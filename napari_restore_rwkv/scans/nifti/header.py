@@ -18,7 +18,7 @@ import numpy as np
 
 from ...errors import ScanError
 from ..geometry import bad_geometry, check_scale
-from ..integrity import broken, by, colour, complex_valued, cut_off, vector
+from ..integrity import broken, check_sizes, colour, complex_valued, cut_off, vector
 from .place import NiftiPlace, place_in_header
 
 if TYPE_CHECKING:
@@ -176,10 +176,23 @@ def nifti_voxels(path: Path, header: NiftiHeader, frame: int = 0) -> np.ndarray:
     if found < header.frames * size:
         raise cut_off(path, found, header.frames * size)
     stored = voxels.view(header.dtype).reshape(space_shape(header))
+    return scaled(header, stored)
+
+
+def scaled(header: NiftiHeader, stored: np.ndarray) -> np.ndarray:
+    """Apply the scale of a file to stored values."""
     stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
     if (header.slope, header.intercept) == (1.0, 0.0):
         return stored
-    return (stored * header.slope + header.intercept).astype(np.float64 if stored.dtype == np.float64 else np.float32)
+    return (stored * header.slope + header.intercept).astype(scaled_type(header))
+
+
+def scaled_type(header: NiftiHeader) -> np.dtype:
+    """Return the type of the values once the scale is applied."""
+    stored = header.dtype.newbyteorder("=")
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return stored
+    return np.dtype(np.float64 if stored == np.float64 else np.float32)
 
 
 def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> NiftiHeader:
@@ -197,8 +210,7 @@ def _checked(path: Path, data: Path, head: bytes, order: str, version: int) -> N
     sizes = list(dimensions[1 : dimensions[0] + 1]) if 0 < dimensions[0] < 8 else []
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
-    if not sizes or min(sizes) < 1:
-        raise ScanError(f"{path.name} is empty: its header gives {by(sizes)} voxels.")
+    check_sizes(path, sizes)
     if code in _COLOUR:
         raise colour(path)
     if code in _COMPLEX:
@@ -229,11 +241,15 @@ def _check_sizes(path: Path, place: NiftiPlace, axes: int) -> None:
         raise bad_geometry(path, f"its voxel size is {' x '.join(f'{step:g}' for step in steps)} mm")
 
 
-def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:
-    """Open a file for reading through gzip if its content is gzipped, whatever its name says."""
+def is_gzipped(path: Path) -> bool:
+    """Whether the content of a file is gzipped, whatever its name says."""
     with path.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
-    return gzip.open(path, "rb") if packed else path.open("rb")
+        return stream.read(2) == _GZIP_MAGIC
+
+
+def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:
+    """Open a file for reading, through gzip if it is gzipped."""
+    return gzip.open(path, "rb") if is_gzipped(path) else path.open("rb")
 
 
 def _read(path: Path, stream: BinaryIO | gzip.GzipFile, size: int) -> bytes:

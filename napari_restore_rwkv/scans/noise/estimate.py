@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ScanError
+from ..scan import slice_of
 from .block_spectra import block_spectra, radial, rings
 from .flat_blocks import FEWEST_BLOCKS, block_means, block_side, bounded, cut, flat_blocks, without_anatomy
 
@@ -93,7 +94,7 @@ def estimate_noise(scan: Scan, axis: int = 0) -> Noise:
     """
     count = scan.shape[axis]
     chosen = middle(count, _SLICES)
-    found = [slice_noise(_slice_of(scan, i, axis), scan.modality) for i in chosen]
+    found = [slice_noise(slice_of(scan.voxels, axis, i), scan.modality) for i in chosen]
     # If fewer are flat, the flattest are measured anyway; they say little.
     weights = [max(one.blocks - FEWEST_BLOCKS, 0.1) for one in found]
     return Noise(
@@ -139,7 +140,7 @@ def neighbour_correlation(scan: Scan, axis: int = 0, distance: int = 1) -> float
     """
     found = [0.0]
     for i in middle(scan.shape[axis] - distance, _PAIRS):
-        first, second = (_checked(_slice_of(scan, at, axis)) for at in (i, i + distance))
+        first, second = (_checked(slice_of(scan.voxels, axis, at)) for at in (i, i + distance))
         side, (corners, _) = block_side(first.shape), flat_blocks(first, scan.modality)
         one, other = (block_spectra(cut(image, side, corners)) for image in (first, second))
         flat = without_anatomy(radial(np.abs(other) ** 2, side), side)
@@ -180,11 +181,6 @@ def _weighted_median(values: list[float], weights: list[float]) -> float:
     order = np.argsort(values)
     reached = np.cumsum(np.asarray(weights, float)[order])
     return float(np.asarray(values)[order][np.searchsorted(reached, reached[-1] / 2)])
-
-
-def _slice_of(scan: Scan, index: int, axis: int) -> np.ndarray:
-    box = tuple(slice(index, index + 1) if i == axis else slice(None) for i in range(3))
-    return np.asarray(scan.voxels[box]).squeeze(axis)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -77,8 +77,7 @@ def nrrd(path: Path, allow_outside: bool = False) -> StoredVolume:
     standard = TextHeader(path, tuple(line for line in header.lines if not _is_free(line)), header.end)
     fields = standard.fields(":", _ONCE, _name)
     sizes = integers(path, "sizes", fields.get("sizes", ""))
-    if not sizes or min(sizes) < 1:
-        raise ScanError(f"{path.name} is empty: its header gives {integrity.by(sizes)} voxels.")
+    integrity.check_sizes(path, sizes)
     _check_dimension(path, fields, len(sizes))
     dtype, encoding = _dtype(path, fields), _encoding(path, fields)
     space = space_of(path, fields, len(sizes))

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ScanError
-from .. import integrity
 from ..geometry import bad_geometry
 from ..units_of_length import MILLIMETERS, millimeters
 from ..volume.axes import placed
-from ..volume.text_header import lengths
+from ..volume.text_header import check_count, lengths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,8 +127,7 @@ def _one(path: Path, what: str, text: str, axis: int, count: int, *, nonzero: bo
     words = text.split()
     if not words:
         return 1.0
-    if len(words) != count:
-        raise integrity.broken(path, f"its header gives {len(words)} numbers as {what}, but {count} are needed")
+    check_count(path, what, words, count)
     return lengths(path, what, words[axis], 1, nonzero=nonzero)[0]
 
 

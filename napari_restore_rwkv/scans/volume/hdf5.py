@@ -155,9 +155,7 @@ def _volume(path: Path, image: Any) -> Hdf5Volume:
     if len(shape) == len(sizes) + 1 and list(shape[-2::-1]) == sizes:
         raise integrity.vector(path, shape[-1])
     if list(shape[::-1]) != sizes or not sizes or min(sizes) < 1:
-        raise integrity.broken(
-            path, f"it contains {integrity.by(list(shape[::-1]))} voxels, which differs from its header"
-        )
+        raise integrity.broken(path, f"it contains {integrity.by(shape[::-1])} voxels, which differs from its header")
     frame_shape, frames = frames_of(path, sizes)
     axes = min(len(sizes), 3)
     steps, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
@@ -193,7 +191,7 @@ def _storage(
         raise ScanError(f"{path.name} uses an unsupported compression; repack it with gzip (h5repack -f GZIP=1).")
     chunk = tuple(int(part) for part in stored.chunks)[-len(shape) :]
     if min(chunk) < 1 or math.prod(-(-all_ // part) for all_, part in zip(shape, chunk, strict=True)) > _MOST_CHUNKS:
-        raise integrity.broken(path, f"it is cut into chunks of {integrity.by(list(chunk))} voxels")
+        raise integrity.broken(path, f"it is cut into chunks of {integrity.by(chunk)} voxels")
     chunks = {}
     for place, entry in stored.index.items():
         start, length = int(entry.byte_offset), int(entry.size)

@@ -76,8 +76,7 @@ def metaimage(path: Path, allow_outside: bool = False) -> StoredVolume:
     if "dimsize" not in fields or _LAST not in fields or fields.get("objecttype", "Image").lower() != "image":
         raise integrity.broken(path, "it has no MetaImage header, so it is another type of file or cut off")
     sizes = integers(path, "DimSize", fields["dimsize"])
-    if not sizes or min(sizes) < 1:
-        raise ScanError(f"{path.name} is empty: its header gives {integrity.by(sizes)} voxels.")
+    integrity.check_sizes(path, sizes)
     [dimensions] = integers(path, "NDims", fields.get("ndims", ""), 1)
     if dimensions != len(sizes):
         raise integrity.broken(path, f"its header gives {dimensions} as NDims and {len(sizes)} numbers as DimSize")

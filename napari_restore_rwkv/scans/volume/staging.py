@@ -17,23 +17,18 @@ import numpy as np
 from ...errors import OutputError
 from ...progress import Phase, Progress
 from ...storage.temporary import UNPACKED, TemporaryFolder
-from .. import integrity
 from ..lazy import LazyVoxels
-from ..nifti.header import NiftiHeader, nifti_header
 from ..zarr.reading import read_zarr
 from ..zarr.writing import choose_layout, create_image, write_slab
 from .files import Volume
-from .stored import frame_blocks, native
-from .streaming import scaled
-from .unpacking import DEFLATE, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
-    from .streaming import Layout
+    from .streaming import Layout, Packed
 
 
-def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[Progress, None, Volume]:
+def stage(layout: Layout, packed: Packed, folder: Path | None = None) -> Generator[Progress, None, Volume]:
     """Unpack a volume file into a temporary zarr; the memory needed is that of a few slices.
 
     Iterate it for `Progress` in slices; the value of StopIteration is the file's scan with lazy voxels. The temporary
@@ -41,10 +36,8 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
 
     Parameters
     ----------
-    path
-        NIfTI, NRRD or MetaImage file.
-    layout
-        From `look_at`.
+    layout, packed
+        From `look_at`, for a NIfTI, NRRD or MetaImage file.
     folder
         Where the temporary folder is made; None takes the system's temporary folder.
 
@@ -55,7 +48,7 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     OutputError
         There is not enough space for the unpacked voxels.
     """
-    scan = layout.volume.scan
+    path, scan = layout.source, layout.volume.scan
     place = Path(tempfile.gettempdir() if folder is None else folder)
     _check_room(path, layout.nbytes, place)
     keep = TemporaryFolder(place, UNPACKED)
@@ -64,14 +57,13 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     slabs = replace(choose_layout(scan.shape, scan.voxels.dtype, 0), levels=1)
     create_image(target, scan, slabs)
     size = scan.shape[0]
-    blocks, dtype, value = _frame(path, layout)
-    slice_bytes = math.prod(scan.shape[1:]) * dtype.itemsize
-    parts = _cut(blocks, [len(slabs.slices(slab)) * slice_bytes for slab in range(slabs.slabs)])
+    slice_bytes = math.prod(scan.shape[1:]) * packed.dtype.itemsize
+    parts = _cut(packed.blocks, [len(slabs.slices(slab)) * slice_bytes for slab in range(slabs.slabs)])
     for slab, part in enumerate(parts):
         slices = slabs.slices(slab)
-        values = np.frombuffer(part, dtype).reshape(len(slices), *scan.shape[1:])
+        values = np.frombuffer(part, packed.dtype).reshape(len(slices), *scan.shape[1:])
         try:
-            write_slab(target, slabs, slab, value(values))
+            write_slab(target, slabs, slab, packed.voxels(values))
         except OSError as error:
             raise _no_room(path, layout.nbytes, place) from error
         yield Progress(Phase.UNPACKING, slices.stop, size, detail=path.name)
@@ -79,27 +71,6 @@ def stage(path: Path, layout: Layout, folder: Path | None = None) -> Generator[P
     voxels = LazyVoxels(scan.shape, staged.dtype, staged.__getitem__, source=path)
     voxels.keep = keep
     return Volume(scan.with_voxels(voxels), layout.volume.header)
-
-
-def _frame(path: Path, layout: Layout) -> tuple[Iterator[bytes], np.dtype, Callable[[np.ndarray], np.ndarray]]:
-    """Return the bytes of the frame in blocks, the stored type, and a function that converts the values to voxels."""
-    if layout.stored is not None:
-        return frame_blocks(layout.stored, layout.frame), layout.stored.dtype, native
-    header = nifti_header(path)
-    return _nifti_blocks(path, header, layout.frame), header.dtype, lambda values: scaled(values, header)
-
-
-def _nifti_blocks(path: Path, header: NiftiHeader, frame: int) -> Iterator[bytes]:
-    """Yield the stream from the first byte of the frame on; raises ScanError if it is damaged or cut off."""
-    skip, found = header.data_start + frame * header.frame_bytes, 0
-    for block in unpacked(path, header.data, 0, DEFLATE):
-        kept = block[skip:]
-        skip = max(0, skip - len(block))
-        found += len(kept)
-        if kept:
-            yield kept
-    if found < header.frame_bytes:
-        raise integrity.cut_off(path, found, header.frame_bytes)
 
 
 def _cut(blocks: Iterator[bytes], sizes: list[int]) -> Iterator[bytes]:

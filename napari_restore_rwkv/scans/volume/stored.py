@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ..lazy import Box
     from ..scan import Scan
 
 
@@ -102,19 +103,40 @@ def read_frame(stored: StoredVolume, frame: int) -> np.ndarray:
     return native(voxels.view(stored.dtype).reshape(stored.scan.shape))
 
 
-def read_box(stored: StoredVolume, frame: int, box: tuple[slice, slice, slice]) -> np.ndarray:
-    """Read a box of a frame whose voxels are stored uncompressed; ScanError if the file has become too short."""
-    z, y, x = box
-    _, height, width = stored.scan.shape
-    row_bytes = width * stored.dtype.itemsize
+def read_box(stored: StoredVolume, frame: int, box: Box) -> np.ndarray:
+    """Read a box of a frame whose voxels are stored uncompressed; errors as from `read_rows`."""
     start = stored.start + stored.skip + frame * stored.frame_bytes
-    block = np.empty((z.stop - z.start, y.stop - y.start, width), stored.dtype)
-    with stored.files[0].open("rb", buffering=0) as file:
+    return native(read_rows(stored.path, stored.files[0], start, stored.dtype, stored.scan.shape, box))
+
+
+def read_rows(path: Path, file: Path, start: int, dtype: np.dtype, shape: tuple[int, int, int], box: Box) -> np.ndarray:
+    """Read a box of uncompressed voxels.
+
+    Parameters
+    ----------
+    path
+        The scan, for errors.
+    file, start
+        Where the voxels are, and the first byte of them.
+    dtype, shape
+        Their type, with its byte order, and number along z, y, x.
+    box
+        Which are read, as they are stored.
+
+    Raises
+    ------
+    ScanError
+        The file has become too short.
+    """
+    z, y, x = box
+    _, height, width = shape
+    block = np.empty((z.stop - z.start, y.stop - y.start, width), dtype)
+    with file.open("rb", buffering=0) as stream:
         for at, index in enumerate(range(z.start, z.stop)):
-            file.seek(start + (index * height + y.start) * row_bytes)
-            if file.readinto(block[at].reshape(-1).view(np.uint8).data) != block[at].nbytes:
-                raise integrity.broken(stored.path, f"slice {index} is cut off")
-    return native(block[..., x])
+            stream.seek(start + (index * height + y.start) * width * dtype.itemsize)
+            if stream.readinto(block[at].reshape(-1).view(np.uint8).data) != block[at].nbytes:
+                raise integrity.broken(path, f"slice {index} is cut off")
+    return block[..., x]
 
 
 def frame_blocks(stored: StoredVolume, frame: int) -> Iterator[bytes]:

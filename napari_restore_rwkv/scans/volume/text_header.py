@@ -91,7 +91,7 @@ def integers(path: Path, what: str, text: str, count: int | None = None) -> list
     words = text.split()
     if not all(_INTEGER.fullmatch(word) for word in words):
         raise broken(path, f"its header gives {_short(text)} as {what}, but whole numbers are needed")
-    _check_count(path, what, words, count)
+    check_count(path, what, words, count)
     return [int(word) for word in words]
 
 
@@ -117,7 +117,7 @@ def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonz
         There are more or fewer, or not all are finite numbers.
     """
     words = text.split()
-    _check_count(path, what, words, count)
+    check_count(path, what, words, count)
     words = words[:used]
     if not all(_NUMBER.fullmatch(word) for word in words):
         raise broken(path, f"its header gives {_short(text)} as {what}, but numbers are needed")
@@ -127,7 +127,8 @@ def lengths(path: Path, what: str, text: str, count: int, *, used: int = 3, nonz
     return values
 
 
-def _check_count(path: Path, what: str, words: list[str], count: int | None) -> None:
+def check_count(path: Path, what: str, words: list[str], count: int | None) -> None:
+    """Raise ScanError unless a field has this many numbers; None allows any number."""
     if count is not None and len(words) != count:
         raise broken(path, f"its header gives {len(words)} numbers as {what}, but {count} are needed")
 

@@ -17,16 +17,19 @@ _LONGEST_MAGIC = 3
 RAW, DEFLATE, BZIP2 = "raw", "deflate", "bzip2"
 
 
-class _Unpacker(Protocol):
-    """The common interface of zlib and bz2, with the names of bz2."""
+class Unpacker(Protocol):
+    """The common interface of incremental decompressors, with the names of bz2 and lzma."""
 
     @property
-    def eof(self) -> bool: ...
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
 
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes:
+        """Data after the end of the stream."""
 
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Unpack more of the stream, at most this many bytes; the rest of the data is kept."""
 
 
 class Inflater:
@@ -51,7 +54,7 @@ class Inflater:
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
-_UNPACKERS: dict[str, tuple[Callable[[], _Unpacker], tuple[bytes, ...]]] = {
+_UNPACKERS: dict[str, tuple[Callable[[], Unpacker], tuple[bytes, ...]]] = {
     DEFLATE: (Inflater, (b"\x1f\x8b",)),
     BZIP2: (bz2.BZ2Decompressor, (b"BZh",)),
 }

@@ -10,13 +10,15 @@ import bz2
 import lzma
 import struct
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ...errors import ScanError
 from ..volume.unpacking import Inflater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..volume.unpacking import Unpacker
 
 _BLOCK = 1 << 20
 # Header of a blosc chunk: versions, flags, size of an item, bytes unpacked, of a block, and packed.
@@ -29,18 +31,6 @@ _SLACK = 4
 
 class DamagedChunk(ScanError):
     """A chunk that is not what its array says; the text becomes part of the message about the scan."""
-
-
-class _Stream(Protocol):
-    """The common interface of the standard library's incremental decompressors."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 def check_chunk(method: str, packed: bytes, expected: int, exact: bool = True) -> None:
@@ -108,7 +98,7 @@ def _lz4(packed: bytes, _: int) -> int:
     return int.from_bytes(packed[:4], "little")
 
 
-def _counted(new: Callable[[], _Stream]) -> Callable[[bytes, int], int]:
+def _counted(new: Callable[[], Unpacker]) -> Callable[[bytes, int], int]:
     """Return a function that unpacks a chunk, discards the bytes and counts them, up to just more than expected."""
 
     def count(packed: bytes, expected: int) -> int:
