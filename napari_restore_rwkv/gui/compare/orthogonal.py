@@ -220,7 +220,10 @@ class OrthogonalPlanes(QObject):
         wanted = {number: position[plane.across] for number, plane in enumerate(self._planes)}
         todo = {number: index for number, index in wanted.items() if self._kept.get(number) != index}
         asked = position, todo
-        if asked == self._asked or not (todo or position != self.position):
+        if asked == self._asked:
+            return
+        if not todo and position == self.position:
+            self._stop_reading()
             return
         self._asked = asked
         question = self._question = object()
@@ -236,6 +239,13 @@ class OrthogonalPlanes(QObject):
 
         self._background.ask(reading)
         self.changed.emit()
+
+    def _stop_reading(self) -> None:
+        """Drop what is being read: the sliders are back at what is shown."""
+        if self._question is not None:
+            self._background.forget()
+            self._question = self._asked = None
+            self.changed.emit()
 
     def _in_memory(self) -> bool:
         return all(isinstance(one, np.ndarray) for one in self._volumes())
