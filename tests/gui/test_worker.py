@@ -52,7 +52,7 @@ def test_progress_and_value_come_through(qtbot):
     assert heard["returned"] == ["restored"]
 
 
-def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot):
+def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot, stand_still):
     def steps():
         yield Progress(Phase.RESTORING, 0, 2)
         yield Progress(Phase.RESTORING, 1, 2)
@@ -62,7 +62,7 @@ def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel
     first.start()
     second.start()
     qtbot.waitUntil(lambda: bool(heard["progressed"] and also_heard["progressed"]), timeout=5000)
-    qtbot.wait(150)
+    stand_still(first._shown)
     assert [progress.done for progress in heard["progressed"]] == [0]
     first.go_on()
     second.quit()

@@ -28,7 +28,8 @@ SWIPE, OVER_INPUT, ORTHOGONAL = "swipe", "difference over input", "orthogonal pl
 GRIDDED = (SIDE_BY_SIDE, ORTHOGONAL)
 GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; another than the first only where it makes the pictures so much larger.
-GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
+GRID_SHAPES = {1: ((1, 1),), 2: ((1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}
+MARKEDLY_LARGER = 1.3
 ZOOMED_IN = 1.1
 # Of its panel, as napari leaves it.
 FITTED = 0.95
@@ -38,7 +39,7 @@ MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": F
 
 
 def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
-    """Return rows and columns for three pictures, or four: one row, unless they become markedly larger otherwise.
+    """Return rows and columns for one picture to four: one row, unless they become markedly larger otherwise.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class CompareView:
         """Fit the panels to a canvas of another size, or to axes that were turned; those are seen as a whole again."""
         comparison, turned = self._comparison, self._axes != self._viewer.dims.displayed
         # The canvas may change between the removal of one layer and that of the next.
-        if comparison is not None and all(layer in self._viewer.layers for layer in comparison.layers):
+        if comparison is not None and comparison.is_in(self._viewer.layers):
             if turned:
                 self._viewer.reset_view(reset_camera_angle=False)
             focus: _Focus | None = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
@@ -148,7 +149,7 @@ class CompareView:
             self._viewer.layers.remove(before)
         if layer is not None:
             selected = set(self._viewer.layers.selection)
-            self._viewer.layers.insert(self._viewer.layers.index(self._comparison.difference) + 1, layer)
+            self._viewer.layers.insert(self._comparison.place_above(self._viewer.layers), layer)
             self._viewer.layers.selection = selected
             if _is_in_units(layer):
                 link_layers([self._comparison.input, layer], LINKED)
@@ -177,6 +178,10 @@ class CompareView:
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
+
+    def has_cell_for(self, layer: Layer) -> bool:
+        """Whether a layer stands in a cell of the grid, or stood there until it was deleted."""
+        return self.mode in GRIDDED and layer in (*self.planes.layers, *self._fourth())
 
     def refresh(self) -> None:
         """Draw anew what is worked out for looking alone: the result is mixed otherwise, or more of it is there."""
@@ -214,15 +219,22 @@ class CompareView:
 
     def _wanted(self) -> tuple[Image, ...]:
         assert self._comparison is not None
-        if self.mode == ORTHOGONAL:
-            return self.planes.layers
-        if self.mode == SIDE_BY_SIDE:
-            return (*self._comparison.layers, *([self.beside] if self.beside is not None else []))
+        if self.mode in GRIDDED:
+            return self._cells()
         if self.mode == OVER_INPUT:
             return self._comparison.input, self._comparison.difference
         if self.curtain.layer is not None:
             return self._comparison.input, self.curtain.layer
         return (self._comparison.input if self._blink_shows_input else self._comparison.restored,)
+
+    def _cells(self) -> tuple[Image, ...]:
+        """Return what the grid holds: a layer that was deleted leaves no empty cell."""
+        assert self._comparison is not None
+        layers = self.planes.layers or (*self._comparison.layers, *self._fourth())
+        return tuple(layer for layer in layers if layer in self._viewer.layers)
+
+    def _fourth(self) -> tuple[Image, ...]:
+        return () if self.beside is None else (self.beside,)
 
     def _show_only(self, wanted: tuple[Image, ...]) -> None:
         # What is to be seen comes first: a canvas without any visible layer would flash.
@@ -242,7 +254,7 @@ class CompareView:
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
-        more = self.planes.layers or ((self.beside,) if self.beside is not None else ())
+        more = self.planes.layers or self._fourth()
         self.tell_meaning()
         self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
 
@@ -250,7 +262,7 @@ class CompareView:
         """Return rows and columns of cells."""
         if self.mode == ORTHOGONAL:
             return self._sheets()[0]
-        return grid_shape(self._viewer.canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
+        return grid_shape(self._viewer.canvas.size, self._displayed_size(), len(self._cells()))
 
     def _sheets(self) -> tuple[tuple[int, int], Layout]:
         """Return rows and columns of sheets, and how planes lie on them, so that they are as large as can be."""
@@ -262,7 +274,8 @@ class CompareView:
             shape, layout = choice
             return min(canvas[axis] / shape[axis] / sizes[layout][axis] for axis in (0, 1))
 
-        return max(product(GRID_SHAPES[3], Layout), key=zoom)
+        count = max(len(self._cells()), 1) if self.planes.layers else len(comparison.layers)
+        return max(product(GRID_SHAPES[count], Layout), key=zoom)
 
     def _displayed_size(self) -> tuple[float, float]:
         assert self._comparison is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    from napari.components import ViewerModel
+    from napari.components import LayerList, ViewerModel
     from napari.layers import Layer
 
     from ..restore.result import RestorationResult
@@ -75,6 +75,14 @@ class Comparison:
     def layers(self) -> tuple[Image, Image, Image]:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
+
+    def is_in(self, layers: LayerList) -> bool:
+        """Whether there is something to compare: the difference may have been deleted."""
+        return self.input in layers and self.restored in layers
+
+    def place_above(self, layers: LayerList) -> int:
+        """Return where a layer that is added for looking alone belongs: above those of the three that are left."""
+        return 1 + max((layers.index(layer) for layer in self.layers if layer in layers), default=len(layers) - 1)
 
     @property
     def blend(self) -> Blend:

@@ -112,8 +112,9 @@ class OrthogonalPlanes(QObject):
         self._sheet = _sheet_of(comparison, layout)
         selected = set(self._viewer.layers.selection)
         self.layers = tuple(self._layer_like(layer) for layer in comparison.layers)
-        for layer in self.layers:
-            self._viewer.layers.insert(self._viewer.layers.index(comparison.difference) + 1 + len(self._shown()), layer)
+        place = comparison.place_above(self._viewer.layers)
+        for number, layer in enumerate(self.layers):
+            self._viewer.layers.insert(place + number, layer)
         self._viewer.layers.selection = selected
         link_layers([comparison.input, *self.layers[:2]], LINKED)
         link_layers([comparison.difference, self.layers[2]], LINKED)
@@ -178,9 +179,6 @@ class OrthogonalPlanes(QObject):
         """Show slices that have come since, where that costs little."""
         if self.layers and self._in_memory():
             self.refresh()
-
-    def _shown(self) -> list[Image]:
-        return [layer for layer in self.layers if layer in self._viewer.layers]
 
     def _listen(self, switch: str) -> None:
         dims = self._viewer.dims.events

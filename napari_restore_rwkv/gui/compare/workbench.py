@@ -69,7 +69,7 @@ class Workbench(DockedPanel):
         # When whoever adds layers has said what they are.
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
-        self._settled.timeout.connect(self._follow_newest)
+        self._settled.timeout.connect(self._settle)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._on_layers)
         self._follow_newest()
@@ -114,9 +114,12 @@ class Workbench(DockedPanel):
 
     def _on_layers(self, event: Any = None) -> None:
         self._settled.start(0)
-        # The cell was taken away by who left the view.
+
+    def _settle(self) -> None:
+        self._follow_newest()
+        # A cell was taken away by who left the view, or deleted.
         for button, layer in self._cells():
-            if button.isChecked() and event is not None and event.type == "removed" and event.value is layer:
+            if button.isChecked() and layer is not None and layer not in self._viewer.layers:
                 button.setChecked(False)
 
     def _cells(self) -> tuple[tuple[QPushButton, Image | None], ...]:
@@ -218,7 +221,7 @@ class Workbench(DockedPanel):
     def _put_beside(self, layer: Image, name: str) -> None:
         """Show a layer as the fourth cell."""
         comparison = self.watch.comparison
-        if comparison is None or comparison.difference not in self._viewer.layers:
+        if comparison is None or not comparison.is_in(self._viewer.layers):
             return
         if self._compare is not None:
             self._compare.show_beside(layer, name)
@@ -226,9 +229,9 @@ class Workbench(DockedPanel):
             self._viewer.layers.append(layer)
 
     def _take_away(self, layer: Image | None) -> None:
-        if layer is None or layer not in self._viewer.layers:
+        if layer is None:
             return
-        if self._compare is not None:
+        if self._compare is not None and self._compare.view.beside is layer:
             self._compare.show_beside(None)
         elif layer in self._viewer.layers:
             self._viewer.layers.remove(layer)

@@ -57,6 +57,18 @@ def test_the_reference_is_a_fourth_cell_in_the_same_window_and_goes_when_left(vi
     qtbot.waitUntil(lambda: not bench.reference_button.isChecked())
 
 
+def test_a_fourth_cell_that_is_deleted_leaves_the_grid_and_its_values_the_line(viewer, panel, bench, qtbot):
+    bench.beside_button.click()
+    layer = viewer.layers["CT [non-local means]"]
+    qtbot.waitUntil(lambda: not np.isnan(layer.data[1]).any())
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: "classical" in panel.compare.reading.values.text())
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: not bench.beside_button.isChecked())
+    assert tuple(viewer.canvas.grid.shape) == (1, 3)
+    qtbot.waitUntil(lambda: "classical" not in panel.compare.reading.values.text())
+
+
 def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
     bench.classical.begin()
     for index in range(5):
