@@ -48,7 +48,7 @@ MOST_LAYERS = 14
 # Roles of layers that are there for looking alone, and gone in the person's own view.
 FOR_LOOKING = {"swipe", "planes", "classical", "reference", "numbers", "k-space", "contrast kept", "sensitivity"}
 
-# napari 0.9 asks labels for the value along a line of sight that the cursor does not know before it has moved in 3-D.
+# napari 0.9.2 asks labels that have features for the value along a line of sight, which is none before the mouse moves.
 FAULTS_OF_NAPARI = ("TypeError: len() of unsized object",)
 
 

@@ -83,6 +83,24 @@ def test_both_panels_are_tabs_of_one_place(ct_viewer, at_rest, qtbot):
     assert panels(ct_viewer, FineTunePanel) == [tuning]
 
 
+def test_a_panel_that_napari_puts_below_another_does_not_make_the_window_larger(
+    make_napari_viewer, restoration, ct_layer, at_rest, qtbot, run_to_the_end
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_layer(Layer.create(*ct_layer))
+    window = viewer.window._qt_window
+    panel = open_by_menu(viewer)
+    viewer.window.resize(1280, 800)
+    run_to_the_end(panel)
+    at_rest(viewer)
+    size = window.size()
+    tuning = FineTunePanel(viewer)
+    viewer.window.add_dock_widget(tuning, name=DOCK_NAME.format("Fine-tune"))
+    qtbot.waitUntil(lambda: tuning.dock in window.tabifiedDockWidgets(panel.dock))
+    at_rest(viewer)
+    assert window.size() == size
+
+
 def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
 

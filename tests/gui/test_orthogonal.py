@@ -243,7 +243,7 @@ def test_a_lazy_volume_is_read_slice_by_slice_off_the_gui_thread(viewer, panel, 
     assert planes.is_reading
     assert "reading the planes" in viewer.canvas.overlays.text.text
     qtbot.waitUntil(lambda: not planes.is_reading)
-    assert "colours:" in viewer.canvas.overlays.text.text
+    assert "difference:" in viewer.canvas.overlays.text.text
     assert boxes
     assert threading.main_thread() not in threads
     most = SHAPE[1] * SHAPE[2]

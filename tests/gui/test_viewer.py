@@ -111,6 +111,23 @@ def test_the_comparison_comes_back_after_the_own_view(window, look, run_to_the_e
     assert viewer.canvas.overlays.scale_bar.visible
 
 
+@pytest.mark.parametrize("gone", ["another layer", "the result"])
+def test_layers_that_are_deleted_side_by_side_do_not_hinder_the_own_view(window, look, run_to_the_end, gone):
+    viewer, panel = window
+    scan = panel.form.layer.value
+    viewer.add_labels(np.zeros((5, 24, 32), np.uint8), name="annotations").mode = "paint"
+    another = viewer.add_image(np.zeros((5, 24, 32)), name="another")
+    panel.choose_layer(scan)
+    run_to_the_end(panel)
+    look(viewer)
+    for layer in [another] if gone == "another layer" else panel.compare.comparison.layers[1:]:
+        viewer.layers.remove(layer)
+    panel.compare.choose_mode(OWN_VIEW)
+    look(viewer)
+    assert not viewer.canvas.grid.enabled
+    assert viewer.layers["annotations"].visible
+
+
 def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restoration, ct_layer, look, run_to_the_end):
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1500, 420)

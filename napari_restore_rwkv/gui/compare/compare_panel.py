@@ -262,6 +262,8 @@ class ComparePanel(QWidget):
         if self.comparison is not None and mode != self.view.mode:
             self.view.show(self.comparison, mode)
         self.curtain.show_for(self.view.mode)
+        if self.view.beside is None and self.reading.watch.others:
+            self._read_beside()
 
     def _on_strength(self) -> None:
         self.percent.setText(f"{self.strength.value()} %")

@@ -102,7 +102,7 @@ class CompareView:
         elsewhere = ORTHOGONAL in (mode, self.mode)
         focus: _Focus | None = None if elsewhere else _Focus(self._viewer, self._viewer.canvas.size)
         if self._comparison is not None:
-            self._comparison.unlabel()
+            self._comparison.unlabel(self._viewer.layers)
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
         self._draw_what_is_added(comparison, mode)
@@ -138,22 +138,21 @@ class CompareView:
 
     def put_beside(self, layer: Image | None) -> None:
         """Show a layer as the fourth cell in place of the one before, which is removed; None only removes that."""
-        before, self.beside = self.beside, layer
         if self._comparison is None:
+            self.beside = layer
             return
         # Never while there is a grid: napari's drawing fails where a cell disappears under it.
         self._viewer.canvas.grid.enabled = False
-        if before is not None and before in self._viewer.layers:
-            if _is_in_units(before):
-                unlink_layers([self._comparison.input, before], LINKED)
-            self._viewer.layers.remove(before)
+        self._take_beside_away()
+        self.beside = layer
         if layer is not None:
             selected = set(self._viewer.layers.selection)
             self._viewer.layers.insert(self._comparison.place_above(self._viewer.layers), layer)
             self._viewer.layers.selection = selected
             if _is_in_units(layer):
                 link_layers([self._comparison.input, layer], LINKED)
-        self.show(self._comparison, self.mode)
+        if self._comparison.is_in(self._viewer.layers):
+            self.show(self._comparison, self.mode)
 
     def tell_meaning(self) -> None:
         """Say below the pictures what the colour bar counts, where the difference is among them."""
@@ -163,7 +162,7 @@ class CompareView:
         words = "reading the planes across the slices ..." if self.planes.is_reading else ""
         self._viewer.canvas.overlays.text.update(
             {
-                "text": "\n" * lines + (words or f"colours: {meaning_of(self._comparison)}"),
+                "text": "\n" * lines + (words or f"difference: {meaning_of(self._comparison)}"),
                 "visible": self.mode == ORTHOGONAL or self._comparison.difference in self._wanted(),
                 **MEANING,
             }
@@ -171,10 +170,12 @@ class CompareView:
 
     def leave(self) -> None:
         """Give back the person's own view."""
+        if self._before is not None:
+            # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+            self._viewer.canvas.grid.enabled = False
         self.curtain.take_away()
-        self._take_planes_away()
-        if self.beside is not None:
-            self.put_beside(None)
+        self.planes.take_away()
+        self._take_beside_away()
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
@@ -205,6 +206,13 @@ class CompareView:
             self._viewer.canvas.grid.enabled = False
             self.planes.take_away()
 
+    def _take_beside_away(self) -> None:
+        before, self.beside = self.beside, None
+        if before is not None and before in self._viewer.layers:
+            if self._comparison is not None and _is_in_units(before):
+                unlink_layers([self._comparison.input, before], LINKED)
+            self._viewer.layers.remove(before)
+
     def _look_at_all(self, focus: _Focus | None) -> None:
         """Show whole pictures, or the spot that is kept in focus."""
         assert self._comparison is not None
@@ -215,7 +223,8 @@ class CompareView:
             rows, columns = canvas.grid.shape
             self.planes.fit_into(canvas.size[0] / rows, canvas.size[1] / columns)
         else:
-            self._viewer.reset_view(layers=self._comparison.layers, reset_camera_angle=False)
+            there = self._comparison.those_in(self._viewer.layers)
+            self._viewer.reset_view(layers=there, reset_camera_angle=False)
 
     def _wanted(self) -> tuple[Image, ...]:
         assert self._comparison is not None
@@ -256,7 +265,7 @@ class CompareView:
         canvas.grid.enabled = gridded
         more = self.planes.layers or self._fourth()
         self.tell_meaning()
-        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
+        self._comparison.label(self._viewer.layers, canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _grid_shape(self) -> tuple[int, int]:
         """Return rows and columns of cells."""
@@ -298,9 +307,8 @@ class _OwnView:
         grid, bar, camera = viewer.canvas.grid, viewer.canvas.overlays.scale_bar, viewer.scene.camera
         text = viewer.canvas.overlays.text
         self._visible = [(layer, layer.visible) for layer in viewer.layers]
-        names = [layer.name_overlay for layer in viewer.layers]
+        self._names = [(layer, layer.name_overlay.visible, layer.name_overlay.font_size) for layer in viewer.layers]
         self._settings: list[tuple[Any, str, Any]] = [
-            *((name, value, getattr(name, value)) for name in names for value in ("visible", "font_size")),
             *((grid, name, getattr(grid, name)) for name in ("enabled", "stride", "shape", "spacing")),
             *((bar, name, getattr(bar, name)) for name in ("gridded", "visible")),
             *((text, name, getattr(text, name)) for name in ("text", "visible", *MEANING)),
@@ -311,13 +319,16 @@ class _OwnView:
         """Put everything back, for the layers that are still there."""
         if comparison is not None:
             known = {id(layer) for layer, _ in self._visible}
-            comparison.unlabel()
+            comparison.unlabel(self._viewer.layers)
             for layer in comparison.layers:
-                if id(layer) not in known:
+                if id(layer) not in known and layer in self._viewer.layers:
                     layer.visible = layer is not comparison.difference
         for layer, visible in self._visible:
             if layer in self._viewer.layers:
                 layer.visible = visible
+        for layer, visible, size in self._names:
+            if layer in self._viewer.layers:
+                layer.name_overlay.visible, layer.name_overlay.font_size = visible, size
         for owner, name, value in self._settings:
             setattr(owner, name, value)
 
@@ -383,7 +394,7 @@ class _Focus:
         self._closer = closer_than_fitting(viewer, size)
 
     def keep(self, comparison: Comparison) -> None:
-        _fit(self._viewer, comparison.layers)
+        _fit(self._viewer, comparison.those_in(self._viewer.layers))
         if self._closer > ZOOMED_IN:
             self._viewer.scene.camera.zoom *= self._closer
             self._viewer.scene.camera.center = self._center

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 LOST, SENSITIVE, MEASURE, SLICES, K_SPACE = "Lost?", "Sensitive?", "Measure", "Slices", "k-space"
-# What the values of the maps are called: the share of a probe that is left, and how far results differ.
-LEFT, SENSITIVITY = "share left", "sensitivity"
+# What the values of the maps are called: the share of a probe that is kept, and how far results differ.
+KEPT, SENSITIVITY = "share kept", "sensitivity"
 
 
 class Workbench(DockedPanel):
@@ -161,7 +161,7 @@ class Workbench(DockedPanel):
             self.watch.arrived.connect(map_.look_at)
             map_.place_chosen.connect(self._go_to_place)
             map_.replayable.connect(self.macro.add)
-        self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, LEFT))
+        self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, KEPT))
         self.watch.arrived.connect(self.kspace.look_at)
         self.kspace.mapped.connect(lambda layer: self._put_map_beside(layer, K_SPACE))
         self.sensitive.mapped.connect(lambda layer: self._put_map_beside(layer, SENSITIVITY))
