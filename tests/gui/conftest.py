@@ -26,7 +26,7 @@ from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
 TIME_LIMIT_S = 900
-PATIENCE_MS = 30_000
+PATIENCE_MS = 240_000
 
 
 def pytest_collection_modifyitems(items):
