@@ -11,6 +11,7 @@ import napari
 from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_restore_rwkv.errors import RestoreError
+from napari_restore_rwkv.gui.panels import open_restore_panel
 from napari_restore_rwkv.scans.files import write_scan
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def main() -> int:
             viewer.open(arguments.scan, plugin=PLUGIN)
     except RestoreError as error:
         return _fail(str(error))
-    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")
+    panel = open_restore_panel(viewer)
     panel.form.region.value = "volume"
     if arguments.leave_files is None:
         panel.restore_button.click()

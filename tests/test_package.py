@@ -154,7 +154,7 @@ def test_errors_and_progress_import_nothing_from_this_project():
 
 def run_python(code, **options):
     """Run code in a fresh interpreter; return its stdout."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

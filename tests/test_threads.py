@@ -50,7 +50,7 @@ def test_results_come_in_order_and_each_is_made_on_one_thread(three_threads):
 
 
 def test_as_many_items_are_in_progress_as_there_are_threads(three_threads):
-    all_at_once = threading.Barrier(three_threads, timeout=60)
+    all_at_once = threading.Barrier(three_threads, timeout=240)
     assert len(list(each_on_one_thread(lambda _: all_at_once.wait(), range(6), 6))) == 6
 
 

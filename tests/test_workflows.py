@@ -23,5 +23,5 @@ GITHUB = Path(__file__).parent.parent / ".github"
 def test_a_file_for_github_follows_its_schema(schema, files):
     assert files
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *map(str, files)]
-    done = subprocess.run(check, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(check, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

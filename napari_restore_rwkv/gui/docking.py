@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from .compare.compare_view import ZOOMED_IN, closer_than_fitting
@@ -32,6 +32,7 @@ class DockedPanel(QWidget):
         self._whole = FitsImageAgain(viewer, self)
         self._context = DrawingContext(viewer, self)
         self.destroyed.connect(self._context.let_go)
+        self._room: QSize | None = None
         self._docked = QTimer(self)
         self._docked.setSingleShot(True)
         self._docked.timeout.connect(self._place_dock)
@@ -47,9 +48,18 @@ class DockedPanel(QWidget):
             if self.parent() is None:
                 self.shut_down()
             else:
+                self.parent().installEventFilter(self)
                 # Once the dock is in place, too.
                 self._docked.start(0)
         super().changeEvent(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Notice how large the window is before the dock comes into it: napari's menu puts it below others at first."""
+        window = watched.parent()
+        if event.type() == QEvent.Type.ParentChange and isinstance(window, QMainWindow):
+            self._room = window.size()
+            watched.removeEventFilter(self)
+        return super().eventFilter(watched, event)
 
     @property
     def dock(self) -> QDockWidget | None:
@@ -75,7 +85,14 @@ class DockedPanel(QWidget):
         for other in others:
             if _share_an_area(dock, other.dock):
                 dock.parent().tabifyDockWidget(other.dock, dock)
+                self._give_back_room(dock.parent())
                 self.bring_to_front()
+
+    def _give_back_room(self, window: QMainWindow) -> None:
+        """Let the window be as large as before panels below each other made it higher, perhaps than the screen."""
+        if self._room is not None and not (window.isMaximized() or window.isFullScreen()):
+            window.layout().activate()
+            window.resize(self._room)
 
 
 class FitsImageAgain(QObject):

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from .form_parts import beside
 
-COPY_PYTHON, COPY_COMMAND, SHOW = "Copy as Python", "Copy as command", "Show"
+COPY_PYTHON, COPY_COMMAND, SHOW = "Copy as Python", "Copy as command", "Show lines"
 LINES_SHOWN = 6
 
 

@@ -10,15 +10,16 @@ import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QThreadPool, Signal
 
 from .mailbox import READ_EVERY_MS, Mailbox, collect_news
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from ..progress import Progress
 
@@ -77,7 +78,7 @@ class StepsWorker(WorkerBase):
     def work(self) -> Any:
         """Exhaust the generator and return its value; None after `quit`."""
         # A separate thread, since the priority cannot be raised again, and the pool's threads are reused by others.
-        with ThreadPoolExecutor(max_workers=1, initializer=_let_the_window_go_first) as own:
+        with ThreadPoolExecutor(max_workers=1, initializer=_let_the_window_go_first) as own, _leaving_its_place():
             return own.submit(self._exhaust).result()
 
     def _exhaust(self) -> Any:
@@ -120,6 +121,17 @@ class StepsWorker(WorkerBase):
     def _wait_for(self, event: threading.Event) -> None:
         while not (event.wait(LISTEN_EVERY_S) or self.abort_requested):
             pass
+
+
+@contextmanager
+def _leaving_its_place() -> Iterator[None]:
+    """Let other workers run meanwhile: the pool has as many places as there are processors, and this one only waits."""
+    pool = QThreadPool.globalInstance()
+    pool.releaseThread()
+    try:
+        yield
+    finally:
+        pool.reserveThread()
 
 
 def _let_the_window_go_first() -> None:

@@ -24,7 +24,7 @@ def compile_emulator(folder, *, source=SOURCE, program=False, options=()):
     defines = [f'-DKERNEL_SOURCE="{source}"', f"-I{HERE}", f"-I{SOURCE.parent}"]
     defines += [f"-D{name}={value}" for name, value in MACROS.items()]
     subprocess.run(
-        [*command, *kind, *options, *defines, str(HERE / "emulator.cpp"), "-o", str(target)], check=True, timeout=120
+        [*command, *kind, *options, *defines, str(HERE / "emulator.cpp"), "-o", str(target)], check=True, timeout=240
     )
     return target
 
@@ -74,7 +74,7 @@ class WatchedKernels:
 
     def close(self):
         """Let the process end; return its exit code and what it said."""
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=240)
         return self.process.returncode, said.decode()
 
 

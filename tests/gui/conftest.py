@@ -13,6 +13,7 @@ from file_jobs import Gate
 from napari.components import ViewerModel
 from napari.layers import Layer
 from phantom import QUICK, clean_scan, noisy_scan
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 
 from napari_restore_rwkv.errors import CheckpointError
 from napari_restore_rwkv.gui import layers as layers_module
@@ -24,8 +25,8 @@ from napari_restore_rwkv.progress import Phase, Progress
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
-TIME_LIMIT_S = 300
-PATIENCE_MS = 60_000
+TIME_LIMIT_S = 900
+PATIENCE_MS = 240_000
 
 
 def pytest_collection_modifyitems(items):
@@ -109,6 +110,47 @@ def qtbot(qtbot, monkeypatch):
     wait = qtbot.waitUntil
     monkeypatch.setattr(qtbot, "waitUntil", lambda done, timeout=0: wait(done, timeout=max(timeout, PATIENCE_MS)))
     return qtbot
+
+
+@pytest.fixture
+def at_rest(qtbot):
+    """Wait until nothing is due in a window: the canvas fills its place, and no timer is about to change anything."""
+
+    def wait(viewer):
+        window, canvas = viewer.window._qt_window, viewer.window._qt_viewer.canvas.native
+
+        def is_at_rest():
+            QCoreApplication.sendPostedEvents()
+            due = [timer for timer in window.findChildren(QTimer) if timer.isSingleShot() and timer.isActive()]
+            fills = not window.isVisible() or tuple(viewer.canvas.size) == (canvas.height(), canvas.width())
+            return fills and not due
+
+        qtbot.waitUntil(is_at_rest)
+
+    return wait
+
+
+@pytest.fixture
+def look(at_rest):
+    """Return red, green and blue of what the canvas of a window shows at rest, drawn at once; shape (Y, X, 3)."""
+
+    def look(viewer):
+        at_rest(viewer)
+        return viewer.screenshot(flash=False)[..., :3].astype(int)
+
+    return look
+
+
+@pytest.fixture
+def stand_still(qtbot):
+    """Wait until work that waits for an event has asked for it three more times."""
+
+    def wait(event):
+        asked, wait = [], event.wait
+        event.wait = lambda timeout: asked.append(timeout) or wait(timeout)
+        qtbot.waitUntil(lambda: len(asked) > 2)
+
+    return wait
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +238,7 @@ def open_panel(qtbot):
     for panel in panels:
         panel.shut_down()
         panel.deleteLater()
-    qtbot.wait(20)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture
@@ -290,4 +332,4 @@ def make_fine_tune_panel(qtbot, monkeypatch, weights_file):
         if panel.job._thread is not None:
             panel.job._thread.join(PATIENCE_MS / 1000)
         panel.deleteLater()
-    qtbot.wait(20)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)

@@ -4,19 +4,21 @@ import napari
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtTest import QTest
+from qtpy.QtTest import QSignalSpy
 
 from napari_restore_rwkv.gui import contributions
 
 TIMES = 2
 FRAMES = 2
+PATIENCE_MS = 240_000
 
 
 def draw(canvas):
     """Have some frames drawn, and put together with the rest of the window."""
     for _ in range(FRAMES):
+        swapped = QSignalSpy(canvas.frameSwapped)
         canvas.update()
-        QTest.qWait(30)
+        assert swapped.wait(PATIENCE_MS)
 
 
 def remove_hidden_layers(viewer, canvas):

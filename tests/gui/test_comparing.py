@@ -9,7 +9,15 @@ from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui.compare import shown_slice as shown_slice_module
-from napari_restore_rwkv.gui.compare.compare_view import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.compare_view import (
+    BLINK,
+    ORTHOGONAL,
+    OVER_INPUT,
+    OWN_VIEW,
+    RESTORED_ONLY,
+    SIDE_BY_SIDE,
+    SWIPE,
+)
 from napari_restore_rwkv.scans.scan import Scan
 
 CT, RESTORED, DIFFERENCE = "CT", "CT [restored]", "CT [restored - input]"
@@ -171,6 +179,41 @@ def test_a_canvas_that_changes_between_the_removals_of_layers_is_no_error(viewer
     panel.compare.view.arrange_again()
     assert RESTORED not in viewer.layers
     qtbot.waitUntil(lambda: not panel.compare.isEnabled() or panel.compare.view.mode == OWN_VIEW)
+
+
+@pytest.mark.parametrize("mode", [SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, ORTHOGONAL, RESTORED_ONLY])
+def test_a_deleted_difference_leaves_no_view_broken_and_no_cell_empty(viewer, panel, qtbot, mode):
+    clicks = list(viewer.mouse_drag_callbacks)
+    panel.compare.choose_mode(mode)
+    viewer.layers.remove(DIFFERENCE)
+    for other in (SWIPE, SIDE_BY_SIDE, ORTHOGONAL, BLINK, OVER_INPUT, SIDE_BY_SIDE):
+        panel.compare.choose_mode(other)
+    assert [layer.name for layer in viewer.layers if layer.visible] == [CT, RESTORED]
+    assert tuple(viewer.canvas.grid.shape) == (1, 2)
+    panel.compare.choose_mode(OWN_VIEW)
+    assert [layer.name for layer in viewer.layers] == [CT, RESTORED]
+    assert viewer.mouse_drag_callbacks == clicks
+
+
+@pytest.mark.parametrize("name", [CT, RESTORED])
+@pytest.mark.parametrize("mode", [SIDE_BY_SIDE, SWIPE, BLINK, OVER_INPUT, ORTHOGONAL, OWN_VIEW])
+def test_a_view_chosen_right_after_a_deletion_finds_nothing_to_compare(viewer, panel, mode, name):
+    clicks = list(viewer.mouse_drag_callbacks)
+    panel.compare.choose_mode(ORTHOGONAL if mode == SWIPE else SWIPE)
+    viewer.layers.remove(name)
+    panel.compare.choose_mode(mode)
+    assert panel.compare.comparison is None
+    assert sorted(layer.name for layer in viewer.layers) == sorted({CT, RESTORED, DIFFERENCE} - {name})
+    assert viewer.mouse_drag_callbacks == clicks
+
+
+def test_a_deleted_cell_makes_room_for_the_others(viewer, panel, qtbot):
+    panel.compare.choose_mode(SIDE_BY_SIDE)
+    viewer.layers.remove(DIFFERENCE)
+    qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) == (1, 2))
+    panel.compare.choose_mode(ORTHOGONAL)
+    viewer.layers.remove(panel.compare.view.planes.layers[2])
+    qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) in ((1, 2), (2, 1)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".json"])

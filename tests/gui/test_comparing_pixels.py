@@ -26,20 +26,19 @@ def window(make_napari_viewer, restoration, ct_layer, run_to_the_end):
 
 
 @pytest.fixture
-def middle_row(window, qtbot):
+def middle_row(window, look):
     """Return the red, green and blue of the picture's middle row."""
 
-    def look():
+    def middle_row():
         viewer, _ = window
         viewer.canvas.overlays.scale_bar.visible = False
-        qtbot.wait(150)
-        picture = viewer.screenshot(flash=False)[..., :3].astype(int)
+        picture = look(viewer)
         row = picture[picture.shape[0] // 2]
         # Without the black beside the picture.
         shown = np.flatnonzero(row.max(axis=1) > 20)
         return row[shown[0] : shown[-1] + 1]
 
-    return look
+    return middle_row
 
 
 def test_the_input_is_left_of_the_curtain_and_the_restored_slice_right_of_it(window, middle_row):
@@ -61,15 +60,25 @@ def test_the_curtain_is_dragged_by_its_edge_and_only_there(window, middle_row, q
     canvas = viewer.window._qt_viewer.canvas
     width, height = canvas.native.width(), canvas.native.height()
     centre, step = (width // 2, height // 2), len(row) // 8
+    moves = []
+
+    def note_moves(viewer, event):
+        yield
+        while event.type == "mouse_move":
+            moves.append(event.pos)
+            yield
+
+    viewer.mouse_drag_callbacks.append(note_moves)
 
     def drag(start):
         place = QPoint(*start)
         QTest.mousePress(canvas.native, Qt.MouseButton.LeftButton, pos=place)
         for _ in range(2):
             place += QPoint(step, 0)
+            seen = len(moves)
             QTest.mouseMove(canvas.native, place)
-            # napari takes a few moves a second.
-            qtbot.wait(100)
+            # napari passes moves on with a delay.
+            qtbot.waitUntil(lambda seen=seen: len(moves) > seen)
         QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=place)
 
     drag(centre)
@@ -86,13 +95,12 @@ def test_what_was_removed_is_blue_over_the_input(window, middle_row):
     assert row[len(row) // 2, 2] > row[len(row) // 2, 0] + 50
 
 
-def test_side_by_side_every_cell_holds_its_picture(window, qtbot):
+def test_side_by_side_every_cell_holds_its_picture(window, look):
     viewer, panel = window
     panel.compare.choose_mode(SIDE_BY_SIDE)
     for overlay in (viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text):
         overlay.visible = False
-    qtbot.wait(150)
-    picture = viewer.screenshot(flash=False)[..., :3].astype(int)
+    picture = look(viewer)
     rows, columns = viewer.canvas.grid.shape
     assert rows * columns == 3
     height, width = picture.shape[0] // rows, picture.shape[1] // columns

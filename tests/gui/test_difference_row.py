@@ -78,9 +78,9 @@ def test_limits_are_edited_in_the_panel_and_in_the_layer(panel, difference, qtbo
 def test_the_canvas_explains_the_colour_bar_if_there_is_one(viewer, panel, qtbot):
     text = viewer.canvas.overlays.text
     panel.compare.choose_mode(SIDE_BY_SIDE)
-    assert (text.visible, text.text) == (True, "\ncolours: restored - input in HU")
+    assert (text.visible, text.text) == (True, "\ndifference: restored - input in HU")
     choose(panel, qtbot, "absolute")
-    assert text.text == "\ncolours: |restored - input| in HU"
+    assert text.text == "\ndifference: |restored - input| in HU"
     panel.compare.choose_mode(SWIPE)
     assert not text.visible
     panel.compare.choose_mode(OWN_VIEW)

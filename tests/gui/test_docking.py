@@ -47,9 +47,9 @@ def open_by_script(viewer):
 
 @pytest.mark.parametrize("first", [open_by_menu, open_by_script], ids=["menu first", "script first"])
 @pytest.mark.parametrize("second", [open_by_menu, open_by_script], ids=["menu second", "script second"])
-def test_a_second_panel_is_dropped_for_the_first(ct_viewer, qtbot, first, second):
+def test_a_second_panel_is_dropped_for_the_first(ct_viewer, at_rest, qtbot, first, second):
     known = first(ct_viewer)
-    qtbot.wait(20)
+    at_rest(ct_viewer)
     if first is not second:
         second(ct_viewer)
         qtbot.waitUntil(lambda: panels(ct_viewer) == [known])
@@ -72,9 +72,9 @@ def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tm
     assert panels(ct_viewer) == [panel]
 
 
-def test_both_panels_are_tabs_of_one_area(ct_viewer, qtbot, monkeypatch):
+def test_both_panels_are_tabs_of_one_area(ct_viewer, at_rest, qtbot):
     panel = open_by_menu(ct_viewer)
-    qtbot.wait(20)
+    at_rest(ct_viewer)
     tuning = FineTunePanel(ct_viewer)
     ct_viewer.window.add_dock_widget(tuning, name=DOCK_NAME.format("Fine-tune"))
     window = panel.dock.parent()
@@ -83,11 +83,29 @@ def test_both_panels_are_tabs_of_one_area(ct_viewer, qtbot, monkeypatch):
     assert panels(ct_viewer, FineTunePanel) == [tuning]
 
 
+def test_a_panel_that_napari_puts_below_another_does_not_make_the_window_larger(
+    make_napari_viewer, restoration, ct_layer, at_rest, qtbot, run_to_the_end
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_layer(Layer.create(*ct_layer))
+    window = viewer.window._qt_window
+    panel = open_by_menu(viewer)
+    viewer.window.resize(1280, 800)
+    run_to_the_end(panel)
+    at_rest(viewer)
+    size = window.size()
+    tuning = FineTunePanel(viewer)
+    viewer.window.add_dock_widget(tuning, name=DOCK_NAME.format("Fine-tune"))
+    qtbot.waitUntil(lambda: tuning.dock in window.tabifiedDockWidgets(panel.dock))
+    at_rest(viewer)
+    assert window.size() == size
+
+
 def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
 
     def slow_look_around():
-        known.wait(60)
+        known.wait(240)
         return surroundings
 
     monkeypatch.setattr(restore_panel, "look_around", slow_look_around)
@@ -108,7 +126,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
 
 def test_waiting_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
-    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(60) and surroundings)
+    monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(240) and surroundings)
     contributions.restore_selected_layer()
     (panel,) = panels(ct_viewer)
     panel.restore()

@@ -1,15 +1,17 @@
 """The doctor as a panel."""
 
 import sys
+import threading
 
 import pytest
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtGui import QGuiApplication
 
 from napari_restore_rwkv.gui import doctor_panel
 
 
 @pytest.fixture
-def make_doctor(viewer, qtbot):
+def make_doctor(viewer):
     panels = []
 
     def make():
@@ -20,7 +22,7 @@ def make_doctor(viewer, qtbot):
     for panel in panels:
         panel.shut_down()
         panel.deleteLater()
-    qtbot.wait(20)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def test_the_doctor_checks_at_once_and_its_report_is_copied(make_doctor, qtbot):
@@ -44,10 +46,14 @@ def test_a_doctor_that_dies_says_so(make_doctor, qtbot, monkeypatch):
     assert panel.message.text() == "The doctor stopped with an unexpected OSError: no such library"
 
 
-def test_closing_the_panel_during_a_check_is_no_error(make_doctor, qtbot):
+def test_closing_the_panel_during_a_check_is_no_error(make_doctor, qtbot, monkeypatch):
+    closed, ended = threading.Event(), []
+    monkeypatch.setattr(doctor_panel, "_examined", lambda: closed.wait() and "a report")
     panel = make_doctor()
+    panel._worker.finished.connect(lambda: ended.append(True))
     panel.shut_down()
-    qtbot.wait(200)
+    closed.set()
+    qtbot.waitUntil(lambda: bool(ended))
     assert panel.report.toPlainText() == ""
 
 

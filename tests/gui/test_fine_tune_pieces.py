@@ -19,7 +19,7 @@ ROW = {"scan": 0, "psnr_before": 30.0, "psnr_after": 31.5, "ssim_before": 0.9, "
 
 def test_the_panel_is_imported_without_torch():
     code = "import napari_restore_rwkv.gui.fine_tune.panel, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "False", done.stderr
 
 
@@ -99,7 +99,7 @@ def hues(picture):
 def test_of_several_requests_the_last_is_answered(qtbot):
     background, answers, free = Background(wait_ms=10), [], threading.Event()
     background.answered.connect(answers.append)
-    background.ask(lambda: free.wait(60) and "first")
+    background.ask(lambda: free.wait(240) and "first")
     qtbot.waitUntil(lambda: background._at_work)
     background.ask(lambda: "second")
     background.ask(lambda: "third")

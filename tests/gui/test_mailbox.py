@@ -4,7 +4,7 @@ import itertools
 import threading
 
 import pytest
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QCoreApplication, Qt, QTimer
 
 from napari_restore_rwkv.gui.mailbox import Mailbox, News, collect_all, collect_news
 from napari_restore_rwkv.gui.restore.pace import Pace
@@ -52,7 +52,7 @@ def test_a_worker_that_ran_ahead_is_reported_in_one_event(qtbot):
     worker.progressed.connect(heard.append)
     worker.returned.connect(lambda value: returned.append((value, len(heard))))
     worker.start()
-    worker._ended.wait(60)
+    worker._ended.wait(240)
     qtbot.waitUntil(lambda: bool(returned), timeout=20_000)
     assert returned == [("done", 1)], "the last step is heard before the end"
     assert heard[0].progress.done == MANY - 1
@@ -91,7 +91,7 @@ def test_there_is_a_pause_between_two_readings(qtbot):
     qtbot.waitUntil(lambda: bool(contents))
     for item in (2, 3):
         mailbox.put(item)
-        qtbot.wait(10)
+        QCoreApplication.processEvents()
     assert contents == [[1]], "the first is handed out at once, the others after an hour"
     mailbox.read()
     assert contents == [[1], [2, 3]]

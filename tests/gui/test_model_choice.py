@@ -1,6 +1,7 @@
 """The list of weights: in which order, what is proposed, and that fine-tuned ones appear by themselves."""
 
 import pytest
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QFileDialog
 
 from napari_restore_rwkv.gui.model_choice import ModelChoice
@@ -29,7 +30,7 @@ def choice(qtbot):
     yield make
     for made in choices:
         made.native.deleteLater()
-    qtbot.wait(20)
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def titles(choice):

@@ -134,6 +134,14 @@ def test_one_position_is_marked_in_all_planes_and_follows_the_sliders(viewer, pl
     assert planes.layers[0].data[at(planes, 0, 7, 9)] == voxels[2, 7, 9]
 
 
+def test_going_back_before_the_planes_were_read_stays_where_the_sliders_are(planes, qtbot):
+    here = planes.position
+    planes.go_to((9, 20, 30))
+    planes.go_to(here)
+    qtbot.waitUntil(lambda: planes._question is None and not planes._background.busy)
+    assert planes.position == planes._voxel() == here
+
+
 def test_keys_step_through_rows_and_columns_and_are_released(viewer, panel, planes, qtbot):
     go_to(planes, qtbot, 6, 20, 30)
     keys = KeymapHandler()
@@ -235,7 +243,7 @@ def test_a_lazy_volume_is_read_slice_by_slice_off_the_gui_thread(viewer, panel, 
     assert planes.is_reading
     assert "reading the planes" in viewer.canvas.overlays.text.text
     qtbot.waitUntil(lambda: not planes.is_reading)
-    assert "colours:" in viewer.canvas.overlays.text.text
+    assert "difference:" in viewer.canvas.overlays.text.text
     assert boxes
     assert threading.main_thread() not in threads
     most = SHAPE[1] * SHAPE[2]

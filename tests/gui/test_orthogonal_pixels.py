@@ -33,14 +33,14 @@ def window(make_napari_viewer, restoration, run_to_the_end):
 
 
 @pytest.fixture
-def planes(window, qtbot):
+def planes(window, at_rest, qtbot):
     viewer, panel = window
     panel.compare.choose_mode(ORTHOGONAL)
     planes = panel.compare.view.planes
     qtbot.waitUntil(lambda: planes._question is None and bool(planes._images))
     for overlay in (viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text):
         overlay.visible = False
-    qtbot.wait(200)
+    at_rest(viewer)
     return planes
 
 
@@ -63,20 +63,15 @@ def colour(viewer, planes, picture, *where):
     return picture[round(y * share), round(x * share)]
 
 
-def look(viewer, qtbot):
-    qtbot.wait(150)
-    return viewer.screenshot(flash=False)[..., :3].astype(int)
-
-
 def go_to(planes, qtbot, position):
     planes.go_to(position)
     qtbot.waitUntil(lambda: planes._question is None and planes.position == position)
 
 
-def test_all_nine_planes_show_their_content(window, planes, qtbot):
+def test_all_nine_planes_show_their_content(window, planes, look, qtbot):
     viewer, _ = window
     go_to(planes, qtbot, INSIDE)
-    picture = look(viewer, qtbot)
+    picture = look(viewer)
     z, y, x = 14, 18, 6
     within = {0: (y, x), 1: (z, x), 2: (z, y)}
     without = {0: (50, 50), 1: (4, 50), 2: (4, 50)}
@@ -91,12 +86,12 @@ def test_all_nine_planes_show_their_content(window, planes, qtbot):
         for one in (inside[2], outside[2]):
             assert one[2] > one[0] + 50, "what was taken away is blue"
     go_to(planes, qtbot, OUTSIDE)
-    picture = look(viewer, qtbot)
+    picture = look(viewer)
     for plane in range(3):
         assert colour(viewer, planes, picture, 0, plane, *within[plane])[0] < 100, "no plane cuts the box"
 
 
-def test_a_click_in_any_plane_of_any_cell_marks_that_voxel_in_all(window, planes, qtbot):
+def test_a_click_in_any_plane_of_any_cell_marks_that_voxel_in_all(window, planes, look, qtbot):
     viewer, _ = window
     go_to(planes, qtbot, OUTSIDE)
     canvas = viewer.window._qt_viewer.canvas.native
@@ -112,19 +107,19 @@ def test_a_click_in_any_plane_of_any_cell_marks_that_voxel_in_all(window, planes
         qtbot.waitUntil(lambda position=position: np.abs(np.subtract(planes.position, position)).max() <= 1)
     z, y, _ = planes.position
     assert viewer.dims.current_step[0] == z
-    picture = look(viewer, qtbot)
+    picture = look(viewer)
     for role in range(2):
         for plane, (row, column) in enumerate(((y, 8), (z, 8), (z, 8))):
             assert colour(viewer, planes, picture, role, plane, row, column)[0] > 200, "a line runs through it"
 
 
-def test_the_own_view_comes_back_to_the_pixel(window, planes, qtbot):
+def test_the_own_view_comes_back_to_the_pixel(window, planes, look, qtbot):
     viewer, panel = window
     panel.compare.choose_mode(OWN_VIEW)
-    before = look(viewer, qtbot)
+    before = look(viewer)
     panel.compare.choose_mode(ORTHOGONAL)
     qtbot.waitUntil(lambda: planes._question is None)
-    assert not np.array_equal(look(viewer, qtbot), before)
+    assert not np.array_equal(look(viewer), before)
     panel.compare.choose_mode(OWN_VIEW)
-    np.testing.assert_array_equal(look(viewer, qtbot), before)
+    np.testing.assert_array_equal(look(viewer), before)
     assert len(viewer.layers) == 3

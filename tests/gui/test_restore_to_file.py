@@ -89,6 +89,11 @@ def test_the_growing_result_shows_what_is_done_and_nothing_elsewhere(
     wait_until_over(qtbot, panel)
 
 
+def wait_until_told(qtbot, panel, slices):
+    """Wait until the panel has heard of so many slices."""
+    qtbot.waitUntil(lambda: panel.job._run.told is not None and panel.job._run.told[0] == slices)
+
+
 def watch_drawing(panel, monkeypatch, now):
     """Note each refresh, with a clock that stands still unless it is set."""
     drawn, refresh = [], panel.job._refresh
@@ -104,8 +109,7 @@ def test_what_is_on_screen_is_drawn_at_most_four_times_a_second(viewer, panel, o
     viewer.dims.order = (1, 0, 2)
     gate.allowed = 20
     start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
-    qtbot.wait(50)
+    wait_until_told(qtbot, panel, 20)
     assert drawn == [1000.0], "twenty slices came, and the clock stood still"
     now[0] += 0.24
     panel.job._refresh_if_due()
@@ -125,15 +129,13 @@ def test_what_is_not_on_screen_is_not_drawn(viewer, panel, output, qtbot, gate, 
     drawn = watch_drawing(panel, monkeypatch, now)
     gate.allowed = 5
     start(panel, output)
-    qtbot.waitUntil(gate.waiting.is_set, timeout=20_000)
+    wait_until_told(qtbot, panel, 5)
     viewer.dims.set_current_step(0, 0)
-    qtbot.wait(50)
     before = len(drawn)
     now[0] += 10
     panel.job._run.worker.displayed = 20
     gate.allowed = 6
-    qtbot.waitUntil(lambda: len(gate.order) == 6)
-    qtbot.wait(50)
+    wait_until_told(qtbot, panel, 6)
     panel.job._refresh_if_due()
     assert gate.order[-1] != 0
     assert len(drawn) == before

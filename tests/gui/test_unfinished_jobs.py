@@ -12,6 +12,7 @@ from napari.layers import Layer
 from scans.dicoms import CORNER, GAP, NORMAL, write_slice
 
 from napari_restore_rwkv.gui import contributions
+from napari_restore_rwkv.gui.restore.unfinished_jobs import UnfinishedJobs
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.lock import coordinating
@@ -58,6 +59,24 @@ def cancelled(viewer, make_file_panel, weights_file, output, scan_path, qtbot, g
     return output
 
 
+@pytest.fixture
+def found(monkeypatch, qtbot):
+    """Wait until a new panel has looked for jobs; return how many it found."""
+    finds, show = {}, UnfinishedJobs._show
+
+    def note(lines, jobs):
+        finds[lines] = len(jobs)
+        show(lines, jobs)
+
+    monkeypatch.setattr(UnfinishedJobs, "_show", note)
+
+    def wait(panel):
+        qtbot.waitUntil(lambda: panel.unfinished in finds)
+        return finds[panel.unfinished]
+
+    return wait
+
+
 def offered(panel, qtbot):
     """Wait for the only offer, and return its line."""
     qtbot.waitUntil(lambda: len(panel.unfinished.lines) == 1, timeout=5000)
@@ -68,20 +87,20 @@ def wait_until_over(qtbot, panel):
     qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
 
 
-def test_without_unfinished_jobs_there_is_no_line(panel, qtbot):
-    qtbot.wait(200)
+def test_without_unfinished_jobs_there_is_no_line(found, panel):
+    assert found(panel) == 0
     assert panel.unfinished.isHidden()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_job_is_offered_and_finished_bit_for_bit(
-    viewer, make_file_panel, output, scan_path, weights_file, qtbot, tmp_path
+    viewer, make_file_panel, output, scan_path, weights_file, found, qtbot, tmp_path
 ):
     command = [sys.executable, Path(__file__).parent / "killed_panel.py", scan_path, weights_file, output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = process.stdout.readline()
         alive = make_file_panel(viewer)
-        qtbot.wait(300)
+        assert found(alive) == 0
         assert alive.unfinished.isHidden(), "a living process is at work on it"
         process.kill()
         assert said == "waiting\n", process.stderr.read()
@@ -152,20 +171,20 @@ def test_a_job_that_restore_continues_is_not_offered_twice(cancelled_again, qtbo
     qtbot.waitUntil(cancelled_again.unfinished.isHidden)
 
 
-def test_a_forgotten_job_is_not_offered_again_and_its_file_stays(viewer, make_file_panel, cancelled, qtbot):
+def test_a_forgotten_job_is_not_offered_again_and_its_file_stays(viewer, make_file_panel, cancelled, found, qtbot):
     panel = make_file_panel(viewer)
     offered(panel, qtbot).forget.click()
     qtbot.waitUntil(panel.unfinished.isHidden)
     again = make_file_panel(viewer)
-    qtbot.wait(200)
+    assert found(again) == 0
     assert again.unfinished.isHidden()
     assert len(Ledger(cancelled).done()) == 4
 
 
-def test_a_job_that_another_process_works_on_is_not_offered(viewer, make_file_panel, cancelled, qtbot):
+def test_a_job_that_another_process_works_on_is_not_offered(viewer, make_file_panel, cancelled, found):
     with coordinating(Ledger(cancelled).folder, cancelled.name):
         panel = make_file_panel(viewer)
-        qtbot.wait(300)
+        assert found(panel) == 0
         assert panel.unfinished.isHidden()
 
 

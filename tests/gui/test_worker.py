@@ -6,7 +6,9 @@ import threading
 import time
 
 import pytest
+from qtpy.QtCore import QThreadPool
 
+from napari_restore_rwkv.gui.background import Background
 from napari_restore_rwkv.gui.worker import NICER_BY, StepsWorker
 from napari_restore_rwkv.progress import Phase, Progress
 
@@ -50,7 +52,7 @@ def test_progress_and_value_are_delivered(qtbot):
     assert heard["returned"] == ["restored"]
 
 
-def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot):
+def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot, stand_still):
     def steps():
         yield Progress(Phase.RESTORING, 0, 2)
         yield Progress(Phase.RESTORING, 1, 2)
@@ -60,7 +62,7 @@ def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel
     first.start()
     second.start()
     qtbot.waitUntil(lambda: bool(heard["progressed"] and also_heard["progressed"]), timeout=5000)
-    qtbot.wait(150)
+    stand_still(first._shown)
     assert [progress.done for progress in heard["progressed"]] == [0]
     first.go_on()
     second.quit()
@@ -84,6 +86,37 @@ def test_the_work_has_a_lower_priority_and_the_window_keeps_its_own(qtbot):
     qtbot.waitUntil(lambda: bool(heard["finished"]), timeout=5000)
     assert priorities[0] == min(before + NICER_BY, 19)
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.fixture
+def one_place():
+    """Qt's pool as on one processor."""
+    pool = QThreadPool.globalInstance()
+    most = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    yield pool
+    pool.setMaxThreadCount(most)
+
+
+def test_questions_are_answered_while_long_work_goes_on(qtbot, one_place):
+    answers, enough = [], threading.Event()
+
+    def steps():
+        yield Progress(Phase.RESTORING, 0, 1)
+        enough.wait()
+
+    worker, background = StepsWorker(steps()), Background()
+    heard = listen(worker)
+    background.answered.connect(answers.append)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(heard["progressed"]))
+    background.ask(lambda: "answered")
+    try:
+        qtbot.waitUntil(lambda: answers == ["answered"])
+    finally:
+        enough.set()
+        qtbot.waitUntil(lambda: bool(heard["finished"]))
+    qtbot.waitUntil(lambda: one_place.activeThreadCount() == 0)
 
 
 def test_cancel_closes_the_generator_within_a_step(qtbot):

@@ -29,7 +29,7 @@ def pretend_gpu(patch, *, release="13.0", capability=(8, 6), works=True):
 def build_stub(folder):
     """Compile the stub under the name by which the driver is found."""
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", str(STUB)]
-    subprocess.run([*command, "-o", str(folder / "libcuda.so.1")], check=True, timeout=60)
+    subprocess.run([*command, "-o", str(folder / "libcuda.so.1")], check=True, timeout=240)
 
 
 def run_beside_stub(stub_folder, log, code, **environment):
@@ -45,7 +45,7 @@ def run_beside_stub(stub_folder, log, code, **environment):
         capture_output=True,
         text=True,
         # Beside a broken driver a mistake shows as a wait without end.
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, log.read_text().splitlines() if log.exists() else []

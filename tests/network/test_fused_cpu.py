@@ -268,5 +268,5 @@ def test_a_forked_process_has_its_own_threads():
         "if child == 0: os._exit(0 if torch.equal(bi_wkv(w, w, k, v), y) else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=240)
     assert answer.stdout.strip() == "0"

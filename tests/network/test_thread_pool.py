@@ -16,5 +16,5 @@ def test_a_late_thread_joining_a_finishing_job_does_not_crash(tmp_path):
     program = tmp_path / "pool_stress"
     files = [str(Path(__file__).with_name("pool_stress.cpp")), str(SOURCES / "thread_pool.cpp")]
     subprocess.run([compiler, "-std=c++17", "-O2", "-pthread", f"-I{SOURCES}", *files, "-o", program], check=True)
-    ended = subprocess.run([program], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([program], capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stdout) == (0, "3000000\n")

@@ -173,7 +173,7 @@ def test_a_process_takes_what_was_estimated_and_strips_give_the_same_result():
     # Each buffer is mapped and unmapped on its own, so that the process is as large as what it uses.
     # The fused kernel needs less than strips do, and has none.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", SWITCH: "0"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
     taken, whole_in_strips, taken_in_strips, in_strips, same = json.loads(done.stdout)
     assert taken == pytest.approx(1, abs=0.05)

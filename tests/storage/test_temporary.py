@@ -31,7 +31,7 @@ WAITING = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "print('made', 
 @pytest.fixture
 def left(tmp_path):
     """What a killed process has left, an hour ago."""
-    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, timeout=240)
     [folder] = tmp_path.iterdir()
     os.utime(folder, (LONG_AGO, LONG_AGO))
     return folder
@@ -124,7 +124,7 @@ def test_four_processes_write_one_new_file_and_three_get_an_error(tmp_path):
     for process in four:
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=60)[0].strip() for process in four]
+    said = [process.communicate(timeout=240)[0].strip() for process in four]
     [winner] = [words for words in said if words.startswith("won")]
     assert sum("just written a file of that name; choose another" in words for words in said) == 3
     assert (read_scan(path).voxels == int(winner.split()[1])).all()
@@ -141,7 +141,7 @@ def test_unpacked_scans_of_a_killed_process_go_at_the_next_start_of_the_command(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     killed = KILLED.replace("TemporaryFolder(Path(sys.argv[1]))", f"TemporaryFolder(Path(sys.argv[1]), {UNPACKED!r})")
-    subprocess.run([sys.executable, "-c", killed, tmp_path], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", killed, tmp_path], check=False, timeout=240)
     [folder] = tmp_path.iterdir()
     os.utime(folder, (LONG_AGO, LONG_AGO))
     run("verify", tmp_path / "absent")

@@ -128,7 +128,7 @@ def test_the_pipe_carries_records_only(folder):
         "main(pathlib.Path(sys.argv[1]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], input='{"do": "stop"}\n', capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(folder)], input='{"do": "stop"}\n', capture_output=True, text=True, timeout=240
     )
     kinds = {json.loads(line)["kind"] for line in done.stdout.splitlines()}
     assert kinds

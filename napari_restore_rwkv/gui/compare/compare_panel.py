@@ -86,7 +86,7 @@ class ComparePanel(QWidget):
         self._remix.timeout.connect(self._mix)
         self._tidy = QTimer(self)
         self._tidy.setSingleShot(True)
-        self._tidy.timeout.connect(self._forget_what_is_gone)
+        self._tidy.timeout.connect(self._tidy_up)
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(SETTLED_AFTER_MS)
@@ -257,9 +257,12 @@ class ComparePanel(QWidget):
         watch.look_again()
 
     def _on_mode(self, mode: str) -> None:
+        self._forget_what_is_gone()
         if self.comparison is not None and mode != self.view.mode:
             self.view.show(self.comparison, mode)
         self.curtain.show_for(self.view.mode)
+        if self.view.beside is None and self.reading.watch.others:
+            self._read_beside()
 
     def _on_strength(self) -> None:
         self.percent.setText(f"{self.strength.value()} %")
@@ -287,14 +290,18 @@ class ComparePanel(QWidget):
             self._settled.start()
 
     def _on_removed(self, event: Any) -> None:
-        if self.comparison is not None and event.value in self.comparison.layers:
+        comparison, layer = self.comparison, event.value
+        if comparison is not None and (layer in comparison.layers or self.view.has_cell_for(layer)):
             # Later: napari is still removing the layer, and to change the view meanwhile crashes the drawing.
             self._tidy.start(0)
 
+    def _tidy_up(self) -> None:
+        self._forget_what_is_gone()
+        self.view.arrange_again()
+
     def _forget_what_is_gone(self) -> None:
         """Return to the user's own view if the input or the restored layer was removed."""
-        comparison = self.comparison
-        if comparison is None or {comparison.input, comparison.restored} <= set(self._viewer.layers):
+        if self.comparison is None or self.comparison.is_in(self._viewer.layers):
             return
         self.view.leave()
         self.comparison = None

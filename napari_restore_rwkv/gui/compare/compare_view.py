@@ -28,7 +28,8 @@ SWIPE, OVER_INPUT, ORTHOGONAL = "swipe", "difference over input", "orthogonal pl
 GRIDDED = (SIDE_BY_SIDE, ORTHOGONAL)
 GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; one other than the first is used only where pictures become this much larger.
-GRID_SHAPES, MARKEDLY_LARGER = {3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}, 1.3
+GRID_SHAPES = {1: ((1, 1),), 2: ((1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}
+MARKEDLY_LARGER = 1.3
 ZOOMED_IN = 1.1
 # The part of its panel that napari lets a picture fill.
 FITTED = 0.95
@@ -38,7 +39,7 @@ MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": F
 
 
 def grid_shape(canvas: tuple[float, float], picture: tuple[float, float], count: int = 3) -> tuple[int, int]:
-    """Return rows and columns for three or four pictures: one row, unless another shape makes them markedly larger.
+    """Return rows and columns for one to four pictures: one row, unless another shape makes them markedly larger.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class CompareView:
         elsewhere = ORTHOGONAL in (mode, self.mode)
         focus: _Focus | None = None if elsewhere else _Focus(self._viewer, self._viewer.canvas.size)
         if self._comparison is not None:
-            self._comparison.unlabel()
+            self._comparison.unlabel(self._viewer.layers)
         self._comparison, self.mode = comparison, mode
         self._blink_shows_input = mode == BLINK
         self._draw_what_is_added(comparison, mode)
@@ -114,7 +115,7 @@ class CompareView:
         """Fit the panels to a resized canvas or to other displayed axes; with the latter, whole pictures are shown."""
         comparison, turned = self._comparison, self._axes != self._viewer.dims.displayed
         # The canvas may change between the removal of one layer and that of the next.
-        if comparison is not None and all(layer in self._viewer.layers for layer in comparison.layers):
+        if comparison is not None and comparison.is_in(self._viewer.layers):
             if turned:
                 self._viewer.reset_view(reset_camera_angle=False)
             focus: _Focus | None = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
@@ -137,22 +138,21 @@ class CompareView:
 
     def put_beside(self, layer: Image | None) -> None:
         """Show a layer as the fourth cell instead of the previous one, which is removed; None only removes that."""
-        before, self.beside = self.beside, layer
         if self._comparison is None:
+            self.beside = layer
             return
         # Never in grid mode: napari's drawing fails if a cell disappears.
         self._viewer.canvas.grid.enabled = False
-        if before is not None and before in self._viewer.layers:
-            if _is_in_units(before):
-                unlink_layers([self._comparison.input, before], LINKED)
-            self._viewer.layers.remove(before)
+        self._take_beside_away()
+        self.beside = layer
         if layer is not None:
             selected = set(self._viewer.layers.selection)
-            self._viewer.layers.insert(self._viewer.layers.index(self._comparison.difference) + 1, layer)
+            self._viewer.layers.insert(self._comparison.place_above(self._viewer.layers), layer)
             self._viewer.layers.selection = selected
             if _is_in_units(layer):
                 link_layers([self._comparison.input, layer], LINKED)
-        self.show(self._comparison, self.mode)
+        if self._comparison.is_in(self._viewer.layers):
+            self.show(self._comparison, self.mode)
 
     def show_legend(self) -> None:
         """Show what the colours mean if the difference is displayed, or that planes are being read."""
@@ -162,7 +162,7 @@ class CompareView:
         words = "reading the planes across the slices ..." if self.planes.is_reading else ""
         self._viewer.canvas.overlays.text.update(
             {
-                "text": "\n" * lines + (words or f"colours: {meaning_of(self._comparison)}"),
+                "text": "\n" * lines + (words or f"difference: {meaning_of(self._comparison)}"),
                 "visible": self.mode == ORTHOGONAL or self._comparison.difference in self._wanted(),
                 **MEANING,
             }
@@ -170,13 +170,19 @@ class CompareView:
 
     def leave(self) -> None:
         """Return to the user's own view."""
+        if self._before is not None:
+            # Never while there is a grid: napari's drawing fails where a cell disappears under it.
+            self._viewer.canvas.grid.enabled = False
         self.curtain.take_away()
-        self._take_planes_away()
-        if self.beside is not None:
-            self.put_beside(None)
+        self.planes.take_away()
+        self._take_beside_away()
         if self._before is not None:
             self._before.give_back(self._comparison)
         self._before, self._comparison, self.mode = None, None, OWN_VIEW
+
+    def has_cell_for(self, layer: Layer) -> bool:
+        """Whether a layer stands in a cell of the grid, or stood there until it was deleted."""
+        return self.mode in GRIDDED and layer in (*self.planes.layers, *self._fourth())
 
     def refresh(self) -> None:
         """Redraw the layers added for display only: the strength has changed, or more slices are restored."""
@@ -200,6 +206,13 @@ class CompareView:
             self._viewer.canvas.grid.enabled = False
             self.planes.take_away()
 
+    def _take_beside_away(self) -> None:
+        before, self.beside = self.beside, None
+        if before is not None and before in self._viewer.layers:
+            if self._comparison is not None and _is_in_units(before):
+                unlink_layers([self._comparison.input, before], LINKED)
+            self._viewer.layers.remove(before)
+
     def _look_at_all(self, focus: _Focus | None) -> None:
         """Show whole pictures, or the position that the user had zoomed in on."""
         assert self._comparison is not None
@@ -210,19 +223,27 @@ class CompareView:
             rows, columns = canvas.grid.shape
             self.planes.fit_into(canvas.size[0] / rows, canvas.size[1] / columns)
         else:
-            self._viewer.reset_view(layers=self._comparison.layers, reset_camera_angle=False)
+            there = self._comparison.those_in(self._viewer.layers)
+            self._viewer.reset_view(layers=there, reset_camera_angle=False)
 
     def _wanted(self) -> tuple[Image, ...]:
         assert self._comparison is not None
-        if self.mode == ORTHOGONAL:
-            return self.planes.layers
-        if self.mode == SIDE_BY_SIDE:
-            return (*self._comparison.layers, *([self.beside] if self.beside is not None else []))
+        if self.mode in GRIDDED:
+            return self._cells()
         if self.mode == OVER_INPUT:
             return self._comparison.input, self._comparison.difference
         if self.curtain.layer is not None:
             return self._comparison.input, self.curtain.layer
         return (self._comparison.input if self._blink_shows_input else self._comparison.restored,)
+
+    def _cells(self) -> tuple[Image, ...]:
+        """Return what the grid holds: a layer that was deleted leaves no empty cell."""
+        assert self._comparison is not None
+        layers = self.planes.layers or (*self._comparison.layers, *self._fourth())
+        return tuple(layer for layer in layers if layer in self._viewer.layers)
+
+    def _fourth(self) -> tuple[Image, ...]:
+        return () if self.beside is None else (self.beside,)
 
     def _show_only(self, wanted: tuple[Image, ...]) -> None:
         # First show, then hide: a canvas without any visible layer would flash.
@@ -242,15 +263,15 @@ class CompareView:
         canvas.overlays.scale_bar.gridded = True
         canvas.overlays.scale_bar.visible = True
         canvas.grid.enabled = gridded
-        more = self.planes.layers or ((self.beside,) if self.beside is not None else ())
+        more = self.planes.layers or self._fourth()
         self.show_legend()
-        self._comparison.label(canvas.size[1] / (shape[1] if gridded else 1), more)
+        self._comparison.label(self._viewer.layers, canvas.size[1] / (shape[1] if gridded else 1), more)
 
     def _grid_shape(self) -> tuple[int, int]:
         """Return rows and columns of cells."""
         if self.mode == ORTHOGONAL:
             return self._sheets()[0]
-        return grid_shape(self._viewer.canvas.size, self._displayed_size(), 3 if self.beside is None else 4)
+        return grid_shape(self._viewer.canvas.size, self._displayed_size(), len(self._cells()))
 
     def _sheets(self) -> tuple[tuple[int, int], Layout]:
         """Return rows and columns of sheets, and the layout of planes on them, that show the planes largest."""
@@ -262,7 +283,8 @@ class CompareView:
             shape, layout = choice
             return min(canvas[axis] / shape[axis] / sizes[layout][axis] for axis in (0, 1))
 
-        return max(product(GRID_SHAPES[3], Layout), key=zoom)
+        count = max(len(self._cells()), 1) if self.planes.layers else len(comparison.layers)
+        return max(product(GRID_SHAPES[count], Layout), key=zoom)
 
     def _displayed_size(self) -> tuple[float, float]:
         assert self._comparison is not None
@@ -285,9 +307,8 @@ class _OwnView:
         grid, bar, camera = viewer.canvas.grid, viewer.canvas.overlays.scale_bar, viewer.scene.camera
         text = viewer.canvas.overlays.text
         self._visible = [(layer, layer.visible) for layer in viewer.layers]
-        names = [layer.name_overlay for layer in viewer.layers]
+        self._names = [(layer, layer.name_overlay.visible, layer.name_overlay.font_size) for layer in viewer.layers]
         self._settings: list[tuple[Any, str, Any]] = [
-            *((name, value, getattr(name, value)) for name in names for value in ("visible", "font_size")),
             *((grid, name, getattr(grid, name)) for name in ("enabled", "stride", "shape", "spacing")),
             *((bar, name, getattr(bar, name)) for name in ("gridded", "visible")),
             *((text, name, getattr(text, name)) for name in ("text", "visible", *MEANING)),
@@ -298,13 +319,16 @@ class _OwnView:
         """Restore all settings, for the layers that still exist."""
         if comparison is not None:
             known = {id(layer) for layer, _ in self._visible}
-            comparison.unlabel()
+            comparison.unlabel(self._viewer.layers)
             for layer in comparison.layers:
-                if id(layer) not in known:
+                if id(layer) not in known and layer in self._viewer.layers:
                     layer.visible = layer is not comparison.difference
         for layer, visible in self._visible:
             if layer in self._viewer.layers:
                 layer.visible = visible
+        for layer, visible, size in self._names:
+            if layer in self._viewer.layers:
+                layer.name_overlay.visible, layer.name_overlay.font_size = visible, size
         for owner, name, value in self._settings:
             setattr(owner, name, value)
 
@@ -370,7 +394,7 @@ class _Focus:
         self._closer = closer_than_fitting(viewer, size)
 
     def keep(self, comparison: Comparison) -> None:
-        _fit(self._viewer, comparison.layers)
+        _fit(self._viewer, comparison.those_in(self._viewer.layers))
         if self._closer > ZOOMED_IN:
             self._viewer.scene.camera.zoom *= self._closer
             self._viewer.scene.camera.center = self._center

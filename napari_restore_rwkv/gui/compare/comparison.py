@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    from napari.components import ViewerModel
+    from napari.components import LayerList, ViewerModel
     from napari.layers import Layer
 
     from ..restore.result import RestorationResult
@@ -75,6 +75,18 @@ class Comparison:
     def layers(self) -> tuple[Image, Image, Image]:
         """Input, restored, difference: left to right."""
         return self.input, self.restored, self.difference
+
+    def is_in(self, layers: LayerList) -> bool:
+        """Whether there is something to compare: the difference may have been deleted."""
+        return self.input in layers and self.restored in layers
+
+    def those_in(self, layers: LayerList) -> list[Image]:
+        """Return those of the three that are there."""
+        return [layer for layer in self.layers if layer in layers]
+
+    def place_above(self, layers: LayerList) -> int:
+        """Return where a layer that is added for looking alone belongs: above those of the three that are left."""
+        return 1 + max((layers.index(layer) for layer in self.those_in(layers)), default=len(layers) - 1)
 
     @property
     def blend(self) -> Blend:
@@ -136,20 +148,22 @@ class Comparison:
         self.difference.data = _match_ndim(self.difference, other._seen())
         return other
 
-    def label(self, panel_width: float, more: tuple[Image, ...] = ()) -> None:
+    def label(self, layers: LayerList, panel_width: float, more: tuple[Image, ...] = ()) -> None:
         """Show the difference's colour bar, and the layers' names in a size that fits a panel of a width in pixels."""
-        longest = max(len(layer.name) for layer in (*self.layers, *more))
-        size = panel_width / (longest * LETTER_WIDTH)
-        for layer in (*self.layers, *more):
+        named = [*self.those_in(layers), *(layer for layer in more if layer in layers)]
+        size = panel_width / (max(len(layer.name) for layer in named) * LETTER_WIDTH)
+        for layer in named:
             layer.name_overlay.font_size = min(max(size, NAME_FONT_SIZES[0]), NAME_FONT_SIZES[1])
             layer.name_overlay.visible = True
-        self.difference.colorbar.update({**COLORBAR, "visible": True})
+        if self.difference in named:
+            self.difference.colorbar.update({**COLORBAR, "visible": True})
 
-    def unlabel(self) -> None:
+    def unlabel(self, layers: LayerList) -> None:
         """Hide what `label` shows."""
-        for layer in self.layers:
+        for layer in self.those_in(layers):
             layer.name_overlay.visible = False
-        self.difference.colorbar.visible = False
+        if self.difference in layers:
+            self.difference.colorbar.visible = False
 
     def fit_limits(self) -> None:
         """Fit the difference's symmetric limits to the slices restored so far, unless the user has set others."""

@@ -115,7 +115,7 @@ class Curtain:
             **spatial_transforms(restored),
         )
         selected = set(self._viewer.layers.selection)
-        self._viewer.layers.insert(self._viewer.layers.index(comparison.difference) + 1, self.layer)
+        self._viewer.layers.insert(comparison.place_above(self._viewer.layers), self.layer)
         self._viewer.layers.selection = selected
         link_layers([comparison.input, self.layer], LINKED)
         comparison.restored.events.data.connect(self.refresh)

@@ -54,8 +54,9 @@ class LossMap(SliceMap):
         name = f"{probe.contrast:g} {shown.unit}".rstrip() + f", {probe.diameter_mm:g} mm"
 
         def finish(found: ContrastMap) -> tuple[Any, ...]:
-            words = f"{found.median:.0%} of the contrast of a disc of {name} is left (median)."
-            layer = map_layer(comparison, shown, found.kept, f"left of {name}", "contrast kept", "magma", (0.0, 1.0))
+            words = f"of a disc of {name}, {found.median:.0%} of the contrast is left (median)."
+            kept = "contrast kept"
+            layer = map_layer(comparison, shown, found.kept, f"{kept} of {name}", kept, "magma", (0.0, 1.0))
             return words, found.worst, layer
 
         return lost_contrast_steps(options, comparison, shown.index, probe), finish

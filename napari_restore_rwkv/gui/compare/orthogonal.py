@@ -112,8 +112,9 @@ class OrthogonalPlanes(QObject):
         self._sheet = _sheet_of(comparison, layout)
         selected = set(self._viewer.layers.selection)
         self.layers = tuple(self._layer_like(layer) for layer in comparison.layers)
-        for layer in self.layers:
-            self._viewer.layers.insert(self._viewer.layers.index(comparison.difference) + 1 + len(self._shown()), layer)
+        place = comparison.place_above(self._viewer.layers)
+        for number, layer in enumerate(self.layers):
+            self._viewer.layers.insert(place + number, layer)
         self._viewer.layers.selection = selected
         link_layers([comparison.input, *self.layers[:2]], LINKED)
         link_layers([comparison.difference, self.layers[2]], LINKED)
@@ -179,9 +180,6 @@ class OrthogonalPlanes(QObject):
         if self.layers and self._in_memory():
             self.refresh()
 
-    def _shown(self) -> list[Image]:
-        return [layer for layer in self.layers if layer in self._viewer.layers]
-
     def _listen(self, switch: str) -> None:
         dims = self._viewer.dims.events
         for event, heard in ((dims.point, self._look), (dims.order, self._hold), (dims.ndisplay, self._hold)):
@@ -220,7 +218,10 @@ class OrthogonalPlanes(QObject):
         wanted = {number: position[plane.across] for number, plane in enumerate(self._planes)}
         todo = {number: index for number, index in wanted.items() if self._kept.get(number) != index}
         asked = position, todo
-        if asked == self._asked or not (todo or position != self.position):
+        if asked == self._asked:
+            return
+        if not todo and position == self.position:
+            self._stop_reading()
             return
         self._asked = asked
         question = self._question = object()
@@ -236,6 +237,13 @@ class OrthogonalPlanes(QObject):
 
         self._background.ask(reading)
         self.changed.emit()
+
+    def _stop_reading(self) -> None:
+        """Drop what is being read: the sliders are back at what is shown."""
+        if self._question is not None:
+            self._background.forget()
+            self._question = self._asked = None
+            self.changed.emit()
 
     def _in_memory(self) -> bool:
         return all(isinstance(one, np.ndarray) for one in self._volumes())

@@ -65,8 +65,10 @@ class PairPlot(QWidget):
             colour = COLOURS.get(name, COLOURS[""])
             symbol = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None} if dots else {}
             self._plot.plot(list(x), list(y), name=name, pen=pyqtgraph.mkPen(colour, width=2), **symbol)
-        self._plot.setLabel("bottom", x_label)
-        self._plot.setLabel("left", y_label)
+        for side, label in (("bottom", x_label), ("left", y_label)):
+            self._plot.setLabel(side, label)
+            # Numbers along nothing would be read as figures.
+            self._plot.showAxis(side, bool(curves))
 
     def show_same(self, other: PairPlot) -> None:
         """Show the same as another plot, for a page of any size."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 LOST, SENSITIVE, MEASURE, SLICES, K_SPACE = "Lost?", "Sensitive?", "Measure", "Slices", "k-space"
-# Names for the values of the maps: the fraction of a probe's contrast that is left, and how much results differ.
-LEFT, SENSITIVITY = "fraction left", "sensitivity"
+# Names for the values of the maps: the fraction of a probe's contrast that is kept, and how much results differ.
+KEPT, SENSITIVITY = "share kept", "sensitivity"
 
 
 class Workbench(DockedPanel):
@@ -67,7 +67,7 @@ class Workbench(DockedPanel):
         # After layers have been added and marked as results.
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
-        self._settled.timeout.connect(self._follow_newest)
+        self._settled.timeout.connect(self._settle)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._on_layers)
         self._follow_newest()
@@ -112,9 +112,12 @@ class Workbench(DockedPanel):
 
     def _on_layers(self, event: Any = None) -> None:
         self._settled.start(0)
-        # The cell was removed when the view was left.
+
+    def _settle(self) -> None:
+        self._follow_newest()
+        # The cell was removed when the view was left, or deleted.
         for button, layer in self._cells():
-            if button.isChecked() and event is not None and event.type == "removed" and event.value is layer:
+            if button.isChecked() and layer is not None and layer not in self._viewer.layers:
                 button.setChecked(False)
 
     def _cells(self) -> tuple[tuple[QPushButton, Image | None], ...]:
@@ -156,7 +159,7 @@ class Workbench(DockedPanel):
             self.watch.arrived.connect(map_.look_at)
             map_.place_chosen.connect(self._go_to_place)
             map_.replayable.connect(self.macro.add)
-        self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, LEFT))
+        self.lost.mapped.connect(lambda layer: self._put_map_beside(layer, KEPT))
         self.watch.arrived.connect(self.kspace.look_at)
         self.kspace.mapped.connect(lambda layer: self._put_map_beside(layer, K_SPACE))
         self.sensitive.mapped.connect(lambda layer: self._put_map_beside(layer, SENSITIVITY))
@@ -216,7 +219,7 @@ class Workbench(DockedPanel):
     def _put_beside(self, layer: Image, name: str) -> None:
         """Show a layer as the fourth cell."""
         comparison = self.watch.comparison
-        if comparison is None or comparison.difference not in self._viewer.layers:
+        if comparison is None or not comparison.is_in(self._viewer.layers):
             return
         if self._compare is not None:
             self._compare.show_beside(layer, name)
@@ -224,9 +227,9 @@ class Workbench(DockedPanel):
             self._viewer.layers.append(layer)
 
     def _take_away(self, layer: Image | None) -> None:
-        if layer is None or layer not in self._viewer.layers:
+        if layer is None:
             return
-        if self._compare is not None:
+        if self._compare is not None and self._compare.view.beside is layer:
             self._compare.show_beside(None)
         elif layer in self._viewer.layers:
             self._viewer.layers.remove(layer)

@@ -19,7 +19,7 @@ class Keeps(nn.Module):
 
     def forward(self, x):
         self.threads.append(threading.current_thread())
-        self.hold.wait(60)
+        self.hold.wait(240)
         return x
 
 

@@ -65,23 +65,28 @@ def bench(window, qtbot):
     return bench
 
 
-def cells(viewer, qtbot):
+@pytest.fixture
+def cells(window, look):
     """Return the picture of each cell, left to right and top to bottom, without words over it."""
-    for overlay in (viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text):
-        overlay.visible = False
-    for layer in viewer.layers:
-        layer.name_overlay.visible = False
-        if hasattr(layer, "colorbar"):
-            layer.colorbar.visible = False
-    qtbot.wait(200)
-    picture = viewer.screenshot(flash=False)[..., :3].astype(int)
-    rows, columns = viewer.canvas.grid.shape if viewer.canvas.grid.enabled else (1, 1)
-    height, width = picture.shape[0] // rows, picture.shape[1] // columns
-    return [
-        picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
-        for row in range(rows)
-        for column in range(columns)
-    ]
+    viewer, _ = window
+
+    def cells():
+        for overlay in (viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text):
+            overlay.visible = False
+        for layer in viewer.layers:
+            layer.name_overlay.visible = False
+            if hasattr(layer, "colorbar"):
+                layer.colorbar.visible = False
+        picture = look(viewer)
+        rows, columns = viewer.canvas.grid.shape if viewer.canvas.grid.enabled else (1, 1)
+        height, width = picture.shape[0] // rows, picture.shape[1] // columns
+        return [
+            picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            for row in range(rows)
+            for column in range(columns)
+        ]
+
+    return cells
 
 
 def part(cell, top, bottom, left, right):
@@ -113,25 +118,24 @@ def places_of(picture, name):
     return np.nonzero(np.abs(picture - colour).max(axis=2) < 24)
 
 
-def test_blink_shows_the_input_and_the_restored_slice_in_turn(window, qtbot):
-    viewer, panel = window
+def test_blink_shows_the_input_and_the_restored_slice_in_turn(window, cells):
+    _, panel = window
     panel.compare.choose_mode(BLINK)
-    shown = [halves(cells(viewer, qtbot)[0])]
+    shown = [halves(cells()[0])]
     for _ in range(2):
         panel.compare.blink()
-        shown.append(halves(cells(viewer, qtbot)[0]))
+        shown.append(halves(cells()[0]))
     for half in (0, 1):
         assert shown[0][half][0] - shown[1][half][0] == pytest.approx(5 * 255 / 400, abs=1), "5 HU darker"
         np.testing.assert_array_equal(shown[2][half], shown[0][half])
     assert shown[0][1][0] - shown[0][0][0] == pytest.approx(100 * 255 / 400, abs=3)
 
 
-def test_the_map_of_losses_is_bright_where_contrast_is_kept(window, bench, qtbot, monkeypatch):
-    viewer, _ = window
+def test_the_map_of_losses_is_bright_where_contrast_is_kept(bench, cells, qtbot, monkeypatch):
     monkeypatch.setattr(slice_maps, "load_restorer", lambda weights: LosesTheLower())
     bench.lost.start()
     qtbot.waitUntil(lambda: bench.lost._worker is None)
-    shown = cells(viewer, qtbot)
+    shown = cells()
     assert len(shown) == 4
     # Right, where the body is: the left half counts as air.
     above, below = (part(shown[3], top, top + 0.2, 0.65, 0.85).mean(axis=(0, 1)) for top in (0.15, 0.65))
@@ -140,7 +144,7 @@ def test_the_map_of_losses_is_bright_where_contrast_is_kept(window, bench, qtbot
     assert halves(shown[0])[1][0] > halves(shown[0])[0][0] + 40, "beside the input"
 
 
-def test_the_map_of_sensitivity_is_bright_where_results_differ(window, bench, qtbot, monkeypatch):
+def test_the_map_of_sensitivity_is_bright_where_results_differ(bench, cells, qtbot, monkeypatch):
     class Darkens(nn.Module):
         """Turns one quarter of the picture darker, wherever that lies."""
 
@@ -150,18 +154,17 @@ def test_the_map_of_sensitivity_is_bright_where_results_differ(window, bench, qt
             change[..., :, :32] = 0.01
             return x - change
 
-    viewer, _ = window
     monkeypatch.setattr(slice_maps, "load_restorer", lambda weights: Darkens())
     bench.sensitive.start()
     qtbot.waitUntil(lambda: bench.sensitive._worker is None)
-    cell = cells(viewer, qtbot)[3]
+    cell = cells()[3]
     middle, rim = part(cell, 0.45, 0.55, 0.45, 0.55), part(cell, 0.45, 0.55, 0.08, 0.16)
     assert rim[..., 1].mean() > middle[..., 1].mean() + 60, "the middle never differs, the rim does"
 
 
 @pytest.mark.parametrize("modality", ["MR"])
-def test_k_space_is_grey_where_measured_and_orange_where_added(window, bench, qtbot):
-    viewer, panel = window
+def test_k_space_is_grey_where_measured_and_orange_where_added(window, bench, cells, qtbot):
+    _, panel = window
     comparison = panel.compare.comparison
     spectrum = np.fft.fftshift(np.fft.fft2(comparison.result.scan.voxels[0]))
     # As many frequencies on either side of 0, which is at 48.
@@ -181,18 +184,19 @@ def test_k_space_is_grey_where_measured_and_orange_where_added(window, bench, qt
     words = painted(bench.kspace)
     assert (np.abs(words - words[-1, -1]).max(axis=2) > 60).sum() > 200, "words are on the tab"
     bench.kspace.show_button.click()
-    cell = cells(viewer, qtbot)[3]
+    cell = cells()[3]
     inside, outside = part(cell, 0.35, 0.65, 0.35, 0.65), part(cell, 0.35, 0.65, 0.05, 0.15)
     assert np.abs(inside[..., 0] - inside[..., 2]).mean() < 3, "grey"
     assert inside.mean() > 20
     assert outside[..., 0].mean() > outside[..., 2].mean() + 15, "orange"
 
 
-def test_the_histogram_has_a_curve_for_each_in_its_own_colour(window, bench, qtbot):
+def test_the_histogram_has_a_curve_for_each_in_its_own_colour(window, bench, at_rest, qtbot):
+    viewer, _ = window
     figures(bench, qtbot, "noise")
     bench.tabs.setCurrentWidget(bench.measure)
     bench.measure.kind.setCurrentText(HISTOGRAM)
-    qtbot.wait(200)
+    at_rest(viewer)
     picture = painted(bench.measure.plot)
     found = {name: places_of(picture, name) for name in ("input", "restored")}
     assert all(len(rows) > 50 for rows, _ in found.values())
@@ -202,7 +206,7 @@ def test_the_histogram_has_a_curve_for_each_in_its_own_colour(window, bench, qtb
     assert (np.abs(table - table[0, 0]).max(axis=2) > 60).sum() > 300, "figures stand in the table"
 
 
-def test_the_line_profile_steps_up_where_the_picture_does(window, bench, qtbot):
+def test_the_line_profile_steps_up_where_the_picture_does(window, bench, at_rest, qtbot):
     viewer, panel = window
     drawing = drawing_on(viewer, panel.compare.comparison)
     drawing.add_lines(np.array([[0, 40.0, 10.0], [0, 40.0, 85.0]]))
@@ -210,7 +214,7 @@ def test_the_line_profile_steps_up_where_the_picture_does(window, bench, qtbot):
     qtbot.waitUntil(lambda: bench.measure.measured is not None and PROFILE in bench.measure.measured.plots)
     bench.tabs.setCurrentWidget(bench.measure)
     bench.measure.kind.setCurrentText(PROFILE)
-    qtbot.wait(200)
+    at_rest(viewer)
     picture = painted(bench.measure.plot)
     rows, columns = places_of(picture, "restored")
     edge = (columns.min() + columns.max()) / 2
@@ -218,12 +222,12 @@ def test_the_line_profile_steps_up_where_the_picture_does(window, bench, qtbot):
     assert np.median(right) < np.median(left) - picture.shape[0] / 4, "100 HU higher on the right"
 
 
-def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, bench, qtbot):
+def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, bench, cells, qtbot):
     viewer, _ = window
     bench.beside_button.click()
     layer = viewer.layers["scan [non-local means]"]
     qtbot.waitUntil(lambda: not np.isnan(layer.data[0]).any())
-    shown = cells(viewer, qtbot)
+    shown = cells()
 
     def grain(cell):
         return part(cell, 0.2, 0.8, 0.15, 0.4).std()
@@ -234,24 +238,24 @@ def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, ben
     assert right[0] > left[0] + 40, "and it is the same slice"
 
 
-def test_the_reference_is_in_its_cell_in_the_window_of_the_scan(window, bench, qtbot):
+def test_the_reference_is_in_its_cell_in_the_window_of_the_scan(window, bench, cells):
     viewer, _ = window
     scan = viewer.layers["scan"]
     reference = viewer.add_image(np.full_like(scan.data, 190.0), name="full dose", scale=scan.scale)
     bench.measure.reference.choose(reference)
     bench.reference_button.click()
-    shown = cells(viewer, qtbot)
+    shown = cells()
     assert len(shown) == 4
     left, right = halves(shown[3])
     assert left[0] == pytest.approx(350 * 255 / 400, abs=2)
     np.testing.assert_array_equal(left, right)
 
 
-def test_numbers_and_plot_fill_the_fourth_cell(window, bench, qtbot):
+def test_numbers_and_plot_fill_the_fourth_cell(window, bench, cells, look, qtbot):
     viewer, _ = window
     figures(bench, qtbot, "noise")
     bench.measure.beside.click()
-    shown = cells(viewer, qtbot)
+    shown = cells()
     assert len(shown) == 4
     page = shown[3]
     top, bottom = page[: page.shape[0] // 2], page[page.shape[0] // 2 :]
@@ -261,12 +265,12 @@ def test_numbers_and_plot_fill_the_fourth_cell(window, bench, qtbot):
     assert len(places_of(bottom, "input")[0]) > 20
     assert len(places_of(bottom, "restored")[0]) > 20
     viewer.dims.ndisplay = 3
-    qtbot.wait(150)
+    look(viewer)
     viewer.dims.ndisplay = 2
-    assert len(cells(viewer, qtbot)) == 4, "three dimensions and back do no harm"
+    assert len(cells()) == 4, "three dimensions and back do no harm"
 
 
-def test_every_control_fits_a_window_of_1280_x_800_without_scrolling(window, bench, qtbot):
+def test_every_control_fits_a_window_of_1280_x_800_without_scrolling(window, bench, at_rest, qtbot):
     viewer, panel = window
     outside = viewer.window._qt_window
     viewer.window.resize(1280, 800)
@@ -282,7 +286,7 @@ def test_every_control_fits_a_window_of_1280_x_800_without_scrolling(window, ben
         part.parent().raise_()
         if tab is not None:
             bench.tabs.setCurrentWidget(tab)
-        qtbot.wait(150)
+        at_rest(viewer)
         assert (outside.width(), outside.height()) == (1280, 800), "nothing makes the window larger"
         seen = [one for one in part.findChildren(QWidget) if isinstance(one, CONTROLS) and one.isVisible()]
         assert len(seen) > 5

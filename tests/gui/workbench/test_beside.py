@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from bench_parts import COLUMNS, CT, ROWS, figures
 
 from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
@@ -55,6 +56,22 @@ def test_the_reference_is_a_fourth_cell_in_the_same_window_until_left(viewer, pa
     panel.compare.choose_mode(OWN_VIEW)
     assert [layer.name for layer in viewer.layers if "reference" in layer.name] == []
     qtbot.waitUntil(lambda: not bench.reference_button.isChecked())
+
+
+@pytest.mark.parametrize("how", ["deleted", "left"])
+def test_a_fourth_cell_that_is_gone_leaves_the_grid_and_its_values_the_line(viewer, panel, bench, qtbot, how):
+    bench.beside_button.click()
+    layer = viewer.layers["CT [non-local means]"]
+    qtbot.waitUntil(lambda: not np.isnan(layer.data[1]).any())
+    viewer.cursor.position = (2.0, 50.0, 50.0)
+    qtbot.waitUntil(lambda: "classical" in panel.compare.reading.values.text())
+    if how == "deleted":
+        viewer.layers.remove(layer)
+        qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) == (1, 3))
+    else:
+        panel.compare.choose_mode(OWN_VIEW)
+    qtbot.waitUntil(lambda: not bench.beside_button.isChecked())
+    qtbot.waitUntil(lambda: "classical" not in panel.compare.reading.values.text())
 
 
 def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):

@@ -29,7 +29,7 @@ def test_the_map_uses_the_shown_strength_and_is_the_fourth_cell(viewer, panel, b
     panel.compare._mix()
     assert "50% of the contrast of a disc" in map_slice(bench, qtbot)
     shown = [layer.name for layer in viewer.layers if layer.visible]
-    assert shown == [CT, f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %", "left of 5 HU, 8 mm"]
+    assert shown == [CT, f"{RESTORED} · 50 %", f"{DIFFERENCE} · 50 %", "contrast kept of 5 HU, 8 mm"]
     assert tuple(viewer.canvas.grid.shape) == (1, 4)
     layer = viewer.layers[-1]
     assert layer.colorbar.visible
@@ -87,7 +87,7 @@ def test_maps_are_repeated_by_their_lines(viewer, panel, bench, qtbot, network):
     panel.compare._mix()
     map_slice(bench, qtbot)
     lost = replay(bench, viewer)["lost"]
-    np.testing.assert_array_equal(lost.kept, viewer.layers["left of 5 HU, 8 mm"].data[1])
+    np.testing.assert_array_equal(lost.kept, viewer.layers["contrast kept of 5 HU, 8 mm"].data[1])
     bench.sensitive.start()
     qtbot.waitUntil(lambda: bench.sensitive._worker is None)
     again = replay(bench, viewer)["sensitivity"]

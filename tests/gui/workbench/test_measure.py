@@ -121,3 +121,11 @@ def test_what_is_drawn_after_the_button_was_pressed_is_measured_at_once(viewer, 
     viewer.layers["CT [regions]"].add_rectangles(corners)
     expected = viewer.layers[CT].data[1, 20:50, 30:60].mean()
     assert figures(bench, qtbot, "mean of region 1").before == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_plot_of_nothing_has_no_axes_with_numbers(bench, qtbot):
+    figures(bench, qtbot, "noise")
+    axes = [bench.measure.plot._plot.getAxis(side) for side in ("bottom", "left")]
+    assert all(axis.isVisible() for axis in axes)
+    bench.measure.kind.setCurrentText(PROFILE)
+    assert not any(axis.isVisible() for axis in axes)
