@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +16,19 @@ from ..tasks import TASKS
 from ..threads import each_on_one_thread, let_idle_threads_sleep
 from .ct import QUARTER_DOSE_NOISE_HU, low_dose
 from .mri import low_resolution
-from .pet import DOSE_REDUCTION, FULL_COUNTS, Acquisition, only_low_count
+from .pet import DOSE_REDUCTION, FULL_COUNTS, Acquisition, only_low_counts
+from .sparse_projector import matrices_freed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from ..scans.scan import Scan
 
 _AIR_HU = -1024.0
+# What all slices share is computed once for that many.
+_PET_SLICES_AT_ONCE = 16
+# Of the counts of the brightest slice.
+_LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +81,15 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
     output = np.empty(scan.shape, own if own.kind in "iu" and own.itemsize > 1 else np.float32)
     brightest = _largest_sum(scan) if task == "pet-low-count" else 0.0
 
-    def worse(slice_of_scan: tuple[int, np.ndarray]) -> np.ndarray:
-        z, image = slice_of_scan
-        return _degraded(image, task, chosen, scan.spacing_mm[1], (seed, z), brightest)
+    def degraded(batch: dict[int, np.ndarray]) -> list[np.ndarray]:
+        seeds = [(seed, z) for z in batch]
+        return _degraded(list(batch.values()), task, chosen, scan.spacing_mm[1], seeds, brightest)
 
-    slices = scan.shape[0]
+    slices, at_once = scan.shape[0], _PET_SLICES_AT_ONCE if task == "pet-low-count" else 1
     yield Progress(Phase.SIMULATING, 0, slices)
-    with closing(each_on_one_thread(worse, _finite_slices(scan), slices)) as results:
-        for z, values in enumerate(results):
+    work = each_on_one_thread(degraded, _batches(scan, at_once), math.ceil(slices / at_once))
+    with matrices_freed(), closing(work) as results:
+        for z, values in enumerate(chain.from_iterable(results)):
             output[z] = _as_type(values, output.dtype)
             region = (slice(z, z + 1), slice(0, scan.shape[1]), slice(0, scan.shape[2]))
             yield Progress(Phase.SIMULATING, z + 1, slices, region)
@@ -90,31 +97,59 @@ def simulate(scan: Scan, task: str, *, seed: int, strength: float | None = None)
     return scan.with_voxels(output, metadata={**scan.metadata, "simulation": record})
 
 
-def _finite_slices(scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each slice along z, (Y, X), with its number; ScanError if it contains NaN or infinite values."""
-    for z in range(scan.shape[0]):
-        image = np.asarray(scan.voxels[z], np.float32)
-        if not np.isfinite(image).all():
-            raise ScanError(f"Slice {z} contains NaN or infinite values; replace them first.")
-        yield z, image
+def _batches(scan: Scan, at_once: int) -> Iterator[dict[int, np.ndarray]]:
+    """Yield slices along z, (Y, X), by their numbers; ScanError if one contains NaN or infinite values."""
+    for first in range(0, scan.shape[0], at_once):
+        batch = {}
+        for z in range(first, min(first + at_once, scan.shape[0])):
+            batch[z] = np.asarray(scan.voxels[z], np.float32)
+            if not np.isfinite(batch[z]).all():
+                raise ScanError(f"Slice {z} contains NaN or infinite values; replace them first.")
+        yield batch
 
 
 def _degraded(
-    image: np.ndarray, task: str, strength: float, pixel_mm: float, seed: tuple[int, int], brightest: float
-) -> np.ndarray:
+    images: Sequence[np.ndarray],
+    task: str,
+    strength: float,
+    pixel_mm: float,
+    seeds: Sequence[tuple[int, int]],
+    brightest: float,
+) -> list[np.ndarray]:
     if task == "mri-sr":
-        return low_resolution(image, strength, seed=seed)
-    # The missing part of a non-square slice is air.
-    square, window = _square(image, _AIR_HU if task == "ct-denoise" else 0.0)
-    number = int(np.random.default_rng(seed).integers(2**31))
-    if task == "ct-denoise":
-        return low_dose(square, pixel_mm, strength * QUARTER_DOSE_NOISE_HU, seed=number)[window]
-    share = float(image.sum()) / brightest if brightest else 0.0
-    if share < 1e-4:
-        return image
-    # The scan is already blurred and filtered; once is enough.
-    scanner = Acquisition(counts=FULL_COUNTS * share, dose_reduction=strength, blur_mm=0.0)
-    return only_low_count(square, pixel_mm, scanner, seed=number)[window]
+        return [low_resolution(image, strength, seed=seed) for image, seed in zip(images, seeds, strict=True)]
+    numbers = [int(np.random.default_rng(seed).integers(2**31)) for seed in seeds]
+    if task == "pet-low-count":
+        return _low_counts(images, strength, pixel_mm, numbers, brightest)
+    results = []
+    for image, number in zip(images, numbers, strict=True):
+        # The missing part of a non-square slice is air.
+        square, window = _square(image, _AIR_HU)
+        results.append(low_dose(square, pixel_mm, strength * QUARTER_DOSE_NOISE_HU, seed=number)[window])
+    return results
+
+
+def _low_counts(
+    images: Sequence[np.ndarray], dose_reduction: float, pixel_mm: float, seeds: Sequence[int], brightest: float
+) -> list[np.ndarray]:
+    """Simulate slices together; those with hardly any activity stay as they are."""
+    results = list(images)
+    shares = [float(image.sum()) / brightest if brightest else 0.0 for image in images]
+    seen = [at for at, share in enumerate(shares) if share >= _LEAST_SHARE]
+    if not seen:
+        return results
+    squares, windows = zip(*(_square(images[at], 0.0) for at in seen), strict=True)
+    low = only_low_counts(
+        squares,
+        pixel_mm,
+        # The scan is already blurred and filtered; once is enough.
+        Acquisition(dose_reduction=dose_reduction, blur_mm=0.0),
+        counts=[FULL_COUNTS * shares[at] for at in seen],
+        seeds=[seeds[at] for at in seen],
+    )
+    for at, image, window in zip(seen, low, windows, strict=True):
+        results[at] = image[window]
+    return results
 
 
 def _checked_strength(task: str, strength: float | None) -> float:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore_rwkv.simulate.pet import Acquisition, gaussian, low_count, osem, thinned, views_for
+from napari_restore_rwkv.simulate.pet import Acquisition, gaussian, low_count, only_low_counts, osem, thinned, views_for
 from napari_restore_rwkv.simulate.projector import project, view_angles
 
 pytestmark = pytest.mark.slow
@@ -94,6 +94,31 @@ def test_slices_of_a_batch_are_reconstructed_as_alone(body):
     sinograms = project(torch.from_numpy(pair.copy()), angles, PIXEL_MM)
     together = osem(sinograms, angles, PIXEL_MM)
     torch.testing.assert_close(together[1], osem(sinograms[1], angles, PIXEL_MM), rtol=1e-3, atol=1e-4)
+
+
+def test_a_dim_slice_beside_a_bright_one_is_reconstructed_as_alone(body):
+    angles = view_angles(40)
+    sinogram = project(torch.from_numpy(body), angles, PIXEL_MM)
+    dim = osem(torch.stack([sinogram, 1e-7 * sinogram]), angles, PIXEL_MM)[1]
+    torch.testing.assert_close(1e7 * dim, osem(sinogram, angles, PIXEL_MM), rtol=1e-3, atol=1e-4)
+
+
+def test_a_large_slice_is_reconstructed_alone_as_with_others(monkeypatch):
+    """One by interpolation, several by sparse matrices."""
+    monkeypatch.setattr("napari_restore_rwkv.simulate.sparse_projector._LARGEST_KEPT", 32)
+    angles = view_angles(40)
+    sinograms = project(torch.rand(8, 48, 48), angles, PIXEL_MM)
+    torch.testing.assert_close(
+        osem(sinograms, angles, PIXEL_MM)[5], osem(sinograms[5], angles, PIXEL_MM), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_slices_with_counts_and_seeds_of_their_own_are_those_of_low_count(body):
+    slices, counts, seeds = [body, body[::-1].copy(), body.T.copy()], [1e5, 3e5, 2e6], [5, 6, 7]
+    together = only_low_counts(slices, PIXEL_MM, Acquisition(), counts=counts, seeds=seeds)
+    for image, activity, expected, seed in zip(together, slices, counts, seeds, strict=True):
+        alone, _ = low_count(activity, PIXEL_MM, Acquisition(counts=expected), seed=seed)
+        np.testing.assert_allclose(image, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_dose_reduction_of_one_changes_nothing(body):

@@ -54,6 +54,14 @@ def test_pet_keeps_its_uptake_and_gets_noisier_with_fewer_counts(pet_scan):
     assert few[inside].std() > 2 * many[inside].std()
 
 
+def test_pet_slices_that_are_simulated_together_keep_their_places(pet_scan):
+    """More than one batch, in which every fourth slice is empty."""
+    uptake = np.array([0.0, 1.0, 2.0, 3.0] * 5, np.float32)
+    slices = uptake[:, None, None] * pet_scan.voxels[0]
+    worse = made_worse(pet_scan.with_voxels(slices), "pet-low-count", strength=2)
+    np.testing.assert_allclose(worse.voxels.mean(axis=(1, 2)), slices.mean(axis=(1, 2)), rtol=0.02)
+
+
 def test_a_slice_of_pet_without_uptake_stays_empty(pet_scan):
     assert not made_worse(pet_scan, "pet-low-count").voxels[1].any()
 
