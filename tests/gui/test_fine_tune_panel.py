@@ -197,7 +197,7 @@ def test_a_bundle_is_exported_imported_and_refused_if_it_was_changed(
     card = tiny_network.card
     original = save_bundle(tmp_path / "ours", card, weights=tiny_network.state_dict())
     panel.bundles.take_in(original)
-    qtbot.waitUntil(lambda: panel.message.text().startswith("ours is checked"), timeout=20_000)
+    qtbot.waitUntil(lambda: panel.message.text().startswith("ours was checked"), timeout=20_000)
     assert (bundles / "ours.restorerwkv").read_bytes() == original.read_bytes()
     panel.bundles.take_in(original)
     qtbot.waitUntil((bundles / "ours 2.restorerwkv").exists, timeout=20_000)
