@@ -19,6 +19,7 @@ from pydicom.uid import (
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.dicom import enhanced
 from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
@@ -88,6 +89,39 @@ def test_an_enhanced_file_is_the_scan_of_its_slices(tmp_path, pixels):
     for index in range(5):
         np.testing.assert_array_equal(scan.voxels[index], pixels[index] * slopes[index] - 10.0)
     assert (scan.modality, scan.acquired_along) == ("MR", 0)
+
+
+def test_functional_groups_that_frames_have_in_common_are_parsed_once(tmp_path, rng, monkeypatch):
+    """A file may have tens of thousands of frames."""
+    parsed = []
+    real = enhanced._elements_of
+    monkeypatch.setattr(enhanced, "_elements_of", lambda *given: parsed.append(given[0]) or real(*given))
+    slope = {"RescaleSlope": 2.0, "RescaleIntercept": -10.0}
+    frames = [
+        frame(CORNER + index * GAP * NORMAL, PixelValueTransformationSequence=group(**slope)) for index in range(40)
+    ]
+    pixels = rng.integers(0, 3000, (40, 6, 8), dtype=np.uint16)
+    scan = read_scan(write_enhanced(tmp_path / "enhanced.dcm", pixels, frames))
+    np.testing.assert_array_equal(scan.voxels, pixels * 2.0 - 10.0)
+    assert len(parsed) == 40 + 1 + 2
+
+
+def test_functional_groups_of_undefined_length_are_those_of_defined_length(tmp_path, pixels):
+    frames = [
+        frame(
+            CORNER + index * GAP * NORMAL,
+            PixelValueTransformationSequence=group(RescaleSlope=1.0 + index, RescaleIntercept=0.0),
+        )
+        for index in range(5)
+    ]
+    plain = write_enhanced(tmp_path / "plain.dcm", pixels, frames)
+    data = pydicom.dcmread(plain)
+    for inside in data.PerFrameFunctionalGroupsSequence:
+        for element in inside:
+            element.is_undefined_length = True
+    data.save_as(tmp_path / "other.dcm")
+    assert (tmp_path / "other.dcm").stat().st_size > plain.stat().st_size
+    np.testing.assert_array_equal(read_scan(tmp_path / "other.dcm").voxels, read_scan(plain).voxels)
 
 
 @pytest.mark.parametrize("how", ["deflated", "without a transfer syntax"])

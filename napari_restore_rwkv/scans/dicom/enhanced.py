@@ -5,15 +5,22 @@ DICOM PS3.3 C.7.6.16: an attribute is in the group of the frame, or in the one s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from ...errors import ScanError
-from .files import changed_tags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    Elements = dict[BaseTag, DataElement]
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 FUNCTIONAL_GROUPS = (_SHARED, _PER_FRAME)
@@ -38,11 +45,17 @@ _NAMES = (
     ("FrameContentSequence", "StackID", "StackID"),
     ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime", "TriggerTime"),
 )
-_DIRECTIONS = "DiffusionGradientDirectionSequence"
+_DIFFUSION, _DIRECTIONS = Tag("MRDiffusionSequence"), Tag("DiffusionGradientDirectionSequence")
+_ORIENTATION = Tag("DiffusionGradientOrientation")
+# Attributes in each functional group and what they are called, as tags, which pydicom finds faster than keywords.
+_NAMES_IN = {
+    Tag(group): [(Tag(inside), Tag(name)) for other, inside, name in _NAMES if other == group] for group, _, _ in _NAMES
+}
+_INSTANCE_NUMBER = Tag("InstanceNumber")
 
 
-def frame_tags(path: Path, header: Dataset, frame: int) -> Dataset:
-    """Return the attributes of one frame, from 0, together with those of the whole file.
+def tags_of_frames(path: Path, header: Dataset, frames: int) -> Iterator[Dataset]:
+    """Yield the attributes of one frame after another, together with those of the whole file.
 
     Raises
     ------
@@ -50,22 +63,50 @@ def frame_tags(path: Path, header: Dataset, frame: int) -> Dataset:
         The file has several frames and does not say where they are.
     """
     each, shared = header.get(_PER_FRAME), header.get(_SHARED)
-    if not each or frame >= len(each):
+    if not each or frames > len(each):
         raise ScanError(
             f"{path.name} contains several frames and does not say where each of them is; "
             "convert it to a series of single slices or to NIfTI first."
         )
-    found: dict[str, Any] = {}
-    groups = [*(list(shared)[:1] if shared else []), each[frame]]
-    for group in groups:
-        for sequence, inside, name in _NAMES:
-            values = group.get(sequence)
-            if values and inside in values[0]:
-                found[name] = values[0][inside].value
-        diffusion = group.get("MRDiffusionSequence")
-        if diffusion and diffusion[0].get(_DIRECTIONS):
-            [direction, *_] = diffusion[0][_DIRECTIONS].value
-            found["DiffusionGradientOrientation"] = direction.get("DiffusionGradientOrientation")
-    # Frames come in the order of acquisition, or in any other; their order is the last resort to tell them apart.
-    found["InstanceNumber"] = frame + 1
-    return changed_tags(header, found, FUNCTIONAL_GROUPS)
+    common = {element.tag: element for element in header if element.keyword not in FUNCTIONAL_GROUPS}
+    known: dict[tuple[BaseTag, bytes], Elements] = {}
+    common |= _elements(shared[0], known) if shared else {}
+    for frame in range(frames):
+        # Frames come in the order of acquisition, or in any other; their order is the last resort to tell them apart.
+        number = DataElement(_INSTANCE_NUMBER, "IS", frame + 1)
+        yield Dataset({**common, **_elements(each[frame], known), _INSTANCE_NUMBER: number})
+
+
+def _elements(group: Dataset, known: dict[tuple[BaseTag, bytes], Elements]) -> Elements:
+    """Return what the functional groups of a frame, or those that all share, say, under its name in a single frame.
+
+    Most frames have most sequences in common, byte by byte: `known` has what was found in the earlier ones.
+    """
+    found: Elements = {}
+    for sequence in _NAMES_IN:
+        if sequence not in group:
+            continue
+        raw = group.get_item(sequence)
+        if not isinstance(raw, RawDataElement) or raw.value is None:
+            found |= _elements_of(sequence, group[sequence].value)
+            continue
+        key = sequence, raw.value
+        if key not in known:
+            known[key] = _elements_of(sequence, group[sequence].value)
+        found |= known[key]
+    return found
+
+
+def _elements_of(sequence: BaseTag, items: Sequence) -> Elements:
+    if not items:
+        return {}
+    found, [item, *_] = {}, items
+    for inside, name in _NAMES_IN[sequence]:
+        if inside in item:
+            element = item[inside]
+            found[name] = element if inside == name else DataElement(name, dictionary_VR(name), element.value)
+    if sequence == _DIFFUSION and item.get(_DIRECTIONS) and item[_DIRECTIONS].value:
+        [direction, *_] = item[_DIRECTIONS].value
+        if _ORIENTATION in direction:
+            found[_ORIENTATION] = direction[_ORIENTATION]
+    return found

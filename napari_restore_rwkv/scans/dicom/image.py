@@ -15,7 +15,7 @@ from .. import bounds
 from ..geometry import bad_geometry, check_scale
 from ..integrity import broken, colour
 from .decoding import stored_pixels, transfer_syntax
-from .enhanced import FUNCTIONAL_GROUPS, frame_tags
+from .enhanced import FUNCTIONAL_GROUPS, tags_of_frames
 from .files import DAMAGED, header_of, is_directory
 from .frames import FRAME_TAGS
 from .mosaic import MOSAIC_TAGS, tiles_of
@@ -128,7 +128,7 @@ def images_of(path: Path) -> list[SeriesImage]:
             return [_image(path, tags, at, tile) for at, (tags, tile) in enumerate(_tiles(path, header))]
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
             return [_image(path, header, None)]
-        return [_image(path, frame_tags(path, header, frame), frame) for frame in range(frames)]
+        return [_image(path, tags, frame) for frame, tags in enumerate(tags_of_frames(path, header, frames))]
     except DAMAGED as error:
         raise broken(path, "its attributes are damaged") from error
 
@@ -241,7 +241,7 @@ def _image(path: Path, tags: Dataset, frame: int | None, tile: Tile | None = Non
 def _orthonormal(path: Path, rows: np.ndarray) -> np.ndarray:
     """Remove the non-orthogonality that rounding in the file left between the two in-plane axes."""
     lengths = np.linalg.norm(rows, axis=1)
-    if not np.allclose(lengths, 1, atol=_ROUNDED_COSINES) or abs(rows[0] @ rows[1]) > _ROUNDED_COSINES:
+    if max(*np.abs(lengths - 1), abs(rows[0] @ rows[1])) > _ROUNDED_COSINES:
         raise bad_geometry(path, "its rows and columns are not unit vectors at right angles")
     x = rows[0] / lengths[0]
     y = rows[1] - (rows[1] @ x) * x

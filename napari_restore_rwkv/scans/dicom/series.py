@@ -201,13 +201,16 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
 
 def _refuse_different(images: Sequence[SeriesImage]) -> None:
     first = images[0]
-    for image in images:
+    spacings = np.array([image.pixel_mm for image in images])
+    orientations = np.array([image.orientation for image in images])
+    same_spacing = np.isclose(spacings, spacings[0]).all(axis=1)
+    parallel = np.isclose(orientations, orientations[0], atol=1e-3).all(axis=(1, 2))
+    for image, same_place in zip(images, same_spacing & parallel, strict=True):
         try:
             same_size = (image.tags.Rows, image.tags.Columns) == (first.tags.Rows, first.tags.Columns)
         except DAMAGED as error:
             raise broken(image.path, "its number of rows or columns is damaged or missing") from error
-        same_spacing = np.allclose(image.pixel_mm, first.pixel_mm)
-        if not (same_size and same_spacing and np.allclose(image.orientation, first.orientation, atol=1e-3)):
+        if not (same_size and same_place):
             raise ScanError(
                 f"{image.name} has a different size, pixel spacing or orientation than {first.name}; "
                 "leave out images that are not slices of the scan, such as localizers."

@@ -60,9 +60,10 @@ def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = Fa
         images at one position belong together.
     """
     levels: list[list[int]] = []
-    ordered = sorted(images, key=lambda image: image.height_mm)
-    for index, image in enumerate(ordered):
-        if levels and image.height_mm - ordered[levels[-1][0]].height_mm < _SAME_POSITION_MM:
+    placed = sorted(((image.height_mm, image) for image in images), key=lambda pair: pair[0])
+    ordered = [image for _, image in placed]
+    for index, (height, _) in enumerate(placed):
+        if levels and height - placed[levels[-1][0]][0] < _SAME_POSITION_MM:
             levels[-1].append(index)
         else:
             levels.append([index])
