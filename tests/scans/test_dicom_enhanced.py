@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
-from napari_restore_rwkv.scans.dicom import enhanced
+from napari_restore_rwkv.scans.dicom import decoding, enhanced
 from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
@@ -104,6 +104,18 @@ def test_functional_groups_that_frames_have_in_common_are_parsed_once(tmp_path, 
     scan = read_scan(write_enhanced(tmp_path / "enhanced.dcm", pixels, frames))
     np.testing.assert_array_equal(scan.voxels, pixels * 2.0 - 10.0)
     assert len(parsed) == 40 + 1 + 2
+
+
+def test_plain_pixels_of_all_frames_are_decoded_together(tmp_path, pixels, monkeypatch):
+    decoded = []
+    real = decoding.pixel_array
+    monkeypatch.setattr(decoding, "pixel_array", lambda *given, **how: decoded.append(how) or real(*given, **how))
+    frames = [frame(CORNER + index * GAP * NORMAL) for index in range(5)]
+    scan = read_scan(write_enhanced(tmp_path / "enhanced.dcm", pixels, frames))
+    np.testing.assert_array_equal(scan.voxels, pixels)
+    one = read_scan(write_enhanced(tmp_path / "one.dcm", pixels[:1], frames[:1]))
+    np.testing.assert_array_equal(one.voxels, pixels[:1])
+    assert len(decoded) == 2
 
 
 def test_functional_groups_of_undefined_length_are_those_of_defined_length(tmp_path, pixels):

@@ -72,6 +72,8 @@ def _decoded(path: Path, frame: int | None, syntax: UID) -> np.ndarray:
         # Of a large file pydicom reads the frame alone, and all attributes of all frames again, though.
         in_memory = not syntax.is_transfer_syntax or syntax == DeflatedExplicitVRLittleEndian
         in_memory = in_memory or path.stat().st_size <= _LARGEST_KEPT
+        if in_memory and not (syntax.is_transfer_syntax and syntax.is_encapsulated):
+            return _cached_frames(path, _state(path))[frame]
         source = _cached_whole(path, _state(path)) if in_memory else path
         return np.asarray(pixel_array(source, index=frame, decoding_plugin=plugin))
 
@@ -89,6 +91,13 @@ def _whole(path: Path) -> pydicom.Dataset:
 @lru_cache(maxsize=1)
 def _cached_whole(path: Path, _: tuple[int, ...]) -> pydicom.Dataset:
     return _whole(path)
+
+
+# Of plain pixels all frames together take little longer than one.
+@lru_cache(maxsize=1)
+def _cached_frames(path: Path, _: tuple[int, ...]) -> np.ndarray:
+    frames = np.asarray(pixel_array(_whole(path)))
+    return frames.reshape(-1, *frames.shape[-2:])
 
 
 @lru_cache(maxsize=1)
