@@ -9,7 +9,7 @@ from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui.compare import shown_slice as shown_slice_module
-from napari_restore_rwkv.gui.compare.compare_view import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.state import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.scans.scan import Scan
 
 CT, RESTORED, DIFFERENCE = "CT", "CT [restored]", "CT [restored - input]"
