@@ -23,9 +23,9 @@ from qtpy.QtWidgets import QApplication
 
 from napari_restore_rwkv.gui.background import Background
 from napari_restore_rwkv.gui.compare.compare_panel import ComparePanel
-from napari_restore_rwkv.gui.compare.compare_view import RESTORED_ONLY, SWIPE
 from napari_restore_rwkv.gui.compare.comparison import add_result_layers
 from napari_restore_rwkv.gui.compare.measure_tab import MeasureTab
+from napari_restore_rwkv.gui.compare.state import RESTORED_ONLY, SWIPE
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
 from napari_restore_rwkv.scans.files import read_scan

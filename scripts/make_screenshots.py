@@ -25,9 +25,9 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import PROFILE, REFERENCE
+from napari_restore_rwkv.gui.compare.state import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from ..errors import ScanError
 from ..progress import finish
 from ..scans.scan import to_canonical
 from ..scans.zarr.reading import is_zarr
-from .compare.compare_view import SIDE_BY_SIDE
+from .compare.state import SIDE_BY_SIDE
 from .docking import open_panel
 from .file_names import SUFFIXES, TIFF_SUFFIXES, stem
 from .layers import RECORD, frames_to_layer, image_to_scan, scan_to_layer

@@ -8,12 +8,15 @@ from napari.utils.notifications import ErrorNotification, notification_manager, 
 
 from ..errors import RestoreError
 from .docking import DockedPanel
+from .job_state import Message
 from .message_line import MessageLine
 from .wording import sentence_of
 
 if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtWidgets import QWidget
+
+    from .job_state import JobState
 
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
@@ -23,21 +26,22 @@ class JobPanel(DockedPanel):
 
     Attributes
     ----------
+    state
+        What goes on in the panel; its widgets follow it.
     message
-        The message line, for the panel to lay out; hidden while it is empty.
+        The message line, for the panel to lay out.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, state: JobState, parent: QWidget | None = None) -> None:
         super().__init__(viewer, parent)
         self._viewer = viewer
-        # Hidden until it has a place: a label without a parent is a window of its own.
+        self.state = state
         self.message = MessageLine()
-        self.message.hide()
+        state.events.message.connect(self.message.show_message)
 
     def say(self, text: str) -> None:
         """Show a sentence in the message line; "" clears it."""
-        self.message.say(text)
-        self.message.setVisible(bool(text))
+        self.state.message = Message(text)
 
     def fail(self, error: Exception, *, is_shown: bool = False) -> None:
         """Show an error as one sentence, here unless the panel shows it already, and as a notification.
@@ -45,8 +49,7 @@ class JobPanel(DockedPanel):
         The notification of an unexpected error has the details.
         """
         sentence = sentence_of(error)
-        self.message.warn("" if is_shown else sentence)
-        self.message.setVisible(not is_shown)
+        self.state.message = Message("" if is_shown else sentence, is_error=True)
         if isinstance(error, RestoreError):
             show_warning(sentence)
         else:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .form_parts import WrappedLine, warning_colour
+
+if TYPE_CHECKING:
+    from .job_state import Message
 
 
 class MessageLine(WrappedLine):
-    """A sentence, in the colour of warnings if it is an error."""
+    """A sentence, in the colour of warnings if it is an error; hidden while it is empty."""
 
-    def say(self, text: str) -> None:
-        """Show a sentence; "" clears the line."""
-        self.setStyleSheet("")
-        self.setText(text)
+    def __init__(self) -> None:
+        super().__init__()
+        # Until it has a place in a layout, too: a label without a parent is a window of its own.
+        self.hide()
 
-    def warn(self, sentence: str) -> None:
-        """Show an error."""
-        self.setStyleSheet(warning_colour())
-        self.setText(sentence)
+    def show_message(self, message: Message) -> None:
+        """Show a message."""
+        self.setStyleSheet(warning_colour() if message.is_error else "")
+        self.setText(message.text)
+        self.setVisible(bool(message.text))

@@ -34,3 +34,12 @@ def sentence_of(error: Exception) -> str:
         return error.message("press Restore again")
     words = " ".join(str(error).split()) or "no further details"
     return f"This stopped with an unexpected {type(error).__name__}: {words}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86400:.1f} days"

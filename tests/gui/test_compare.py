@@ -8,7 +8,8 @@ from napari.layers import Labels
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.errors import OutputError
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, grid_shape
+from napari_restore_rwkv.gui.compare.compare_view import grid_shape
+from napari_restore_rwkv.gui.compare.state import BLINK, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE
 from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.scans.files import read_scan
 

@@ -9,7 +9,7 @@ from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
 from napari_restore_rwkv.gui.compare import shown_slice as shown_slice_module
-from napari_restore_rwkv.gui.compare.compare_view import (
+from napari_restore_rwkv.gui.compare.state import (
     BLINK,
     ORTHOGONAL,
     OVER_INPUT,

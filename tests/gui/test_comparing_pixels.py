@@ -6,7 +6,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_restore_rwkv.gui.compare.compare_view import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.state import OVER_INPUT, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 
 pytestmark = pytest.mark.slow

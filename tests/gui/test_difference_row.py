@@ -5,7 +5,7 @@ import pytest
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW, SIDE_BY_SIDE, SWIPE
+from napari_restore_rwkv.gui.compare.state import OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.scans.scan import Scan
 
 DIFFERENCE, CHANGE, NOISE = "CT [restored - input]", 5.0, 20.0

@@ -93,7 +93,7 @@ def test_a_shifted_pair_is_refused_and_can_be_forced(viewer, pair_layers, make_f
     assert not panel.form.force.native.isHidden()
     panel.form.force.value = True
     checked(qtbot, panel)
-    assert panel.report.refusal == ""
+    assert panel.state.report.refusal == ""
     assert panel.warnings.text().endswith("without blurring: forced.")
     panel.form.scan_layer.choose(viewer.layers["shifted"])
     assert not panel.form.force.value, "what was forced was another pair"
@@ -135,13 +135,13 @@ def test_each_mode_asks_only_for_what_it_needs(viewer, pair_layers, make_fine_tu
     choice = panel.choice()
     assert (choice.target, choice.strength, choice.layer.name) == (None, None, "low dose")
     checked(qtbot, panel)
-    assert panel.report.split.startswith("Trains on slices 1-6, 14 (7)"), "those with two neighbours"
+    assert panel.state.report.split.startswith("Trains on slices 1-6, 14 (7)"), "those with two neighbours"
     learn_from(panel, "reference")
     assert panel.form.scan_layer.native.isHidden()
     assert not panel.degradation.isHidden()
     choice = panel.choice()
     assert (choice.degraded, choice.layer.name) == (None, "full dose")
-    assert choice.strength == panel.degradation.strength.value() == 1.0
+    assert choice.strength == panel.form.strength.value == 1.0
 
 
 def test_noise_that_neighbouring_slices_share_is_refused_for_a_noisy_scan_alone(
@@ -164,7 +164,7 @@ def test_the_shown_degradation_follows_slice_and_strength(viewer, pair_layers, m
     assert np.array_equal(viewer.layers[SIMULATED].data[5], preview_degradation(target, 5, "ct-denoise", 1.0))
     assert viewer.canvas.grid.enabled
     assert not viewer.layers["low dose"].visible
-    panel.degradation.strength.setValue(3.0)
+    panel.form.strength.value = 3.0
     viewer.dims.set_current_step(0, 8)
     wanted = preview_degradation(target, 8, "ct-denoise", 3.0)
     qtbot.waitUntil(lambda: np.array_equal(viewer.layers[SIMULATED].data[8], wanted), timeout=20_000)
@@ -182,7 +182,7 @@ def test_the_strength_is_fitted_to_the_noise_of_a_layer(viewer, pair_layers, mak
     tools.fit_button.click()
     qtbot.waitUntil(lambda: tools.about.text().startswith("noise "), timeout=30_000)
     assert tools.about.text().endswith("HU with this strength")
-    assert panel.choice().strength == tools.strength.value() > 1.0
+    assert panel.choice().strength == panel.form.strength.value > 1.0
     tools.like.choose(viewer.layers["full dose"])
     tools.fit_button.click()
     qtbot.waitUntil(lambda: "there is nothing to add" in panel.message.text(), timeout=30_000)

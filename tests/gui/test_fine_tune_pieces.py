@@ -146,5 +146,13 @@ def test_figures_without_a_reference_are_called_an_estimate(qtbot, mode, estimat
     assert "<b>30.00</b>" in view.table.text()
     assert "<b>32.00</b>" in view.table.text(), "the mean"
     assert "<td align=right>-</td>" in view.table.text(), "what is not known"
-    assert not view.keep_anyway.isHidden()
-    assert view.use.isHidden()
+
+
+@pytest.mark.parametrize(("accepted", "saved", "used", "kept"), [(0, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0)])
+def test_weights_can_be_used_once_they_are_accepted_or_saved(qtbot, accepted, saved, used, kept):
+    view = VerdictView()
+    qtbot.addWidget(view)
+    view.show_choices(accepted=accepted, saved=saved, saving=False, possible=True)
+    assert view.use.isHidden() != used
+    assert view.keep_anyway.isHidden() != kept
+    assert view.note.isHidden() != used

@@ -38,7 +38,7 @@ def to_the_end(qtbot):
 @pytest.fixture
 def until_step(qtbot):
     def wait(panel, step):
-        qtbot.waitUntil(lambda: panel.run._latest.get("step", 0) >= step, timeout=240_000)
+        qtbot.waitUntil(lambda: panel.state.record.get("step", 0) >= step, timeout=240_000)
 
     return wait
 
@@ -127,18 +127,18 @@ def test_pause_resume_and_stop_keep_the_best(panel, qtbot, until_step, to_the_en
     assert threads == {threading.get_ident()}, "what the process says arrives in the thread of the window"
     panel.run.pause.click()
     qtbot.waitUntil(lambda: panel.run.pause.text() == "Resume", timeout=20_000)
-    step = panel.run._latest["step"]
+    step = panel.state.record["step"]
     assert panel.run.progress.text() == f"paused at step {step} of 5000"
     qtbot.wait(300)
-    assert panel.run._latest["step"] == step
+    assert panel.state.record["step"] == step
     panel.run.pause.click()
     until_step(panel, step + 1)
     assert panel.run.pause.text() == "Pause"
     panel.run.stop.click()
     to_the_end(panel)
-    assert panel.run._latest["step"] < 5000
+    assert panel.state.record["step"] < 5000
     assert panel.verdict.verdict.text()
-    assert panel.new.record["kind"] == "done"
+    assert panel.state.outcome["kind"] == "done"
     assert interrupted() == []
     left = {file.suffix for file in panel.job.folder.iterdir()}
     assert not left & {".npy", ".pt"}, "the copies of the scans are gone"
@@ -158,10 +158,10 @@ def test_a_killed_process_leaves_the_viewer_and_can_be_resumed(viewer, panel, qt
     until_step(panel, 1)
     assert panel.run.loss.curve.steps[0] > 20, "it goes on where it was saved"
     assert panel.interrupted.isHidden()
-    assert panel.run._layer is viewer.layers["low dose"]
+    assert panel.state.begun.layer is viewer.layers["low dose"]
     panel.run.stop.click()
     to_the_end(panel)
-    assert panel.new.record["kind"] == "done"
+    assert panel.state.outcome["kind"] == "done"
 
 
 def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_again(
@@ -175,7 +175,7 @@ def test_a_training_left_with_the_viewer_is_offered_when_the_panel_is_opened_aga
     assert not panel.job.running
     again = make_fine_tune_panel(viewer)
     assert not again.interrupted.isHidden()
-    folder = again.interrupted.interrupted[0].folder
+    folder = again.state.interrupted[0].folder
     again.interrupted.discard.click()
     assert again.interrupted.isHidden()
     assert not folder.exists()

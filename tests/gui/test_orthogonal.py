@@ -8,8 +8,8 @@ from napari.layers import Layer
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui.compare.compare_view import ORTHOGONAL, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.gui.compare.montage import LARGEST_SIDE, Layout, Sheet, planes_of, read_plane
+from napari_restore_rwkv.gui.compare.state import ORTHOGONAL, OWN_VIEW, SIDE_BY_SIDE, SWIPE
 from napari_restore_rwkv.restoration.detail import Blend
 from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.scan import Scan

@@ -7,7 +7,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui.compare.compare_view import ORTHOGONAL, OWN_VIEW
+from napari_restore_rwkv.gui.compare.state import ORTHOGONAL, OWN_VIEW
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 from napari_restore_rwkv.scans.scan import Scan
 

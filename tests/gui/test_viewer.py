@@ -7,7 +7,7 @@ import pytest
 from napari.layers import Layer
 
 from napari_restore_rwkv.gui import contributions
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, OWN_VIEW, SIDE_BY_SIDE
+from napari_restore_rwkv.gui.compare.state import BLINK, OWN_VIEW, SIDE_BY_SIDE
 from napari_restore_rwkv.gui.restore import panel as restore_panel
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 

@@ -18,21 +18,12 @@ from ..form_parts import beside
 from ..layers import with_geometry_of
 from ..wording import words_of
 from ..worker import StepsWorker
-from .compare_view import (
-    BLINK,
-    GRIDDED,
-    ORTHOGONAL,
-    OVER_INPUT,
-    OWN_VIEW,
-    RESTORED_ONLY,
-    SIDE_BY_SIDE,
-    SWIPE,
-    CompareView,
-)
+from .compare_view import CompareView
 from .detail_slider import DetailSlider
 from .difference_row import DifferenceRow
 from .keys import KEYS, key_of, layout_keys
 from .reading import CurtainSlider, Reading
+from .state import BLINK, ORTHOGONAL, OVER_INPUT, OWN_VIEW, RESTORED_ONLY, SIDE_BY_SIDE, SWIPE, CompareState
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,7 +65,7 @@ class ComparePanel(QWidget):
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.view = CompareView(viewer, arranged=lambda: draw_unseen(self))
-        self.comparison: Comparison | None = None
+        self.state = CompareState()
         self._viewer = viewer
         self._bound = False
         self._keys = layout_keys(viewer, self.choose_mode)
@@ -93,19 +84,24 @@ class ComparePanel(QWidget):
         self._settled.timeout.connect(self.view.arrange_again)
         self._build()
         self.setEnabled(False)
+        self.state.events.comparison.connect(self._on_comparison)
+        self.state.events.mode.connect(self._show_view)
         viewer.layers.events.removed.connect(self._on_removed)
         for event in self._reshaping():
             event.connect(self._on_reshaped)
 
+    @property
+    def comparison(self) -> Comparison | None:
+        """The result that is compared; None if there is none."""
+        return self.state.comparison
+
     def show_comparison(self, comparison: Comparison) -> None:
         """Show a new result in the view that was chosen last."""
-        self._take(comparison)
-        self.view.show(comparison, self.modes.currentText())
+        self.state.show(comparison)
 
     def take_up(self, comparison: Comparison) -> None:
         """Follow a result of an earlier panel, and leave the view as it is."""
-        self.modes.setCurrentText(OWN_VIEW)
-        self._take(comparison)
+        self.state.show(comparison, OWN_VIEW)
 
     def show_beside(self, layer: Image | None, name: str = "") -> None:
         """Show a layer as the fourth cell, side by side, instead of the previous one; None removes that.
@@ -119,28 +115,26 @@ class ComparePanel(QWidget):
         self.view.put_beside(layer)
         if layer is not None:
             layer.events.set_data.connect(self._read_beside)
-            if self.view.mode != SIDE_BY_SIDE:
-                self.modes.setCurrentText(SIDE_BY_SIDE)
+            self.state.mode = SIDE_BY_SIDE
         self._read_beside()
 
     def leave_grid(self) -> None:
         """Show a single picture, to draw on."""
-        if self.view.mode in GRIDDED:
-            self.modes.setCurrentText(RESTORED_ONLY)
+        self.state.leave_grid()
 
     def choose_mode(self, mode: str) -> None:
         """Choose a view by its name."""
-        if mode == ORTHOGONAL and self.comparison is not None and not self.view.planes.suit(self.comparison):
+        if not self.state.can_show(mode):
             self.said.emit("There is only one slice: orthogonal planes need at least two.")
             return
-        self.modes.setCurrentText(mode)
+        self.state.mode = mode
 
     def blink(self, viewer: Any = None) -> None:
         """Switch between input and restored."""
         if self.comparison is None:
             return
-        if self.view.mode != BLINK:
-            self.modes.setCurrentText(BLINK)
+        if self.state.mode != BLINK:
+            self.state.mode = BLINK
         else:
             self.view.blink()
 
@@ -227,26 +221,35 @@ class ComparePanel(QWidget):
         self.reading.buttons.addWidget(self.save_button)
         rows.addRow(self.reading)
 
-    def _take(self, comparison: Comparison) -> None:
-        self.comparison = comparison
-        self._leave_planes_without_slices(comparison)
+    def _on_comparison(self, comparison: Comparison | None) -> None:
+        self.setEnabled(comparison is not None)
         self.difference.follow(comparison)
-        self.setEnabled(True)
+        self.modes.model().item(self.modes.findText(ORTHOGONAL)).setEnabled(self.state.can_show(ORTHOGONAL))
+        if comparison is not None:
+            self._show_blend(comparison)
+        self.reading.follow(comparison)
+        self._unbind_key()
+        if comparison is not None:
+            self._bind_key()
+        self._show_view()
+
+    def _show_blend(self, comparison: Comparison) -> None:
         blend = comparison.blend
         for slider, share in ((self.strength, blend.strength), (self.coarse, blend.coarse), (self.fine, blend.fine)):
             slider.setValue(round(FULL * share))
         if blend != Blend():
             comparison.mix_in(blend)
-        self.reading.follow(comparison)
-        self._bind_key()
 
-    def _leave_planes_without_slices(self, comparison: Comparison) -> None:
-        """Offer orthogonal planes of volumes only."""
-        suit = self.view.planes.suit(comparison)
-        place = self.modes.findText(ORTHOGONAL)
-        self.modes.model().item(place).setEnabled(suit)
-        if not suit and self.modes.currentIndex() == place:
-            self.modes.setCurrentText(SIDE_BY_SIDE)
+    def _show_view(self) -> None:
+        self._forget_what_is_gone()
+        self.modes.setCurrentText(self.state.mode)
+        if self.comparison is None:
+            self.view.leave()
+        else:
+            self.view.show(self.comparison, self.state.mode)
+        self.curtain.show_for(self.view.mode)
+        if self.view.beside is None and self.reading.watch.others:
+            self._read_beside()
 
     def _read_beside(self, event: Any = None) -> None:
         """Include the fourth cell's values in the line under the cursor."""
@@ -257,12 +260,7 @@ class ComparePanel(QWidget):
         watch.look_again()
 
     def _on_mode(self, mode: str) -> None:
-        self._forget_what_is_gone()
-        if self.comparison is not None and mode != self.view.mode:
-            self.view.show(self.comparison, mode)
-        self.curtain.show_for(self.view.mode)
-        if self.view.beside is None and self.reading.watch.others:
-            self._read_beside()
+        self.state.mode = mode
 
     def _on_strength(self) -> None:
         self.percent.setText(f"{self.strength.value()} %")
@@ -301,14 +299,8 @@ class ComparePanel(QWidget):
 
     def _forget_what_is_gone(self) -> None:
         """Return to the user's own view if the input or the restored layer was removed."""
-        if self.comparison is None or self.comparison.is_in(self._viewer.layers):
-            return
-        self.view.leave()
-        self.comparison = None
-        self.difference.follow(None)
-        self.reading.follow(None)
-        self._unbind_key()
-        self.setEnabled(False)
+        if self.comparison is not None and not self.comparison.is_in(self._viewer.layers):
+            self.state.comparison = None
 
     def _on_saving(self, news: News) -> None:
         self.said.emit(f"Saving: {words_of(news.progress)} ...")
@@ -318,10 +310,9 @@ class ComparePanel(QWidget):
 
     def _bind_key(self) -> None:
         """Bind B to blinking while there is a result, unless the viewer already uses B."""
-        self._keys.unbind()
         self._keys.bind()
         key = coerce_keybinding(BLINK_KEY)
-        if self._bound or key in self._viewer.keymap or key in self._viewer.class_keymap:
+        if key in self._viewer.keymap or key in self._viewer.class_keymap:
             return
         self._viewer.bind_key(BLINK_KEY, self.blink)
         self._bound = True

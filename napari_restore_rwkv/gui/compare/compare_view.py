@@ -14,6 +14,7 @@ from .difference_row import meaning_of
 from .figures import CLASSICAL, REFERENCE
 from .montage import Layout
 from .orthogonal import OrthogonalPlanes
+from .state import BLINK, GRIDDED, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SWIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
 
-OWN_VIEW, SIDE_BY_SIDE, RESTORED_ONLY, BLINK = "my own view", "side by side", "restored only", "blink"
-SWIPE, OVER_INPUT, ORTHOGONAL = "swipe", "difference over input", "orthogonal planes"
-GRIDDED = (SIDE_BY_SIDE, ORTHOGONAL)
 GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; one other than the first is used only where pictures become this much larger.
 GRID_SHAPES = {1: ((1, 1),), 2: ((1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}

@@ -109,6 +109,11 @@ class Comparison:
         unit, brightest = self.result.scan.unit, max(map(abs, self.input.contrast_limits))
         return LEAST_ATTENUATION if unit == "HU" else LEAST_SHARE * float(brightest)
 
+    @property
+    def has_planes(self) -> bool:
+        """Whether there is more than one slice to cut planes through."""
+        return self.input.ndim > 2 and min(self.result.scan.shape) > 1
+
     def set_mode(self, mode: Mode, noise: Mapping[int, np.ndarray]) -> None:
         """Show the difference in another mode; `noise` is the local noise of those slices for which it is known."""
         record = self.difference.metadata[RECORD]

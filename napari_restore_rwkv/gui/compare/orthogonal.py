@@ -88,11 +88,6 @@ class OrthogonalPlanes(QObject):
         return bool(self.layers) and comparison is self._comparison
 
     @staticmethod
-    def suit(comparison: Comparison) -> bool:
-        """Whether there is more than one slice to cut through."""
-        return comparison.input.ndim > 2 and min(comparison.result.scan.shape) > 1
-
-    @staticmethod
     def size_of(comparison: Comparison, layout: Layout) -> tuple[float, float]:
         """Return height and width of a sheet, in the units of the layers."""
         sheet = _sheet_of(comparison, layout)

@@ -8,10 +8,10 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from ..form_parts import beside
-from .compare_view import SWIPE
 from .cursor_values import CursorValues
 from .report_button import ReportButton
 from .shown_slice import SliceWatch
+from .state import SWIPE
 from .verdict import VerdictLine
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from ...scans.lazy import LazyVoxels
 from ..form_parts import beside, hint
 from ..layer_geometry import spatial_transforms
 from ..layers import RECORD
-from ..restore.run import duration
-from ..wording import sentence_of
+from ..wording import duration, sentence_of
 from ..worker import StepsWorker
 from .comparison import COLORBAR
 

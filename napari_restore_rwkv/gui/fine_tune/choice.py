@@ -47,7 +47,7 @@ class FineTuneChoice:
         The task of the weights, and the weights to begin with.
     modality
         The modality that those were made for; None if unknown.
-    degraded, target, labels, strength
+    strength, degraded, target, labels
         See `training.material.Material`.
     options
         How to fine-tune.
@@ -88,11 +88,14 @@ class FineTuneChoice:
         },
     ]
     weights: Annotated[str | Path, {"label": "Begin with", "widget_type": ModelChoice, "learned_only": True}]
+    strength: Annotated[
+        float | None,
+        {"label": "Strength", "tooltip": "How strong the simulated degradation is", "min": 0, "step": 0.1},
+    ] = None
     modality: str | None
     degraded: Scan | None
     target: Scan | None
     labels: Any
-    strength: float | None
     options: FineTuneOptions
 
     @property
@@ -121,7 +124,8 @@ class FineTuneChoice:
         return Material(self.degraded, self.target, self.labels, self.strength)
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: a new check is shown even if it says the same, since the form takes back what it offered.
+@dataclass(frozen=True, slots=True, eq=False)
 class Report:
     """The result of the checks before training.
 

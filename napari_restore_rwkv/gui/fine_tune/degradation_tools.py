@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFormLayout, QPushButton, QWidget
 
 from ...errors import RestoreError
 from ...tasks import TASKS
@@ -17,6 +17,7 @@ from .preview_switch import Picture, PreviewSwitch
 
 if TYPE_CHECKING:
     import numpy as np
+    from magicgui.widgets import FloatSpinBox
     from napari.components import ViewerModel
     from napari.layers import Image
 
@@ -26,28 +27,29 @@ PREVIEW_AFTER_MS = 250
 
 
 class DegradationTools(QWidget):
-    """Strength, the noisy layer to fit it to, and the preview.
+    """The meaning of the strength, the noisy layer that it is fitted to, and the preview.
 
     Signals
     -------
-    changed()
-        Another strength is chosen.
     failed(error)
         The preview or the fit ended with an exception.
+
+    Parameters
+    ----------
+    strength
+        The form's widget for the strength.
     """
 
-    changed = Signal()
     failed = Signal(object)
 
-    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, strength: FloatSpinBox, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._viewer = viewer
+        self._viewer, self._strength = viewer, strength
         self._choice: FineTuneChoice | None = None
         self._strengths: dict[str, Any] = {}
         self._task: str | None = None
         self._fits = Background(self)
         self._build()
-        self.strength.valueChanged.connect(self.changed)
         self.fit_button.clicked.connect(self.fit)
         self.preview.failed.connect(self.failed)
         self._fits.answered.connect(self._show_fit)
@@ -97,8 +99,6 @@ class DegradationTools(QWidget):
         self.like.let_go()
 
     def _build(self) -> None:
-        self.strength = QDoubleSpinBox()
-        self.strength.setDecimals(2)
         self.about = hint()
         self.like = LayerChoice(
             self._viewer, is_volume, tooltip="A scan with the desired noise; it may be of another patient"
@@ -111,26 +111,25 @@ class DegradationTools(QWidget):
         rows = QFormLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        rows.addRow("Strength", self.strength)
         rows.addRow("Noise like", beside(self.like.native, self.fit_button, stretch=(1, 0)))
         rows.addRow(self.about)
         rows.addRow("", self.preview)
 
     def _offer_strengths(self, task: str) -> None:
         known = self._strengths.get(task)
-        self.strength.setEnabled(known is not None)
+        self._strength.enabled = known is not None
         if known is None:
             self.about.setText(f"No degradation can be simulated for {TASKS[task].title}: choose another task.")
             return
-        self.strength.setRange(known.least, known.most)
-        self.strength.setSingleStep(0.1 if known.usual < 10 else 1)
-        self.strength.setValue(known.usual)
+        self._strength.range = known.least, known.most
+        self._strength.step = 0.1 if known.usual < 10 else 1
+        self._strength.value = known.usual
         self.about.setText(known.meaning)
 
     def _show_fit(self, found: tuple[Any, str]) -> None:
         fit, unit = found
         self.fit_button.setEnabled(True)
-        self.strength.setValue(fit.strength)
+        self._strength.value = fit.strength
         self.about.setText(f"noise {fit.wanted:.3g} {unit} wanted, {fit.reached:.3g} {unit} with this strength")
 
     def _on_fit_failed(self, error: Exception) -> None:
@@ -142,7 +141,7 @@ class DegradationTools(QWidget):
         choice = self._choice
         if choice is None or choice.target is None or self.isHidden():
             return None
-        target, task, strength = choice.target, choice.task, self.strength.value()
+        target, task, strength = choice.target, choice.task, self._strength.value
 
         def simulated(index: int) -> np.ndarray:
             from ...training.noise import preview_degradation

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class FineTuneForm(OptionsForm):
-    """Learn from, Scan, Reference, Task, Model, Steps, Run on; see `FineTuneChoice` and `FineTuneOptions`."""
+    """Learn from, Scan, Reference, Task, Model, Strength, Steps, Run on; see `FineTuneChoice` and `FineTuneOptions`."""
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(viewer, FineTuneChoice, FineTuneOptions, parent=parent)
@@ -59,12 +59,12 @@ class FineTuneForm(OptionsForm):
         """The chosen task."""
         return TASKS[self.task.value]
 
-    def choice(self, labels: Any, strength: float | None, recipe: FineTuneOptions) -> FineTuneChoice:
+    def choice(self, labels: Any, recipe: FineTuneOptions) -> FineTuneChoice:
         """Return what is filled in; `ScanError` or `CheckpointError` if something is missing.
 
         Parameters
         ----------
-        labels, strength
+        labels
             See `FineTuneChoice`.
         recipe
             The options that the form does not ask for.
@@ -82,7 +82,6 @@ class FineTuneForm(OptionsForm):
             degraded=degraded,
             target=target,
             labels=labels,
-            strength=strength if self.mode.value == "reference" else None,
             options=replace(recipe, **self.values(FineTuneOptions)),
         )
 
@@ -103,7 +102,8 @@ class FineTuneForm(OptionsForm):
         self.task.changed.connect(self._on_task)
         self.weights.changed.connect(self._on_change)
         self.weights.asked.connect(self.asked.emit)
-        self.force.changed.connect(lambda: self.changed.emit())
+        for field in (self.strength, self.force):
+            field.changed.connect(lambda: self.changed.emit())
 
     def _scan(self, layers: LayerChoice) -> Scan:
         layer: Any = layers.value
@@ -121,6 +121,7 @@ class FineTuneForm(OptionsForm):
     def _on_mode(self) -> None:
         self.show_row("scan_layer", self.mode.value != "reference")
         self.show_row("reference_layer", self.mode.value != "noisy")
+        self.show_row("strength", self.mode.value == "reference")
         self._on_scan()
 
     def _on_scan(self) -> None:

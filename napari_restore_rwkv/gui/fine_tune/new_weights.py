@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -19,7 +19,7 @@ from .verdict_view import VerdictView
 if TYPE_CHECKING:
     import napari.viewer
 
-    from .job import Begun
+    from .state import FineTuneState
 
 
 class NewWeights(QWidget):
@@ -31,8 +31,6 @@ class NewWeights(QWidget):
         Its three parts; the first two are hidden until a training has ended.
     macro
         The lines of Python that train the same again.
-    record
-        The last record of the training; empty before it has ended.
     said
         Emitted with a sentence for the message line.
     failed
@@ -43,17 +41,18 @@ class NewWeights(QWidget):
 
     said, failed, back = Signal(str), Signal(object), Signal()
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, state: FineTuneState) -> None:
         super().__init__()
-        self.record: dict[str, Any] = {}
-        self._begun: Begun | None = None
+        self._state = state
         self.verdict, self.blend, self.bundles = VerdictView(), BlendTools(viewer), BundleTools()
         self.macro = FineTuneMacro()
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         for widget in (self.verdict, self.macro, self.blend, dividing_line(), self.bundles):
             rows.addWidget(widget)
-        self.hide_results()
+        state.events.outcome.connect(self._show_outcome)
+        state.events.connect(self._show_choices)
+        self._show_outcome()
         for part in (self.blend, self.bundles):
             part.failed.connect(self._on_failed)
         self.macro.said.connect(self.said)
@@ -67,54 +66,51 @@ class NewWeights(QWidget):
         """Offer weights for export if they are a bundle."""
         self.bundles.offer(as_bundle(weights))
 
-    def hide_results(self) -> None:
-        """Hide the results of an earlier training."""
-        for part in (self.verdict, self.blend):
-            part.hide()
-        self.blend.set_trained(None)
-
-    def expect(self, begun: Begun) -> None:
-        """Prepare for the end of a training that has started."""
-        self._begun, self.record = begun, {}
-        self.hide_results()
-        self.bundles.setEnabled(False)
-
-    def show_ended(self, record: dict[str, Any]) -> None:
-        """Show the verdict on a training that has ended; one that failed has none."""
-        self.bundles.setEnabled(True)
-        if record["kind"] != "done":
-            return
-        begun = self._begun
-        assert begun is not None
-        self.record = record
-        self.macro.end()
-        self.verdict.show_outcome(record, begun.mode)
-        self.verdict.show()
-        new = record["bundle"] or record["candidate"]
-        if new is not None:
-            self.blend.set_trained(Trained(begun.weights, Path(new), begun.layer, begun.axis, begun.task))
-            self.blend.show()
-        self.offer(record["bundle"] or "")
-
     def use(self) -> None:
         """Choose the new weights in the Restore panel."""
-        bundle = self.record.get("bundle")
-        if bundle is None or self._begun is None:
+        bundle, begun = self._state.bundle, self._state.begun
+        if bundle is None or begun is None:
             return
         self.blend.preview.setChecked(False)
         try:
-            use_weights(Path(bundle), self._begun.task, self._begun.layer)
+            use_weights(bundle, begun.task, begun.layer)
         except RestoreError as error:
             self.failed.emit(error)
 
     def keep_anyway(self) -> None:
         """Save and list new weights that were not accepted."""
-        assert self._begun is not None
-        self.verdict.keep_anyway.setEnabled(False)
-        self.bundles.keep(Path(self.record["candidate"]), f"{self._begun.task}-{self._begun.folder.name}")
+        begun = self._state.begun
+        assert begun is not None
+        self._state.is_saving = True
+        self.bundles.keep(Path(self._state.outcome["candidate"]), f"{begun.task}-{begun.folder.name}")
+
+    def _show_outcome(self) -> None:
+        """Show the verdict on a training that is done; one that failed has none."""
+        outcome, begun = self._state.outcome, self._state.begun
+        new = outcome.get("bundle") or outcome.get("candidate")
+        self.verdict.setVisible(bool(outcome))
+        self.blend.setVisible(new is not None)
+        if not outcome or begun is None:
+            self.blend.set_trained(None)
+            return
+        self.macro.end()
+        self.verdict.show_outcome(outcome, begun.mode)
+        if new is not None:
+            self.blend.set_trained(Trained(begun.weights, Path(new), begun.layer, begun.axis, begun.task))
+        self.bundles.offer(self._state.bundle)
+
+    def _show_choices(self) -> None:
+        state = self._state
+        self.bundles.setEnabled(state.is_idle)
+        self.verdict.show_choices(
+            accepted=state.outcome.get("accepted", False),
+            saved=state.saved is not None,
+            saving=state.is_saving,
+            possible=state.outcome.get("candidate") is not None,
+        )
 
     def _on_failed(self, error: Exception) -> None:
-        self.verdict.keep_anyway.setEnabled(True)
+        self._state.is_saving = False
         self.failed.emit(error)
 
     def _on_copied(self, what: str, path: Path) -> None:
@@ -123,8 +119,7 @@ class NewWeights(QWidget):
         elif what == IMPORTED:
             self.said.emit(f"{path.stem} was checked, and is now listed under the models of its task.")
         else:
-            self.record = {**self.record, "bundle": str(path)}
-            self.verdict.say_saved("Saved, and listed as not accepted.")
+            self._state.is_saving, self._state.saved = False, path
             self.bundles.offer(path)
 
     def _on_back(self) -> None:

@@ -15,6 +15,7 @@ from ...training.unfinished import discard
 from ..background import Background
 from ..form_parts import dividing_line, hint, scrolled
 from ..job_panel import RESEARCH_USE, JobPanel
+from ..job_state import Message
 from ..message_line import MessageLine
 from ..surroundings import look_around
 from .annotation_tools import AnnotationTools
@@ -25,6 +26,7 @@ from .interrupted_line import InterruptedLine
 from .job import Begun, FineTuneJob, begun_in, interrupted
 from .new_weights import NewWeights
 from .run_view import FineTuneRun
+from .state import FineTuneState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,18 +50,18 @@ class FineTunePanel(JobPanel):
         The options that the form does not ask for.
     """
 
+    state: FineTuneState
+
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(napari_viewer, parent)
+        super().__init__(napari_viewer, FineTuneState(), parent)
         self.recipe = FineTuneOptions()
-        self.report = Report()
-        self._shown_for: tuple[Any, ...] = ()
         self.form = FineTuneForm(napari_viewer)
-        self.degradation = DegradationTools(napari_viewer)
+        self.degradation = DegradationTools(napari_viewer, self.form.strength)
         self.annotations = AnnotationTools(napari_viewer)
         # Without a parent: its thread may outlive the panel.
         self.job = FineTuneJob()
-        self.run = FineTuneRun(napari_viewer, self.job)
-        self.new = NewWeights(napari_viewer)
+        self.run = FineTuneRun(napari_viewer, self.job, self.state)
+        self.new = NewWeights(napari_viewer, self.state)
         self.verdict, self.blend, self.bundles = self.new.verdict, self.new.blend, self.new.bundles
         self.macro = self.new.macro
         self._checks = Background(self, wait_ms=CHECK_AFTER_MS)
@@ -71,8 +73,7 @@ class FineTunePanel(JobPanel):
     def choice(self) -> FineTuneChoice:
         """Return what is filled in; `RestoreError` if something is missing."""
         labels = self.annotations.layer
-        strength = self.degradation.strength.value() if self.degradation.strength.isEnabled() else None
-        return self.form.choice(None if labels is None else labels.data, strength, self.recipe)
+        return self.form.choice(None if labels is None else labels.data, self.recipe)
 
     def annotate(self, layer: Layer | None) -> None:
         """Add a Labels layer on a scan, ready for painting."""
@@ -88,7 +89,7 @@ class FineTunePanel(JobPanel):
             choice = self.choice()
         except RestoreError as error:
             self._checks.forget()
-            self._show_report(Report(refusal=str(error) if self.form.layer is not None else ""))
+            self.state.report = Report(refusal=str(error) if self.form.layer is not None else "")
             return
         self.degradation.set_choice(choice if choice.mode == "reference" else None)
         self.new.offer(choice.weights)
@@ -96,7 +97,7 @@ class FineTunePanel(JobPanel):
 
     def start(self) -> None:
         """Start the training that is filled in."""
-        if self.job.running:
+        if not self.state.is_idle:
             self.say("A fine-tuning run is in progress: wait for it, or stop it.")
             return
         try:
@@ -105,30 +106,32 @@ class FineTunePanel(JobPanel):
             # Errors about the chosen scan are already shown above.
             self.fail(error, is_shown=self.form.layer is not None)
             return
-        if self.report.refusal and not self._checks.busy:
-            self.fail(ScanError(self.report.refusal), is_shown=True)
+        report = self.state.report
+        if report is not None and report.refusal and not self._checks.busy:
+            self.fail(ScanError(report.refusal), is_shown=True)
             return
         self.job.begin(choice)
         self.macro.begin(choice, self.annotations.layer)
         assert self.job.folder is not None
         weights, steps = str(choice.weights), choice.options.steps
-        self._let_run(Begun(self.job.folder, weights, choice.task, choice.mode, steps, choice.layer, choice.axis))
+        begun = Begun(self.job.folder, weights, choice.task, choice.mode, steps, choice.layer, choice.axis)
+        self.state.train(begun, self._chosen())
 
     def resume_interrupted(self) -> None:
         """Resume the newest interrupted fine-tuning run."""
         try:
-            begun = begun_in(self.interrupted.interrupted[0].folder, self._viewer.layers)
+            begun = begun_in(self.state.interrupted[0].folder, self._viewer.layers)
         except RestoreError as error:
             self.fail(error)
             return
         self.job.resume_folder(begun.folder)
         self.macro.forget()
-        self._let_run(begun)
+        self.state.train(begun, self._chosen())
 
     def discard_interrupted(self) -> None:
         """Delete the newest interrupted fine-tuning run."""
-        discard(self.interrupted.interrupted[0].folder)
-        self.interrupted.show_interrupted(self.interrupted.interrupted[1:])
+        discard(self.state.interrupted[0].folder)
+        self.state.interrupted = self.state.interrupted[1:]
 
     def shut_down(self) -> None:
         """Let the training save its state and end, and stop following the viewer."""
@@ -140,10 +143,11 @@ class FineTunePanel(JobPanel):
         self.interrupted = InterruptedLine()
         research = hint()
         research.setText(RESEARCH_USE)
+        self.form.add_below("strength", self.degradation)
         inside = QWidget()
         rows = QVBoxLayout(inside)
         for widget in (
-            self.interrupted, self.form, self.degradation, dividing_line(), self.annotations, self.split,
+            self.interrupted, self.form, dividing_line(), self.annotations, self.split,
             self.warnings, dividing_line(), self.run, self.message, self.new, research,
         ):  # fmt: skip
             rows.addWidget(widget)
@@ -159,13 +163,17 @@ class FineTunePanel(JobPanel):
         return self.form, self.degradation, self.annotations, self.run, self.blend
 
     def _connect(self) -> None:
-        for part in (self.form, self.degradation, self.annotations):
+        events = self.state.events
+        events.activity.connect(self._show_activity)
+        events.report.connect(self._show_report)
+        events.interrupted.connect(self.interrupted.show_interrupted)
+        for part in (self.form, self.annotations):
             part.changed.connect(self._on_change)
         for part in (self.degradation, self.new):
             part.failed.connect(self.fail)
         self.form.asked.connect(self.say)
         self.annotations.said.connect(self.say)
-        self._checks.answered.connect(self._show_report)
+        self._checks.answered.connect(self._on_checked)
         self._checks.failed.connect(self.fail)
         self.run.asked.connect(self.start)
         # The lines cannot repeat a training that the user stopped.
@@ -179,13 +187,7 @@ class FineTunePanel(JobPanel):
         self.destroyed.connect(partial(_let_go, self.job, self._parts))
 
     def _on_change(self) -> None:
-        """Clear messages and curves of an earlier choice once another scan, task or model is chosen."""
-        chosen = self._chosen()
-        if not self.job.running and chosen != self._shown_for:
-            self._shown_for = chosen
-            self.say("")
-            self.run.clear()
-            self.new.hide_results()
+        self.state.choose(self._chosen())
         self.check()
 
     def _chosen(self) -> tuple[Any, ...]:
@@ -204,41 +206,35 @@ class FineTunePanel(JobPanel):
         self.form.tell_surroundings(surroundings)
         self.degradation.set_strengths(strengths)
         self.blend.folder = self.bundles.folder = folder
-        if not self.job.running:
-            self.interrupted.show_interrupted(unfinished)
+        if self.state.is_idle:
+            self.state.interrupted = tuple(unfinished)
         self.check()
 
+    def _on_checked(self, report: Report) -> None:
+        self.state.report = report
+
     def _show_report(self, report: Report) -> None:
-        self.report = report
         self.annotations.show_coverage(report.covered)
         self.split.setText(report.split)
         self.split.setVisible(bool(report.split))
         words = " ".join([*report.warnings, *([report.refusal] if report.refusal else [])])
-        self.warnings.warn(words)
-        self.warnings.setVisible(bool(words))
+        self.warnings.show_message(Message(words, is_error=True))
         self.form.offer_force(report.can_be_forced)
 
-    def _let_run(self, begun: Begun) -> None:
-        self._shown_for = self._chosen()
-        self.say("")
-        self.interrupted.show_interrupted([])
-        for part in (self.form, self.degradation, self.annotations):
-            part.setEnabled(False)
-        self.new.expect(begun)
-        self.degradation.hide_preview()
-        self.run.show_begun(begun.layer, begun.axis, begun.steps)
+    def _show_activity(self) -> None:
+        for part in (self.form, self.annotations):
+            part.setEnabled(self.state.is_idle)
+        if not self.state.is_idle:
+            self.degradation.put_away()
 
     def _on_ended(self, record: dict[str, Any]) -> None:
-        self.run.show_ended()
-        for part in (self.form, self.degradation, self.annotations):
-            part.setEnabled(True)
-        self.new.show_ended(record)
+        self.state.finish(record)
         if record["kind"] == "done":
             # After it has its final size.
             QTimer.singleShot(SETTLED_AFTER_MS, self._bring_verdict_into_view)
             return
         self.fail(RestoreError(record["text"]))
-        self.interrupted.show_interrupted(interrupted())
+        self.state.interrupted = tuple(interrupted())
 
     def _bring_verdict_into_view(self) -> None:
         self.scroll.ensureWidgetVisible(self.verdict)

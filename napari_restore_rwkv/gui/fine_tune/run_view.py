@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from ...training.options import Weights
 from ..form_parts import beside, hint
-from ..restore.run import duration
+from ..job_state import Activity
 from .curves import Plot
 from .slice_preview import SlicePreview, looked_at
+from .state import JUDGING
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from psygnal import EmissionInfo
 
-    from .job import FineTuneJob
+    from .job import Begun, FineTuneJob
+    from .state import FineTuneState
 
 START, PAUSE, RESUME, STOP = "Fine-tune", "Pause", "Resume", "Stop, keep the best"
 REFRESH_EVERY_MS = 250
@@ -35,19 +36,18 @@ class FineTuneRun(QWidget):
 
     asked = Signal()
 
-    def __init__(self, viewer: ViewerModel, job: FineTuneJob, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, viewer: ViewerModel, job: FineTuneJob, state: FineTuneState, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
-        self._viewer, self._job = viewer, job
-        self._layer: Image | None = None
-        self._axis = 0
-        self._latest: dict[str, Any] = {}
+        self._viewer, self._job, self._state = viewer, job, state
         self._preview_is_due = False
         self.shown = SlicePreview(viewer, "fine-tuning preview")
         self._build()
         self._refresh_timer, self._preview_timer = QTimer(self), QTimer(self)
         self._refresh_timer.setSingleShot(True)
         for timer, every, slot in (
-            (self._refresh_timer, REFRESH_EVERY_MS, self._refresh),
+            (self._refresh_timer, REFRESH_EVERY_MS, self._show_state),
             (self._preview_timer, PREVIEW_EVERY_MS, self._ask_preview),
         ):
             timer.setInterval(every)
@@ -59,41 +59,10 @@ class FineTuneRun(QWidget):
         job.said.connect(self._on_records)
         job.previewed.connect(self._on_previewed)
         viewer.dims.events.current_step.connect(self._ask_preview)
-        self.show_ended()
-
-    def show_begun(self, layer: Image | None, axis: int, total: int) -> None:
-        """Prepare for a training of `total` steps on the scan in a layer, if that is open."""
-        self._layer, self._axis, self._latest = layer, axis, {}
-        self._preview_is_due = False
-        for plot in (self.psnr, self.loss):
-            plot.clear(total)
-        self.start.setEnabled(False)
-        self.preview.setEnabled(layer is not None)
-        self.bar.setRange(0, total)
-        self.bar.setValue(0)
-        self.progress.setText("getting ready ...")
-        self.warnings.hide()
-        for widget in (self.bar, self.progress, self.psnr, self.loss, self.preview):
-            widget.show()
-        self._preview_timer.start()
-
-    def show_ended(self) -> None:
-        """Reset the buttons; the curves stay as they are."""
-        self._refresh()
-        self._refresh_timer.stop()
-        self._preview_timer.stop()
-        self.shown.remove()
-        self.start.setEnabled(True)
-        for button in (self.pause, self.stop):
-            button.setEnabled(False)
-        self._set_paused(False)
-        for widget in (self.bar, self.progress, self.preview):
-            widget.hide()
-
-    def clear(self) -> None:
-        """Clear the curves."""
-        for plot in (self.psnr, self.loss):
-            plot.hide()
+        state.events.connect(self._on_state)
+        state.events.begun.connect(self._on_begun)
+        state.events.activity.connect(self._on_activity)
+        self._show_state()
 
     def let_go(self) -> None:
         """Stop following the viewer, without touching Qt objects, which may already be deleted."""
@@ -117,70 +86,73 @@ class FineTuneRun(QWidget):
         rows.addWidget(self.bar)
         for widget in (self.progress, self.preview, self.psnr, self.loss, self.warnings):
             rows.addWidget(widget)
-        self.warnings.hide()
-        self.clear()
 
     def _on_records(self, records: list[dict[str, Any]]) -> None:
         for record in records:
-            match record["kind"]:
-                case "paused":
-                    self._set_paused(True)
-                    self.progress.setText(f"paused at step {self._latest['step']} of {self._latest['total']}")
-                case "resumed":
-                    self._set_paused(False)
-                    self.progress.setText("continuing ...")
-                case "progress":
-                    self._note(record)
+            self._state.note(record)
+            if record["kind"] == "progress":
+                self._add_to_curves(record)
 
-    def _note(self, record: dict[str, Any]) -> None:
-        if not self._latest:
-            self.stop.setEnabled(True)
-            self.pause.setEnabled(True)
-        self._latest = record
+    def _add_to_curves(self, record: dict[str, Any]) -> None:
         self.psnr.total = self.loss.total = record["total"]
         self.loss.add(record["step"], record["loss"])
         self.psnr.add(record["step"], record["psnr"])
         if record["start_psnr"] is not None:
             self.psnr.start = record["start_psnr"]
-        if not self._refresh_timer.isActive():
-            self._refresh_timer.start()
         if record["psnr"] is not None:
             self._ask_preview()
 
-    def _refresh(self) -> None:
-        """Update the texts, not at every record: each change redraws the whole window."""
-        record = self._latest
-        if not record or self._paused:
-            return
-        self.bar.setRange(0, record["total"])
-        self.bar.setValue(record["step"])
-        words = _words_of(record)
-        if record["seconds_left"]:
-            words += f" · {duration(record['seconds_left'])} left"
-        if record["best_step"]:
-            words += f" · best so far: step {record['best_step']}"
-        self.progress.setText(words)
-        self.warnings.setText(" ".join(record["warnings"]))
-        self.warnings.setVisible(bool(record["warnings"]))
-        self.psnr.update()
-        self.loss.update()
+    def _on_state(self, change: EmissionInfo) -> None:
+        # Not at every record: each new word has the whole window drawn.
+        if change.signal.name != "record":
+            self._show_state()
+        elif not self._refresh_timer.isActive():
+            self._refresh_timer.start()
+
+    def _on_begun(self, begun: Begun | None) -> None:
+        self._preview_is_due = False
+        if begun is not None:
+            for plot in (self.psnr, self.loss):
+                plot.clear(begun.steps)
+
+    def _on_activity(self, activity: Activity) -> None:
+        if activity is Activity.PREPARING:
+            self._preview_timer.start()
+        elif activity is Activity.IDLE:
+            self._refresh_timer.stop()
+            self._preview_timer.stop()
+            self.shown.remove()
+
+    def _show_state(self) -> None:
+        state = self._state
+        self.start.setEnabled(state.is_idle)
+        self.pause.setText(RESUME if state.is_paused else PAUSE)
+        for button in (self.pause, self.stop):
+            button.setEnabled(state.can_pause)
+        for widget in (self.bar, self.progress, self.preview):
+            widget.setVisible(not state.is_idle)
+        self.preview.setEnabled(state.begun is not None and state.begun.layer is not None)
+        step, total = state.steps
+        self.bar.setRange(0, total)
+        self.bar.setValue(step)
+        self.progress.setText(state.words)
+        warnings = " ".join(state.record.get("warnings", ()))
+        self.warnings.setText(warnings)
+        self.warnings.setVisible(bool(warnings))
+        for plot in (self.psnr, self.loss):
+            plot.setVisible(state.begun is not None)
+            plot.update()
 
     def _on_pause(self) -> None:
-        if self._paused:
+        if self._state.is_paused:
             self._job.resume()
         else:
-            self.progress.setText("pausing ...")
+            self._state.pause()
             self._job.pause()
-
-    def _set_paused(self, paused: bool) -> None:
-        self._paused = paused
-        self.pause.setText(RESUME if paused else PAUSE)
 
     def _on_stop(self) -> None:
         self._job.stop()
-        for button in (self.pause, self.stop):
-            button.setEnabled(False)
-        self.progress.setText("stopping: the best weights are being evaluated ...")
+        self._state.stop(JUDGING)
 
     def _on_preview(self, wanted: bool) -> None:
         if wanted:
@@ -190,28 +162,21 @@ class FineTuneRun(QWidget):
 
     def _ask_preview(self, event: Any = None) -> None:
         """Request the displayed slice, unless a request is pending."""
-        if self._preview_is_due or not self._latest or not self.preview.isChecked() or not self.pause.isEnabled():
+        begun = self._state.begun
+        if self._preview_is_due or not self.preview.isChecked() or not self._state.can_pause or begun is None:
             return
-        if self._layer is None or self._layer not in self._viewer.layers:
+        if begun.layer is None or begun.layer not in self._viewer.layers:
             return
-        index = looked_at(self._viewer, self._layer, self._axis)
+        index = looked_at(self._viewer, begun.layer, begun.axis)
         if index is not None:
             self._preview_is_due = True
             self._job.preview(index)
 
     def _on_previewed(self, index: int, degraded: Any, restored: Any) -> None:
         self._preview_is_due = False
-        if self._layer is None or not self.preview.isChecked():
+        begun = self._state.begun
+        if begun is None or begun.layer is None or not self.preview.isChecked():
             return
-        self.shown.show(self._layer, self._axis, index, restored)
-        if index != looked_at(self._viewer, self._layer, self._axis):
+        self.shown.show(begun.layer, begun.axis, index, restored)
+        if index != looked_at(self._viewer, begun.layer, begun.axis):
             self._ask_preview()
-
-
-def _words_of(record: dict[str, Any]) -> str:
-    """Describe a step, or the progress of an evaluation, in a few words."""
-    scoring = record["scoring"]
-    if scoring is None:
-        return f"step {record['step']} of {record['total']}"
-    whose = {Weights.OLD: "with the old weights", Weights.CURRENT: "so far", Weights.NEW: "with the new weights"}
-    return f"held-out slice {scoring['done']} of {scoring['total']} {whose[Weights(scoring['weights'])]}"

@@ -21,6 +21,7 @@ ESTIMATE = (
     "Estimated from neighbouring slices, because there is no reference: gains in dB are overestimated where the "
     "slices share noise."
 )
+SAVED = "Saved, and listed as not accepted."
 LISTED = "The new weights are listed under the models, here and in the Restore panel. The old ones stay."
 LAST_COLUMN = {"paired": "reference", "reference": "reference", "noisy": "mean of neighbours"}
 
@@ -66,7 +67,7 @@ class VerdictView(QWidget):
 
     def show_outcome(self, record: dict[str, Any], mode: str) -> None:
         """Show the last record of a training process, of kind "done"."""
-        accepted, rows = record["accepted"], record["rows"]
+        rows = record["rows"]
         estimated = mode == "noisy" and bool(rows)
         self.verdict.setText(f"<b>{'Estimate. ' if estimated else ''}{html.escape(record['reason'], quote=False)}</b>")
         self.table.setText(table_of(rows, estimated=estimated))
@@ -78,18 +79,22 @@ class VerdictView(QWidget):
         texts = ("as scanned" if mode != "reference" else "simulated", "old weights", "new weights", LAST_COLUMN[mode])
         for caption, text in zip(self._captions, texts, strict=True):
             caption.setText(text)
-        self.note.setText(LISTED)
-        self.note.setVisible(accepted)
-        self.use.setVisible(accepted)
-        self.keep_anyway.setVisible(not accepted and record["candidate"] is not None)
-        self.keep_anyway.setEnabled(True)
 
-    def say_saved(self, words: str) -> None:
-        """Show that the new weights are saved, accepted or not, and can be used."""
-        self.keep_anyway.setVisible(False)
-        self.use.setVisible(True)
-        self.note.setText(words)
-        self.note.setVisible(True)
+    def show_choices(self, *, accepted: bool, saved: bool, saving: bool, possible: bool) -> None:
+        """Show what can be done with the new weights: use them, or save them although they were not accepted.
+
+        Parameters
+        ----------
+        accepted, saved
+            Whether they were accepted, or saved anyway.
+        saving, possible
+            Whether they are being saved, and whether there are any.
+        """
+        self.note.setText(LISTED if accepted else SAVED)
+        for widget in (self.note, self.use):
+            widget.setVisible(accepted or saved)
+        self.keep_anyway.setVisible(possible and not (accepted or saved))
+        self.keep_anyway.setEnabled(not saving)
 
 
 class Picture(QLabel):

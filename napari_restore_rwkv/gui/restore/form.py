@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..surroundings import Surroundings
 
 
-class SaidInForm(CheckpointError):
+class ShownInForm(CheckpointError):
     """A refusal that the form shows already, beside what it is about."""
 
 
@@ -73,7 +73,7 @@ class RestoreForm(OptionsForm):
         if self.weights.entry is None:
             raise CheckpointError(no_weights(self.chosen_task))
         if refusal and not self.any_modality.value:
-            raise SaidInForm(refusal)
+            raise ShownInForm(refusal)
         strength = self.advice.advice.strength if self.advice.advice is not None else None
         options = RestoreOptions(**self.values(RestoreOptions), strength=strength)
         if options.scheduler is not None and options.output is None:
@@ -104,10 +104,10 @@ class RestoreForm(OptionsForm):
         """Show the choice to restore although the weights were made for another modality."""
         self.show_row("any_modality", True)
 
-    def tell_surroundings(self, surroundings: Surroundings) -> None:
+    def set_surroundings(self, surroundings: Surroundings) -> None:
         """List the devices and the shipped weights, now that they are known."""
         self._surroundings = surroundings
-        self.run_on.tell_devices(surroundings.devices)
+        self.run_on.set_devices(surroundings.devices)
         for place, task in enumerate(TASKS.values()):
             known = task.name in surroundings.models
             self.task.native.setItemText(place, task.title if known else f"{task.title} (no weights yet)")

@@ -89,11 +89,6 @@ class RestoreJob(QObject):
         return self._run is not None and not self._run.over
 
     @property
-    def is_paused(self) -> bool:
-        """Whether Pause was pressed, and Resume not yet."""
-        return self._run is not None and not self._run.over and self._run.paused
-
-    @property
     def where(self) -> str:
         """Which slice is worked on, such as ``"slice 7 of 20"``."""
         return self._run.where() if self._run is not None else ""
@@ -171,7 +166,7 @@ class RestoreJob(QObject):
 
     def pause(self) -> None:
         """Stand still soon, and keep everything."""
-        if self._run is not None and not self._run.paused:
+        if self._run is not None:
             self._run.pause()
 
     def resume(self) -> None:

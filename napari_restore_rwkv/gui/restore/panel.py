@@ -17,12 +17,14 @@ from ..compare.macro import reported_as_python
 from ..docking import open_panel
 from ..form_parts import beside, dividing_line, hint, keep_room
 from ..job_panel import RESEARCH_USE, JobPanel
+from ..job_state import Activity
 from ..macro import as_lines
 from ..macro_view import MacroView
 from ..surroundings import look_around
-from .form import RestoreForm, SaidInForm
+from .form import RestoreForm, ShownInForm
 from .job import RestoreJob
 from .resuming import JobOpener
+from .state import RestoreState
 from .unfinished_jobs import UnfinishedJobs
 
 if TYPE_CHECKING:
@@ -46,8 +48,10 @@ FIRST_STEPS = (
 class RestorePanel(JobPanel):
     """The dock widget "Restore"."""
 
+    state: RestoreState
+
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(napari_viewer, parent)
+        super().__init__(napari_viewer, RestoreState(), parent)
         self.unfinished = UnfinishedJobs()
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
@@ -55,14 +59,11 @@ class RestorePanel(JobPanel):
         # Without a parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
         self.opener = JobOpener(napari_viewer)
-        # What was chosen for the result that the sentence in the messages line is about, if it is about one.
-        self._told_of: tuple[Any, ...] | None = None
-        # Lines of the last run, with how it was mixed in when they were written.
+        # The lines for the last run, with the strength and the detail of the time when they were written.
         self._restored_by: tuple[str, str] | None = None
-        self._complained = False
-        self._starts_when_known = False
         self._build()
         self._connect()
+        self._show_state()
         self._look_around()
         self.unfinished.look()
         if self.job.comparison is not None:
@@ -74,20 +75,13 @@ class RestorePanel(JobPanel):
 
     def restore(self) -> None:
         """Start what is filled in."""
-        if self.job.running:
-            self.say("A restoration is in progress: wait for it, or press Cancel.")
-            return
-        if self._starts_when_known:
-            return
-        if not self.restore_button.isEnabled():
-            self.say("A scan is being opened: wait for it, or press Cancel.")
+        if not self.state.is_idle:
+            if self.state.busy:
+                self.say(self.state.busy)
             return
         if not self.form.is_known:
-            # What is proposed by then is what the person sees, and what the result is known by.
-            self._starts_when_known = True
-            self._let_run(True)
-            self.pause_button.setEnabled(False)
-            self.progress.setText("getting ready ...")
+            # What is proposed by then is what the user sees, and how the result is identified.
+            self.state.restore(Activity.PREPARING, whole_volume=self.form.region.value == "volume")
             return
         try:
             options = self.form.options()
@@ -97,42 +91,33 @@ class RestorePanel(JobPanel):
         self._start(options)
 
     def pause(self) -> None:
-        """Let the job stand still, or go on."""
-        if self.job.is_paused:
+        """Pause the job, or continue it."""
+        if self.state.is_paused:
             self.job.resume()
-            self.pause_button.setText(PAUSE)
-            self.progress.setText("going on ...")
+            self.state.resume()
         else:
             self.job.pause()
-            self.pause_button.setText(RESUME)
-            self.progress.setText("pausing ...")
+            self.state.pause()
 
     def cancel(self) -> None:
         """Stop soon, and keep what is finished."""
-        self.cancel_button.setEnabled(False)
-        self.pause_button.setEnabled(False)
-        self.progress.setText("stopping ...")
-        if self._starts_when_known:
-            self._starts_when_known = False
-            self._let_run(False)
+        if self.state.activity is Activity.PREPARING:
+            self.state.end()
             self.say("Cancelled; nothing was started.")
+            return
+        self.state.stop()
         self.opener.cancel()
         self.job.cancel()
 
-    def say(self, text: str) -> None:
-        """Show a sentence in the message line."""
-        self._complained = False
-        super().say(text)
-
     def fail(self, error: Exception, *, is_shown: bool = False) -> None:
         """Show an error as one sentence, here unless the form shows it already, and as a notification."""
-        super().fail(error, is_shown=is_shown or isinstance(error, SaidInForm))
-        self._complained = True
+        super().fail(error, is_shown=is_shown or isinstance(error, ShownInForm))
 
     def shut_down(self) -> None:
-        """Cancel what runs, wait for it, give the person's own view back, and let go of the viewer."""
+        """Cancel what is running, wait for it, restore the user's own view, and stop following the viewer."""
         super().shut_down()
-        self._starts_when_known = False
+        if self.state.activity is Activity.PREPARING:
+            self.state.end()
         self.compare.view.leave()
         _let_go(self.job, self.opener, self.form, self.compare)
 
@@ -164,9 +149,9 @@ class RestorePanel(JobPanel):
         research.setText(RESEARCH_USE)
         rows.addWidget(research)
         rows.addStretch()
-        self._let_run(False)
 
     def _connect(self) -> None:
+        self.state.events.connect(self._show_state)
         self.restore_button.clicked.connect(self.restore)
         self.pause_button.clicked.connect(self.pause)
         self.cancel_button.clicked.connect(self.cancel)
@@ -207,15 +192,14 @@ class RestorePanel(JobPanel):
         worker.start()
 
     def _on_known(self, surroundings: Surroundings) -> None:
-        self.form.tell_surroundings(surroundings)
-        if self._starts_when_known:
-            self._starts_when_known = False
-            self._let_run(False)
+        self.form.set_surroundings(surroundings)
+        if self.state.activity is Activity.PREPARING:
+            self.state.end()
             self.restore()
 
     def _on_unknown(self, error: Exception) -> None:
-        self._starts_when_known = False
-        self._let_run(False)
+        if self.state.activity is Activity.PREPARING:
+            self.state.end()
         self.fail(error)
 
     def _start(self, options: RestoreOptions) -> None:
@@ -224,33 +208,25 @@ class RestorePanel(JobPanel):
         except RestoreError as error:
             self.fail(error)
             return
-        self._let_run(True)
+        self.state.restore(Activity.RUNNING, whole_volume=options.region == "volume")
         self.unfinished.look(() if options.output is None else (options.output,))
-        self.bar.reset()
-        self.progress.setText("getting ready ...")
-        self.say("")
 
     def _resume(self, job: BegunJob) -> None:
-        self._allow_starting(False)
-        self.cancel_button.setEnabled(True)
+        self.state.begin(Activity.OPENING)
         self.opener.open(job, self.form.layer.value)
 
     def _on_opened(self, options: RestoreOptions) -> None:
-        self._let_run(False)
+        self.state.end()
         self.form.fill_in(options)
         self._start(options)
 
     def _on_not_opened(self, error: Exception) -> None:
-        self._let_run(False)
+        self.state.end()
         self.fail(error)
 
     def _on_stopped(self) -> None:
-        self._let_run(False)
+        self.state.end()
         self.say("The scan was not opened; Resume tries again.")
-
-    def _allow_starting(self, allowed: bool) -> None:
-        for widget in (self.unfinished, self.form, self.restore_button):
-            widget.setEnabled(allowed)
 
     def _open_workbench(self) -> None:
         """Open the workbench beside this panel, or bring it to the front."""
@@ -263,63 +239,59 @@ class RestorePanel(JobPanel):
         """Offer what is unfinished, except what Restore goes on with."""
         self.unfinished.look(() if self.job.output is None else (self.job.output,))
 
-    def _let_run(self, running: bool) -> None:
-        self._allow_starting(not running)
-        self.pause_button.setText(PAUSE)
-        self.pause_button.setEnabled(running)
-        self.cancel_button.setEnabled(running)
-        # One slice has no steps worth a bar; an animated one would have the whole window drawn again and again.
-        self.bar.setVisible(running and self.form.region.value == "volume")
-        self.progress.setVisible(running)
-
-    def _on_choice(self) -> None:
-        self.restore_button.setText(RESTORE)
-        told_of, chosen = self._told_of, self._chosen()
-        if self._complained or (told_of is not None and chosen != told_of):
-            self._told_of = None
-            self.say("")
-
-    def _chosen(self) -> tuple[Any, ...]:
-        """Scan, task and weights; a sentence about others would be out of date."""
-        return self.form.layer.value, self.form.task.value, self.form.weights.value
-
-    def _on_progress(self, done: int, total: int, text: str) -> None:
+    def _show_state(self) -> None:
+        state = self.state
+        for widget in (self.unfinished, self.form, self.restore_button):
+            widget.setEnabled(state.is_idle)
+        self.restore_button.setText(RESTORE_VOLUME if state.rest_remains else RESTORE)
+        self.pause_button.setText(RESUME if state.is_paused else PAUSE)
+        self.pause_button.setEnabled(state.can_pause)
+        self.cancel_button.setEnabled(state.can_cancel)
+        done, total = state.steps
         self.bar.setRange(0, total)
         self.bar.setValue(done)
-        if self.cancel_button.isEnabled() and not self.job.is_paused:
-            self.progress.setText(text)
+        self.bar.setVisible(state.shows_bar)
+        self.progress.setText(state.progress)
+        self.progress.setVisible(state.shows_progress)
+
+    def _chosen(self) -> tuple[Any, ...]:
+        """Scan, task and weights: a sentence about others is outdated."""
+        return self.form.layer.value, self.form.task.value, self.form.weights.value
+
+    def _on_choice(self) -> None:
+        self.state.choose(self._chosen())
+
+    def _on_progress(self, done: int, total: int, text: str) -> None:
+        self.state.step(done, total, text)
 
     def _on_paused(self) -> None:
-        if self.cancel_button.isEnabled() and self.job.is_paused:
-            self.progress.setText(f"paused · {self.job.where}")
+        self.state.note_pause(self.job.where)
 
     def _on_ended(self, sentence: str) -> None:
-        self._let_run(False)
+        self.state.end()
         self._look_for_unfinished()
-        self.say(sentence)
         if (completed := self.job.completed) is not None:
             self._restored_by = as_lines(*completed)
             self.macro.add(*self._restored_by)
             self.first_steps.hide()
             preferences.hint_served()
-        self._told_of = self._chosen()
         if self.job.is_saved and self.form.layer.value is not None:
             self.form.output.renew(self.form.layer.value)
         if self.job.rest_remains:
             self.form.offer_whole_volume()
-        self.restore_button.setText(RESTORE_VOLUME if self.job.rest_remains else RESTORE)
+        self.state.show_result(sentence, self._chosen(), rest_remains=self.job.rest_remains)
 
     def _on_mixed(self) -> None:
-        """Tell the lines of what is seen now: with the strength and the detail that the sliders say."""
+        """Update the lines to the strength and the detail that the sliders show."""
         completed, before = self.job.completed, self._restored_by
-        if before is None or completed is None or self.job.running:
+        if before is None or completed is None or self.state.activity is Activity.RUNNING:
             return
         self._restored_by = as_lines(*completed)
         if self._restored_by != before:
             self.macro.correct(before[0], *self._restored_by)
 
     def _on_failed(self, error: Exception) -> None:
-        self._let_run(False)
+        self.state.end()
         self._look_for_unfinished()
         if isinstance(error, CheckpointError) and self.job.modality_differs:
             self.form.offer_anyway()

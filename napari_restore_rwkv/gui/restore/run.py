@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import ScanError
 from ...scans.scan import AXES
 from ..layers import is_at_its_place
-from ..wording import CHECKS, words_of
+from ..wording import CHECKS, duration, words_of
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -74,18 +74,13 @@ class Run:
         """Slices asked for."""
         return 1 if self.options.region == "slice" else self.result.slices
 
-    @property
-    def paused(self) -> bool:
-        """Whether Pause was pressed, and Resume not yet."""
-        return self._paused_at is not None
-
     def pause(self) -> None:
-        """Stop after the step under way."""
+        """Pause after the current step."""
         self.worker.pause()
-        self._paused_at = time.monotonic()
+        self._paused_at = self._paused_at or time.monotonic()
 
     def resume(self) -> None:
-        """Go on; the time meanwhile does not count."""
+        """Continue; the pause is not counted as time spent."""
         if self._paused_at is not None:
             paused = time.monotonic() - self._paused_at
             self.started += paused
@@ -148,12 +143,3 @@ def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: 
             f"Slice {looked_at} is already restored with these choices: scroll on, or choose the whole volume."
         )
     return [looked_at]
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86400:.1f} days"

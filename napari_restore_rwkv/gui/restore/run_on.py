@@ -88,7 +88,7 @@ class RunOn(ValuedContainerWidget[str]):
         self._fill()
         self.changed.emit(value)
 
-    def tell_devices(self, devices: Sequence[DeviceChoice]) -> None:
+    def set_devices(self, devices: Sequence[DeviceChoice]) -> None:
         """List the devices of this computer, now that they are known, and choose the one that is preferred."""
         self._devices = tuple(devices)
         if self.scheduler is None:

@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLabel,
 from torch import nn
 
 from napari_restore_rwkv.gui import layers as layers_module
-from napari_restore_rwkv.gui.compare.compare_view import BLINK, SWIPE
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import HISTOGRAM, PROFILE
 from napari_restore_rwkv.gui.compare.plot import COLOURS
+from napari_restore_rwkv.gui.compare.state import BLINK, SWIPE
 from napari_restore_rwkv.gui.compare.workbench import Workbench
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 from napari_restore_rwkv.reliability import slice_maps

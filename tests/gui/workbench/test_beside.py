@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from bench_parts import COLUMNS, CT, ROWS, figures
 
-from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
 from napari_restore_rwkv.gui.compare.numbers_cell import _Page
+from napari_restore_rwkv.gui.compare.state import OWN_VIEW
 
 
 def test_k_space_of_an_mr_slice_is_described_and_shown_beside(viewer, bench, qtbot):

@@ -8,7 +8,7 @@ import torch
 from bench_parts import CT, DIFFERENCE, RESTORED, Flattens, Keeps, map_slice, replay
 from torch import nn
 
-from napari_restore_rwkv.gui.compare.compare_view import OWN_VIEW
+from napari_restore_rwkv.gui.compare.state import OWN_VIEW
 
 
 def test_the_time_is_estimated_before_a_map_is_started(bench):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from bench_parts import COLUMNS, CT, RESTORED, ROWS, figures
 
-from napari_restore_rwkv.gui.compare.compare_view import RESTORED_ONLY
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import HISTOGRAM, PROFILE, SPECTRUM
+from napari_restore_rwkv.gui.compare.state import RESTORED_ONLY
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.restoration.detail import Blend
 

@@ -3,7 +3,7 @@
 from bench_parts import CT, RESTORED, figures, replay
 from qtpy.QtCore import Qt
 
-from napari_restore_rwkv.gui.compare.compare_view import ORTHOGONAL, RESTORED_ONLY
+from napari_restore_rwkv.gui.compare.state import ORTHOGONAL, RESTORED_ONLY
 
 
 def test_all_slices_are_judged_and_a_click_goes_to_one(viewer, bench, qtbot):
