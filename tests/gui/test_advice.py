@@ -42,7 +42,7 @@ def test_the_noise_and_its_spectrum_are_in_the_form_before_restore(noisy_panel):
     assert "know 6 to 130 HU and this kernel" in words
     assert "cycles per pixel" in panel.form.advice.line.toolTip()
     assert "Spectrum fine, as of a very sharp kernel" in words
-    assert not panel.form.advice.take.isVisibleTo(panel)
+    assert not panel.form.advice.use_classical.isVisibleTo(panel)
 
 
 def test_unknown_noise_proposes_a_strength_which_is_applied_and_recorded(noisy_panel, viewer, run_to_the_end):
@@ -58,7 +58,7 @@ def test_unknown_noise_proposes_a_strength_which_is_applied_and_recorded(noisy_p
 
 def test_restore_pressed_before_the_noise_is_known_proposes_the_same(noisy_panel, run_to_the_end):
     panel = noisy_panel(COARSE_ONLY)
-    panel.form.advice.forget()
+    panel.form.advice.clear()
     assert panel.form.options().strength is None
     run_to_the_end(panel, "slice")
     assert panel.compare.strength.value() == 60
@@ -71,8 +71,8 @@ def test_noise_beyond_the_weights_offers_the_classical_filter_in_one_click(noisy
     monkeypatch.setattr(restore_panel, "look_around", lambda: Surroundings(known.devices, models))
     panel = noisy_panel(KNOWS, sigma=300.0)
     assert "the classical filter is proposed" in panel.form.advice.line.text()
-    assert panel.form.advice.take.isVisibleTo(panel)
-    panel.form.advice.take.click()
+    assert panel.form.advice.use_classical.isVisibleTo(panel)
+    panel.form.advice.use_classical.click()
     assert panel.form.weights.entry is classical
 
 

@@ -130,7 +130,7 @@ def test_a_cancelled_job_is_offered_again_and_takes_the_scan_that_is_open(
     panel = make_file_panel(viewer)
     line = offered(panel, qtbot)
     assert line.text.text() == OFFER
-    assert line.resume.toolTip() == "<qt>Open chest.mha and go on</qt>"
+    assert line.resume.toolTip() == "<qt>Open chest.mha and continue</qt>"
     gate.order.clear()
     line.resume.click()
     assert panel.form.layer.value.name == "chest"

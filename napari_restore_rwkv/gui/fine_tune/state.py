@@ -1,4 +1,4 @@
-"""What goes on in the Fine-tune panel, without Qt; what is filled in is in its form."""
+"""The state of the Fine-tune panel, without Qt; the options are in its form."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The dock widget "Restore": what is chosen, the work in the background, and the result beside its input."""
+"""The dock widget "Restore": the form, the background job, and the result beside its input."""

@@ -1,4 +1,4 @@
-"""Before Restore: how noisy the scan is, whether the weights know such noise, and what is proposed."""
+"""Advice before restoring: how noisy the scan is, whether the weights suit its noise, and what is proposed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from ...scans.scan import Scan
 
 MEASURING = "measuring the noise ..."
-TAKE_CLASSICAL = "Use the classical filter"
-# Several choices change at once when a scan is opened.
+USE_CLASSICAL = "Use the classical filter"
+# When a scan is opened, several choices change at once.
 ASK_AFTER_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What is known of a scan before it is restored.
+    """What is known about a scan before it is restored.
 
     Attributes
     ----------
     words
-        Its noise, and where the weights stand in relation to it.
+        The noise of the scan, and whether the weights suit it.
     strength
-        The strength that is proposed, 0 to 1.
+        The proposed strength, 0 to 1.
     classical
         Whether the classical filter is proposed instead.
     details
-        For a tooltip, so that the panel fits on a small screen.
+        More for a tooltip, so that the panel fits on a small screen.
     """
 
     words: str
@@ -47,17 +47,17 @@ class Advice:
 
 
 def advise(scan: Scan, axis: int, weights: str | Path) -> Advice:
-    """Measure the noise of at most eleven slices and compare it with the weights' card; off the GUI thread."""
+    """Measure the noise of at most eleven slices and compare it with the weights' card; call it off the GUI thread."""
     try:
         card = steps.load_network(weights, steps.modified(weights)).card
     except RestoreError:
-        # What is wrong with them is said when they are used.
+        # Errors in the weights are reported when they are used.
         card = None
-    return advice_by(scan, axis, card)
+    return advice_for(scan, axis, card)
 
 
-def advice_by(scan: Scan, axis: int, card: Any) -> Advice:
-    """Measure the noise and compare it with a card; None knows nothing of it."""
+def advice_for(scan: Scan, axis: int, card: Any) -> Advice:
+    """Measure the noise and compare it with a card; None stands for an unknown one."""
     from ...restoration.noise import measured_noise
     from ...restoration.suitability import suitability, texture
 
@@ -73,12 +73,12 @@ def advice_by(scan: Scan, axis: int, card: Any) -> Advice:
 
 
 class AdviceLine(QWidget):
-    """A line with the advice, and a button for the classical filter where that is proposed.
+    """A line with the advice, and a button for the classical filter if that is proposed.
 
     Signals
     -------
     classical_wanted()
-        The person takes the classical filter.
+        The user wants the classical filter.
     """
 
     classical_wanted = Signal()
@@ -87,46 +87,48 @@ class AdviceLine(QWidget):
         super().__init__(parent)
         self.advice: Advice | None = None
         self.line = hint()
-        self.line.setAccessibleName("Noise of the scan, and what is proposed for it")
-        self.take = QPushButton(TAKE_CLASSICAL)
-        self.take.setToolTip("Choose non-local means as the model: these weights were not made for such noise")
-        self.take.hide()
-        self.take.clicked.connect(self.classical_wanted)
+        self.line.setAccessibleName("Noise of the scan, and the proposal for it")
+        self.use_classical = QPushButton(USE_CLASSICAL)
+        self.use_classical.setToolTip(
+            "Choose non-local means as the model: these weights were not trained for such noise"
+        )
+        self.use_classical.hide()
+        self.use_classical.clicked.connect(self.classical_wanted)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addWidget(self.line)
-        rows.addWidget(self.take)
+        rows.addWidget(self.use_classical)
         self._asked: tuple[Any, ...] | None = None
         self._background = Background(self, wait_ms=ASK_AFTER_MS)
-        self._background.answered.connect(self._tell)
+        self._background.answered.connect(self._show)
         self._background.failed.connect(self._on_failed)
 
     def ask(self, scan: Scan, axis: int, weights: str | Path) -> None:
-        """Have the advice for these choices worked out, unless it is there or under way."""
+        """Request the advice for these choices, unless it is shown or already requested."""
         asked = scan.voxels, axis, weights
         if self._asked is not None and asked[0] is self._asked[0] and asked[1:] == self._asked[1:]:
             return
-        self.forget()
+        self.clear()
         self._asked = asked
         self.line.setText(MEASURING)
         self._background.ask(lambda: (asked, advise(scan, axis, weights)))
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Show nothing."""
         self._background.forget()
         self._asked, self.advice = None, None
         self.line.setText("")
         self.line.setToolTip("")
-        self.take.hide()
+        self.use_classical.hide()
 
-    def _tell(self, answer: tuple[tuple[Any, ...], Advice]) -> None:
+    def _show(self, answer: tuple[tuple[Any, ...], Advice]) -> None:
         asked, advice = answer
         if asked is not self._asked:
             return
         self.advice = advice
         self.line.setText(advice.words)
         self.line.setToolTip(advice.details)
-        self.take.setVisible(advice.classical)
+        self.use_classical.setVisible(advice.classical)
 
     def _on_failed(self, error: Exception) -> None:
         self.line.setText(f"The noise could not be measured: {error}")

@@ -1,4 +1,4 @@
-"""What napari's layers ask of an array whose values are worked out for what is looked at only."""
+"""The part of the array interface that napari's layers use, for arrays that compute only the displayed values."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class ArrayLike:
-    """An array of the shape of another, whose values are those that `__getitem__` of a subclass works out.
+    """An array with the shape of another one; a subclass computes its values in `__getitem__`.
 
     Parameters
     ----------
     base
-        An array (Z, Y, X), or something that is indexed like one by numbers and slices; float32.
+        An array (Z, Y, X), or an object that can be indexed like one with integers and slices; float32.
     """
 
     def __init__(self, base: Any) -> None:

@@ -1,4 +1,4 @@
-"""Results go where their scan goes: its place, its units, and its name."""
+"""Result layers that follow their scan: its position, its units, and its name."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 
 
 class Following:
-    """Has result layers follow the layer of their scan for as long as this object is kept.
+    """Makes result layers follow the layer of their scan as long as this object exists.
 
-    A result that was moved on its own comes back to its scan when that is moved; one that was given a name of its own
-    keeps it.
+    A result that was moved by itself returns to its scan when the scan is moved; one that was renamed keeps its name.
 
     Parameters
     ----------
     scan
-        The layer that is followed.
+        The layer to follow.
     results
-        Those that follow; their names begin with the scan's.
+        The layers that follow it; their names begin with its name.
     """
 
     def __init__(self, scan: Layer, *results: Layer) -> None:

@@ -1,4 +1,4 @@
-"""The form of the Restore panel: which scan, which task and weights, how much of it, where to and where to compute."""
+"""The form of the Restore panel: scan, task, weights, region, output, and where to compute."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class ShownInForm(CheckpointError):
-    """A refusal that the form shows already, beside what it is about."""
+    """An error that the form already shows, below the field that caused it."""
 
 
 class RestoreForm(OptionsForm):
-    """The rows of `RestoreOptions`; all of it is chosen once there is a scan, whose layers it follows."""
+    """The rows of `RestoreOptions`; as soon as there is a scan, every field has a proposal."""
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(viewer, RestoreOptions, parent=parent)
@@ -52,7 +52,7 @@ class RestoreForm(OptionsForm):
 
     @property
     def is_known(self) -> bool:
-        """Whether devices and weights are listed."""
+        """Whether the devices and the shipped weights are listed."""
         return self._surroundings is not None
 
     @property
@@ -61,13 +61,13 @@ class RestoreForm(OptionsForm):
         return TASKS[self.task.value]
 
     def scan(self) -> Scan:
-        """Return the chosen scan, or raise `ScanError` in words."""
+        """Return the chosen scan; `ScanError` if there is none, or if the layer is not a scan."""
         if self.layer.value is None:
             raise ScanError("Open a scan first: File > Open, or File > Open Sample > Restore-RWKV.")
         return layer_to_scan(self.layer.value, self._frame)
 
     def options(self) -> RestoreOptions:
-        """Return what is filled in; `ScanError` or `CheckpointError` where something is missing."""
+        """Return what is filled in; `ScanError` or `CheckpointError` if something is missing."""
         self.scan()
         refusal = self._mismatch()
         if self.weights.entry is None:
@@ -81,14 +81,14 @@ class RestoreForm(OptionsForm):
         return options
 
     def fill_in(self, options: RestoreOptions) -> None:
-        """Choose what these options say."""
+        """Choose these options."""
         super().fill_in(options)
-        # What was allowed for other weights was taken back when these were chosen.
+        # Choosing weights unticks the box, since it was ticked for others.
         self.show_row("any_modality", self.is_shown("any_modality") or options.any_modality)
         self.any_modality.value = options.any_modality
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer, or say why it cannot be restored."""
+        """Choose a layer, or show why it cannot be restored."""
         if not self.layer.choose(layer) and layer is not None:
             try:
                 layer_to_scan(layer, 0)
@@ -97,15 +97,15 @@ class RestoreForm(OptionsForm):
                 self.asked.emit(str(error))
 
     def offer_whole_volume(self) -> None:
-        """Propose the whole volume next, if there is more than the slice."""
+        """Propose the whole volume next, if the scan has more than one slice."""
         self.region.value = "volume" if self._whole_volume.isEnabled() else "slice"
 
-    def offer_anyway(self) -> None:
-        """Show the choice to restore although the weights were made for another modality."""
+    def offer_any_modality(self) -> None:
+        """Offer to restore although the weights were made for another modality."""
         self.show_row("any_modality", True)
 
     def set_surroundings(self, surroundings: Surroundings) -> None:
-        """List the devices and the shipped weights, now that they are known."""
+        """List the devices and the shipped weights."""
         self._surroundings = surroundings
         self.run_on.set_devices(surroundings.devices)
         for place, task in enumerate(TASKS.values()):
@@ -114,7 +114,7 @@ class RestoreForm(OptionsForm):
         self.weights.tell_models(surroundings.models)
 
     def let_go(self) -> None:
-        """Stop following the viewer. Touches nothing of Qt, which may be gone already."""
+        """Stop following the viewer, without touching Qt objects, which may already be deleted."""
         self._watch(None)
         super().let_go()
 
@@ -186,7 +186,7 @@ class RestoreForm(OptionsForm):
         self._on_choice()
 
     def _on_choice(self) -> None:
-        """Say whether the weights fit the scan, and offer to go on where they do not."""
+        """Show whether the weights suit the scan, and offer to restore anyway if they do not."""
         self.any_modality.value = False
         refusal = self._mismatch()
         self.show_row("any_modality", bool(refusal))
@@ -198,12 +198,12 @@ class RestoreForm(OptionsForm):
         self.changed.emit()
 
     def _on_region(self) -> None:
-        # One slice is kept in memory.
+        # A single slice is kept in memory.
         self.output.enabled = self.region.value == "volume"
         self._on_change()
 
     def _on_place(self) -> None:
-        """Workers of a cluster put a volume into a file."""
+        """Choose a file for a cluster, whose workers need one."""
         if self.run_on.scheduler is not None and self.output.value is None:
             self.output.use_proposed()
         self._on_change()
@@ -216,7 +216,7 @@ class RestoreForm(OptionsForm):
         except ScanError:
             entry = None
         if entry is None or self._mismatch():
-            self.advice.forget()
+            self.advice.clear()
         else:
             self.advice.ask(scan, along, entry.weights)
 

@@ -37,25 +37,25 @@ WAIT_AT_CLOSING_S = 5.0
 
 
 class RestoreJob(QObject):
-    """Runs what a filled-in form asks for, in a background thread, and shows the slices as they come.
+    """Runs the restoration that is filled in, in a background thread, and shows the slices as they are finished.
 
     Signals
     -------
     progressed(done, total, text)
-        Slices finished and asked for, and a line such as ``"slice 7 of 20 · 14 s left"``.
+        Slices finished and requested, and a line such as ``"slice 7 of 20 · 14 s left"``.
     paused()
-        The job stands still.
+        The job has paused.
     shown(comparison)
         The layers of a new result are in the viewer.
     ended(sentence)
-        The job is over: done, cancelled, or its layer was deleted.
+        The job has ended: done, cancelled, or its layer was deleted.
     failed(error)
-        The job is over with an exception.
+        The job has ended with an exception.
 
     Attributes
     ----------
     comparison
-        The layers of the result that is shown; None where there is none.
+        The layers of the result that is shown; None if there is none.
     clock
         Returns seconds.
     """
@@ -76,42 +76,42 @@ class RestoreJob(QObject):
             self._run, self.comparison = newest
         self._closed = False
         self.clock = time.monotonic
-        self._last_refresh = self._last_told = 0.0
+        self._last_refresh = self._last_report = 0.0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_EVERY_MS)
         self._timer.timeout.connect(self._refresh_if_due)
-        viewer.dims.events.connect(self._follow_the_eye)
+        viewer.dims.events.connect(self._follow_displayed_slice)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def running(self) -> bool:
-        """Whether a restoration is under way."""
-        return self._run is not None and not self._run.over
+        """Whether a restoration is running."""
+        return self._run is not None and not self._run.has_ended
 
     @property
     def where(self) -> str:
-        """Which slice is worked on, such as ``"slice 7 of 20"``."""
+        """Which slice is being restored, such as ``"slice 7 of 20"``."""
         return self._run.where() if self._run is not None else ""
 
     @property
     def output(self) -> Path | None:
-        """The folder of the result that is shown, and that Restore goes on with; None where there is none."""
+        """The folder of the result that is shown, which Restore continues; None if there is none."""
         return self._run.result.output if self._run is not None and self._is_shown() else None
 
     @property
     def is_saved(self) -> bool:
-        """Whether the result that is shown is complete in its folder."""
+        """Whether the result that is shown is completely saved in its folder."""
         return self.output is not None and self._run is not None and not self._run.result.remaining
 
     @property
     def rest_remains(self) -> bool:
-        """Whether the last job restored the displayed slice of a volume that is not done yet."""
+        """Whether the last job restored one slice of a volume that is not finished."""
         run = self._run
         return run is not None and run.options.region == "slice" and 0 < len(run.result.finished) < run.result.slices
 
     @property
     def completed(self) -> tuple[RestoreOptions, int, int | None, float, Blend] | None:
-        """What `as_python` needs to tell of the last run; None if that did not do all that was asked for."""
+        """The arguments of `as_python` for the last run; None if it did not complete."""
         run = self._run
         if run is None or run.error is not None or run.deleted or run.worker.abort_requested:
             return None
@@ -123,33 +123,33 @@ class RestoreJob(QObject):
 
     @property
     def modality_differs(self) -> bool:
-        """Whether the network that was loaded last is made for another modality than the scan's."""
+        """Whether the network that was loaded last was made for a modality other than the scan's."""
         result = self._run.result if self._run is not None else None
         return result is not None and result.made_for is not None and result.made_for != result.scan.modality
 
     def start(self, options: RestoreOptions) -> None:
-        """Start, or continue what the same choices began.
+        """Start a restoration, or continue an earlier one with the same options.
 
         Raises
         ------
         ScanError
-            The layer holds no scan, its result does not fit into memory, or nothing is left to do.
+            The layer is not a scan, its result does not fit into memory, or nothing is left to do.
         """
-        before = self._results.begun_with(options)
-        goes_on = before is not None and _goes_on(before[0].result, options)
-        result = before[0].result if before is not None and goes_on else self._new_result(options)
+        before = self._results.earlier_result(options)
+        continues = before is not None and _continues(before[0].result, options)
+        result = before[0].result if before is not None and continues else self._new_result(options)
         bring_into_view(self._viewer, options.layer)
-        looked_at = displayed_slice(self._viewer, options.layer, result.axis, result.slices)
-        indices = slices_to_do(options, result, looked_at)
-        worker = StepsWorker(restoration_steps(options, result, indices, looked_at), in_turn=True)
-        worker.displayed = looked_at
+        displayed = displayed_slice(self._viewer, options.layer, result.axis, result.slices)
+        indices = slices_to_do(options, result, displayed)
+        worker = StepsWorker(restoration_steps(options, result, indices, displayed), in_turn=True)
+        worker.displayed = displayed
         worker.progressed.connect(self._on_news)
         worker.paused.connect(self.paused)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
-        index = looked_at if options.region == "slice" else None
+        index = displayed if options.region == "slice" else None
         run = Run(options, result, worker, options.layer.data, spatial_transforms(options.layer), index=index)
-        if not goes_on:
+        if not continues:
             if before is not None and before[0].result.output is None:
                 run.replaces = before
                 if isinstance(result, StoredResult):
@@ -165,32 +165,32 @@ class RestoreJob(QObject):
         self._timer.start()
 
     def pause(self) -> None:
-        """Stand still soon, and keep everything."""
+        """Pause after the current step."""
         if self._run is not None:
             self._run.pause()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         if self._run is not None:
             self._run.resume()
 
     def cancel(self) -> None:
-        """Stop soon; finished slices stay."""
+        """Stop soon, and keep the finished slices."""
         if self._run is not None:
             self._run.worker.quit()
 
     def shut_down(self) -> None:
-        """Stop at once and wait for the thread: the panel or the viewer is going away."""
+        """Stop at once and wait for the thread: the panel or the viewer is being closed."""
         if self._closed:
             return
         self._closed = True
-        # At the end of the program Qt may have removed it before this is called.
+        # When the program ends, Qt may have deleted it already.
         with contextlib.suppress(RuntimeError):
             self._timer.stop()
-        self._viewer.dims.events.disconnect(self._follow_the_eye)
+        self._viewer.dims.events.disconnect(self._follow_displayed_slice)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        if self._run is not None and not self._run.over:
-            self._run.over = True
+        if self._run is not None and not self._run.has_ended:
+            self._run.has_ended = True
             self._run.worker.join(WAIT_AT_CLOSING_S)
 
     def _is_shown(self) -> bool:
@@ -212,27 +212,27 @@ class RestoreJob(QObject):
 
     def _on_news(self, news: News) -> None:
         run, progress = self._run, news.progress
-        if run is None or run.over:
+        if run is None or run.has_ended:
             return
         if self.comparison is None and run.result.ready and not self._show(run):
             return
-        # When what was just shown has been drawn.
+        # After the new layers have been drawn.
         QTimer.singleShot(0, run.worker.go_on)
-        run.unseen.extend(news.regions)
+        run.undrawn.extend(news.regions)
         self._refresh_if_due()
-        run.already = run.asked - progress.total
+        run.done_before = run.requested - progress.total
         run.pace.note(progress.done)
         checks = progress.phase in CHECKS
-        # Not at every step: each new word has the whole window drawn, and the time left is known per slice only.
+        # Not at every step: each new text redraws the whole window, and the time left is known only per slice.
         line = run.line(progress)
-        told = progress.done, line if checks and self._is_time_for_words() else ""
-        if told != run.told and (not checks or told[1]):
-            run.told = told
-            self._last_told = self.clock()
-            self.progressed.emit(run.already + progress.done, run.asked, run.line(progress))
+        report = progress.done, line if checks and self._is_report_due() else ""
+        if report != run.reported and (not checks or report[1]):
+            run.reported = report
+            self._last_report = self.clock()
+            self.progressed.emit(run.done_before + progress.done, run.requested, run.line(progress))
 
-    def _is_time_for_words(self) -> bool:
-        return self.clock() - self._last_told >= REFRESH_EVERY_MS / 1000
+    def _is_report_due(self) -> bool:
+        return self.clock() - self._last_report >= REFRESH_EVERY_MS / 1000
 
     def _show(self, run: Run) -> bool:
         layer = run.options.layer
@@ -244,7 +244,7 @@ class RestoreJob(QObject):
             name = f"{layer.name} {frame_name(layer, run.options.time_index or 0)}" if layer.ndim == 4 else layer.name
             self.comparison = add_result_layers(self._viewer, layer, run.result, name, run.placed)
         self._results.add(run, self.comparison)
-        # Of a job that goes on there is something to see already.
+        # A job that continues has slices to show already.
         self.comparison.fit_limits()
         self.shown.emit(self.comparison)
         return True
@@ -252,10 +252,10 @@ class RestoreJob(QObject):
     def _refresh_if_due(self) -> None:
         due = self.clock() - self._last_refresh >= REFRESH_EVERY_MS / 1000
         run = self._run
-        if run is not None and due and any(self._is_looked_at(run, region) for region in run.unseen):
+        if run is not None and due and any(self._is_displayed(run, region) for region in run.undrawn):
             self._refresh(run)
 
-    def _is_looked_at(self, run: Run, region: Region) -> bool:
+    def _is_displayed(self, run: Run, region: Region) -> bool:
         layer = run.options.layer
         if layer.ndim == 2 or self._viewer.dims.ndisplay == 3:
             return True
@@ -268,21 +268,21 @@ class RestoreJob(QObject):
     def _refresh(self, run: Run, thumbnail: bool = False) -> None:
         if self.comparison is None:
             return
-        run.unseen.clear()
+        run.undrawn.clear()
         self.comparison.fit_limits()
         for layer in (self.comparison.restored, self.comparison.difference):
             if layer in self._viewer.layers:
                 layer.refresh(thumbnail=thumbnail, extent=False, highlight=False)
         self._last_refresh = self.clock()
 
-    def _follow_the_eye(self, event: Any = None) -> None:
+    def _follow_displayed_slice(self, event: Any = None) -> None:
         run = self._run
-        if run is not None and not run.over:
+        if run is not None and not run.has_ended:
             run.worker.displayed = displayed_slice(self._viewer, run.options.layer, run.result.axis, run.result.slices)
 
     def _on_removed(self, event: Any) -> None:
         run = self._run
-        if run is None or run.over:
+        if run is None or run.has_ended:
             return
         if event.value is run.options.layer:
             run.deleted = "scan"
@@ -297,9 +297,9 @@ class RestoreJob(QObject):
 
     def _on_finished(self) -> None:
         run = self._run
-        if run is None or run.over:
+        if run is None or run.has_ended:
             return
-        run.over = True
+        run.has_ended = True
         self._timer.stop()
         if self.comparison is not None:
             self.comparison.tell_provenance()
@@ -308,17 +308,17 @@ class RestoreJob(QObject):
         if run.error is not None:
             self.failed.emit(run.error)
         else:
-            self.ended.emit(run.last_words())
+            self.ended.emit(run.final_sentence())
         if self.comparison is None and run.replaces is not None:
-            # It came to nothing, and Restore goes on with what is still shown.
+            # Nothing was restored: Restore continues the result that is still shown.
             self._run, self.comparison = run.replaces
 
 
-def _goes_on(result: RestorationResult, options: RestoreOptions) -> bool:
-    """Whether a result takes more slices of the same choices, or has all of them."""
-    return options.region == "slice" or not result.remaining or result.goes_to(options.output)
+def _continues(result: RestorationResult, options: RestoreOptions) -> bool:
+    """Whether a run with these options continues a result, or finds it complete."""
+    return options.region == "slice" or not result.remaining or result.accepts_output(options.output)
 
 
 def restoration_axis(scan: Scan, axis: str) -> int:
-    """Return the array axis across the slices that are restored; `axis` as in the options."""
+    """Return the array axis across the slices; `axis` as in the options."""
     return choose_slice_axis(scan, axis).axis

@@ -1,4 +1,4 @@
-"""A result mixed with its input, worked out for what is looked at only."""
+"""A result mixed with its input, computed only for what is displayed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .array_like import ArrayLike
 class Mixture(ArrayLike):
     """An array ``base + blended(difference) - difference``.
 
-    With the restored voxels as base it is the input with what the blend leaves of the change; with the difference as
-    base it is that change. Voxels whose difference is not finite (passed through unchanged) are the base's own.
+    With the restored voxels as base, this is the input plus the part of the change that the blend keeps; with the
+    difference as base, it is that part alone. Where the difference is not finite, the base is unchanged.
 
     Parameters
     ----------
     base, difference
-        Arrays (Z, Y, X), or something that is indexed like one by numbers and slices.
+        Arrays (Z, Y, X), or objects that can be indexed like one with integers and slices.
     blend
-        How much of the difference stays; may be set to another.
+        How much of the difference is kept; it can be changed.
     axis
-        Array axis across the slices in which coarse and fine are told apart.
+        Array axis across the slices in which coarse and fine detail are separated.
     """
 
     def __init__(self, base: Any, difference: Any, blend: Blend, axis: int) -> None:
@@ -37,7 +37,7 @@ class Mixture(ArrayLike):
             left = np.float32(self.blend.strength * (1 - self.blend.fine) - 1.0)
             return self.base[index] + left * _known(self.difference[index])
         index = one_for_each_axis(index, self.ndim)
-        # Coarse and fine are those of whole slices.
+        # Coarse and fine detail are separated in whole slices.
         whole = tuple(one if at == self.axis else slice(None) for at, one in enumerate(index))
         single = not isinstance(index[self.axis], slice)
         difference = _known(self.difference[whole])
@@ -51,26 +51,26 @@ class Mixture(ArrayLike):
 
 
 def mixed(base: Any, difference: Any, blend: Blend, axis: int) -> Any:
-    """Return a `Mixture`, or the base itself where that is the same."""
+    """Return a `Mixture`, or the base itself if it would be the same."""
     return base if blend == Blend() else Mixture(base, difference, blend, axis)
 
 
 def with_detail_back(before: np.ndarray, after: np.ndarray, blend: Blend, axis: int = 0) -> np.ndarray:
-    """Return what the panel shows of a restored scan: mixed with its input, coarse and fine detail apart.
+    """Return a restored scan as the panel shows it: mixed with its input, coarse and fine detail separately.
 
     Parameters
     ----------
     before, after
-        Input and restored, shape (Z, Y, X) or (Y, X), in one unit.
+        Input and restored voxels, shape (Z, Y, X) or (Y, X), in the same unit.
     blend
-        How much of the change stays.
+        How much of the change is kept.
     axis
-        Array axis across the slices, 0 to 2 for z, y, x; of two dimensions there is one slice.
+        Array axis across the slices, 0 to 2 for z, y, x; ignored for a single slice (Y, X).
 
     Returns
     -------
     ndarray
-        The same shape, float32.
+        Float32, the same shape.
     """
     flat, restored = before.ndim == 2, np.asarray(after, np.float32)
     difference = restored - np.asarray(before, np.float32)
@@ -85,7 +85,7 @@ def _known(difference: Any) -> np.ndarray:
 
 
 def one_for_each_axis(index: Any, ndim: int) -> tuple[Any, ...]:
-    """Return an index with a number or a slice for each axis, in place of what it leaves out."""
+    """Return an index with an integer or a slice for every axis, including those that it left out."""
     index = index if isinstance(index, tuple) else (index,)
     at = next((at for at, one in enumerate(index) if one is Ellipsis), len(index))
     rest = [slice(None)] * (ndim - len(index) + (at < len(index)))

@@ -1,4 +1,4 @@
-"""How long a job will still take, from how fast its last slices came."""
+"""How long a job will still take, estimated from the speed of its last slices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ REMEMBERED = 16
 
 
 class Pace:
-    """The time between the slices that were finished last.
+    """The time between the last finished slices.
 
-    What comes before the first slice is not counted, nor is that slice: loading the network and its first use take
-    several times as long as a slice. What other programs leave of the machine changes, so old slices are forgotten.
+    The first slice and what precedes it are not counted: loading the network and using it for the first time take
+    several times as long as a slice. Old slices are dropped, because the load from other programs changes.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ class Pace:
         self._marks: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
 
     def note(self, done: int) -> None:
-        """Take note that so many slices are finished by now."""
+        """Note that this many slices are finished now."""
         if done and (not self._marks or done > self._marks[-1][0]):
             self._marks.append((done, self._clock()))
 
     def skip(self, seconds: float) -> None:
-        """Leave out a pause that has just ended."""
+        """Exclude a pause that has just ended."""
         self._marks = deque(((done, at + seconds) for done, at in self._marks), maxlen=REMEMBERED)
 
     def seconds_left(self, total: int) -> float | None:
-        """Return the time until so many slices are done; None before there are two to measure between."""
+        """Return the time until this many slices are done; None while fewer than two are finished."""
         if len(self._marks) < 2:
             return None
         (first, began), (last, ended) = self._marks[0], self._marks[-1]

@@ -56,11 +56,11 @@ class RestorePanel(JobPanel):
         self.form = RestoreForm(napari_viewer)
         self.compare = ComparePanel(napari_viewer)
         self.macro = MacroView()
-        # Without a parent: it must outlive the panel, to wait for its thread.
+        # No parent: it must outlive the panel, to wait for its thread.
         self.job = RestoreJob(napari_viewer)
         self.opener = JobOpener(napari_viewer)
-        # The lines for the last run, with the strength and the detail of the time when they were written.
-        self._restored_by: tuple[str, str] | None = None
+        # The lines of the last run, as they were last shown.
+        self._lines_of_last_run: tuple[str, str] | None = None
         self._build()
         self._connect()
         self._show_state()
@@ -70,17 +70,17 @@ class RestorePanel(JobPanel):
             self.compare.take_up(self.job.comparison)
 
     def choose_layer(self, layer: Layer | None) -> None:
-        """Choose the scan to restore, or say why this layer is none."""
+        """Choose the scan to restore, or show why this layer is not one."""
         self.form.choose(layer)
 
     def restore(self) -> None:
-        """Start what is filled in."""
+        """Restore what is filled in."""
         if not self.state.is_idle:
             if self.state.busy:
                 self.say(self.state.busy)
             return
         if not self.form.is_known:
-            # What is proposed by then is what the user sees, and how the result is identified.
+            # The options are read when the proposals are complete, since they identify the result.
             self.state.restore(Activity.PREPARING, whole_volume=self.form.region.value == "volume")
             return
         try:
@@ -100,7 +100,7 @@ class RestorePanel(JobPanel):
             self.state.pause()
 
     def cancel(self) -> None:
-        """Stop soon, and keep what is finished."""
+        """Stop soon, and keep the finished slices."""
         if self.state.activity is Activity.PREPARING:
             self.state.end()
             self.say("Cancelled; nothing was started.")
@@ -139,7 +139,7 @@ class RestorePanel(JobPanel):
         self.first_steps.setText(FIRST_STEPS)
         for widget in (self.unfinished, self.first_steps, self.form):
             rows.addWidget(widget)
-        # Not before it has a parent: a label without one is a window of its own.
+        # Not before it has a parent: a label without one would be a window.
         self.first_steps.setVisible(preferences.wants_hint())
         rows.addLayout(beside(self.restore_button, self.pause_button, self.cancel_button, stretch=(2, 1, 1)))
         rows.addLayout(beside(self.bar, self.progress, stretch=(1, 0)))
@@ -181,11 +181,11 @@ class RestorePanel(JobPanel):
         self.job.shown.connect(self.compare.show_comparison)
         self.job.ended.connect(self._on_ended)
         self.job.failed.connect(self._on_failed)
-        # Not a method of the panel: at that time there is no panel any more.
+        # Not a method of the panel: when this runs, the panel no longer exists.
         self.destroyed.connect(partial(_let_go, self.job, self.opener, self.form, self.compare))
 
     def _look_around(self) -> None:
-        """Ask for devices and weights in the background: importing torch would freeze the window for seconds."""
+        """List devices and weights in the background: importing torch would freeze the window for seconds."""
         worker = FunctionWorker(look_around)
         worker.returned.connect(self._on_known)
         worker.errored.connect(self._on_unknown)
@@ -230,13 +230,13 @@ class RestorePanel(JobPanel):
 
     def _open_workbench(self) -> None:
         """Open the workbench beside this panel, or bring it to the front."""
-        # It brings the plotting library.
+        # This imports the plotting library.
         from ..compare.workbench import Workbench
 
         open_panel(self._viewer, Workbench, COMPARE).look_with(self.compare)
 
     def _look_for_unfinished(self) -> None:
-        """Offer what is unfinished, except what Restore goes on with."""
+        """Offer unfinished jobs, except the one that Restore continues."""
         self.unfinished.look(() if self.job.output is None else (self.job.output,))
 
     def _show_state(self) -> None:
@@ -271,30 +271,30 @@ class RestorePanel(JobPanel):
         self.state.end()
         self._look_for_unfinished()
         if (completed := self.job.completed) is not None:
-            self._restored_by = as_lines(*completed)
-            self.macro.add(*self._restored_by)
+            self._lines_of_last_run = as_lines(*completed)
+            self.macro.add(*self._lines_of_last_run)
             self.first_steps.hide()
             preferences.hint_served()
         if self.job.is_saved and self.form.layer.value is not None:
-            self.form.output.renew(self.form.layer.value)
+            self.form.output.propose_another(self.form.layer.value)
         if self.job.rest_remains:
             self.form.offer_whole_volume()
         self.state.show_result(sentence, self._chosen(), rest_remains=self.job.rest_remains)
 
     def _on_mixed(self) -> None:
         """Update the lines to the strength and the detail that the sliders show."""
-        completed, before = self.job.completed, self._restored_by
+        completed, before = self.job.completed, self._lines_of_last_run
         if before is None or completed is None or self.state.activity is Activity.RUNNING:
             return
-        self._restored_by = as_lines(*completed)
-        if self._restored_by != before:
-            self.macro.correct(before[0], *self._restored_by)
+        self._lines_of_last_run = as_lines(*completed)
+        if self._lines_of_last_run != before:
+            self.macro.correct(before[0], *self._lines_of_last_run)
 
     def _on_failed(self, error: Exception) -> None:
         self.state.end()
         self._look_for_unfinished()
         if isinstance(error, CheckpointError) and self.job.modality_differs:
-            self.form.offer_anyway()
+            self.form.offer_any_modality()
         self.fail(error)
 
 

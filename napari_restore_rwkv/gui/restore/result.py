@@ -1,7 +1,7 @@
-"""What a restoration has produced so far: restored voxels, difference, and the slices that are done.
+"""What a restoration has produced so far: restored voxels, difference, and the finished slices.
 
-A result is filled in the background thread and shown by the viewer at the same time: a slice is written before it is
-announced, and nobody else writes. Here is what all results share, and the one that is held in memory as a whole.
+The background thread fills a result while the viewer shows it: a slice is written before it is reported, and nothing
+else writes. This file has what all results have in common, and the result that is held entirely in memory.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ NEUTRAL = Blend()
 
 
 class RestorationResult(ABC):
-    """Restored voxels and signed difference of one scan, both (Z, Y, X) float32 in units, NaN where not yet done.
+    """Restored voxels and signed difference of one scan, (Z, Y, X), float32, in its unit; NaN where not yet restored.
 
     Attributes
     ----------
     scan, axis
         The scan, and the array axis along which it is restored.
     finished
-        Indices along `axis` of the slices that are done.
+        Indices along `axis` of the finished slices.
     limit
-        Symmetric display limit of the difference in units: the 99.5th percentile of its magnitude so far.
+        Symmetric display limit of the difference in its unit: the 99.5th percentile of its magnitude so far.
     provenance
         How the scan was restored; empty until a run has ended.
     made_for
-        Modality that the network was made for; None if any, or not loaded yet.
+        The modality that the network was made for; None if it takes any, or is not loaded yet.
     output
-        The folder that it is saved to while it is restored; None if it is in memory.
+        The folder it is saved to while it is restored; None for memory.
     ready
-        Whether there is something to show, if only NaN.
+        Whether the arrays can be shown, even if all of them is NaN.
     proposed
-        How strongly it is proposed to be mixed in, 0 to 1, where it is shown first.
+        The proposed strength, 0 to 1, with which it is first shown.
     applied
-        The strength that its voxels were made with, 0 to 1.
+        The strength that its voxels were restored with, 0 to 1.
     seconds_per_slice
-        Of the quickest slice so far, for estimates; None where that is not known.
+        The time of the fastest slice so far, for estimates; None if not known.
     """
 
     def __init__(self, scan: Scan, axis: int) -> None:
@@ -72,33 +72,33 @@ class RestorationResult(ABC):
     @property
     @abstractmethod
     def restored(self) -> Any:
-        """Restored voxels: an array, or something that is indexed like one."""
+        """Restored voxels: an array, or an object that can be indexed like one."""
 
     @property
     @abstractmethod
     def difference(self) -> Any:
-        """Restored minus input, likewise."""
+        """Restored minus input, as such an array."""
 
     @property
     @abstractmethod
     def target(self) -> Any:
-        """What `restore` writes slices into."""
+        """The output that `restore` writes slices into."""
 
     def propose(self, strength: float) -> None:
-        """Take the strength that suits the scan, before the first slice: voxels in memory are mixed when shown."""
+        """Set the proposed strength before the first slice; voxels in memory are mixed when they are shown."""
         self.proposed = strength
 
     @abstractmethod
     def prepare(self) -> None:
-        """Get ready to take slices; call it off the GUI thread."""
+        """Prepare for the first slice; call it off the GUI thread."""
 
     @abstractmethod
-    def goes_to(self, output: Path | None) -> bool:
-        """Whether a run over the whole volume with this output, None for memory, can go on with this result."""
+    def accepts_output(self, output: Path | None) -> bool:
+        """Whether a run over the whole volume with this output, None for memory, can continue this result."""
 
     @abstractmethod
     def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
-        """Return the restored scan, rounded to the scan's own integers if they have 16 bits or more."""
+        """Return the restored scan, rounded to the integer type of the scan if that has 16 bits or more."""
 
     @property
     def slices(self) -> int:
@@ -107,47 +107,47 @@ class RestorationResult(ABC):
 
     @property
     def remaining(self) -> list[int]:
-        """Slices that a run over the whole volume still has to do, in order."""
+        """The slices that a run over the whole volume has to restore, in order."""
         return [index for index in range(self.slices) if index not in self.finished]
 
     def region(self, index: int) -> tuple[slice, slice, slice]:
-        """Return the voxels of one slice."""
+        """Return the region of one slice."""
         region = [slice(0, size) for size in self.scan.shape]
         region[self.axis] = slice(index, index + 1)
         return region[0], region[1], region[2]
 
     def take(self, region: tuple[slice, slice, slice]) -> None:
-        """Account for a slice that was just written into `target`; off the GUI thread."""
+        """Add a slice that was just written into `target`; call it off the GUI thread."""
         original = np.asarray(self.scan.voxels[region])
         index = region[self.axis].start
         self._digest_input(index, original)
         self._keep_difference(region, original)
         self.finished.add(index)
 
-    def tell(self, provenance: Mapping[str, Any]) -> None:
-        """Keep how the last run was done; a result can take several runs, so slices and input are those of all."""
+    def set_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Keep the provenance of the last run; its slice count and input digest cover all runs of this result."""
         if self._digest is not None:
             digest = self._digest.hexdigest()
             self.provenance = {**provenance, "slices": len(self.finished), "input_sha256": digest}
 
     def metadata(self, blend: Blend = NEUTRAL, **more: Any) -> dict[str, Any]:
-        """Return the scan's metadata and, once known, how it was restored and how that is mixed in."""
+        """Return the scan's metadata with the provenance, once that is known, and the blend."""
         how = {"restoration": {**self.provenance, **blend.as_dict(self.applied), **more}} if self.provenance else {}
         return {**self.scan.metadata, **how}
 
     @abstractmethod
     def _keep_difference(self, region: tuple[slice, slice, slice], original: np.ndarray) -> None:
-        """Take note of the difference between what was restored there and the original, and of its magnitude."""
+        """Keep the difference between restored and original voxels, or sample its magnitude."""
 
     def _measure(self, difference: np.ndarray) -> None:
-        """Fit the display limit to one more slice."""
+        """Update the display limit with one more slice."""
         self._magnitudes.append(_sample(np.abs(difference), min(SAMPLE_PER_SLICE, SAMPLE_OF_ALL // self.slices + 1)))
         together = np.concatenate(self._magnitudes)
         self.limit = float(np.percentile(together, LIMIT_PERCENTILE)) if together.size else 0.0
 
     def _digest_input(self, index: int, voxels: np.ndarray) -> None:
         if self._digest is None:
-            # Imports torch, which the network has done already; not at the top, for the panel opens without it.
+            # Here, because it imports torch, and the panel opens without torch.
             from ...restoration.provenance import InputDigest
 
             self._digest = InputDigest()
@@ -155,7 +155,7 @@ class RestorationResult(ABC):
 
 
 class ResultInMemory(RestorationResult):
-    """A result held in two arrays."""
+    """A result in two arrays."""
 
     def __init__(self, scan: Scan, axis: int) -> None:
         super().__init__(scan, axis)
@@ -180,18 +180,18 @@ class ResultInMemory(RestorationResult):
         return self.restored
 
     def prepare(self) -> None:
-        """Make the arrays, unless an earlier run has; large ones take a while."""
+        """Allocate the arrays, unless an earlier run has; large ones take a while."""
         if self._restored is None:
             self._restored = np.full(self.scan.shape, np.nan, np.float32)
             self._difference = np.full(self.scan.shape, np.nan, np.float32)
             self.ready = True
 
-    def goes_to(self, output: Path | None) -> bool:
-        """Only into memory."""
+    def accepts_output(self, output: Path | None) -> bool:
+        """Whether this is memory."""
         return output is None
 
     def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
-        """Return the restored scan, with rounded voxels once all of them are there."""
+        """Return the restored scan, with rounded voxels once it is complete."""
         voxels = np.asarray(mixed(self.restored, self.difference, blend, self.axis))
         kind = np.dtype(self.scan.voxels.dtype)
         if kind.kind in "iu" and kind.itemsize >= 2 and not self.remaining:
@@ -211,15 +211,15 @@ def difference_of(restored: np.ndarray, original: np.ndarray) -> np.ndarray:
 
 
 def rounded(voxels: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Return voxels in a type of integers, rounded and clipped to its range."""
+    """Return voxels in an integer type, rounded and clipped to its range."""
     bounds = np.iinfo(kind)
     return np.clip(np.rint(voxels), bounds.min, bounds.max).astype(kind)
 
 
 def _sample(values: np.ndarray, size: int) -> np.ndarray:
-    """Return an evenly spread sample of about this size, without what is not finite."""
+    """Return an evenly spaced sample of about this size, without values that are not finite."""
     step = max(1, values.size // size)
-    # A step that divides the row length would sample a few columns only.
+    # A step that divides the row length would sample only a few columns.
     while math.gcd(step, values.shape[-1]) > 1:
         step += 1
     flat = values.ravel()[::step]

@@ -1,4 +1,4 @@
-"""Opening the scan that an unfinished job was begun with."""
+"""Opening the scan that an unfinished job was started with."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class JobOpener(QObject):
     Signals
     -------
     opened(options)
-        The scan is there: these `RestoreOptions` go on with the job.
+        The scan is open: these `RestoreOptions` continue the job.
     said(text)
-        What is being opened.
+        Which file is being opened.
     failed(error)
-        It cannot be opened.
+        The scan cannot be opened.
     stopped()
-        It is not opened, because that was cancelled.
+        Opening was cancelled.
     """
 
     opened = Signal(object)
@@ -57,7 +57,7 @@ class JobOpener(QObject):
         self._closed = False
 
     def open(self, job: BegunJob, chosen: Image | None) -> None:
-        """Open a job; where it is not known what it was begun with, the chosen layer is taken, and checked later."""
+        """Open the scan of a job; if its file is not known, the chosen layer is used, and checked later."""
         layer = _layer_of(self._viewer, job)
         if layer is None and job.input is None:
             layer = chosen
@@ -73,12 +73,12 @@ class JobOpener(QObject):
             self._read(job)
 
     def cancel(self) -> None:
-        """Stop opening soon."""
+        """Cancel opening."""
         if self._worker is not None:
             self._worker.quit()
 
     def shut_down(self) -> None:
-        """Stop opening, and open nothing more."""
+        """Cancel opening, and open nothing from now on."""
         self._closed = True
         if self._worker is not None:
             self._worker.join(WAIT_AT_CLOSING_S)
@@ -125,7 +125,7 @@ def _layer_of(viewer: ViewerModel, job: BegunJob) -> Image | None:
 
 
 def _frame_of(job: BegunJob, layer: Image) -> int | None:
-    """Return which frame of a layer a job was begun with, 0 of a layer with three axes; None where it has another."""
+    """Return the frame of a layer that a job was started with, 0 for three axes; None if it was another scan."""
     frames = range(layer.data.shape[0]) if layer.ndim == 4 else [None]
     return next((frame or 0 for frame in frames if choice_of(layer, frame) == job.choice), None)
 
@@ -133,7 +133,7 @@ def _frame_of(job: BegunJob, layer: Image) -> int | None:
 def _options(job: BegunJob, layer: Image) -> RestoreOptions:
     return RestoreOptions(
         layer=layer,
-        # A classical filter has its task after a colon; a file says nothing of it.
+        # The name of a classical filter has its task after a colon; a file name has none.
         task=name if (name := str(job.weights).rpartition(":")[2]) in TASKS else None,
         weights=job.weights,
         time_index=_frame_of(job, layer) if layer.ndim == 4 else None,
@@ -146,7 +146,7 @@ def _options(job: BegunJob, layer: Image) -> RestoreOptions:
 
 
 def _axis_of(output: Path) -> str:
-    """Return the axis that a job was begun along, as it can be chosen."""
+    """Return the axis across the slices of a job, as an option."""
     from ...jobs.ledger import Ledger
 
     return AXES[Ledger(output).layout.axis]

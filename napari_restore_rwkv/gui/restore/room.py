@@ -1,4 +1,4 @@
-"""Whether a result fits into memory, and if not, why a file is proposed for it."""
+"""Whether a result fits into memory, and if not, why a file is proposed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ...scans.lazy import LARGE_BYTES
 if TYPE_CHECKING:
     from ...scans.scan import Scan
 
-# The other half is for the network, the viewer's own copies, and other programs.
+# The other half is left for the network, copies that the viewer makes, and other programs.
 SHARE_OF_FREE = 0.5
-# Restored and difference, both in float32.
+# Restored voxels and difference, both float32.
 BYTES_PER_VOXEL = 8
 
 
 def free_memory() -> int:
-    """Bytes that programs can still take without swapping."""
+    """Return how many bytes programs can still allocate without swapping."""
     return psutil.virtual_memory().available
 
 
 def needed_memory(scan: Scan) -> int:
-    """Bytes of a result that is held in memory."""
+    """Return how many bytes a result in memory takes."""
     return BYTES_PER_VOXEL * math.prod(scan.shape)
 
 
 def does_not_fit(scan: Scan) -> str:
-    """Return in words that a result does not fit into memory comfortably; "" if it does."""
+    """Return why a result does not fit comfortably into memory; "" if it does."""
     needed, free = needed_memory(scan), free_memory()
     if needed <= SHARE_OF_FREE * free:
         return ""
@@ -40,7 +40,7 @@ def does_not_fit(scan: Scan) -> str:
 
 
 def why_a_file(scan: Scan) -> str:
-    """Return why the result is better saved to a file while it is restored; "" where memory will do."""
+    """Return why the result should be saved to a file while it is restored; "" if memory is enough."""
     voxels = scan.voxels
     large = math.prod(scan.shape) * np.dtype(voxels.dtype).itemsize > LARGE_BYTES
     if large and not isinstance(voxels, np.ndarray):
@@ -49,7 +49,7 @@ def why_a_file(scan: Scan) -> str:
 
 
 def _size(size: float) -> str:
-    """Return bytes in the unit that suits them."""
+    """Return a number of bytes in a suitable unit."""
     if size < 1e9:
         return f"{size / 1e6:.0f} MB"
     return f"{size / 1e9:.1f} GB" if size < 1e11 else f"{size / 1e9:.0f} GB"

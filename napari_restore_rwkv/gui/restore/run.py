@@ -1,4 +1,4 @@
-"""One press of Restore: what was asked for, how far it is, and the words for it."""
+"""One run of a restoration: its options, its progress, and how both are put into words."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ FILE_STAYS = "The scan was moved since; the file has its position from when the 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A run and its state.
+    """A run and its progress.
 
     Attributes
     ----------
     options, result, worker
-        What was asked for, what it gives, and the thread.
+        The options, the result that is filled, and the worker in the background.
     voxels, placed
-        The layer's data, and where it lay, at the start.
+        The data and the position of the layer at the start.
     replaces
-        What was shown before, where its layers are to show this result.
+        The earlier result whose layers will show this one; None if layers are added.
     index
-        The slice that was asked for; None for the whole volume.
-    already
-        Slices that were done before.
+        The requested slice; None for the whole volume.
+    done_before
+        How many slices were finished before this run.
     started, pace
-        When it began, without pauses, and how fast slices come.
-    unseen
+        When it started, shifted by its pauses, and the speed of its slices.
+    undrawn
         Regions that are finished and not drawn yet.
-    told
-        What was said of the progress last: slices done in this run, and words if it only checked something.
-    over, deleted, error
-        Whether it has ended, which layer's removal ended it, and which error.
+    reported
+        The last progress that was reported: slices finished in this run, and a text if it was only checking.
+    has_ended, deleted, error
+        Whether it has ended, and the layer whose deletion or the error that ended it.
     """
 
     options: RestoreOptions
@@ -59,19 +59,19 @@ class Run:
     placed: dict[str, Any]
     replaces: tuple[Run, Comparison] | None = None
     index: int | None = None
-    already: int = 0
+    done_before: int = 0
     started: float = field(default_factory=time.monotonic)
     pace: Pace = field(default_factory=Pace)
-    unseen: list[Region] = field(default_factory=list)
-    told: tuple[int, str] | None = None
-    over: bool = False
+    undrawn: list[Region] = field(default_factory=list)
+    reported: tuple[int, str] | None = None
+    has_ended: bool = False
     deleted: str = ""
     error: Exception | None = None
     _paused_at: float | None = None
 
     @property
-    def asked(self) -> int:
-        """Slices asked for."""
+    def requested(self) -> int:
+        """How many slices were requested."""
         return 1 if self.options.region == "slice" else self.result.slices
 
     def pause(self) -> None:
@@ -98,12 +98,12 @@ class Run:
         return self.where() if left is None else f"{self.where()} · {duration(left)} left"
 
     def where(self) -> str:
-        """Return which slice is worked on."""
-        done_now = self.told[0] if self.told is not None else 0
-        return f"slice {min(self.already + done_now + 1, self.asked)} of {self.asked}"
+        """Return which slice is being restored."""
+        done_now = self.reported[0] if self.reported is not None else 0
+        return f"slice {min(self.done_before + done_now + 1, self.requested)} of {self.requested}"
 
-    def last_words(self) -> str:
-        """Return the sentence that tells how it ended, without an error."""
+    def final_sentence(self) -> str:
+        """Return a sentence that says how it ended without an error."""
         result = self.result
         done, slices = result.slices - len(result.remaining), result.slices
         if self.deleted:
@@ -125,21 +125,21 @@ class Run:
         return f"{slices} slices restored in {seconds}."
 
 
-def slices_to_do(options: RestoreOptions, result: RestorationResult, looked_at: int | None) -> list[int]:
-    """Return the slices that are asked for; `ScanError` where there is nothing to do, or not along this axis."""
+def slices_to_do(options: RestoreOptions, result: RestorationResult, displayed: int | None) -> list[int]:
+    """Return the requested slices; `ScanError` if nothing is left to do, or the slider runs along another axis."""
     if options.region == "volume":
         if result.remaining:
             return result.remaining
         raise ScanError(
             f"All {result.slices} slices are already restored with these choices; delete the layer to redo them."
         )
-    if looked_at is None:
+    if displayed is None:
         raise ScanError(
             f"Slices are restored along {AXES[result.axis]}, and the slider runs along another axis: choose the whole "
             "volume, or turn the axes (Ctrl+E)."
         )
-    if looked_at in result.finished:
+    if displayed in result.finished:
         raise ScanError(
-            f"Slice {looked_at} is already restored with these choices: scroll on, or choose the whole volume."
+            f"Slice {displayed} is already restored with these choices: scroll on, or choose the whole volume."
         )
-    return [looked_at]
+    return [displayed]

@@ -1,4 +1,4 @@
-"""Where to compute: a device of this computer, or the workers of a dask scheduler, whose address is remembered."""
+"""Where to compute: on a device of this computer, or on the workers of a dask scheduler."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ ABOUT_SCHEDULERS = (
 
 
 class RunOn(ValuedContainerWidget[str]):
-    """The devices, a scheduler, and a button that says why it is not faster, or that looks at the scheduler.
+    """A list of devices and schedulers, and a button that explains the speed or tests the scheduler.
 
     Its value is the name of a device, or the address of a scheduler.
 
     Signals
     -------
     changed(place)
-        Something else was chosen.
+        Another device or scheduler was chosen.
     asked(text)
-        The person wants to read this, or has to.
+        A message for the user.
 
     Parameters
     ----------
     about
-        What any widget of magicgui takes: name, label.
+        Keywords of every magicgui widget: name, label.
     """
 
     asked = Signal(str)
@@ -80,7 +80,7 @@ class RunOn(ValuedContainerWidget[str]):
         return self._chosen
 
     def set_value(self, value: str) -> None:
-        """Choose a device or the address of a scheduler, which is remembered."""
+        """Choose a device, or a scheduler, whose address is remembered for the next session."""
         if "://" in value:
             self._known = value
             preferences.remember_scheduler(value)
@@ -89,7 +89,7 @@ class RunOn(ValuedContainerWidget[str]):
         self.changed.emit(value)
 
     def set_devices(self, devices: Sequence[DeviceChoice]) -> None:
-        """List the devices of this computer, now that they are known, and choose the one that is preferred."""
+        """List the devices of this computer, and choose the preferred one."""
         self._devices = tuple(devices)
         if self.scheduler is None:
             wanted = preferences.chosen_device()

@@ -1,4 +1,4 @@
-"""Where a restored volume goes while it is restored: memory, or a file that survives a crash."""
+"""Where a volume is kept while it is restored: in memory, or in a file that survives a crash."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FILE_FILTER = f"OME-Zarr (*{SUFFIX})"
 
 
 class SaveChoice(ValuedContainerWidget["Path | None"]):
-    """Memory, the proposed file, or another one; below it what that means.
+    """Memory, the proposed file, or another file, and an explanation below.
 
     Its value is the chosen folder, whose name ends in .ome.zarr; None for memory.
 
     Parameters
     ----------
     about
-        What any widget of magicgui takes: name, label.
+        Keywords of every magicgui widget: name, label.
     """
 
     def __init__(self, **about: Any) -> None:
@@ -57,7 +57,7 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         return Path(data) if data not in (None, CHOOSE) else None
 
     def set_value(self, value: Path | None) -> None:
-        """Choose a folder, to which the suffix is added where it is missing; None for memory."""
+        """Choose a folder, and add the suffix if it is missing; None for memory."""
         if value is not None:
             value = value if value.name.lower().endswith(".zarr") else value.with_name(f"{value.name}{SUFFIX}")
             self._chosen = value
@@ -65,13 +65,13 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         self.changed.emit(self.value)
 
     def propose(self, layer: Image, scan: Scan) -> None:
-        """Propose where the result of this scan goes: a file if memory will not do, and say why."""
+        """Propose memory for the result of this scan, or a file, and say why, if memory is not enough."""
         self._reason = why_a_file(scan)
         self._proposed, self._chosen = proposed_path(layer), None
         self._fill(self._proposed if self._reason else None)
 
-    def renew(self, layer: Image) -> None:
-        """Propose a name that is free, after the last one was used up."""
+    def propose_another(self, layer: Image) -> None:
+        """Propose another free name, because the last one is now taken."""
         before, self._proposed, self._chosen = self.value, proposed_path(layer), None
         self._fill(self._proposed if before else None)
 
@@ -105,9 +105,9 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         self.combo.addItem(CHOOSE_A_FILE, CHOOSE)
         self.combo.setCurrentIndex(self.combo.findData(str(path)) if path is not None else 0)
         self.combo.blockSignals(False)
-        self._tell()
+        self._explain()
 
-    def _tell(self) -> None:
+    def _explain(self) -> None:
         path = self.value
         if path is None:
             words = f"a file is better: {self._reason}" if self._reason else ""
@@ -121,7 +121,7 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
 
 
 def proposed_path(layer: Image) -> Path:
-    """Return a free name in the folder that is set for results, beside the layer's file, or in the user's folder."""
+    """Return a free name in the folder set for results, next to the layer's file, or in the home folder."""
     source = source_of(layer)
     folder = results_folder() or (source.parent if source is not None else Path.home())
     name = re.sub(r"[^\w .-]+", "_", layer.name).strip(" ._") or "scan"

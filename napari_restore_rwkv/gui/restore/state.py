@@ -1,4 +1,4 @@
-"""What goes on in the Restore panel, without Qt; what is filled in is in its form, and the result in its layers."""
+"""The state of the Restore panel, without Qt; the options are in its form, and the result in its layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RestoreState(JobState):
 
     @property
     def shows_progress(self) -> bool:
-        """Whether the line with the progress is shown; while a scan is opened, the message line tells about it."""
+        """Whether the line with the progress is shown; while a scan is opened, the message line is used instead."""
         return self.activity in (Activity.PREPARING, Activity.RUNNING)
 
     @property

@@ -1,4 +1,4 @@
-"""The steps of a restoration as the panel runs them: load the network, restore into memory or into a file."""
+"""The steps of a restoration in the panel: load the network, and restore into memory or into a file."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from ..options import RestoreOptions
     from .result import RestorationResult
 
-# As deep as a chunk: whoever cancels loses three finished slices at most, where larger blocks would lose more.
+# As deep as a chunk: cancelling loses at most three finished slices; deeper slabs would lose more.
 SLICES_PER_SLAB = 4
-# A worker finishes what it has begun, and each slab goes through the scheduler.
+# A worker finishes the slab that it has started, and every slab costs a message to the scheduler.
 SLICES_PER_SLAB_OF_A_WORKER = 8
 
 
 def restoration_steps(
     options: RestoreOptions, result: RestorationResult, indices: list[int], first: int | None
 ) -> Generator[Progress, int | None, Scan]:
-    """Load the network and restore these slices of the result's scan into it, `first` first; see `iter_restore`.
+    """Load the network and restore these slices of the result's scan into the result; see `iter_restore`.
 
-    The count is that of these slices. A region is what is to be drawn again. In steps that only check something, the
-    detail counts what is checked.
+    Progress counts these slices; its region is to be redrawn. In steps that only check something, its detail counts
+    what is checked.
     """
     network = load_network(options.weights, modified(options.weights))
     result.made_for = network.card.modality
@@ -65,7 +65,7 @@ def restoration_steps(
 
 
 class _IntoMemory:
-    """Takes what is restored into memory."""
+    """Adds restored slices to a result in memory."""
 
     def __init__(
         self, options: RestoreOptions, result: RestorationResult, network: Any, indices: list[int], first: int | None
@@ -76,7 +76,7 @@ class _IntoMemory:
         self._started = time.monotonic()
 
     def take(self, progress: Progress) -> Progress:
-        """Account for a step."""
+        """Add the slice of a step to the result."""
         if progress.region is not None:
             lasted, known = time.monotonic() - self._started, self._result.seconds_per_slice
             self._result.seconds_per_slice = min(lasted, known or lasted)
@@ -85,12 +85,12 @@ class _IntoMemory:
         return progress
 
     def finish(self, restored: Scan) -> None:
-        """Keep how it was restored."""
-        self._result.tell(restored.metadata["restoration"])
+        """Keep the provenance."""
+        self._result.set_provenance(restored.metadata["restoration"])
 
 
 class _IntoFile:
-    """Follows a job into a file, which may have begun earlier."""
+    """Follows a job that writes into a file, which may have been started earlier."""
 
     def __init__(self, options: RestoreOptions, result: StoredResult, network: Any, first: int | None) -> None:
         self._options, self._result = options, result
@@ -99,8 +99,8 @@ class _IntoFile:
         self.steps = self._job.run()
 
     def take(self, progress: Progress) -> Progress:
-        """Account for a step, and count from what was there before."""
-        # Until the input is known to be the same, nothing may be shown of what is in the file.
+        """Add the slices of a step to the result, and count from what was saved before."""
+        # Nothing from the file may be shown until the input is known to be the same.
         if self._before is None and progress.phase not in (Phase.COMPARING_INPUT, Phase.STAGING):
             self._open()
         before = self._before or 0
@@ -112,7 +112,7 @@ class _IntoFile:
         return replace(progress, done=progress.done - before, total=progress.total - before, region=shown)
 
     def finish(self, restored: Scan) -> None:
-        """Keep how it was restored, and forget that the job was begun."""
+        """Keep the provenance, and remove the job from the list of unfinished ones."""
         from ...jobs import registry
 
         self._result.close(restored)
@@ -124,7 +124,7 @@ class _IntoFile:
         saved = _saved_in(self._job.path)
         self._before = len(saved)
         self._result.open(self._job.path, saved)
-        # Without the list the job is the same; it is only not offered for resuming.
+        # If the list cannot be written, the job only cannot be offered for resuming.
         with suppress(OSError):
             registry.remember(_begun(self._options, self._job.path))
 
@@ -151,11 +151,11 @@ def _begun(options: RestoreOptions, output: Path) -> Any:
 
 @lru_cache(maxsize=1)
 def load_network(weights: str | Path, modified: float | None) -> Any:
-    """Return the network of a task or weights file, or a filter; the last one is kept, until its file changes."""
+    """Return the network of a task or a weights file, or a filter; the last one is cached until its file changes."""
     from ...network.checkpoint import shipped_checkpoints
     from ...network.classical import load_restorer
 
-    # Restore may be pressed before the form knows which weights there are.
+    # The form offers the weights of a task before it is known whether they exist.
     if weights in TASKS and weights not in shipped_checkpoints():
         raise CheckpointError(no_weights(TASKS[str(weights)]))
     return load_restorer(weights)
@@ -164,7 +164,7 @@ def load_network(weights: str | Path, modified: float | None) -> Any:
 def run_restore(
     result: RestorationResult, network: Any, options: RestoreOptions, indices: list[int], first: int | None
 ) -> Generator[Progress, int | None, Scan]:
-    """Start `restore` with the person's choices, writing into the result."""
+    """Start `iter_restore` with the options, writing into the result."""
     from ...device import choose_device
     from ...restoration.restore import iter_restore
 
@@ -183,7 +183,7 @@ def run_restore(
 
 
 def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, first: int | None) -> ZarrJob:
-    """Make the job for a file, here or on a cluster: a new one, or one that goes on with a file of ours."""
+    """Return the job for a file, here or on a cluster: a new one, or the continuation of an unfinished one."""
     from ...device import choose_device
     from ...jobs.audit import check_place
     from ...jobs.job import ZarrJob
@@ -194,7 +194,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
     ours = (path / "job").is_dir()
     check_place(path, resume=ours)
     if ours:
-        # One strength for all of a file, whatever would be proposed by now.
+        # A file has one strength, even if another one would be proposed now.
         result.propose(Ledger(path).identity.get("strength", 1.0))
     how: JobOptions = {
         "resume": ours,
@@ -213,7 +213,7 @@ def begin_job(result: RestorationResult, network: Any, options: RestoreOptions, 
 
 
 def _source(options: RestoreOptions, result: RestorationResult) -> Source:
-    """Where the workers of a cluster find the scan, if they do, and the weights."""
+    """Return where the workers of a cluster find the weights, and the scan, if it is a file."""
     from ...jobs.cluster import Source
     from ...scans.options import OpenOptions
 
@@ -228,7 +228,7 @@ def _source(options: RestoreOptions, result: RestorationResult) -> Source:
 
 
 def advice_strength(result: RestorationResult, network: Any) -> float:
-    """Return the strength that is proposed for a scan whose noise nobody has measured yet."""
+    """Return the proposed strength for a scan whose noise has not been measured yet."""
     from ...restoration.noise import measured_noise
     from ...restoration.suitability import TRAINED_FOR, suitability
 
@@ -239,6 +239,6 @@ def advice_strength(result: RestorationResult, network: Any) -> float:
 
 
 def modified(weights: str | Path) -> float | None:
-    """Return when a weights file was changed last, in seconds; None for what is shipped."""
+    """Return when a weights file was last modified, in seconds; None for shipped weights."""
     path = Path(weights)
     return path.stat().st_mtime if isinstance(weights, Path) and path.exists() else None

@@ -1,4 +1,4 @@
-"""A result that is never in memory as a whole: in a zarr folder where it is saved, and single slices until then."""
+"""A result that is never entirely in memory: saved slices are in a Zarr folder, unsaved ones in memory."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from ...scans.lazy import Box
     from ...scans.scan import Scan
 
-# What is sampled for the display limits has to be read again.
+# Slices that are sampled for the display limits have to be read again.
 SAMPLED_SLICES = 64
 SAMPLED_AT_OPENING = 4
 
 
 class StoredResult(RestorationResult):
-    """A result of any size, whose layers read what is looked at.
+    """A result of any size, whose layers read only what is displayed.
 
-    Slices are taken from the zarr folder where they are saved there. One that has come back and is not saved yet, or
-    was restored alone, is held in memory.
+    Saved slices are read from the Zarr folder. A slice that is finished but not saved yet, or that was restored by
+    itself, is held in memory.
 
     Attributes
     ----------
     saved
-        Slices that are in the folder for good.
+        Indices of the slices that are saved in the folder.
     """
 
     def __init__(self, scan: Scan, axis: int) -> None:
@@ -55,33 +55,33 @@ class StoredResult(RestorationResult):
 
     @property
     def difference(self) -> LazyVoxels:
-        """Restored minus input, worked out for what is looked at."""
+        """Restored minus input, computed for what is displayed."""
         return self._difference
 
     @property
     def target(self) -> _SingleSlices:
-        """Takes slices that are restored alone."""
+        """The output for slices that are restored by themselves."""
         return _SingleSlices(self)
 
     @property
     def remaining(self) -> list[int]:
-        """Slices that are not saved."""
+        """The slices that are not saved."""
         return [index for index in range(self.slices) if index not in self.saved]
 
     def propose(self, strength: float) -> None:
-        """Make the voxels with this strength, for they are what is in the file."""
+        """Set the strength to restore with: the file holds the voxels as they are applied."""
         self.applied = strength
 
     def prepare(self) -> None:
-        """Get ready to take single slices."""
+        """Prepare for single slices."""
         self.ready = True
 
-    def goes_to(self, output: Path | None) -> bool:
-        """Into a file, and into no other than the one that it was begun with."""
+    def accepts_output(self, output: Path | None) -> bool:
+        """Whether this is a file, and the one it was started with, if there is one."""
         return output is not None and self.output in (None, output)
 
     def adopt(self, earlier: RestorationResult) -> None:
-        """Show the slices of an earlier result in memory where nothing is saved yet."""
+        """Use the slices of an earlier result in memory until they are saved."""
         self.applied = earlier.proposed * earlier.applied
         mixed = Mixture(earlier.restored, earlier.difference, Blend(earlier.proposed), earlier.axis)
         for index in sorted(earlier.finished):
@@ -90,7 +90,7 @@ class StoredResult(RestorationResult):
         self.limit = earlier.limit
 
     def open(self, path: Path, saved: Iterable[int]) -> None:
-        """Go on with the folder of a job, in which these slices are saved; off the GUI thread."""
+        """Read from the folder of a job, in which these slices are saved; call it off the GUI thread."""
         self.output = path
         self._damaged_is_missing = True
         self._stored = _array_in(path)
@@ -102,7 +102,7 @@ class StoredResult(RestorationResult):
         self.ready = True
 
     def take_from(self, job: ZarrJob, progress: Progress) -> Box | None:
-        """Account for a step of a job, and return what is to be seen anew; off the GUI thread."""
+        """Add the slices of a step of a job, and return the region to redraw; call it off the GUI thread."""
         region = progress.region
         if region is None:
             return None
@@ -120,14 +120,14 @@ class StoredResult(RestorationResult):
         return region if fresh else None
 
     def close(self, restored: Scan) -> None:
-        """Keep how it was restored: the job is complete, and all of it was checked."""
+        """Keep the provenance: the job is complete and has been checked."""
         self.provenance = dict(restored.metadata["restoration"])
         self._damaged_is_missing = False
 
     def as_scan(self, blend: Blend = NEUTRAL) -> Scan:
-        """Return the restored scan with lazy voxels of the type in which it is saved."""
+        """Return the restored scan with lazy voxels, of the type in which it is saved."""
         stored = self._stored
-        assert stored is not None, "what is not saved as a whole is no scan yet"
+        assert stored is not None, "only a completely saved result can be read as a scan"
         mixture = Mixture(self.restored, self.difference, blend, self.axis)
 
         def read(box: Box) -> np.ndarray:
@@ -140,7 +140,7 @@ class StoredResult(RestorationResult):
         return self.scan.with_voxels(voxels, metadata=self.metadata(blend))
 
     def _count_as_saved(self, indices: Iterable[int]) -> None:
-        # In this order, so that a slice can be read from one of the two at any moment.
+        # In this order, so that every slice can be read from one of the two at any moment.
         self.saved.update(indices)
         self.finished |= self.saved
         for index in self.saved & self._single.keys():
@@ -166,7 +166,7 @@ class StoredResult(RestorationResult):
         try:
             return self._stored[tuple(source)]
         except Exception:
-            # Zarr raises all kinds. A job checks in the end what it has saved, and restores again what is damaged.
+            # Zarr raises many kinds of errors. A job verifies what it has saved, and restores damaged slices again.
             if not self._damaged_is_missing:
                 raise
             return np.nan
@@ -178,17 +178,17 @@ class StoredResult(RestorationResult):
         return difference_of(self._read_restored(box), np.asarray(self.scan.voxels[box]))
 
     def _part(self, box: Box, start: int, stop: int) -> tuple[slice, ...]:
-        """Return where these slices are in the voxels of a box."""
+        """Return the position of these slices within a box."""
         first = box[self.axis].start
         return tuple(slice(start - first, stop - first) if axis == self.axis else slice(None) for axis in range(3))
 
     def _within(self, box: Box) -> tuple[slice, ...]:
-        """Return what a box takes of a slice."""
+        """Return the part of a slice that lies in a box."""
         return tuple(slice(None) if axis == self.axis else along for axis, along in enumerate(box))
 
 
 class _SingleSlices:
-    """An output for `restore` that takes single slices, and has the shape of the whole scan without its size."""
+    """An output for `restore` with the shape of the whole scan that stores only single slices."""
 
     def __init__(self, result: StoredResult) -> None:
         self.shape, self.dtype = result.scan.shape, np.dtype(np.float32)
@@ -199,7 +199,7 @@ class _SingleSlices:
 
 
 def _array_in(path: Path) -> LazyVoxels:
-    """Return the full-size level of an output, complete or not."""
+    """Return the full-resolution level of an output, complete or not."""
     import zarr
 
     array: Any = zarr.open_array(path / "0", mode="r")
@@ -207,7 +207,7 @@ def _array_in(path: Path) -> LazyVoxels:
 
 
 def _runs(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield first and one past the last of each run of consecutive numbers."""
+    """Yield the start and the stop of each run of consecutive numbers."""
     for _, group in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0]):
         run = [index for _, index in group]
         yield run[0], run[-1] + 1

@@ -1,4 +1,4 @@
-"""Jobs that were begun and not finished, one quiet line each, to be resumed or forgotten."""
+"""Unfinished jobs, one line each, to be resumed or forgotten."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-# More would push the form out of the window; the next ones follow when these are done or forgotten.
+# More would push the form out of the window; further ones are listed when these are finished or forgotten.
 MOST_LINES = 3
 
 
 class UnfinishedJobs(QWidget):
-    """A line for each unfinished job with Resume and Forget; hidden where there is none.
+    """A line for each unfinished job with Resume and Forget; hidden if there is none.
 
     Signals
     -------
     resumed(job)
-        The person wants to go on with this `BegunJob`.
+        The user wants to continue this `BegunJob`.
     """
 
     resumed = Signal(object)
@@ -40,7 +40,7 @@ class UnfinishedJobs(QWidget):
         self.hide()
 
     def look(self, own: Collection[Path] = ()) -> None:
-        """Look in the background for jobs to offer, besides those with these outputs."""
+        """Look in the background for jobs to offer, except those with these outputs."""
         self._own = own
         worker = FunctionWorker(unfinished_jobs)
         worker.returned.connect(self._show)
@@ -75,7 +75,7 @@ class UnfinishedLine(QWidget):
         self.text.setTextFormat(Qt.TextFormat.PlainText)
         self.text.setToolTip(plain_tip(str(output)))
         self.resume = _flat_button("Resume", _what_resume_does(job.job))
-        self.forget = _flat_button("Forget", "Take it off this list; the file stays as it is")
+        self.forget = _flat_button("Forget", "Remove it from this list; the file stays as it is")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.text, 1)
@@ -84,7 +84,7 @@ class UnfinishedLine(QWidget):
 
 
 def _what_resume_does(job: BegunJob) -> str:
-    return f"Open {job.input.name} and go on" if job.input is not None else "Choose its scan first, then go on"
+    return f"Open {job.input.name} and continue" if job.input is not None else "Choose its scan first, then continue"
 
 
 def _flat_button(text: str, tip: str) -> QPushButton:
