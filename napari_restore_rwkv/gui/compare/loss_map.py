@@ -54,7 +54,7 @@ class LossMap(SliceMap):
         name = f"{probe.contrast:g} {shown.unit}".rstrip() + f", {probe.diameter_mm:g} mm"
 
         def finish(found: ContrastMap) -> tuple[Any, ...]:
-            words = f"of a disc of {name}, {found.median:.0%} of the contrast is left (median)."
+            words = f"{found.median:.0%} of the contrast of a disc of {name} is left (median)."
             kept = "contrast kept"
             layer = map_layer(comparison, shown, found.kept, f"{kept} of {name}", kept, "magma", (0.0, 1.0))
             return words, found.worst, layer
