@@ -263,9 +263,9 @@ RECIPE = Recipe(
     watch=watch,
     measure=measure,
     what_is_measured="PSNR in dB and SSIM, data range max - min of each sharp slice, mean over 22 whole slices of a "
-    "subject never trained on; before is zero-filled, after is the mean over four quarter turns with the measured "
-    "block of k-space put back; worst_gain is that of the slice that gained least, worst_over_filter that of the slice "
-    "whose lead over the classical filter is least",
+    "subject never trained on; before is zero-filled, after is the mean over the slice as it is and turned by a "
+    "quarter, with the measured block of k-space put back; worst_gain is that of the slice that gained least, "
+    "worst_over_filter that of the slice whose lead over the classical filter is least",
     falls_short=falls_short,
     intended_use="Sharpening MR slices that were acquired at a half to a quarter of the resolution of their grid, "
     "along both axes. Research only.",
@@ -275,7 +275,7 @@ RECIPE = Recipe(
     loss=unmeasured_error,
     # On slices of the training subjects the mean gain is the same as with 1, and the worst slice loses half as much.
     damping=0.7,
-    card_details={KEEPS_MEASURED: True, TURNS: 4},
+    card_details={KEEPS_MEASURED: True, TURNS: 2},
     details={
         "groups": {name: {"odds": odds, "coarser": grids} for name, (odds, grids) in GROUPS.items()},
         "photographs": PHOTOGRAPHS,
