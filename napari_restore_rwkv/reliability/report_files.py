@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OutputError
 from ..restoration.plan import region_of
 from ..scans.scan import AXES
+from ..storage.durable import write_output
 from .page import draw_page, first_to_look_at
 
 if TYPE_CHECKING:
@@ -46,12 +47,7 @@ def write_report(report: Report, before: Scan, after: Scan, title: str, output: 
         If matplotlib is missing for a page, or the file cannot be written.
     """
     if output.suffix.lower() == ".json":
-        try:
-            output.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"{output} cannot be written ({error.strerror}); choose another folder or name."
-            ) from error
+        write_output(output, json.dumps(report.as_dict(), indent=2).encode() + b"\n")
         return
     axis = AXES.index(report.axis)
     region = region_of(before, axis, first_to_look_at(report).index)

@@ -17,6 +17,7 @@ from ..errors import OutputError, ScanError
 from ..progress import Phase, Progress
 from ..storage.durable import put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
+from ..storage.uninterrupted import uninterrupted
 from .lazy import LARGE_BYTES
 from .nifti.header import nifti_header
 from .opening import opening
@@ -81,11 +82,12 @@ def export_scan(
             record = first.with_name(f"{first.name}.json")
             # As in `write_scan`: no record of this program may stay beside a file that it does not describe.
             stale = our_record(path)
-            put_in_place(folder / path.name, path, overwrite)
-            if record.exists():
-                os.replace(record, path.with_name(f"{path.name}.json"))
-            elif stale is not None:
-                stale.unlink()
+            with uninterrupted():
+                put_in_place(folder / path.name, path, overwrite)
+                if record.exists():
+                    os.replace(record, path.with_name(f"{path.name}.json"))
+                elif stale is not None:
+                    stale.unlink()
     except FileExistsError as error:
         raise OutputError(
             f"{path.name} cannot be written: another program has just written a file of that name; choose another "

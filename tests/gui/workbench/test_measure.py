@@ -9,6 +9,7 @@ from bench_parts import COLUMNS, CT, RESTORED, ROWS, figures
 from napari_restore_rwkv.gui.compare.compare_view import RESTORED_ONLY
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import HISTOGRAM, PROFILE, SPECTRUM
+from napari_restore_rwkv.gui.compare.measure_tab import no_formula
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.restoration.detail import Blend
 
@@ -28,6 +29,7 @@ def test_figures_against_a_reference_are_those_of_metrics(viewer, bench, qtbot):
 def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     noise = figures(bench, qtbot, "noise")
     bench.measure.save_table(tmp_path / "figures.csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["figures.csv"]
     with (tmp_path / "figures.csv").open(newline="") as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
     assert float(rows["noise in flat regions"]["input"]) == noise.before
@@ -121,3 +123,7 @@ def test_what_is_drawn_after_the_button_was_pressed_is_measured_at_once(viewer, 
     viewer.layers["CT [regions]"].add_rectangles(corners)
     expected = viewer.layers[CT].data[1, 20:50, 30:60].mean()
     assert figures(bench, qtbot, "mean of region 1").before == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_unit_of_a_file_is_a_formula_in_a_spreadsheet():
+    assert [no_formula(text) for text in ("=cmd|'/C calc'!A0", "@x", "HU")] == ["'=cmd|'/C calc'!A0", "'@x", "HU"]
