@@ -36,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     forget_working_folder()
     arguments = build_parser().parse_args(argv)
     with ending_by_signals() as signals:
-        remove_abandoned(Path(tempfile.gettempdir()), UNPACKED)
         exit_code = _run(arguments)
     return 128 + signals[0] if signals else exit_code
 
@@ -44,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     before = _last_change(arguments)
     try:
+        remove_abandoned(Path(tempfile.gettempdir()), UNPACKED)
         # Library output must not get between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)

@@ -47,7 +47,12 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
 
     options = _options(config, request.device)
     material = _material(config, here, options)
-    outcome = _exhaust(fine_tune(weights, material, options, folder=_path(config, "folder", here)))
+    folder = _path(config, "folder", here)
+    try:
+        outcome = _exhaust(fine_tune(weights, material, options, folder=folder))
+    except KeyboardInterrupt as stop:
+        kept = "the same command continues from the last saved step" if folder else "nothing was kept"
+        raise KeyboardInterrupt(kept) from stop
     bundle = outcome.save(output) if outcome.accepted else None
     values = {
         "accepted": outcome.accepted,

@@ -102,6 +102,7 @@ def add_qualify(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--report", type=path, metavar="FILE", help="page of figures, as PDF and PNG, with the table as JSON beside it"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the report that exist")
     parser.add_argument(
         "--background", type=path, metavar="SCAN", help="CT scan to insert faint discs into (the sample)"
     )

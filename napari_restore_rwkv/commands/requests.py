@@ -120,6 +120,7 @@ class QualifyRequest:
     modality: str | None
     quick: bool
     report: Path | None
+    overwrite: bool
     background: Path | None
     seed: int
     seeds: int

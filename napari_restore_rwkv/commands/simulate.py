@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..scans.files import read_as, write_scan
+from ..storage.durable import write_output
 from .outputs import check_output
 from .terminal import watch
 
@@ -24,7 +25,7 @@ def simulate_file(request: SimulateRequest) -> Answer:
     record = worse.metadata["simulation"]
     write_scan(worse, request.output, overwrite=request.overwrite)
     beside = request.output.with_name(request.output.name + ".json")
-    beside.write_text(json.dumps({"simulation": record}, indent=2) + "\n", encoding="utf-8")
+    write_output(beside, json.dumps({"simulation": record}, indent=2).encode() + b"\n")
     return (
         {"output": str(request.output), "slices": worse.shape[0], "simulation": record},
         f"{request.output}: {worse.shape[0]} slices simulated ({record['task']}, strength {record['strength']:g}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .canvas import new_page, save_page
+from .canvas import page
 from .methods import DEFAULT, INPUT, JUDGED, TUNED
 
 if TYPE_CHECKING:
@@ -23,26 +23,24 @@ def draw_page(found: Qualification, paths: list[Path]) -> None:
     OutputError
         matplotlib is missing, or a file cannot be written.
     """
-    figure = new_page(11.7, 8.3)
-    figure.suptitle(f"{found.task}, {found.weights}{' (quick)' if found.quick else ''}")
-    halves: Any = figure.subfigures(2, 1)
-    upper, lower = halves
-    if found.pictures:
-        axes = upper.subplots(1, len(found.pictures), squeeze=False)[0]
-        for place, (name, picture) in zip(axes, found.pictures.items(), strict=True):
-            place.imshow(picture, cmap="gray", vmin=found.window[0], vmax=found.window[1])
-            place.set_title(name)
-            place.axis("off")
-    *graphs, limits = lower.subplots(1, len(found.curves) + 1, squeeze=False)[0]
-    for place, curves in zip(graphs, found.curves, strict=True):
-        for name, (x, y) in curves.curves.items():
-            place.plot(x, y, label=name, color=_COLOURS[name])
-        place.set(title=curves.title, xlabel=curves.x, ylabel=curves.y)
-        place.title.set_fontsize("small")
-        place.legend(fontsize="small")
-    _draw_limits(found, limits)
-    for path in paths:
-        save_page(figure, path)
+    with page(11.7, 8.3, paths) as figure:
+        figure.suptitle(f"{found.task}, {found.weights}{' (quick)' if found.quick else ''}")
+        halves: Any = figure.subfigures(2, 1)
+        upper, lower = halves
+        if found.pictures:
+            axes = upper.subplots(1, len(found.pictures), squeeze=False)[0]
+            for place, (name, picture) in zip(axes, found.pictures.items(), strict=True):
+                place.imshow(picture, cmap="gray", vmin=found.window[0], vmax=found.window[1])
+                place.set_title(name)
+                place.axis("off")
+        *graphs, limits = lower.subplots(1, len(found.curves) + 1, squeeze=False)[0]
+        for place, curves in zip(graphs, found.curves, strict=True):
+            for name, (x, y) in curves.curves.items():
+                place.plot(x, y, label=name, color=_COLOURS[name])
+            place.set(title=curves.title, xlabel=curves.x, ylabel=curves.y)
+            place.title.set_fontsize("small")
+            place.legend(fontsize="small")
+        _draw_limits(found, limits)
 
 
 def _draw_limits(found: Qualification, place: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..image_quality.canvas import new_page, save_page
+from ..image_quality.canvas import page
 from .removed import CERTAIN, DOUBTFUL
 from .report import CT_WINDOW_HU
 
@@ -30,13 +30,12 @@ def draw_page(report: Report, before: np.ndarray, after: np.ndarray, title: str,
     OutputError
         If matplotlib is missing, or the file cannot be written.
     """
-    figure = new_page(12, 8)
-    figure.suptitle(f"{title}\nResearch use only. Not for diagnosis.")
-    axes = figure.subplots(2, 3)
-    one = first_to_look_at(report)
-    _draw_images(axes[0], figure, report, one, before, after)
-    _draw_curves(axes[1], report)
-    save_page(figure, path)
+    with page(12, 8, [path]) as figure:
+        figure.suptitle(f"{title}\nResearch use only. Not for diagnosis.")
+        axes = figure.subplots(2, 3)
+        one = first_to_look_at(report)
+        _draw_images(axes[0], figure, report, one, before, after)
+        _draw_curves(axes[1], report)
 
 
 def _draw_images(

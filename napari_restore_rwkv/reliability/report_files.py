@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from ..scans.scan import AXES, slice_of
-from ..storage.durable import check_folder_of
+from ..storage.durable import check_folder_of, write_output
 from .page import draw_page, first_to_look_at
 
 if TYPE_CHECKING:
@@ -43,12 +43,7 @@ def write_report(report: Report, before: Scan, after: Scan, title: str, output: 
         If matplotlib is missing for a page, or the file cannot be written.
     """
     if output.suffix.lower() == ".json":
-        try:
-            output.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"{output} cannot be written ({error.strerror}); choose another folder or name."
-            ) from error
+        write_output(output, json.dumps(report.as_dict(), indent=2).encode() + b"\n")
         return
     axis, index = AXES.index(report.axis), first_to_look_at(report).index
     images = [slice_of(scan.voxels, axis, index) for scan in (before, after)]

@@ -16,6 +16,7 @@ from ..errors import OutputError, ScanError
 from ..progress import Phase, Progress
 from ..storage.durable import errors_with_space, put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
+from ..storage.uninterrupted import uninterrupted
 from .lazy import LARGE_BYTES
 from .nifti.header import nifti_header
 from .opening import opening
@@ -80,11 +81,12 @@ def export_scan(
         record = first.with_name(f"{first.name}.json")
         # As in `write_scan`: no record of this program may stay beside a file that it does not describe.
         stale = our_record(path)
-        put_in_place(folder / path.name, path, overwrite)
-        if record.exists():
-            os.replace(record, path.with_name(f"{path.name}.json"))
-        elif stale is not None:
-            stale.unlink()
+        with uninterrupted():
+            put_in_place(folder / path.name, path, overwrite)
+            if record.exists():
+                os.replace(record, path.with_name(f"{path.name}.json"))
+            elif stale is not None:
+                stale.unlink()
 
 
 def check_large(shape: tuple[int, int, int], path: Path) -> str:

@@ -24,6 +24,9 @@ _NAMES = {
     "MET_MOD_MR": "MR",
 }
 _KEYS = ("modality", "Modality", "DICOM_0008_0060", "0008|0060")
+_UNIT_KEY = "unit"
+# Of the text fields of a header, those that are read here; NIfTI has a description instead.
+FIELDS = (*_KEYS, _UNIT_KEY)
 # dcm2niix describes an MR scan by its echo time, such as "TE=2.9;Time=101500".
 _ECHO_TIME = re.compile(r"\bTE=\d")
 _WORD = re.compile(r"\b(CT|MRI|MR|PET|PT)\b")
@@ -82,7 +85,7 @@ def kind_of_volume(header: Mapping[str, str], voxels: np.ndarray) -> Kind:
         found = "MR"
     if found is not None:
         written = _UNIT.search(description)
-        unit = header.get("unit", "").strip() or (written.group(1) if written else "")
+        unit = header.get(_UNIT_KEY, "").strip() or (written.group(1) if written else "")
         return Kind(found, "HU" if found == "CT" else unit, f"the file says modality {found}")
     return _kind_by_values(voxels)
 

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from ..errors import OutputError, ScanError
 from ..storage.durable import put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
+from ..storage.uninterrupted import uninterrupted
 from ..untrusted import json_object, read_regular
 from .geometry import is_orthonormal
 from .nifti.header import DESCRIPTION, HEADER_BYTES
@@ -83,7 +84,9 @@ def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
                 stale = None
             else:
                 stale = our_record(path)
-            _move_into_place(folder, path, stale, overwrite)
+            _sync(folder)
+            with uninterrupted():
+                _move_into_place(folder, path, stale, overwrite)
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
         raise OutputError(f"{path.name} cannot be written: {cause}; {_remedy(error.errno)}.") from error
@@ -228,6 +231,11 @@ def our_record(path: Path) -> Path | None:
     return beside if ours else None
 
 
+def _sync(folder: Path) -> None:
+    for file in folder.iterdir():
+        sync_file(file)
+
+
 def _move_into_place(folder: Path, path: Path, stale: Path | None, overwrite: bool) -> None:
     """Move the finished files beside `path`, the one with the final name last; undo all moves if one fails.
 
@@ -239,8 +247,6 @@ def _move_into_place(folder: Path, path: Path, stale: Path | None, overwrite: bo
         raise OutputError(
             f"{path.name} cannot be written: {raw} already exists and may belong to another scan; choose a new name."
         )
-    for file in finished:
-        sync_file(file)
     old = Path(tempfile.mkdtemp(dir=folder))
     with ExitStack() as undo:
         if stale is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from ..untrusted import UnsafeNameError
+from .uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def sync_written(root: Path, files: list[Path]) -> None:
     sync_folder(root)
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a whole file, replacing any old one, so that one of the two survives a crash."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
@@ -67,6 +68,21 @@ def write_durably(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a whole file that the user has named, replacing any old one.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written; an old one is as it was.
+    """
+    try:
+        write_durably(path, content)
+    except OSError as error:
+        reason = "no space is left on the disk" if error.errno in _FULL else error.strerror or str(error)
+        raise OutputError(f"{path} cannot be written ({reason.lower()}): choose another folder or name.") from error
 
 
 def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
@@ -83,16 +99,17 @@ def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
     if overwrite:
         os.replace(file, target)
         return
-    try:
-        os.link(file, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without links: the process that creates the empty file may replace it.
-        target.open("xb").close()
-        os.replace(file, target)
-    else:
-        file.unlink()
+    with uninterrupted():
+        try:
+            os.link(file, target)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without links: the process that creates the empty file may replace it.
+            target.open("xb").close()
+            os.replace(file, target)
+        else:
+            file.unlink()
 
 
 def check_folder_of(path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .file_lock import try_lock
+from .uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,24 +54,26 @@ class TemporaryFolder:
     def __init__(self, parent: Path | None = None, prefix: str = BESIDE) -> None:
         parent = Path(tempfile.gettempdir()) if parent is None else parent
         remove_abandoned(parent, prefix)
-        outer = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        number = -1
-        try:
-            number = os.open(outer / _MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            os.write(number, _CONTENT)
-            # Without locks it is never considered abandoned.
-            with contextlib.suppress(OSError):
-                try_lock(number)
-            self.path = outer / _WORK
-            self.path.mkdir()
-        except BaseException:
-            _remove(outer, number)
-            raise
-        self._end = weakref.finalize(self, _remove, outer, number)
+        with uninterrupted():
+            outer = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            number = -1
+            try:
+                number = os.open(outer / _MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                os.write(number, _CONTENT)
+                # Without locks it is never considered abandoned.
+                with contextlib.suppress(OSError):
+                    try_lock(number)
+                self.path = outer / _WORK
+                self.path.mkdir()
+            except BaseException:
+                _remove(outer, number)
+                raise
+            self._end = weakref.finalize(self, _remove, outer, number)
 
     def close(self) -> None:
         """Remove the folder and its content."""
-        self._end()
+        with uninterrupted():
+            self._end()
 
     def __enter__(self) -> Path:
         return self.path
@@ -114,7 +117,8 @@ def _removed_if_abandoned(folder: Path) -> bool:
 
 
 def _remove(folder: Path, number: int) -> None:
-    # Windows does not remove a locked file.
-    if number >= 0:
-        os.close(number)
-    shutil.rmtree(folder, ignore_errors=True)
+    with uninterrupted():
+        # Windows does not remove a locked file.
+        if number >= 0:
+            os.close(number)
+        shutil.rmtree(folder, ignore_errors=True)

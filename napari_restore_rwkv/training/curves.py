@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
+from ..storage.durable import writing_errors, write_durably
+from .resume import AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,12 +50,12 @@ class Curves:
         """Write the whole curve, whose last entry is new."""
         if self._folder is None:
             return
-        partial = self._folder / f"{CURVE}.partial"
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-            rows.writeheader()
-            rows.writerows(curve)
-        partial.replace(self._folder / CURVE)
+        text = io.StringIO(newline="")
+        rows = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        rows.writeheader()
+        rows.writerows(curve)
+        with writing_errors(str(self._folder), AGAIN):
+            write_durably(self._folder / CURVE, text.getvalue().encode())
         if self._board is not None:
             for name in ("psnr", "ssim", "rmse"):
                 self._board.add_scalar(f"validation/{name}", curve[-1][name], int(curve[-1]["step"]))

@@ -118,8 +118,9 @@ class _Run:
 
     def steps(self) -> Steps:
         options = training_options(self.config)
-        work = WorkFolder(self.config.folder, self._identity(options)) if self.config.folder else None
-        if work and self.processes.first:
+        folder, first = self.config.folder, self.processes.first
+        work = WorkFolder(folder, self._identity(options), writes=first) if folder else None
+        if work and first:
             work.begin(((self.schedule.crop, self.schedule.batch),))
         validation = Validation(self.held_out, self.schedule.score_slices, self.config.protocol, self.processes)
         # Problems with the first scans of each source are reported before the training begins.

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..scans.scan import Scan
+from ..storage.durable import write_durably
 from ..untrusted import json_object, path_inside, read_regular
 from .material import Material
 from .options import FineTuneOptions
@@ -84,7 +85,7 @@ def write_job(
             "output": None if output is None else str(output.resolve()),
             "threads": threads or max(1, (os.cpu_count() or 2) - 1),
         }
-        (folder / _JOB).write_text(json.dumps(job, indent=2) + "\n", "utf-8")
+        write_durably(folder / _JOB, json.dumps(job, indent=2).encode() + b"\n")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from error
 

@@ -10,8 +10,11 @@ steps that will be repeated is dropped, or turns out the same again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pickle
+import weakref
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import CheckpointError, OutputError
+from ..storage.durable import PARTIAL, writing_errors, write_durably
+from ..storage.file_lock import try_lock
 from ..untrusted import json_object, read_regular
+from .state_file import write_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +38,10 @@ if TYPE_CHECKING:
     from .validation import ValidationScore
 
 SECONDS_BETWEEN_SAVES = 20.0
+AGAIN = "run the same training again"
 # What torch raises for files with other content, and for states of other networks.
 _DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError)
-_SETTINGS, _RECORD, _STATE = "settings.json", "record.pt", "state.pt"
+_SETTINGS, _RECORD, _STATE, _LOCK = "settings.json", "record.pt", "state.pt", "lock"
 
 
 @dataclass(slots=True)
@@ -89,21 +96,25 @@ class WorkFolder:
         Created if missing.
     identity
         What makes two runs the same, as plain values.
+    writes
+        Whether this process saves the state; of those that train together only one does.
 
     Raises
     ------
     CheckpointError
         If the folder contains the state of another training run.
     OutputError
-        If it cannot be written to.
+        If it cannot be written to, or another training uses it.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], writes: bool = True) -> None:
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.crops: tuple[tuple[int, int], ...] = ()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if writes:
+                self._take()
             settings = json_object(read_regular(folder / _SETTINGS))
             known = dict(settings["identity"])
             crops = tuple((int(side), int(count)) for side, count in settings["crops"])
@@ -120,20 +131,34 @@ class WorkFolder:
             )
         self.crops = crops
 
+    def _take(self) -> None:
+        """Be the only process that writes here until this object is gone; remove what a killed one left."""
+        number = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        weakref.finalize(self, os.close, number)
+        free = True
+        # A file system without locks is no hindrance.
+        with contextlib.suppress(OSError):
+            free = try_lock(number)
+        if not free:
+            raise OutputError(
+                f"{self.folder} is in use by another training: wait until it has ended, or give another folder."
+            )
+        for left in self.folder.glob(f"*{PARTIAL}"):
+            left.unlink(missing_ok=True)
+
     def begin(self, crops: tuple[tuple[int, int], ...]) -> None:
         """Record what was chosen for this run."""
         self.crops = crops
-        partial = self.folder / f"{_SETTINGS}.partial"
-        partial.write_text(json.dumps({"identity": self.identity, "crops": crops}, indent=2) + "\n", "utf-8")
-        partial.replace(self.folder / _SETTINGS)
+        settings = json.dumps({"identity": self.identity, "crops": crops}, indent=2) + "\n"
+        with writing_errors(str(self.folder), AGAIN):
+            write_durably(self.folder / _SETTINGS, settings.encode())
 
     def save(self, trainer: Trainer, record: Record) -> None:
-        """Write the state, atomically."""
-        partial = self.folder / f"{_RECORD}.partial"
+        """Write the state, atomically; OutputError if that fails, which leaves the last one."""
         stored = {name: getattr(record, name) for name in ("losses", "curve", "best_step", "best_psnr", "best_state")}
-        torch.save(stored, partial)
-        partial.replace(self.folder / _RECORD)
-        trainer.save(self.folder / _STATE)
+        with writing_errors(str(self.folder), AGAIN):
+            write_state(self.folder / _RECORD, stored)
+            trainer.save(self.folder / _STATE)
 
     def resume(self, trainer: Trainer) -> Record:
         """Load the saved state, if there is one, into a new trainer, and return its record."""

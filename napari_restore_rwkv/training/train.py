@@ -18,6 +18,7 @@ from torch.nn import functional
 from ..errors import DeviceError
 from ..threads import let_idle_threads_sleep
 from .processes import Processes
+from .state_file import write_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,6 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write the state, atomically: an interrupted save leaves the last one whole."""
-        partial = path.with_suffix(".partial")
         state = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -133,8 +133,7 @@ class Trainer:
             "step": self.step,
             "options": asdict(self.options),
         }
-        torch.save(state, partial)
-        partial.replace(path)
+        write_state(path, state)
 
     def resume(self, path: Path) -> None:
         """Continue from a saved state.

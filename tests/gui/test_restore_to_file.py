@@ -89,9 +89,9 @@ def test_the_growing_result_shows_what_is_done_and_nothing_elsewhere(
     wait_until_over(qtbot, panel)
 
 
-def wait_until_told(qtbot, panel, slices):
+def wait_until_reported(qtbot, panel, slices):
     """Wait until the panel has heard of so many slices."""
-    qtbot.waitUntil(lambda: panel.job._run.told is not None and panel.job._run.told[0] == slices)
+    qtbot.waitUntil(lambda: panel.job._run.reported is not None and panel.job._run.reported[0] == slices)
 
 
 def watch_drawing(panel, monkeypatch, now):
@@ -109,7 +109,7 @@ def test_what_is_on_screen_is_drawn_at_most_four_times_a_second(viewer, panel, o
     viewer.dims.order = (1, 0, 2)
     gate.allowed = 20
     start(panel, output)
-    wait_until_told(qtbot, panel, 20)
+    wait_until_reported(qtbot, panel, 20)
     assert drawn == [1000.0], "twenty slices came, and the clock stood still"
     now[0] += 0.24
     panel.job._refresh_if_due()
@@ -129,13 +129,13 @@ def test_what_is_not_on_screen_is_not_drawn(viewer, panel, output, qtbot, gate, 
     drawn = watch_drawing(panel, monkeypatch, now)
     gate.allowed = 5
     start(panel, output)
-    wait_until_told(qtbot, panel, 5)
+    wait_until_reported(qtbot, panel, 5)
     viewer.dims.set_current_step(0, 0)
     before = len(drawn)
     now[0] += 10
     panel.job._run.worker.displayed = 20
     gate.allowed = 6
-    wait_until_told(qtbot, panel, 6)
+    wait_until_reported(qtbot, panel, 6)
     panel.job._refresh_if_due()
     assert gate.order[-1] != 0
     assert len(drawn) == before

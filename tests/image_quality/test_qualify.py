@@ -290,3 +290,12 @@ def test_a_background_that_is_too_small_or_no_ct_is_refused():
         qualify(Blur("CT"), background=Scan(np.zeros((1, 80, 80), np.float32), modality="MR"))
     with pytest.raises(ScanError, match="A background is only for CT, but MR is judged"):
         qualify(Blur("MR"), background=small)
+
+
+@pytest.mark.parametrize("name", ["page.pdf", "page.png", "page.json"])
+def test_no_file_is_replaced_by_a_report_unasked(run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    code, _, err = run("qualify", "--task", "ct-denoise", "--report", tmp_path / "page.pdf")
+    assert code == 1
+    assert f"{name} already exists: give another name, or --overwrite" in err
+    assert (tmp_path / name).read_bytes() == b"mine"

@@ -1,6 +1,8 @@
 """The report on a restoration: as a value, as files, and from the command line."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -82,3 +84,31 @@ def test_a_page_that_exists_or_of_another_kind_is_refused(run, files, tmp_path):
         assert code == 1
         assert words in err
     assert (tmp_path / "page.png").read_bytes() == b"mine"
+
+
+def test_a_page_shows_the_name_of_a_scan_and_heeds_no_settings_beside_it(run, files, tmp_path, monkeypatch):
+    noisy, restored, _ = files
+    named = noisy.rename(tmp_path / r"a$\frac$<script>=cmd.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    words = ["report", named, restored, "--modality", "CT", "--output"]
+    # Matplotlib reads a file of this name in the working folder with its import, so as if that had happened.
+    import matplotlib
+
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 77}):
+        assert run(*words, "one.png")[0] == 0
+        assert matplotlib.rcParams["font.size"] == 77
+    assert run(*words, "other.png")[0] == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["page.png", "page.json"])
+def test_a_report_that_does_not_fit_on_the_disk_leaves_the_old_one(run, files, tmp_path, monkeypatch, name):
+    noisy, restored, _ = files
+    (tmp_path / name).write_bytes(b"mine")
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    code, _, err = run("report", noisy, restored, "--modality", "CT", "--overwrite", "--output", tmp_path / name)
+    assert code == 1
+    assert "cannot be written (no space is left on the disk): choose another folder or name" in err
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert set(tmp_path.iterdir()) == before

@@ -1,5 +1,8 @@
 """HDF5 in the layout of ITK: what ITK makes of it, and a sentence for what is damaged, hostile or elsewhere."""
 
+import tracemalloc
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -139,3 +142,41 @@ def test_a_file_that_is_cut_off_is_refused(path, kept):
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(ScanError, match=r"scan\.h5 cannot be read"):
         read_scan(path)
+
+
+def test_voxels_that_are_a_view_of_another_file_are_refused(path, tmp_path):
+    other = save(tmp_path / "other.h5", VOXELS)
+    view = h5py.VirtualLayout(VOXELS.shape, VOXELS.dtype)
+    view[:] = h5py.VirtualSource(other.name, "ITKImage/0/VoxelData", shape=VOXELS.shape)
+    with h5py.File(path, "r+") as file:
+        del file["ITKImage/0/VoxelData"]
+        file["ITKImage/0"].create_virtual_dataset("VoxelData", view)
+    with pytest.raises(ScanError, match="keeps its voxels in other files or in its header; repack it with h5repack"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(("chunk", "unpacked"), [(40_000_000, 24), (3, 200 << 20)], ids=["chunk", "stream"])
+def test_a_field_of_megabytes_in_a_small_file_takes_no_memory(path, chunk, unpacked):
+    stream = zlib.compress(bytes(unpacked))
+    with h5py.File(path, "r+") as file:
+        image = file["ITKImage/0"]
+        del image["Spacing"]
+        numbers = {"shape": (3,), "maxshape": (None,), "dtype": "f8", "chunks": (chunk,), "compression": "gzip"}
+        image.create_dataset("Spacing", **numbers).id.write_direct_chunk((0,), stream)
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="damaged, cut off, or not in ITK's layout"):
+        read_scan(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20
+
+
+def test_only_the_text_fields_that_tell_the_modality_are_looked_at(path):
+    with h5py.File(path, "r+") as file:
+        fields = file["ITKImage/0"].require_group("MetaData")
+        fields["Modality"] = np.array([b"PT"])
+        fields["unit"] = h5py.SoftLink("/ITKImage/0/MetaData/Modality")
+        fields.create_dataset("long", shape=(1,), dtype="S900000000", chunks=(1,), compression="gzip")
+        fields.create_group("odd")
+    scan = read_scan(path)
+    assert (scan.modality, scan.unit) == ("PET", "PT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from ...errors import OutputError
 from ...reliability.report import CT_WINDOW_HU
+from ...storage.durable import write_output
 from ..background import Background
 from ..form_parts import beside, hint
 from ..layer_choice import LayerChoice
@@ -107,19 +109,18 @@ class MeasureTab(QWidget):
         if shown is None or measured is None:
             return
         classical = self._classical()
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        rows.writerow(["slice", "figure", "unit", *COLUMNS[: 3 if measured.classical else 2]])
+        rows.writerows(
+            [shown.index, no_formula(one.name), no_formula(one.unit), one.before, one.after, *classical[row : row + 1]]
+            for row, one in enumerate(measured.figures)
+        )
+        self._write_volume(rows)
         try:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file)
-                rows.writerow(["slice", "figure", "unit", *COLUMNS[: 3 if measured.classical else 2]])
-                rows.writerows(
-                    [shown.index, one.name, one.unit, one.before, one.after, *classical[row : row + 1]]
-                    for row, one in enumerate(measured.figures)
-                )
-                self._write_volume(rows)
-        except OSError as error:
-            self.failed.emit(
-                OutputError(f"{path} cannot be written ({error.strerror}); choose another folder or name.")
-            )
+            write_output(path, text.getvalue().encode())
+        except OutputError as error:
+            self.failed.emit(error)
 
     def rows(self) -> list[list[str]]:
         """Return the text of the table: the names of the columns, then each figure with its values."""
@@ -301,7 +302,7 @@ class MeasureTab(QWidget):
             return
         for one in volume.series:
             rows.writerows(
-                [index, one.name, one.unit, before, after]
+                [index, no_formula(one.name), no_formula(one.unit), before, after]
                 for index, before, after in zip(volume.indices, one.before, one.after, strict=True)
             )
 
@@ -318,3 +319,8 @@ def _cell(value: float, unit: str) -> str:
         return f"{value:.2f} dB"
     digits = f"{value:.4f}" if not unit and abs(value) < 10 else in_words(value)
     return f"{digits} {unit}".rstrip()
+
+
+def no_formula(text: str) -> str:
+    """Return text for a cell of CSV that no spreadsheet takes for a formula; units come from the scan's file."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -103,11 +103,14 @@ def report_steps(comparison: Comparison, path: Path) -> Generator[Progress, None
     from ...reliability.report_files import check_report_file, write_report
 
     check_report_file(path)
+    beside = path.with_suffix(".json")
+    if beside.exists() and not path.exists():
+        raise OutputError(f"{beside.name} already exists and may belong to something else: give another name.")
     if not comparison.result.finished:
         raise OutputError("No slice is restored yet: press Restore, then save the report.")
     steps, after = judging(comparison)
     report = yield from steps
-    for file in dict.fromkeys((path, path.with_suffix(".json"))):
+    for file in dict.fromkeys((path, beside)):
         write_report(report, comparison.result.scan, after, comparison.input.name, file)
     return path
 

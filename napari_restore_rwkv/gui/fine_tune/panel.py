@@ -225,7 +225,7 @@ class FineTunePanel(JobPanel):
         for part in (self.form, self.annotations):
             part.setEnabled(self.state.is_idle)
         if not self.state.is_idle:
-            self.degradation.put_away()
+            self.degradation.hide_preview()
 
     def _on_ended(self, record: dict[str, Any]) -> None:
         self.state.finish(record)

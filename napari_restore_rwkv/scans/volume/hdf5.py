@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import ScanError
 from .. import bounds, integrity
+from ..modality import FIELDS
 from .axes import frames_of, placed
 from .stored import native
 
@@ -34,6 +35,8 @@ _CONTIGUOUS, _CHUNKED = 1, 2
 # A valid header takes some hundred reads; a damaged one may lead in circles.
 _MOST_READS, _LARGEST_READ = 500_000, 64 << 20
 _MOST_CHUNKS = 1_000_000
+# Of a field of the header, packed or not; deflate makes 64 MiB of this at most.
+_LARGEST_FIELD = 1 << 16
 _LONGEST_TEXT = 4096
 
 
@@ -60,7 +63,7 @@ class Hdf5Volume:
     chunks
         Where each chunk is, by the index of its first voxel: offset, bytes and which filters were skipped.
     header
-        Text fields.
+        Text fields that tell the modality.
     """
 
     path: Path
@@ -187,6 +190,8 @@ def _storage(
         if offset + nbytes > size:
             raise integrity.cut_off(path, size - offset, nbytes)
         return shape, (), {(0,) * len(shape): (offset, nbytes, 0)}
+    if stored.layout_class not in {_CONTIGUOUS, _CHUNKED}:
+        raise ScanError(f"{path.name} keeps its voxels in other files or in its header; repack it with h5repack.")
     if stored.layout_class != _CHUNKED or set(filters) - {_DEFLATE, _SHUFFLE} or filters.count(_DEFLATE) > 1:
         raise ScanError(f"{path.name} uses an unsupported compression; repack it with gzip (h5repack -f GZIP=1).")
     chunk = tuple(int(part) for part in stored.chunks)[-len(shape) :]
@@ -248,20 +253,29 @@ def _touched(wanted: tuple[slice, ...], chunk: tuple[int, ...]) -> Iterator[tupl
 
 
 def _numbers(values: Any, most: int) -> np.ndarray:
-    """Return a few numbers; ValueError if they are too many, or of another type."""
-    if math.prod(values.shape) > most or np.dtype(values.dtype).kind not in "iuf":
+    """Return a few numbers; ValueError if they are too many, of another type, or stored at a great size."""
+    if math.prod(values.shape) > most or np.dtype(values.dtype).kind not in "iuf" or not _is_small(values):
         raise ValueError("not a few numbers")
     return np.asarray(values[()], float).ravel()
 
 
 def _texts(image: Any) -> dict[str, str]:
-    """Return the text fields; values of other types are not needed here."""
+    """Return the text fields that tell the modality; there may be any number of others."""
     texts = {}
     fields = image.get("MetaData", {})
-    for name in fields:
-        value = fields[name]
-        if math.prod(value.shape) == 1 and np.dtype(value.dtype).kind in "OS":
-            text = np.ravel(value[()])[0]
-            if isinstance(text, bytes) and len(text) <= _LONGEST_TEXT:
-                texts[str(name)] = text.decode("utf-8", "replace")
+    for name in FIELDS:
+        value = fields.get(name)
+        if value is None or math.prod(value.shape) != 1 or np.dtype(value.dtype).kind not in "OS":
+            continue
+        if _is_small(value) and isinstance(text := np.ravel(value[()])[0], bytes) and len(text) <= _LONGEST_TEXT:
+            texts[name] = text.decode("utf-8", "replace")
     return texts
+
+
+def _is_small(values: Any) -> bool:
+    """Whether a field of the header stays small, whatever its chunks unpack to."""
+    itemsize = np.dtype(values.dtype).itemsize
+    if values.id.layout_class != _CHUNKED:
+        return math.prod(values.shape) * itemsize <= _LARGEST_FIELD
+    packed = [int(entry.size) for entry in values.id.index.values()]
+    return max(math.prod(values.id.chunks) * itemsize, *packed, 0) <= _LARGEST_FIELD

@@ -8,6 +8,7 @@ from bench_parts import COLUMNS, CT, RESTORED, ROWS, figures
 
 from napari_restore_rwkv.gui.compare.drawing import drawing_on
 from napari_restore_rwkv.gui.compare.figures import HISTOGRAM, PROFILE, SPECTRUM
+from napari_restore_rwkv.gui.compare.measure_tab import no_formula
 from napari_restore_rwkv.gui.compare.state import RESTORED_ONLY
 from napari_restore_rwkv.metrics import score_slice
 from napari_restore_rwkv.restoration.detail import Blend
@@ -28,6 +29,7 @@ def test_figures_against_a_reference_are_those_of_metrics(viewer, bench, qtbot):
 def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     noise = figures(bench, qtbot, "noise")
     bench.measure.save_table(tmp_path / "figures.csv")
+    assert [file.name for file in tmp_path.glob("figures*")] == ["figures.csv"]
     with (tmp_path / "figures.csv").open(newline="") as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
     assert float(rows["noise in flat regions"]["input"]) == noise.before
@@ -129,3 +131,7 @@ def test_a_plot_of_nothing_has_no_axes_with_numbers(bench, qtbot):
     assert all(axis.isVisible() for axis in axes)
     bench.measure.kind.setCurrentText(PROFILE)
     assert not any(axis.isVisible() for axis in axes)
+
+
+def test_no_unit_of_a_file_is_a_formula_in_a_spreadsheet():
+    assert [no_formula(text) for text in ("=cmd|'/C calc'!A0", "@x", "HU")] == ["'=cmd|'/C calc'!A0", "'@x", "HU"]
