@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
-from ..storage.durable import writing_errors, write_durably
+from ..storage.durable import write_durably, writing_errors
 from .resume import AGAIN
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import CheckpointError, OutputError
-from ..storage.durable import PARTIAL, writing_errors, write_durably
+from ..storage.durable import PARTIAL, write_durably, writing_errors
 from ..storage.file_lock import try_lock
 from ..untrusted import json_object, read_regular
 from .state_file import write_state
