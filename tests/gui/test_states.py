@@ -215,11 +215,12 @@ def test_a_new_result_is_announced_once_in_the_view_that_was_chosen_last():
 
 
 def test_a_single_slice_is_shown_side_by_side_in_place_of_planes():
-    state, modes = CompareState(mode=ORTHOGONAL), []
+    state, seen = CompareState(mode=ORTHOGONAL), []
     assert state.can_show(ORTHOGONAL)
-    state.events.comparison.connect(lambda _: modes.append(state.mode))
+    state.events.mode.connect(lambda mode: seen.append(("mode", mode)))
+    state.events.comparison.connect(lambda _: seen.append(("comparison", state.mode)))
     state.show(result(has_planes=False))
-    assert modes == [SIDE_BY_SIDE]
+    assert seen == [("comparison", SIDE_BY_SIDE)], "the view changes once, with the result"
     assert not state.can_show(ORTHOGONAL)
 
 
