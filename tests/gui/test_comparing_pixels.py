@@ -76,9 +76,13 @@ def test_the_curtain_is_dragged_by_its_edge_and_only_there(window, middle_row, q
         for _ in range(2):
             place += QPoint(step, 0)
             seen = len(moves)
-            QTest.mouseMove(canvas.native, place)
-            # napari passes moves on with a delay.
-            qtbot.waitUntil(lambda seen=seen: len(moves) > seen)
+
+            def has_moved(place=place, seen=seen):
+                # napari passes moves on with a delay, and of several only the last.
+                QTest.mouseMove(canvas.native, place)
+                return len(moves) > seen
+
+            qtbot.waitUntil(has_moved)
         QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=place)
 
     drag(centre)
