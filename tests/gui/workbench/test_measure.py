@@ -29,7 +29,6 @@ def test_figures_against_a_reference_are_those_of_metrics(viewer, bench, qtbot):
 def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     noise = figures(bench, qtbot, "noise")
     bench.measure.save_table(tmp_path / "figures.csv")
-    assert [file.name for file in tmp_path.iterdir()] == ["figures.csv"]
     with (tmp_path / "figures.csv").open(newline="") as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
     assert float(rows["noise in flat regions"]["input"]) == noise.before
