@@ -37,7 +37,6 @@ class WrappedLine(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
-        # Names and cards come from other people's files.
         self.setTextFormat(Qt.TextFormat.PlainText)
 
     def setText(self, text: str | None) -> None:
@@ -55,6 +54,13 @@ class WrappedLine(QLabel):
         self.setMinimumHeight(0)
         # Without text no height is needed, which is reported as -1.
         self.setMinimumHeight(max(self.heightForWidth(self.width()), 0))
+
+
+def plain_label(text: str = "") -> QLabel:
+    """Return a label that shows text as it is: names come from other people's files, and Qt obeys HTML in them."""
+    label = QLabel(text)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    return label
 
 
 def hint() -> QLabel:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ScanError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,7 +76,15 @@ class LazyVoxels:
         if any(axis.start == axis.stop for axis in box):
             empty = np.empty([axis.stop - axis.start for axis in box], self.dtype)
             return empty[within]
-        return self._read(box)[within]
+        try:
+            return self._read(box)[within]
+        except OSError as error:
+            if self.source is None:
+                raise
+            reason = (error.strerror or str(error)).lower()
+            raise ScanError(
+                f"{self.source.name} cannot be read any further ({reason}); put it back, and open it again."
+            ) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from handmade import image_of, nifti, rotation, save
 from zarrs import noise
 
@@ -264,3 +265,25 @@ def test_a_wrong_index_is_an_index_error(index, words):
     lazy = LazyVoxels((6, 7, 8), np.int16, lambda box: pytest.fail("nothing should be read"))
     with pytest.raises(IndexError, match=words):
         lazy[index]
+
+
+@pytest.mark.parametrize("suffix", [*RAW, ".tif"])
+def test_a_file_that_vanishes_after_it_was_opened_is_told_in_words(tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    if suffix == ".tif":
+        tifffile.imwrite(path, noise((4, 6, 9)), photometric="minisblack")
+    else:
+        save(path, noise((4, 6, 9)))
+    scan = finish(opening(path, OpenOptions(modality="CT", large=0)))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(ScanError, match=r"cannot be read any further \(no such file or directory\); put it back"):
+        scan.voxels[1]
+
+
+def test_an_hdf5_file_that_shrinks_after_it_was_opened_is_told_in_words(tmp_path):
+    path = save(tmp_path / "scan.h5", noise((40, 60, 90)))
+    scan = finish(opening(path, OpenOptions(modality="CT", large=0)))
+    os.truncate(path, 5000)
+    with pytest.raises(ScanError, match=r"scan\.h5 cannot be read"):
+        scan.voxels[30]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QPushButton, QSlider, QWidget
 
 from ...errors import OutputError
 from ...restoration.detail import Blend
 from ..drawing_context import draw_unseen
-from ..form_parts import beside
+from ..form_parts import beside, plain_label
 from ..layers import with_geometry_of
 from ..wording import words_of
 from ..worker import StepsWorker
@@ -194,7 +194,7 @@ class ComparePanel(QWidget):
         self.strength.setRange(0, FULL)
         self.strength.setValue(FULL)
         self.strength.setToolTip("input + strength x (restored - input): how much of the restoration is mixed in")
-        self.percent = QLabel(f"{FULL} %")
+        self.percent = plain_label(f"{FULL} %")
         self.percent.setMinimumWidth(WIDEST_PERCENT)
         self.strength.setAccessibleName("Strength of the restoration")
         self.coarse, self.fine = DetailSlider("coarse"), DetailSlider("fine")
@@ -217,7 +217,7 @@ class ComparePanel(QWidget):
         rows.addRow(self.curtain)
         rows.addRow("Difference", self.difference)
         rows.addRow("Strength", beside(self.strength, self.percent))
-        rows.addRow("Detail back", beside(QLabel("fine"), self.fine, QLabel("coarse"), self.coarse))
+        rows.addRow("Detail back", beside(plain_label("fine"), self.fine, plain_label("coarse"), self.coarse))
         self.reading.buttons.addWidget(self.save_button)
         rows.addRow(self.reading)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QWidget
 
 from ..form_parts import keep_room
@@ -57,6 +57,8 @@ class CursorValues(QLabel):
 
     def __init__(self, viewer: ViewerModel, watch: SliceWatch, parent: QWidget | None = None) -> None:
         super().__init__(NOWHERE, parent)
+        # The unit comes from the file.
+        self.setTextFormat(Qt.TextFormat.PlainText)
         self.setAccessibleName("Values under the cursor")
         self.setToolTip("The value of every cell at the mouse pointer, in the unit of the scan")
         self.setWordWrap(True)

@@ -11,8 +11,9 @@ from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from ..form_parts import plain_label
 from ..layer_geometry import spatial_transforms
 from ..layers import RECORD
 from .plot import PairPlot
@@ -123,7 +124,7 @@ class _Page(QWidget):
         self.resize(width, height)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(*(MARGIN_PX,) * 4)
-        self._figures = QLabel()
+        self._figures = plain_label()
         self._figures.setWordWrap(True)
         self._figures.setTextFormat(Qt.TextFormat.RichText)
         rows.addWidget(self._figures)

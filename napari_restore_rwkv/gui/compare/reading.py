@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from ..form_parts import beside
+from ..form_parts import beside, plain_label
 from .cursor_values import CursorValues
 from .report_button import ReportButton
 from .shown_slice import SliceWatch
@@ -35,7 +35,7 @@ class CurtainSlider(QWidget):
         self.slider.setSingleStep(STEPS // 100)
         self.slider.setToolTip("Input on the left, restored on the right: drag here or the bright edge in the picture")
         self.slider.setAccessibleName("Curtain between input and restored")
-        row = beside(QLabel("Curtain"), self.slider)
+        row = beside(plain_label("Curtain"), self.slider)
         self.setLayout(row)
         self.slider.valueChanged.connect(lambda value: curtain.move_to(value / STEPS))
         curtain.moved = self._follow

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QFormLayout,
     QGridLayout,
-    QLabel,
     QPushButton,
     QToolButton,
     QVBoxLayout,
@@ -20,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...training.annotations import PALETTE, TRAIN
-from ..form_parts import beside
+from ..form_parts import beside, plain_label
 from ..layer_choice import LayerChoice
 from .annotation_layers import annotation_layer, fill_shapes
 
@@ -163,7 +162,7 @@ class AnnotationTools(QWidget):
         grid.setVerticalSpacing(2)
         grid.setColumnStretch(1, 1)
         self._buttons = QButtonGroup(self)
-        self._covers = {label: QLabel("-") for label in PALETTE}
+        self._covers = {label: plain_label("-") for label in PALETTE}
         for row, (label, known) in enumerate(PALETTE.items()):
             button = QToolButton()
             button.setText(str(label))
@@ -171,8 +170,8 @@ class AnnotationTools(QWidget):
             button.setChecked(label == TRAIN)
             button.setStyleSheet(_swatch(known.colour))
             button.clicked.connect(partial(self.choose, label))
-            name = QLabel(known.name)
-            key = QLabel(KEY.format(label).replace("-", "+"))
+            name = plain_label(known.name)
+            key = plain_label(KEY.format(label).replace("-", "+"))
             key.setEnabled(False)
             self._buttons.addButton(button, label)
             for column, widget in enumerate((button, name, self._covers[label], key)):

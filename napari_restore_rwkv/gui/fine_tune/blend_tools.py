@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QPushButton, QSlider, QWidget
 
 from ..background import Background
-from ..form_parts import beside
+from ..form_parts import beside, plain_label
 from ..layers import layer_to_scan
 from .preview_switch import Picture, PreviewSwitch
 
@@ -106,7 +106,7 @@ class BlendTools(QWidget):
         self.slider.setRange(0, 100)
         self.slider.setValue(100)
         self.slider.setToolTip("0 %: the old weights; 100 %: the new ones")
-        self.percent = QLabel("100 %")
+        self.percent = plain_label("100 %")
         self.preview = PreviewSwitch(
             "show beside the scan", self._viewer, "blend preview", self._subject, BLEND_AFTER_MS, self
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from ..form_parts import beside, hint
+from ..form_parts import beside, hint, plain_label
 from ..job_state import Activity
 from .curves import Plot
 from .slice_preview import SlicePreview, looked_at
@@ -75,7 +75,7 @@ class FineTuneRun(QWidget):
         self.stop.setToolTip("Stop here; the best weights so far are evaluated on the held-out slices")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
-        self.progress, self.warnings = QLabel(), hint()
+        self.progress, self.warnings = plain_label(), hint()
         self.psnr = Plot("held-out PSNR (dB)", start_title="old weights", points=True)
         self.loss = Plot("training loss")
         self.preview = QCheckBox("show what it learns beside the scan")

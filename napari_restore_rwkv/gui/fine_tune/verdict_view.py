@@ -10,7 +10,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ..form_parts import hint
+from ..form_parts import hint, plain_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +42,14 @@ class VerdictView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.verdict, self.note, self.estimate, self.table = hint(), hint(), hint(), QLabel()
+        self.verdict, self.note, self.estimate, self.table = hint(), hint(), hint(), plain_label()
         for label in (self.verdict, self.table):
             label.setTextFormat(Qt.TextFormat.RichText)
         self.picture = Picture()
         self.captions = QWidget()
         self._caption_row = QHBoxLayout(self.captions)
         self._caption_row.setContentsMargins(0, 0, 0, 0)
-        self._captions = [QLabel() for _ in range(4)]
+        self._captions = [plain_label() for _ in range(4)]
         for caption in self._captions:
             caption.setAlignment(Qt.AlignmentFlag.AlignCenter)
             caption.setWordWrap(True)

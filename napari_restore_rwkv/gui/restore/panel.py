@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import FunctionWorker
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QShortcut, QVBoxLayout, QWidget
 
 from ...errors import CheckpointError, RestoreError
 from .. import preferences
 from ..compare.compare_panel import ComparePanel
 from ..compare.macro import reported_as_python
 from ..docking import open_panel
-from ..form_parts import beside, dividing_line, hint, keep_room
+from ..form_parts import beside, dividing_line, hint, keep_room, plain_label
 from ..job_panel import RESEARCH_USE, JobPanel
 from ..job_state import Activity
 from ..macro import as_lines
@@ -129,7 +129,7 @@ class RestorePanel(JobPanel):
         self.pause_button.setToolTip("Leave the CPU to other programs for a while; nothing is lost")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
-        self.progress = QLabel()
+        self.progress = plain_label()
         self.progress.setTextFormat(Qt.TextFormat.PlainText)
         for widget in (self.bar, self.progress):
             keep_room(widget)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from napari.qt.threading import FunctionWorker
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ...jobs.registry import BegunJob, UnfinishedJob, forget, unfinished_jobs
-from ..form_parts import plain_tip
+from ..form_parts import plain_label, plain_tip
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -70,7 +70,7 @@ class UnfinishedLine(QWidget):
         super().__init__()
         self.job = job
         output = job.job.output
-        self.text = QLabel(f"Unfinished: {output.name}, {job.done} of {job.total} slices")
+        self.text = plain_label(f"Unfinished: {output.name}, {job.done} of {job.total} slices")
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.PlainText)
         self.text.setToolTip(plain_tip(str(output)))
