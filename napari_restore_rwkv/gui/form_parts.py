@@ -63,6 +63,13 @@ def plain_label(text: str = "") -> QLabel:
     return label
 
 
+def rich_label() -> QLabel:
+    """Return a label that shows HTML, in which whatever comes from elsewhere has to be escaped."""
+    label = QLabel()
+    label.setTextFormat(Qt.TextFormat.RichText)
+    return label
+
+
 def hint() -> QLabel:
     """Return a line of explanation."""
     return WrappedLine()

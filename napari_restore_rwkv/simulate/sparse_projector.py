@@ -88,9 +88,10 @@ def _blocks(made: Maker, size: int, angles: Tensor) -> Iterator[tuple[int, Entri
         if size <= _LARGEST_KEPT:
             # One thread makes what all of them use.
             with _making:
-                yield number * at_once, _kept(made, *wanted)
+                entries = _kept(made, *wanted)
         else:
-            yield number * at_once, made(*wanted)
+            entries = made(*wanted)
+        yield number * at_once, entries
 
 
 @lru_cache(maxsize=_MOST_KEPT)

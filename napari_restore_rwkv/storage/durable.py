@@ -81,8 +81,7 @@ def write_output(path: Path, content: bytes) -> None:
     try:
         write_durably(path, content)
     except OSError as error:
-        reason = "no space is left on the disk" if error.errno in _FULL else error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written ({reason.lower()}): choose another folder or name.") from error
+        raise OutputError(f"{path} cannot be written ({_cause(error)}): choose another folder or name.") from error
 
 
 def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
@@ -156,14 +155,13 @@ def writing_errors(name: str, then: str = "") -> Iterator[None]:
             f"{name} cannot be written: it {error}. It may have been forged; write to a new one."
         ) from error
     except OSError as error:
-        if error.errno in _FULL:
-            cause = "no space is left on the disk"
-            remedy = "free some space"
-        else:
-            cause = (error.strerror or str(error)).lower()
-            remedy = "put that right"
+        remedy = "free some space" if error.errno in _FULL else "put that right"
         raise OutputError(
-            f"{name} cannot be written any further: {cause}. Finished work is kept",
+            f"{name} cannot be written any further: {_cause(error)}. Finished work is kept",
             f"{remedy}, then {then}" if then else remedy,
             resumable=not then,
         ) from error
+
+
+def _cause(error: OSError) -> str:
+    return "no space is left on the disk" if error.errno in _FULL else (error.strerror or str(error)).lower()

@@ -53,6 +53,8 @@ GROUPS = {
 # Crop sides with the batch of each and their odds; the last is a whole field of view.
 CROPS = ((64, 8), (96, 4), (128, 2), (176, 1), (256, 1))
 CROP_ODDS = (0.34, 0.28, 0.2, 0.1, 0.08)
+# Smaller crops are parts of a phantom of this side.
+PHANTOM_SIDE = 160
 WATCHED_SLICES, MEASURED_SLICES = (5, 10, 15, 20), tuple(range(2, 24))
 MEASURED = ((2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (2.0, 0.01), (4.0, 0.01))
 
@@ -93,7 +95,7 @@ def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
                 image = groups[name][rng.integers(len(groups[name]))]
                 sharp = sharp_slice(image, GROUPS[name][1], side, rng, apodised)
             else:
-                sharp = displayed(random_phantom(max(side, 160), rng), rng, apodised)
+                sharp = displayed(random_phantom(max(side, PHANTOM_SIDE), rng), rng, apodised)
             sharp = field_of_view(sharp, side, rng)
             pieces.append((*lowered(sharp, rng, usual), sharp))
         return _stacked(pieces)

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -51,3 +54,18 @@ def test_images_that_were_projected_back_are_projected_without_a_copy():
     images = sparse_projector.back_project(torch.rand(5, 6, 12), angles, PIXEL_MM)
     assert sparse_projector._columns(images).data_ptr() == images.data_ptr()
     assert sparse_projector._columns(2 * images.clone()).is_contiguous()
+
+
+def test_threads_project_side_by_side(monkeypatch):
+    both, product = threading.Barrier(2, timeout=60), sparse_projector._product
+
+    def meeting(*parts):
+        both.wait()
+        return product(*parts)
+
+    monkeypatch.setattr(sparse_projector, "_product", meeting)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(
+            pool.map(lambda _: sparse_projector.project(torch.ones(1, 16, 16), view_angles(4), 1.0), range(2))
+        )
+    assert torch.equal(*results)

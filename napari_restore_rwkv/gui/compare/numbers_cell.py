@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from ..form_parts import plain_label
+from ..form_parts import rich_label
 from ..layer_geometry import spatial_transforms
 from ..layers import RECORD
 from .plot import PairPlot
@@ -124,9 +124,8 @@ class _Page(QWidget):
         self.resize(width, height)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(*(MARGIN_PX,) * 4)
-        self._figures = plain_label()
+        self._figures = rich_label()
         self._figures.setWordWrap(True)
-        self._figures.setTextFormat(Qt.TextFormat.RichText)
         rows.addWidget(self._figures)
         self._fill(measure.rows(), width - 2 * MARGIN_PX, MOST_FOR_FIGURES * height)
         if measure.plot.curves:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ..form_parts import hint, plain_label
+from ..form_parts import hint, plain_label, rich_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +42,8 @@ class VerdictView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.verdict, self.note, self.estimate, self.table = hint(), hint(), hint(), plain_label()
-        for label in (self.verdict, self.table):
-            label.setTextFormat(Qt.TextFormat.RichText)
+        self.verdict, self.note, self.estimate, self.table = hint(), hint(), hint(), rich_label()
+        self.verdict.setTextFormat(Qt.TextFormat.RichText)
         self.picture = Picture()
         self.captions = QWidget()
         self._caption_row = QHBoxLayout(self.captions)

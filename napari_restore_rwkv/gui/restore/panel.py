@@ -130,7 +130,6 @@ class RestorePanel(JobPanel):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.progress = plain_label()
-        self.progress.setTextFormat(Qt.TextFormat.PlainText)
         for widget in (self.bar, self.progress):
             keep_room(widget)
         self.setMinimumWidth(WIDE_ENOUGH)
