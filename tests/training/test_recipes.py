@@ -26,7 +26,9 @@ def mri_folder(rng, tmp_path):
     groups = {name: [head] for name in mri_sr.GROUPS if name not in {"ct", "phantoms"}}
     groups["ct"] = [(head.astype(np.int16) - 100) * 5]
     save_slices(groups, tmp_path / "slices.safetensors")
-    save_slices({"slice": [head.astype(np.int16)] * 25}, tmp_path / "validation.safetensors")
+    save_slices(
+        {"slice": [head.astype(np.int16)] * 25, "limb": [head.astype(np.float32)]}, tmp_path / "validation.safetensors"
+    )
     return tmp_path
 
 
@@ -258,6 +260,20 @@ def test_a_random_phantom_is_the_same_object_at_any_matrix():
     assert abs(fine[lowest] - coarse[lowest]).max() < 0.01 * abs(fine[0, 0])
     # It is sharp: there is content up to the highest frequencies.
     assert abs(fine[96]).mean() > 2e-4 * abs(fine[0, 0])
+
+
+def test_harm_to_small_fields_of_view_lowers_the_score_of_mri(mri_folder):
+    path = mri_folder / "validation.safetensors"
+    heads = load_slices(path)["slice"]
+    save_slices({"slice": heads, "limb": [heads[0][:, :70].astype(np.float32)]}, path)
+
+    class HarmsSmallOnes(torch.nn.Module):
+        def forward(self, image):
+            return image if image.shape[-1] > 70 else 0.5 * image
+
+    score = mri_sr.watch(mri_folder)
+    assert score(torch.nn.Identity())["score"] == pytest.approx(0, abs=0.1)
+    assert score(HarmsSmallOnes())["score"] < -1
 
 
 def test_every_recipe_serves_a_task_and_starts_from_weights_that_are_there():
