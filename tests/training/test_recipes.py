@@ -273,7 +273,7 @@ def test_harm_to_small_fields_of_view_lowers_the_score_of_mri(mri_folder):
 
     score = mri_sr.watch(mri_folder)
     assert score(torch.nn.Identity())["score"] == pytest.approx(0, abs=0.1)
-    assert score(HarmsSmallOnes())["score"] < -1
+    assert score(HarmsSmallOnes())["score"] < -0.5
 
 
 def test_every_recipe_serves_a_task_and_starts_from_weights_that_are_there():
