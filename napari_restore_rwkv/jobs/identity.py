@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS
+from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS, WRAPPED_BORDER
 from ..network.restorer import Restorer, device_of, kernel_of
 from ..progress import Phase, Progress
 from ..restoration.data_consistency import keeps_measured
@@ -74,6 +74,7 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         KEEPS_MEASURED: keeps_measured(network),
         TURNS: network.turns if isinstance(network, Restorer) else 1,
         # Left out if zero, as in older ledgers.
+        **({WRAPPED_BORDER: network.wrapped_border} if getattr(network, WRAPPED_BORDER, 0) else {}),
         **({OWN_ERROR: own} if (own := own_error(network)) else {}),
         **({NOISE_KEPT: kept} if (kept := noise_kept(network)) else {}),
     }

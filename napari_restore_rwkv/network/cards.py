@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEEPS_MEASURED, TURNS, FALLS_SHORT = "keeps_measured", "turns", "falls_short"
+WRAPPED_BORDER = "wrapped_border"
 OWN_ERROR, NOISE_KEPT, TRAINED_FOR = "own_error", "noise_kept", "trained_for"
 _MODALITIES = ("CT", "MR", "PET", None)
 # Characters; the shipped cards have 20, 10, and some 200.
@@ -19,6 +20,8 @@ _LONGEST = {"title": 200, "created": 40, "intended_use": 4000, "limits": 4000}
 _LONGEST_DETAIL = 100_000
 # More than a curve of ten thousand steps with four figures each.
 _MOST_DETAILS, _DEEPEST = 200_000, 20
+# Pixels; a border only needs to show the ringing of an edge.
+_WIDEST_BORDER = 64
 # The details that are used: name -> type of the value.
 _KINDS: dict[str, type] = {
     KEEPS_MEASURED: bool,
@@ -77,6 +80,11 @@ def _check_details(details: Any) -> None:
     if TURNS in details and not (is_number(details[TURNS]) and details[TURNS] in range(1, 5)):
         shown = str(details[TURNS])[:20]
         raise ValueError(f"it asks for {shown} quarter turns; 1 to 4 are possible")
+    if WRAPPED_BORDER in details and not (
+        is_number(details[WRAPPED_BORDER]) and details[WRAPPED_BORDER] in range(_WIDEST_BORDER + 1)
+    ):
+        shown = str(details[WRAPPED_BORDER])[:20]
+        raise ValueError(f"it asks for a wrapped border of {shown} pixels; 0 to {_WIDEST_BORDER} are possible")
     for name, most in ((OWN_ERROR, math.inf), (NOISE_KEPT, 1.0)):
         if name in details and not (_is_finite(details[name]) and 0 <= details[name] <= most):
             raise ValueError(f"{name} in its details is not a number {'from 0 to 1' if most == 1 else 'of 0 or more'}")

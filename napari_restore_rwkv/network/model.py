@@ -59,6 +59,10 @@ class RestoreRWKV(Restorer):
     turns
         Over how many quarter turns of the image the result is averaged, 1 to 4: a self-ensemble. The scans through an
         image run along its axes, so the turned image gives another estimate of the same result.
+    wrapped_border
+        How many pixels are repeated around the image from its opposite side, 0 or more. The ringing of an MR slice,
+        whose k-space is discrete, continues across its edges to the opposite side (Bracewell, The Fourier Transform
+        and Its Applications, ch. 10).
     """
 
     def __init__(
@@ -163,7 +167,8 @@ class RestoreRWKV(Restorer):
         """Run the network once, yielding each block's result and, if it runs `alone`, the restored image last."""
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
-        padded = _padded(image)
+        border = self.wrapped_border
+        padded = _wrapped(image, border, *self.padded_sides(height, width)) if border else _padded(image)
         x = self._embedded(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
 
         # Maps are popped when used, so that they do not take memory beside the large maps of the last levels.
@@ -191,10 +196,17 @@ class RestoreRWKV(Restorer):
                 x = run(block, x)
                 yield x
 
-        restored = (self.output(x.permute(0, 3, 1, 2)) + padded[:, :1])[:, :, :height, :width]
+        restored = self.output(x.permute(0, 3, 1, 2)) + padded[:, :1]
+        restored = restored[:, :, border : border + height, border : border + width]
         if alone:
             yield restored
         return restored
+
+    def padded_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of an image of this size with its border, as it passes through the network."""
+        sides = (side + 2 * self.wrapped_border for side in (height, width))
+        rows, columns = (side + -side % SIDE_MULTIPLE for side in sides)
+        return rows, columns
 
     def _embedded(self, image: Tensor) -> Tensor:
         """First feature maps of a padded image with or without its context, (B, Y, X, C)."""
@@ -238,6 +250,13 @@ def _joined(reduce: nn.Module, x: Tensor, skip: Tensor, *, fused: bool) -> Tenso
     if fused and (result := fused_cpu.join(reduce, x, skip)) is not None:
         return result
     return shift(reduce, torch.cat((x, skip), dim=3)).contiguous()
+
+
+def _wrapped(image: Tensor, border: int, height: int, width: int) -> Tensor:
+    """Repeat an image periodically to this size, its first pixel behind a border at the top and left."""
+    for axis, side in ((2, height), (3, width)):
+        image = image.index_select(axis, (torch.arange(side, device=image.device) - border) % image.shape[axis])
+    return image
 
 
 def _padded(image: Tensor) -> Tensor:

@@ -65,11 +65,14 @@ class Restorer(nn.Module):
         Channels of its input besides the slice, 0 for none.
     turns
         Over how many quarter turns the result is averaged (a self-ensemble).
+    wrapped_border
+        How many pixels are repeated around the image from its opposite side.
     """
 
     card: Card = NO_CARD
     context: int = 0
     turns = 1
+    wrapped_border = 0
 
     def kernel(self, device: torch.device) -> str:
         """Name of the kernel that computes its attention on a device; "no kernel" where it has no attention."""

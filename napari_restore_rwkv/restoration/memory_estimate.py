@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from ..network.bi_wkv import kernel_in_use
 from ..network.fused_cpu import bytes_of_block
-from ..network.model import SIDE_MULTIPLE
 
 if TYPE_CHECKING:
     import torch
@@ -55,10 +54,11 @@ def bytes_per_slice(network: RestoreRWKV, height: int, width: int, *, in_strips:
         Whether the network is run in strips of rows; the strips themselves, some 100 MiB, are not counted.
     """
     weight = network.output.weight
-    pixels = (height + -height % SIDE_MULTIPLE) * (width + -width % SIDE_MULTIPLE)
+    rows, columns = network.padded_sides(height, width)
+    pixels = rows * columns
     channels = 2 * network.patch_embed.out_channels
     size = weight.element_size()
-    fused = bytes_of_block(network, height + -height % SIDE_MULTIPLE, width + -width % SIDE_MULTIPLE)
+    fused = bytes_of_block(network, rows, columns)
     if fused is not None:
         return int(fused + pixels * (channels * size / 4 + _FUSED_IMAGES * _FLOAT32))
     attention = (4 if in_strips else 6) * size + _operator_bytes(weight.device, size)

@@ -15,6 +15,7 @@ from ..network.bundles import digest
 from ..network.checkpoint import (
     KEEPS_MEASURED,
     TURNS,
+    WRAPPED_BORDER,
     earlier_checkpoints,
     for_inference,
     load_checkpoint,
@@ -183,7 +184,7 @@ def describe(
 
 def inherited(card: Card) -> dict[str, Any]:
     """Details of new weights that follow from the card of those that they were made from."""
-    kept = {name: card.details[name] for name in (KEEPS_MEASURED, TURNS) if name in card.details}
+    kept = {name: card.details[name] for name in (KEEPS_MEASURED, TURNS, WRAPPED_BORDER) if name in card.details}
     return {**kept, "base": {"title": card.title, "task": card.task, "weights_sha256": card.weights_sha256}}
 
 

@@ -74,19 +74,26 @@ def lowered(sharp: np.ndarray, rng: np.random.Generator, usual: float) -> tuple[
     return np.minimum(low_resolution(sharp, factor, noise, seed=rng), 1), measured
 
 
-def field_of_view(sharp: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Crop a square, mirrored at its end if the slice is too small, that fades to black at its rim.
+def field_of_view(sharp: np.ndarray, shape: tuple[int, int], rng: np.random.Generator, faded: float) -> np.ndarray:
+    """Crop to a shape, mirrored at its end if the slice is too small.
 
-    So its Fourier transform, which is periodic, has no edge there.
+    A fraction `faded` fades to black at the rim, as where the object ends inside the field of view. Where it does not,
+    the Fourier transform, which is periodic, has an edge there, whose ringing reaches across to the opposite side.
     """
-    corners = [[int(rng.integers(max(0, length - side) + 1)) for length in sharp.shape] for _ in range(2)]
+    free = [max(0, length - side) for length, side in zip(sharp.shape, shape, strict=True)]
+    corners = [[int(rng.integers(most + 1)) for most in free] for _ in range(2)]
     # The fuller of two positions: there is nothing to learn from air.
-    pieces = [sharp[y : y + side, x : x + side] for y, x in corners]
+    pieces = [sharp[y : y + shape[0], x : x + shape[1]] for y, x in corners]
     piece = max(pieces, key=lambda one: float(one.std()))
-    pads = [(0, side - length) for length in piece.shape]
-    rim = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
-    fade = (0.5 - 0.5 * np.cos(np.pi * (rim / _RIM).clip(0, 1))).astype(np.float32)
-    return np.pad(piece, pads, mode="symmetric") * fade[:, None] * fade
+    pads = [(0, side - length) for side, length in zip(shape, piece.shape, strict=True)]
+    whole = np.pad(piece, pads, mode="symmetric")
+    return whole * _rim(shape[0])[:, None] * _rim(shape[1]) if rng.random() < faded else whole
+
+
+def _rim(side: int) -> np.ndarray:
+    """Weights along an axis that fall to zero at its ends."""
+    pixels = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    return (0.5 - 0.5 * np.cos(np.pi * (pixels / _RIM).clip(0, 1))).astype(np.float32)
 
 
 def _unit_values(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

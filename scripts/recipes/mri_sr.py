@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_restore_rwkv.metrics import psnr, ssim
-from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, TURNS
+from napari_restore_rwkv.network.checkpoint import KEEPS_MEASURED, TURNS, WRAPPED_BORDER
 from napari_restore_rwkv.network.classical import CLASSICAL, load_restorer
 from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.kspace import measured_extent, with_measured
@@ -50,9 +50,11 @@ GROUPS = {
     # Of any sharpness, since they are not on a grid.
     "phantoms": (0.07, (1.0, 1.0)),
 }
-# Crop sides with the batch of each and their odds; the last is a whole field of view.
+# Longest crop sides with the batch of each and their odds; the last is a whole field of view. Each side of a crop is
+# shorter by up to 15 pixels: the edges of an odd field of view, or of an odd block of k-space, ring in another way.
 CROPS = ((64, 8), (96, 4), (128, 2), (176, 1), (256, 1))
 CROP_ODDS = (0.34, 0.28, 0.2, 0.1, 0.08)
+MOST_SHORTER = 15
 # Smaller crops are parts of a phantom of this side.
 PHANTOM_SIDE = 160
 WATCHED_SLICES, MEASURED_SLICES = (5, 10, 15, 20), tuple(range(2, 24))
@@ -81,17 +83,18 @@ def pack(scans: Path, folder: Path) -> None:
     save_slices(validation, folder / "validation.safetensors")
 
 
-def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
+def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7, faded: float = 0.5) -> Draw:
     """Return a function that draws low-resolution and sharp fields of view of all groups, and what was measured.
 
     A fraction `apodised` of the sharp ones has its highest frequencies tapered, as most scanners do; a fraction `usual`
-    is lowered by an integer factor.
+    is lowered by an integer factor; a fraction `faded` fades to black at its rim.
     """
     groups, names = load_slices(folder / "slices.safetensors"), list(GROUPS)
     odds = np.array([GROUPS[name][0] for name in names])
 
     def batch(rng: np.random.Generator) -> Batch:
         side, count = CROPS[rng.choice(len(CROPS), p=CROP_ODDS)]
+        height, width = (side - int(less) for less in rng.integers(0, MOST_SHORTER + 1, 2))
         pieces: list[Piece] = []
         while len(pieces) < count:
             name = names[rng.choice(len(names), p=odds / odds.sum())]
@@ -100,7 +103,7 @@ def draw(folder: Path, apodised: float = 0.8, usual: float = 0.7) -> Draw:
                 sharp = sharp_slice(image, GROUPS[name][1], side, rng, apodised)
             else:
                 sharp = displayed(random_phantom(max(side, PHANTOM_SIDE), rng), rng, apodised)
-            sharp = field_of_view(sharp, side, rng)
+            sharp = field_of_view(sharp, (height, width), rng, faded)
             pieces.append((*lowered(sharp, rng, usual), sharp))
         return _stacked(pieces)
 
@@ -271,8 +274,8 @@ _PYCORTEX = "PyPI pycortex 1.4.0 (sdist), filestore/db/S1/anatomicals/raw.nii.gz
 RECIPE = Recipe(
     task="mri-sr",
     stage="mri-sr",
-    start_from="mri-sr@1",
-    options=TrainingOptions(steps=6000, learning_rate=5e-4),
+    start_from="mri-sr@2",
+    options=TrainingOptions(steps=2500, learning_rate=5e-4),
     training_scans={
         **{limb_file(subject): SARCOMA_SOURCE for subject in TRAINING_SUBJECTS},
         COLIN: "Debian mricron-data, templates/ch2.nii.gz, BSD-3-Clause",
@@ -303,11 +306,12 @@ RECIPE = Recipe(
     loss=unmeasured_error,
     # On slices of the training subjects the mean gain is the same as with 1, and the worst slice loses half as much.
     damping=0.7,
-    card_details={KEEPS_MEASURED: True, TURNS: 4},
+    card_details={KEEPS_MEASURED: True, TURNS: 1, WRAPPED_BORDER: 4},
     details={
         "groups": {name: {"odds": odds, "coarser": grids} for name, (odds, grids) in GROUPS.items()},
         "photographs": PHOTOGRAPHS,
         "crops": CROPS,
+        "most_shorter": MOST_SHORTER,
         "factors": FACTORS,
         "most_noise": MOST_NOISE,
         "loss": "root mean square error of the unmeasured frequencies, and a quarter of that of all",

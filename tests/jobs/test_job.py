@@ -17,6 +17,7 @@ from napari_restore_rwkv.errors import CheckpointError, OutputError
 from napari_restore_rwkv.jobs import restore_slabs as slab_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.job import ZarrJob
+from napari_restore_rwkv.network.checkpoint import for_inference
 from napari_restore_rwkv.network.fused_cpu import SWITCH
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.progress import Phase, finish
@@ -252,11 +253,15 @@ def test_a_resumed_job_keeps_its_original_slabs(path, undisturbed):
     assert finish(verify(path)).sound
 
 
-def test_a_card_that_changes_results_makes_a_different_job(path):
+@pytest.mark.parametrize(
+    ("details", "difference"),
+    [({"keeps_measured": True}, "keeps_measured: False, now True"), ({"wrapped_border": 4}, "wrapped_border: .*now 4")],
+)
+def test_a_card_that_changes_results_makes_a_different_job(path, details, difference):
     stop_after(begin(path), 2)
     network = small_network()
-    network.card = replace(network.card, details={"keeps_measured": True})
-    with pytest.raises(OutputError, match="model keeps_measured: False, now True"):
+    network = for_inference(network, replace(network.card, details=details))
+    with pytest.raises(OutputError, match=f"model {difference}"):
         do(path, resume=True, network=network)
 
 

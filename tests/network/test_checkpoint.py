@@ -209,6 +209,13 @@ def test_slices_are_turned_as_the_card_of_the_weights_says(tmp_path, tiny_networ
         assert load_checkpoint(path, fused=False).turns == 1
 
 
+def test_slices_have_the_border_that_the_card_of_the_weights_asks_for(tmp_path, tiny_network):
+    save_checkpoint(tiny_network, Card(title="t", details={"wrapped_border": 5}), tmp_path / "t.safetensors")
+    assert load_checkpoint(tmp_path / "t.safetensors").wrapped_border == 5
+    # Training sees crops, whose opposite sides have nothing to do with each other.
+    assert load_checkpoint(tmp_path / "t.safetensors", fused=False).wrapped_border == 0
+
+
 @pytest.mark.parametrize("turns", [0, 5, 10**6, "x", None])
 def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
     path = tmp_path / "odd.safetensors"

@@ -1,5 +1,6 @@
 """The network: its sizes, its shapes, and what folding may not change."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -89,6 +90,20 @@ def test_quarter_turns_are_averaged(tiny_network, in_strips):
     torch.testing.assert_close(averaged, expected)
     turned = tiny_network.fused()(image.rot90(1, (2, 3))).rot90(-1, (2, 3))
     torch.testing.assert_close(averaged, turned)
+
+
+@pytest.mark.parametrize("in_strips", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(24, 17), (16, 40), (1, 3)])
+def test_a_wrapped_border_continues_the_image_on_its_opposite_side(tiny_network, height, width, in_strips):
+    image = torch.rand(2, 1, height, width)
+    bottom, right = (3 + -(side + 6) % 8 for side in (height, width))
+    periodic = np.pad(image, ((0, 0), (0, 0), (3, bottom), (3, right)), mode="wrap")
+    with torch.no_grad():
+        expected = tiny_network(torch.from_numpy(periodic))[:, :, 3 : 3 + height, 3 : 3 + width]
+        tiny_network.wrapped_border = 3
+        *_, restored = tiny_network.stages(image, in_strips=in_strips)
+    torch.testing.assert_close(restored, expected)
+    torch.testing.assert_close(tiny_network.fused()(image), expected)
 
 
 @pytest.mark.parametrize(("device", "parts"), [("cpu", 4), ("meta", 1)])

@@ -254,14 +254,15 @@ def test_a_bundle_records_everything_but_names(tuned, tmp_path, monkeypatch):
     assert "tiny.safetensors" not in json.dumps(card.as_dict())
 
 
-def test_new_weights_and_blends_are_averaged_over_turns_as_the_old_ones_are(tiny_network, pair, tmp_path):
+def test_new_weights_and_blends_run_as_the_card_of_the_old_ones_says(tiny_network, pair, tmp_path):
     path = tmp_path / "turning.safetensors"
-    save_checkpoint(tiny_network, Card(title="t", task="ct-denoise", modality="CT", details={"turns": 3}), path)
+    details = {"turns": 3, "wrapped_border": 4}
+    save_checkpoint(tiny_network, Card(title="t", task="ct-denoise", modality="CT", details=details), path)
     outcome = everything(fine_tune(path, pair, replace(QUICK, steps=2)))[1]
     bundle = outcome.save(tmp_path / "turning")
     loaded = [load_checkpoint(bundle), blended_network(path, bundle, 0.5), blended_network(path, bundle, 0)]
     made = [outcome.network(amount) for amount in (0, 0.5, 1)]
-    assert [network.turns for network in loaded + made] == [3] * 6
+    assert [(network.turns, network.wrapped_border) for network in loaded + made] == [(3, 4)] * 6
 
 
 def test_a_blend_lies_between_old_and_new(tuned, weights_file, tmp_path):

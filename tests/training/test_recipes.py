@@ -6,7 +6,7 @@ import torch
 from recipes import all_in_one, ct_denoise, mri_sr, pet_low_count
 from recipes.contrast import random_contrast, random_shading
 from recipes.losses import lesion_error, root_error, transfer_error, unmeasured_error
-from recipes.mri_slices import random_phantom
+from recipes.mri_slices import field_of_view, random_phantom
 from recipes.recipe import load_slices, save_slices
 from recipes.table import RECIPES
 
@@ -114,9 +114,24 @@ def test_mri_batches_are_low_and_sharp_images_of_the_same_thing(mri_folder):
 
 
 def test_mri_batches_have_the_sizes_that_will_be_used(mri_folder):
-    sizes = {tuple(batch[0].shape) for batch in batches(mri_sr.draw(mri_folder), 30)}
-    assert sizes <= {(count, 1, side, side) for side, count in mri_sr.CROPS}
-    assert len(sizes) >= 4
+    longest = {count: max(side for side, among in mri_sr.CROPS if among == count) for _, count in mri_sr.CROPS}
+    sides = set()
+    for low, _, _ in batches(mri_sr.draw(mri_folder), 30):
+        count, _, *shape = low.shape
+        assert max(shape) <= longest[count]
+        sides |= set(shape)
+    # Odd fields of view ring in another way than even ones.
+    assert {side % 2 for side in sides} == {0, 1}
+    assert len(sides) > 12
+
+
+def test_mri_fields_of_view_fade_at_the_rim_or_end_in_an_edge():
+    sharp, rng = np.ones((40, 50), np.float32), np.random.default_rng(0)
+    faded, edged = (field_of_view(sharp, (31, 60), rng, share) for share in (1.0, 0.0))
+    assert faded.shape == edged.shape == (31, 60)
+    assert max(image.max() for image in (faded[0], faded[-1], faded[:, 0], faded[:, -1])) < 0.03
+    assert faded[15, 30] == 1
+    assert (edged == 1).all()
 
 
 def test_mri_batches_are_determined_by_the_generator(mri_folder):
