@@ -175,6 +175,18 @@ def test_the_command_line_answers_help_without_heavy_libraries():
     assert not {"torch", "numpy", "SimpleITK", *VIEWER_LIBRARIES} & set(loaded)
 
 
+def test_a_scan_that_is_not_dicom_opens_without_pydicom():
+    sample = ROOT / "sample_data" / "mr_t1_half_resolution.nii.gz"
+    code = (
+        "import sys, napari_restore_rwkv.commands.restore, napari_restore_rwkv.scans.frames\n"
+        "from pathlib import Path\n"
+        "from napari_restore_rwkv.progress import finish\n"
+        f"finish(napari_restore_rwkv.scans.frames.opening_all(Path({str(sample)!r})))\n"
+        "print(*sys.modules)"
+    )
+    assert not {"pydicom", *VIEWER_LIBRARIES} & set(run_python(code).split())
+
+
 def test_the_public_names_are_sorted_and_exist():
     names = napari_restore_rwkv.__all__
     assert names == sorted(names)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ScanError
-from ..scans.dicom.files import is_dicom
-from ..scans.dicom.series import find_series
+from ..scans.dicom.detection import is_dicom
 from ..scans.volume.streaming import is_volume_file
 from ..scans.zarr.reading import is_zarr
 
@@ -74,6 +73,8 @@ def _in(path: Path, name: str) -> list[Source]:
 
 
 def _series(folder: Path, name: str) -> list[Source]:
+    from ..scans.dicom.series import find_series
+
     try:
         found = find_series(folder)
     except ScanError:

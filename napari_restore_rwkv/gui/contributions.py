@@ -196,7 +196,7 @@ def _is_stack(file: Path) -> bool:
 
 def _is_dicom(file: Path) -> bool:
     # It imports pydicom, which most files do not need.
-    from ..scans.dicom.files import is_dicom
+    from ..scans.dicom.detection import is_dicom
 
     try:
         return file.is_file() and is_dicom(file)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dicom.files import is_dicom
-from .dicom.reading import scan_of_stack
-from .dicom.series import SeveralSeriesError, read_series, series_key
+from .dicom.detection import is_dicom
+from .dicom.errors import SeveralSeriesError
 from .opening import DEFAULT, opening
 from .options import OpenOptions
 from .volume.files import SeveralFramesError
@@ -63,6 +62,8 @@ def opening_all(path: Path) -> Generator[Progress, None, list[Frames]]:
     try:
         return [(yield from _frames(path, {}))]
     except SeveralSeriesError as several:
+        from .dicom.series import series_key
+
         found = []
         for series in several.series:
             frames = yield from _frames(path, {"series": series_key(series.uid)})
@@ -116,6 +117,9 @@ def _frames(path: Path, options: dict[str, Any]) -> Generator[Progress, None, Fr
 
 def _dicom_frames(path: Path, options: dict[str, Any]) -> Frames:
     """Read all frames of a series, scanning its files only once."""
+    from .dicom.reading import scan_of_stack
+    from .dicom.series import read_series
+
     stacks = read_series(path, options.get("series"))
     notes = {"notes": list(stacks.notes)} if stacks.notes else {}
     read = map(scan_of_stack, stacks.frames)

@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
-from .dicom.files import is_dicom
-from .dicom.reading import read_dicom
+from .dicom.detection import is_dicom
 from .modality import given, kind_of_volume
 from .tiff.stack import TIFF_SUFFIXES
 from .volume.files import READERS, read_volume
@@ -27,6 +26,9 @@ def read_whole(path: Path, options: OpenOptions) -> Scan:
     """Read anything but zarr and HDF5, including its voxels; system errors are passed on."""
     check_kind(path)
     if path.is_dir() or is_dicom(path):
+        # Importing pydicom and its decoders takes as long as many slices.
+        from .dicom.reading import read_dicom
+
         scan, kind = read_dicom(path, options.time_index, options.series, options.correct_tilt)
     elif is_volume_file(path):
         volume = read_volume(path, options.time_index, allow_outside=options.allow_outside_files)

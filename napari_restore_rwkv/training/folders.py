@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
-from ..scans.dicom.files import is_dicom
+from ..scans.dicom.detection import is_dicom
 from ..scans.volume.files import volume_suffix
 from ..scans.volume.streaming import is_hdf5
 from ..scans.zarr.reading import is_zarr

@@ -11,7 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from napari_restore_rwkv.commands.scans_below import scans_below
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.scans.dicom.series import SeveralSeriesError
+from napari_restore_rwkv.scans.dicom.errors import SeveralSeriesError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
 

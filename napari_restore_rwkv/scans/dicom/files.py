@@ -1,4 +1,4 @@
-"""DICOM files: recognising them, with or without the preamble, and reading their headers."""
+"""DICOM files: finding them in folders, and reading their headers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectorySto
 
 from ...errors import ScanError
 from ..integrity import broken
+from .detection import PREAMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -38,27 +39,11 @@ DAMAGED = (
     struct.error,
     zlib.error,
 )
-_PREAMBLE = 128
-# The groups with which a file without a preamble starts: file meta information, or identification.
-_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
-_LONGEST_FIRST_VALUE = 1024
 # Far larger than any slice, and far smaller than what a few megabytes of compressed zeros would become.
 _MOST_INFLATED = 256 << 20
 _MOST_FILES = 200_000
 # The file meta information, which names the transfer syntax, is far shorter.
 _LONGEST_META = 4096
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM mark after its preamble, or starts like a file without a preamble."""
-    with path.open("rb") as stream:
-        head = stream.read(_PREAMBLE + 4)
-    return head[_PREAMBLE:] == b"DICM" or _begins_without_preamble(head)
-
-
-def is_dicomdir(path: Path) -> bool:
-    """Whether a file is the directory of a DICOM disk, whose images are in the folders beside it."""
-    return path.name.upper() == "DICOMDIR" and is_dicom(path)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -123,15 +108,6 @@ def is_directory(header: Dataset) -> bool:
     return meta is not None and meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
-def _begins_without_preamble(head: bytes) -> bool:
-    if len(head) < 12 or head[:2] not in _FIRST_GROUPS:
-        return False
-    if head[4:6].isalpha() and head[4:6].isupper():
-        return True
-    (length,) = struct.unpack_from("<I", head, 4)
-    return length <= _LONGEST_FIRST_VALUE
-
-
 def _refuse_deflated_bomb(path: Path) -> None:
     """Raise ScanError if a deflated file expands far beyond the size of an image."""
     with path.open("rb") as stream:
@@ -141,7 +117,7 @@ def _refuse_deflated_bomb(path: Path) -> None:
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
         # The length does not count its own element, which has 12 bytes.
-        stream.seek(_PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))
+        stream.seek(PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))
         unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while not unpacker.eof and (block := stream.read(1 << 16)):
             # Behind its end a stream is padded, and what pads it stays unconsumed for ever.

@@ -14,7 +14,9 @@ import pydicom
 from ...errors import ScanError
 from ..integrity import broken
 from ..volume.files import chosen_frame
-from .files import DAMAGED, files_below, is_dicom, is_dicomdir
+from .detection import is_dicom, is_dicomdir
+from .errors import SeveralSeriesError
+from .files import DAMAGED, files_below
 from .image import NoScanError, images_of
 from .stack import Stacks, stacks_of
 
@@ -25,20 +27,6 @@ if TYPE_CHECKING:
     from .image import SeriesImage
 
 _NAMED = 5
-
-
-class SeveralSeriesError(ScanError):
-    """There are several series and none was chosen.
-
-    Attributes
-    ----------
-    series
-        All of them.
-    """
-
-    def __init__(self, text: str, series: Sequence[Series]) -> None:
-        super().__init__(text)
-        self.series = tuple(series)
 
 
 @dataclass(frozen=True, slots=True)
