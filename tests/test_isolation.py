@@ -36,7 +36,9 @@ def test_the_planted_module_would_be_imported_without_isolation(poisoned, ran):
 
 
 # What another program left in the environment: an empty entry means the working folder, too.
-@pytest.mark.parametrize("python_path", [None, "", os.pathsep, "."])
+@pytest.mark.parametrize(
+    "python_path", [None, *(pytest.param(path, marks=pytest.mark.slow) for path in ("", os.pathsep, "."))]
+)
 def test_a_training_process_loads_nothing_from_the_working_folder(poisoned, ran, tmp_path, monkeypatch, python_path):
     from napari_restore_rwkv.training.process import LOG, FineTuneProcess
 

@@ -148,6 +148,32 @@ def test_no_two_files_import_each_other():
     assert [sorted(str(path.relative_to(PACKAGE)) for path in pair) for pair in pairs] == []
 
 
+def lines_without_docstring(function):
+    """How many lines a function has, its docstring left out: that is as long as its parameters are many."""
+    docstring = function.body[0] if ast.get_docstring(function, clean=False) is not None else None
+    return length_of(function) - (length_of(docstring) if docstring is not None else 0)
+
+
+def length_of(node):
+    return node.end_lineno - node.lineno + 1
+
+
+def test_no_file_has_more_than_350_lines():
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text("utf-8").splitlines()) for path in python_files()}
+    assert {name: length for name, length in lengths.items() if length > 350} == {}
+
+
+def test_no_function_has_more_than_60_lines():
+    functions = [
+        (f"{path.relative_to(PACKAGE)}: {node.name}", lines_without_docstring(node))
+        for path in python_files()
+        for node in statements_of(path)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(functions) > 1000, "the functions are found"
+    assert [(name, length) for name, length in functions if length > 60] == []
+
+
 def test_errors_and_progress_import_nothing_from_this_project():
     assert not [*our_rooms(PACKAGE / "errors.py"), *our_rooms(PACKAGE / "progress.py")]
 

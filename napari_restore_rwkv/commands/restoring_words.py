@@ -43,21 +43,7 @@ def add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         help="fraction of the change to apply; by default what suits the noise of the scan, which is 1 unless the "
         "weights were made for other noise",
     )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="precision to compute in; the result says how far lower precision is from float32 (float32)",
-    )
-    parser.add_argument(
-        "--batch", type=positive, metavar="N", help="maximum number of slices at once on a GPU (what fits)"
-    )
-    parser.add_argument(
-        "--tile",
-        type=tile,
-        metavar="SIZE[,OVERLAP]",
-        help="restore large slices in tiles of this many pixels: less memory, but an approximate result (whole slices)",
-    )
+    _add_precision_and_memory(parser)
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "int16", "uint16", "int32"),
@@ -76,6 +62,25 @@ def add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="distribute the work through this dask scheduler")
     parser.add_argument("--format", choices=FORMATS, help="for the results of a folder (that of each scan)")
     parser.set_defaults(run=command(RestoreRequest, "restore", "restore_command"))
+
+
+def _add_precision_and_memory(parser: argparse.ArgumentParser) -> None:
+    """Add ``--precision``, ``--batch`` and ``--tile``: how exact the result is, and how much memory it takes."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="precision to compute in; the result says how far lower precision is from float32 (float32)",
+    )
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="maximum number of slices at once on a GPU (what fits)"
+    )
+    parser.add_argument(
+        "--tile",
+        type=tile,
+        metavar="SIZE[,OVERLAP]",
+        help="restore large slices in tiles of this many pixels: less memory, but an approximate result (whole slices)",
+    )
 
 
 def add_jobs(commands: Any, parents: list[argparse.ArgumentParser]) -> None:

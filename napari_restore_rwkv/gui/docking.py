@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
-from .compare.compare_view import ZOOMED_IN, closer_than_fitting
+from .camera import ZOOMED_IN, closer_than_fitting
 from .drawing_context import DrawingContext
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ class LayerChoice(ComboBox):
     Attributes
     ----------
     preferred
-        Returns which of the listed layers to propose; None proposes the first.
+        Returns which of the listed layers to propose, None if none of them; without it the first is proposed.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors
 
-from napari_restore_rwkv.gui.compare.compare_view import ZOOMED_IN, closer_than_fitting
+from napari_restore_rwkv.gui.camera import ZOOMED_IN, closer_than_fitting
 from napari_restore_rwkv.gui.layers import RECORD
 
 RESTORED = "CT abdomen [restored]"

@@ -109,9 +109,11 @@ def test_marks_outside_the_training_slices_are_reported_before_training(panel, q
         layer.data_setitem(np.nonzero(block(layer, slice(index, index + 1), slice(0, 5), slice(0, 5))), label)
     checked(qtbot, panel)
     assert "Training is not possible: nothing is marked 1 (train here) in a slice that" in panel.warnings.text()
+    assert not panel.run.start.isEnabled()
     layer.data_setitem(np.nonzero(block(layer, slice(2, 3), slice(0, 5), slice(0, 5))), 2)
     checked(qtbot, panel)
     assert "Training is not possible" not in panel.warnings.text()
+    assert panel.run.start.isEnabled()
 
 
 def test_labels_of_another_meaning_are_refused_with_a_message(viewer, panel, qtbot):

@@ -48,17 +48,55 @@ def test_with_two_scans_open_everything_is_chosen(viewer, pair_layers, make_fine
 
 def test_without_a_scan_the_panel_says_what_to_do(viewer, make_fine_tune_panel):
     panel = make_fine_tune_panel(viewer)
+    assert panel.form.about_scan.text() == "Open a scan, or a sample: File > Open Sample."
+    assert panel.warnings.isHidden(), "the form says it"
+    assert not panel.run.start.isEnabled()
     panel.start()
     assert panel.message.text().startswith("Open a scan first: File > Open")
 
 
 def test_a_second_scan_is_proposed_as_reference_when_it_is_opened(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, pair_layers[0])
-    assert panel.warnings.text().startswith("Training is not possible: the degraded scans are identical")
+    assert panel.form.reference_layer.value is None, "a scan is not its own reference"
+    assert panel.form.reference_layer.native.placeholderText() == "no other scan is open"
+    assert panel.warnings.text().startswith("There is no second scan: open the reference, or train on")
+    assert not panel.run.start.isEnabled()
     viewer.add_layer(Layer.create(*pair_layers[1]))
     assert panel.form.reference_layer.current_choice == "full dose"
     checked(qtbot, panel)
     assert panel.warnings.isHidden()
+    assert panel.run.start.isEnabled()
+    viewer.layers.remove("full dose")
+    assert panel.form.reference_layer.value is None
+    assert not panel.run.start.isEnabled()
+
+
+def test_the_only_scan_is_proposed_where_no_other_is_asked_for(viewer, pair_layers, make_fine_tune_panel, qtbot):
+    panel = make_fine_tune_panel(viewer, pair_layers[1])
+    for mode in ("reference", "noisy"):
+        learn_from(panel, mode)
+        assert panel.form.layer is viewer.layers["full dose"]
+    learn_from(panel, "paired")
+    assert panel.form.reference_layer.value is None
+
+
+def test_a_scan_chosen_as_its_own_reference_is_refused_at_once(viewer, pair_layers, make_fine_tune_panel, qtbot):
+    panel = make_fine_tune_panel(viewer, *pair_layers)
+    panel.form.reference_layer.choose(viewer.layers["low dose"])
+    assert panel.warnings.text().startswith("The scan is its own reference: choose another one, or train")
+    assert not panel.run.start.isEnabled()
+    panel.form.reference_layer.choose(viewer.layers["full dose"])
+    checked(qtbot, panel)
+    assert panel.run.start.isEnabled()
+
+
+def test_a_check_that_ends_late_does_not_allow_what_was_taken_away(viewer, pair_layers, make_fine_tune_panel):
+    panel = make_fine_tune_panel(viewer, *pair_layers)
+    passed = panel.state.report
+    viewer.layers.remove("full dose")
+    panel._checks.answered.emit(passed)
+    assert panel.warnings.text().startswith("There is no second scan")
+    assert not panel.run.start.isEnabled()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +121,7 @@ def test_a_pair_that_does_not_match_is_refused(viewer, pair_layers, make_fine_tu
     assert panel.warnings.text().startswith(words)
     assert panel.message.isHidden(), "the panel shows it above"
     assert not panel.job.running
+    assert not panel.run.start.isEnabled()
     assert panel.form.force.native.isHidden()
 
 
@@ -91,8 +130,10 @@ def test_a_shifted_pair_is_refused_and_can_be_forced(viewer, pair_layers, make_f
     panel = make_fine_tune_panel(viewer, pair_layers[0], shifted)
     assert panel.warnings.text().startswith("The degraded scan is shifted relative to its reference by")
     assert not panel.form.force.native.isHidden()
+    assert not panel.run.start.isEnabled()
     panel.form.force.value = True
     checked(qtbot, panel)
+    assert panel.run.start.isEnabled()
     assert panel.state.report.refusal == ""
     assert panel.warnings.text().endswith("without blurring: forced.")
     panel.form.scan_layer.choose(viewer.layers["shifted"])

@@ -11,6 +11,8 @@ from napari_restore_rwkv.gui.compare.state import ORTHOGONAL, OWN_VIEW
 from napari_restore_rwkv.gui.restore.panel import RestorePanel
 from napari_restore_rwkv.scans.scan import Scan
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (20, 64, 64)
 # A box that is bright in the upper slices, the front rows and the left columns.
 BOX = (slice(12, None), slice(0, 24), slice(0, 24))

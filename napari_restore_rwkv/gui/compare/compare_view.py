@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.experimental import link_layers, unlink_layers
 
+from ..camera import Focus
 from ..layers import RECORD
 from .curtain import LINKED, Curtain
 from .difference_row import meaning_of
@@ -17,7 +17,7 @@ from .orthogonal import OrthogonalPlanes
 from .state import BLINK, GRIDDED, ORTHOGONAL, OVER_INPUT, OWN_VIEW, SWIPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
@@ -28,9 +28,6 @@ GAP_BETWEEN_PANELS = 4
 # Rows and columns without an empty cell; one other than the first is used only where pictures become this much larger.
 GRID_SHAPES = {1: ((1, 1),), 2: ((1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((1, 4), (2, 2), (4, 1))}
 MARKEDLY_LARGER = 1.3
-ZOOMED_IN = 1.1
-# The part of its panel that napari lets a picture fill.
-FITTED = 0.95
 # The legend of the colours is below the names, which take two lines where layers overlap; without a box, which would
 # cover them.
 MEANING = {"position": "top_right", "font_size": 8.0, "gridded": False, "box": False}
@@ -98,7 +95,7 @@ class CompareView:
             self._before = _OwnView(self._viewer)
         # Sheets of planes have other coordinates than slices: a position on one means nothing on the other.
         elsewhere = ORTHOGONAL in (mode, self.mode)
-        focus: _Focus | None = None if elsewhere else _Focus(self._viewer, self._viewer.canvas.size)
+        focus: Focus | None = None if elsewhere else Focus(self._viewer, self._viewer.canvas.size)
         if self._comparison is not None:
             self._comparison.unlabel(self._viewer.layers)
         self._comparison, self.mode = comparison, mode
@@ -116,7 +113,7 @@ class CompareView:
         if comparison is not None and comparison.is_in(self._viewer.layers):
             if turned:
                 self._viewer.reset_view(reset_camera_angle=False)
-            focus: _Focus | None = _Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
+            focus: Focus | None = Focus(self._viewer, self._viewer.canvas.size if turned else self._size)
             if self.mode == ORTHOGONAL:
                 focus = None
                 self.planes.draw(comparison, self._sheets()[1])
@@ -211,11 +208,11 @@ class CompareView:
                 unlink_layers([self._comparison.input, before], LINKED)
             self._viewer.layers.remove(before)
 
-    def _look_at_all(self, focus: _Focus | None) -> None:
+    def _look_at_all(self, focus: Focus | None) -> None:
         """Show whole pictures, or the position that the user had zoomed in on."""
         assert self._comparison is not None
         if focus is not None:
-            focus.keep(self._comparison)
+            focus.keep(self._comparison.those_in(self._viewer.layers))
         elif self.mode == ORTHOGONAL:
             canvas = self._viewer.canvas
             rows, columns = canvas.grid.shape
@@ -329,70 +326,3 @@ class _OwnView:
                 layer.name_overlay.visible, layer.name_overlay.font_size = visible, size
         for owner, name, value in self._settings:
             setattr(owner, name, value)
-
-
-def closer_than_fitting(
-    viewer: ViewerModel, size: tuple[float, float] | None = None, layers: Sequence[Layer] | None = None
-) -> float:
-    """Return the magnification of the picture, relative to the one at which all of it just fits into its panel.
-
-    Parameters
-    ----------
-    viewer
-        The viewer; if it shows nothing, 1 is returned.
-    size
-        Height and width of the canvas in pixels; the current ones by default.
-    layers
-        The layers in the picture; all by default.
-    """
-    canvas = viewer.canvas
-    if not viewer.layers:
-        return 1.0
-    low, high = _extent_on_screen(viewer, viewer.layers if layers is None else layers)
-    picture = np.maximum((high - low)[-2:], 1e-9)
-    panels = np.asarray(canvas.grid.actual_shape(viewer.layers) if canvas.grid.enabled else (1, 1))
-    room = np.asarray(canvas.size if size is None else size, float) / panels
-    return float(viewer.scene.camera.zoom / (room / picture).min())
-
-
-def _extent_on_screen(viewer: ViewerModel, layers: Sequence[Layer]) -> np.ndarray:
-    """Extent of layers in world coordinates along the displayed axes; shape (2, 2), in 3-D (2, 3)."""
-    world = viewer.layers.get_extent(layers).world
-    # A two-dimensional layer among volumes only has the last axes.
-    world = np.pad(world, ((0, 0), (viewer.dims.ndim - world.shape[1], 0)))
-    return world[:, list(viewer.dims.displayed)]
-
-
-def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
-    """Fit some layers into their panels.
-
-    napari fits single layers only since 0.9.2, and never those with fewer axes than others; in 3-D all are fitted.
-    """
-    viewer.reset_view(reset_camera_angle=False)
-    if viewer.dims.ndisplay == 2:
-        low, high = _extent_on_screen(viewer, layers)
-        viewer.scene.camera.center = tuple((low + high) / 2)
-        viewer.scene.camera.zoom *= FITTED / closer_than_fitting(viewer, layers=layers)
-
-
-class _Focus:
-    """What the user looks at, kept when panels are resized: the whole slice, or a position and its magnification.
-
-    Parameters
-    ----------
-    viewer
-        The viewer.
-    size
-        Height and width of the canvas when the user moved the camera.
-    """
-
-    def __init__(self, viewer: ViewerModel, size: tuple[float, float]) -> None:
-        self._viewer = viewer
-        self._center = viewer.scene.camera.center
-        self._closer = closer_than_fitting(viewer, size)
-
-    def keep(self, comparison: Comparison) -> None:
-        _fit(self._viewer, comparison.those_in(self._viewer.layers))
-        if self._closer > ZOOMED_IN:
-            self._viewer.scene.camera.zoom *= self._closer
-            self._viewer.scene.camera.center = self._center

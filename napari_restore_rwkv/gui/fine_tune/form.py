@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..layer_choice import LayerChoice
     from ..surroundings import Surroundings
 
+NO_OTHER_SCAN = "no other scan is open"
+
 
 class FineTuneForm(OptionsForm):
     """Learn from, Scan, Reference, Task, Model, Strength, Steps, Run on; see `FineTuneChoice` and `FineTuneOptions`."""
@@ -36,6 +38,7 @@ class FineTuneForm(OptionsForm):
         self.about_scan = hint()
         self.add_below("reference_layer", self.about_scan)
         self.reference_layer.preferred = self._other_than_scan
+        self.reference_layer.native.setPlaceholderText(NO_OTHER_SCAN)
         self.reference_layer.reset_choices()
         for place, (_, tip) in enumerate(MODES.values()):
             self.mode.native.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
@@ -72,6 +75,8 @@ class FineTuneForm(OptionsForm):
         filled = self.values(FineTuneChoice)
         if self.layer is None:
             raise ScanError("Open a scan first: File > Open, or File > Open Sample > Restore-RWKV.")
+        if filled["mode"] == "paired" and filled["scan_layer"] is filled["reference_layer"]:
+            raise ScanError("The scan is its own reference: choose another one, or train on the noisy scan alone.")
         degraded = self._scan(self.scan_layer) if self.is_shown("scan_layer") else None
         target = self._scan(self.reference_layer) if self.is_shown("reference_layer") else None
         if self.weights.entry is None:
@@ -112,16 +117,19 @@ class FineTuneForm(OptionsForm):
         frame = self._viewer.dims.current_step[self._viewer.dims.ndim - 4] if layer.ndim == 4 else None
         return layer_to_scan(layer, frame)
 
-    def _other_than_scan(self, layers: list[Layer]) -> Layer:
+    def _other_than_scan(self, layers: list[Layer]) -> Layer | None:
+        """Propose a reference of the scan, one of its shape if possible; a good scan alone may be any scan."""
         scan = self.scan_layer.value
         others = [layer for layer in layers if layer is not scan]
         alike = [layer for layer in others if scan is not None and layer.data.shape == scan.data.shape]
-        return (alike or others or layers)[0]
+        alone = layers if self.mode.value == "reference" else []
+        return next(iter(alike or others or alone), None)
 
     def _on_mode(self) -> None:
         self.show_row("scan_layer", self.mode.value != "reference")
         self.show_row("reference_layer", self.mode.value != "noisy")
         self.show_row("strength", self.mode.value == "reference")
+        self.reference_layer.reset_choices()
         self._on_scan()
 
     def _on_scan(self) -> None:

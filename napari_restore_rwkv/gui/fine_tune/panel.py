@@ -65,6 +65,7 @@ class FineTunePanel(JobPanel):
         self.verdict, self.blend, self.bundles = self.new.verdict, self.new.blend, self.new.bundles
         self.macro = self.new.macro
         self._checks = Background(self, wait_ms=CHECK_AFTER_MS)
+        self._is_complete = False
         self._build()
         self._connect()
         self._get_ready()
@@ -88,9 +89,11 @@ class FineTunePanel(JobPanel):
         try:
             choice = self.choice()
         except RestoreError as error:
+            self._is_complete = False
             self._checks.forget()
-            self.state.report = Report(refusal=str(error) if self.form.layer is not None else "")
+            self.state.report = Report(refusal=str(error))
             return
+        self._is_complete = True
         self.degradation.set_choice(choice if choice.mode == "reference" else None)
         self.new.offer(choice.weights)
         self._checks.ask(partial(report_on, choice))
@@ -211,13 +214,17 @@ class FineTunePanel(JobPanel):
         self.check()
 
     def _on_checked(self, report: Report) -> None:
-        self.state.report = report
+        # A check of what was filled in before may end after something was taken away.
+        if self._is_complete:
+            self.state.report = report
 
     def _show_report(self, report: Report) -> None:
         self.annotations.show_coverage(report.covered)
         self.split.setText(report.split)
         self.split.setVisible(bool(report.split))
-        words = " ".join([*report.warnings, *([report.refusal] if report.refusal else [])])
+        # Without a scan, the form says so itself.
+        refusal = report.refusal if self.form.layer is not None else ""
+        words = " ".join([*report.warnings, *([refusal] if refusal else [])])
         self.warnings.show_message(Message(words, is_error=True))
         self.form.offer_force(report.can_be_forced)
 

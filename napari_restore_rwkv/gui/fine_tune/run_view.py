@@ -125,7 +125,7 @@ class FineTuneRun(QWidget):
 
     def _show_state(self) -> None:
         state = self._state
-        self.start.setEnabled(state.is_idle)
+        self.start.setEnabled(state.can_start)
         self.pause.setText(RESUME if state.is_paused else PAUSE)
         for button in (self.pause, self.stop):
             button.setEnabled(state.can_pause)

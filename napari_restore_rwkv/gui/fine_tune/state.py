@@ -51,6 +51,11 @@ class FineTuneState(JobState):
     choices: tuple[Any, ...] = ()
 
     @property
+    def can_start(self) -> bool:
+        """Whether a training can start: none is in progress, and nothing that the last check found forbids it."""
+        return self.is_idle and (self.report is None or not self.report.refusal)
+
+    @property
     def steps(self) -> tuple[int, int]:
         """The current step, and how many there will be."""
         if self.record:

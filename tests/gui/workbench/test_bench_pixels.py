@@ -118,6 +118,7 @@ def places_of(picture, name):
     return np.nonzero(np.abs(picture - colour).max(axis=2) < 24)
 
 
+@pytest.mark.slow
 def test_blink_shows_the_input_and_the_restored_slice_in_turn(window, cells):
     _, panel = window
     panel.compare.choose_mode(BLINK)
@@ -131,6 +132,7 @@ def test_blink_shows_the_input_and_the_restored_slice_in_turn(window, cells):
     assert shown[0][1][0] - shown[0][0][0] == pytest.approx(100 * 255 / 400, abs=3)
 
 
+@pytest.mark.slow
 def test_the_map_of_losses_is_bright_where_contrast_is_kept(bench, cells, qtbot, monkeypatch):
     monkeypatch.setattr(slice_maps, "load_restorer", lambda weights: LosesTheLower())
     bench.lost.start()
@@ -144,6 +146,7 @@ def test_the_map_of_losses_is_bright_where_contrast_is_kept(bench, cells, qtbot,
     assert halves(shown[0])[1][0] > halves(shown[0])[0][0] + 40, "beside the input"
 
 
+@pytest.mark.slow
 def test_the_map_of_sensitivity_is_bright_where_results_differ(bench, cells, qtbot, monkeypatch):
     class Darkens(nn.Module):
         """Turns one quarter of the picture darker, wherever that lies."""
@@ -163,6 +166,7 @@ def test_the_map_of_sensitivity_is_bright_where_results_differ(bench, cells, qtb
 
 
 @pytest.mark.parametrize("modality", ["MR"])
+@pytest.mark.slow
 def test_k_space_is_grey_where_measured_and_orange_where_added(window, bench, cells, qtbot):
     _, panel = window
     comparison = panel.compare.comparison
@@ -191,6 +195,7 @@ def test_k_space_is_grey_where_measured_and_orange_where_added(window, bench, ce
     assert outside[..., 0].mean() > outside[..., 2].mean() + 15, "orange"
 
 
+@pytest.mark.slow
 def test_the_histogram_has_a_curve_for_each_in_its_own_colour(window, bench, at_rest, qtbot):
     viewer, _ = window
     figures(bench, qtbot, "noise")
@@ -206,6 +211,7 @@ def test_the_histogram_has_a_curve_for_each_in_its_own_colour(window, bench, at_
     assert (np.abs(table - table[0, 0]).max(axis=2) > 60).sum() > 300, "figures stand in the table"
 
 
+@pytest.mark.slow
 def test_the_line_profile_steps_up_where_the_picture_does(window, bench, at_rest, qtbot):
     viewer, panel = window
     drawing = drawing_on(viewer, panel.compare.comparison)
@@ -222,6 +228,7 @@ def test_the_line_profile_steps_up_where_the_picture_does(window, bench, at_rest
     assert np.median(right) < np.median(left) - picture.shape[0] / 4, "100 HU higher on the right"
 
 
+@pytest.mark.slow
 def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, bench, cells, qtbot):
     viewer, _ = window
     bench.beside_button.click()
@@ -238,6 +245,7 @@ def test_the_classical_filter_is_smoother_in_its_cell_than_the_input(window, ben
     assert right[0] > left[0] + 40, "and it is the same slice"
 
 
+@pytest.mark.slow
 def test_the_reference_is_in_its_cell_in_the_window_of_the_scan(window, bench, cells):
     viewer, _ = window
     scan = viewer.layers["scan"]
@@ -251,6 +259,7 @@ def test_the_reference_is_in_its_cell_in_the_window_of_the_scan(window, bench, c
     np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_numbers_and_plot_fill_the_fourth_cell(window, bench, cells, look, qtbot):
     viewer, _ = window
     figures(bench, qtbot, "noise")
