@@ -294,8 +294,8 @@ RECIPE = Recipe(
     watch=watch,
     measure=measure,
     what_is_measured="PSNR in dB and SSIM, data range max - min of each sharp slice, mean over 22 whole slices of a "
-    "subject never trained on, and over a slice each of eight others (limbs); before is zero-filled, after is the mean "
-    "over four quarter turns with the measured block of k-space put back; worst_gain is that of the slice that gained "
+    "subject never trained on, and over a slice each of eight others (limbs); before is zero-filled, after is one "
+    "pass with the measured block of k-space put back; worst_gain is that of the slice that gained "
     "least, worst_over_filter that of the slice whose lead over the classical filter is least",
     falls_short=falls_short,
     intended_use="Sharpening MR slices that were acquired at a half to a quarter of the resolution of their grid, "
@@ -304,8 +304,8 @@ RECIPE = Recipe(
     "a macaque, CT and photographs in random contrasts, and random phantoms; not tested on real accelerated "
     "acquisitions. It cannot know detail that was not measured.",
     loss=unmeasured_error,
-    # On slices of the training subjects the mean gain is the same as with 1, and the worst slice loses half as much.
-    damping=0.7,
+    # With 1, one of the slices that are watched ends 0.1 dB below zero-fill at x4; so none does, and their mean gains.
+    damping=0.8,
     card_details={KEEPS_MEASURED: True, TURNS: 1, WRAPPED_BORDER: 4},
     details={
         "groups": {name: {"odds": odds, "coarser": grids} for name, (odds, grids) in GROUPS.items()},
