@@ -1,6 +1,7 @@
 """Outputs that ``restore-rwkv restore`` refuses before it starts to work, and files that it never replaces."""
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -11,8 +12,10 @@ import pytest
 import SimpleITK as sitk
 from command_line import assert_refused_before_work, restore_words
 
+from napari_restore_rwkv.commands.outputs import save_to_the_end
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.storage.uninterrupted import interrupt
 
 
 def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file, weights_file, tmp_path):
@@ -42,6 +45,38 @@ def test_the_input_is_never_overwritten(run, scan_file, weights_file):
 )
 def test_an_impossible_output_is_refused_before_the_scan_is_read(run, tmp_path, name, words):
     assert_refused_before_work(run("restore", tmp_path / "never_read.nii", tmp_path / name), words)
+
+
+def test_export_to_ome_zarr_is_refused_with_the_command_that_writes_it(run, tmp_path):
+    outcome = run("export", tmp_path / "never_read.nii", tmp_path / "restored.ome.zarr")
+    assert_refused_before_work(outcome, "OME-Zarr is written only by a restoration (restore-rwkv restore); choose")
+
+
+def test_a_full_disk_is_noticed_before_the_scan_is_read(run, tmp_path, monkeypatch):
+    def full(*words, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    outcome = run("restore", tmp_path / "never_read.nii", tmp_path / "restored.nii")
+    assert_refused_before_work(outcome, "no space is left on the disk): free some space or choose another folder")
+
+
+def test_ctrl_c_after_an_export_says_that_its_file_is_complete(run, scan_file, tmp_path, monkeypatch):
+    def stopped(*words, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_restore_rwkv.commands.results._export_answer", stopped)
+    output = tmp_path / "copy.nii"
+    assert run("export", scan_file, output) == (130, "", f"restore-rwkv: stopped; {output} is complete.\n")
+
+
+def test_ctrl_c_while_weights_are_saved_says_that_they_are_complete(tmp_path):
+    def save():
+        interrupt()
+        return tmp_path / "ours.restorerwkv"
+
+    with pytest.raises(KeyboardInterrupt, match=r"ours\.restorerwkv is complete$"):
+        save_to_the_end(save)
 
 
 def test_a_folder_as_output_is_refused(run, tmp_path):

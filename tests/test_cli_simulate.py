@@ -1,5 +1,6 @@
 """``restore-rwkv simulate``: a good scan in, a worse one and the record of how it was made out."""
 
+import errno
 import json
 
 import numpy as np
@@ -42,6 +43,23 @@ def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file
     words = ("simulate", scan_file, output, "--task", "ct-denoise", "--seed", 3)
     assert_refused_before_work(run(*words), "already exists: give another name, or --overwrite to replace it")
     assert run(*words, "--overwrite")[0] == 0
+
+
+def test_a_full_disk_leaves_the_old_scan_with_its_old_record(run, scan_file, tmp_path, monkeypatch):
+    output, record = tmp_path / "noisy.nii", tmp_path / "noisy.nii.json"
+    words = ("simulate", scan_file, output, "--task", "ct-denoise", "--overwrite")
+    assert run(*words, "--seed", 3)[0] == 0
+    before = output.read_bytes(), record.read_bytes()
+
+    def full(path):
+        if path.suffix == ".json" and "simulation" in path.read_text():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_restore_rwkv.scans.writing.sync_file", full)
+    code, _, err = run(*words, "--seed", 4)
+    assert code == 1
+    assert "no space is left on the disk; free some space or choose another folder" in err
+    assert (output.read_bytes(), record.read_bytes()) == before
 
 
 def test_a_scan_of_another_modality_is_refused(run, scan_file, tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 import sys
 import tempfile
 import traceback
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILED, INTERRUPTED = 1, 130
+# Arguments that name what is written; to `export`, "output" is what it reads.
+_OUTPUTS = ("output", "file", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    before = _last_change(arguments)
+    before = _last_changes(arguments)
     try:
         remove_abandoned(Path(tempfile.gettempdir()), UNPACKED)
         # Library output must not get between the caller and the JSON object.
@@ -52,8 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
         # If Ctrl-C came during an exec() in some library, Python remembers it as unhandled until the next one, and
         # would end itself by the signal instead of returning the exit code.
         exec("")
-        what = "nothing was written" if _last_change(arguments) == before else f"{arguments.output} is complete"
-        return _fail(arguments, f"stopped; {str(stop) or what}.", INTERRUPTED)
+        return _fail(arguments, f"stopped; {str(stop) or _what_was_written(arguments, before)}.", INTERRUPTED)
     except RestoreError as error:
         return _fail(arguments, error.message(RESUME))
     except Exception as error:
@@ -73,9 +75,23 @@ def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) ->
     return exit_code
 
 
-def _last_change(arguments: argparse.Namespace) -> int | None:
-    """When the output file was last written, in ns; None if it does not exist."""
-    try:
-        return int(arguments.output.stat().st_mtime_ns)
-    except (AttributeError, OSError):
-        return None
+def _what_was_written(arguments: argparse.Namespace, before: dict[Path, int]) -> str:
+    """Say which of the files that a command writes have changed since `before`."""
+    written = [str(path) for path, when in _last_changes(arguments).items() if before.get(path) != when]
+    if not written:
+        return "nothing was written"
+    return f"{' and '.join(written)} {'is' if len(written) == 1 else 'are'} complete"
+
+
+def _last_changes(arguments: argparse.Namespace) -> dict[Path, int]:
+    """When the files that a command line names as its outputs were last written, in ns; 0 for folders."""
+    changes: dict[Path, int] = {}
+    for given in (getattr(arguments, name, None) for name in _OUTPUTS):
+        for path in given if isinstance(given, list) else [given]:
+            if not isinstance(path, Path):
+                continue
+            # It need not exist, and its name may be too long.
+            with contextlib.suppress(OSError):
+                state = path.stat()
+                changes[path] = 0 if stat.S_ISDIR(state.st_mode) else state.st_mtime_ns
+    return changes

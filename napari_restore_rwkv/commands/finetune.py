@@ -18,6 +18,7 @@ from ..progress import Run
 from ..tasks import TASKS
 from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
+from .outputs import save_to_the_end
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
     except KeyboardInterrupt as stop:
         kept = "the same command continues from the last saved step" if folder else "nothing was kept"
         raise KeyboardInterrupt(kept) from stop
-    bundle = outcome.save(output) if outcome.accepted else None
+    bundle = save_to_the_end(lambda: outcome.save(output)) if outcome.accepted else None
     values = {
         "accepted": outcome.accepted,
         "reason": outcome.verdict.reason,
@@ -112,7 +113,7 @@ def _weights(config: dict[str, Any], here: Path) -> str | Path:
 
 
 def _path(config: dict[str, Any], name: str, here: Path) -> Path | None:
-    return here / str(config[name]) if name in config else None
+    return (here / str(config[name])).resolve() if name in config else None
 
 
 def _options(config: dict[str, Any], device: str) -> FineTuneOptions:

@@ -10,10 +10,12 @@ import numpy as np
 from ..errors import OutputError
 from ..scans.files import write_scan
 from ..scans.scan import Scan
-from ..storage.durable import check_folder_of
+from ..storage.durable import check_folder_of, unwritable
 from ..storage.temporary import TemporaryFolder
+from ..storage.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -41,8 +43,18 @@ def check_output(output: Path, source: Path, overwrite: bool = False) -> None:
             beside = [path.name for path in trial.iterdir() if path.name != output.name]
         _check_beside(output, beside, overwrite)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{output} cannot be written ({reason}): choose another folder or name.") from error
+        raise unwritable(output, error) from error
+
+
+def save_to_the_end(save: Callable[[], Path]) -> Path:
+    """Save new weights even if the command is stopped meanwhile, which then says that they are complete."""
+    file = None
+    try:
+        with uninterrupted():
+            file = save()
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{file} is complete" if file else "") from stop
+    return file
 
 
 def check_space(output: Path, needed: int) -> None:

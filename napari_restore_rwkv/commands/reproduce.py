@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..progress import Run
+from .outputs import save_to_the_end
 from .train import run, writes_results
 
 if TYPE_CHECKING:
@@ -58,5 +59,6 @@ def _network(request: ReproduceRequest) -> tuple[RestoreRWKV, str | None]:
     if request.steps is not None:
         config = replace(config, schedule=replace(config.schedule, steps=request.steps))
     trained = run(config)
-    bundle = str(trained.save(config.output)) if config.output and writes_results() else None
-    return trained.network(), bundle
+    output = config.output
+    bundle = save_to_the_end(lambda: trained.save(output)) if output and writes_results() else None
+    return trained.network(), None if bundle is None else str(bundle)

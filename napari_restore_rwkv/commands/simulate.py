@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from ..scans.files import read_as, write_scan
-from ..storage.durable import write_output
 from .outputs import check_output
 from .terminal import watch
 
@@ -23,9 +21,7 @@ def simulate_file(request: SimulateRequest) -> Answer:
 
     worse = watch(simulate(scan, request.task, seed=request.seed, strength=request.strength))
     record = worse.metadata["simulation"]
-    write_scan(worse, request.output, overwrite=request.overwrite)
-    beside = request.output.with_name(request.output.name + ".json")
-    write_output(beside, json.dumps({"simulation": record}, indent=2).encode() + b"\n")
+    write_scan(worse, request.output, overwrite=request.overwrite, record={"simulation": record})
     return (
         {"output": str(request.output), "slices": worse.shape[0], "simulation": record},
         f"{request.output}: {worse.shape[0]} slices simulated ({record['task']}, strength {record['strength']:g}: "

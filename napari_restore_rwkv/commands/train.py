@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..errors import OutputError
 from ..progress import Run
 from ..training.config import read_config
+from .outputs import save_to_the_end
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
@@ -26,7 +27,8 @@ def train_from_file(request: TrainRequest) -> Answer:
     trained = run(config)
     if not writes_results():
         return {"rank": _rank()}, f"process {_rank()} of the training has done its part", 0
-    bundle = trained.save(config.output) if config.output else None
+    output = config.output
+    bundle = save_to_the_end(lambda: trained.save(output)) if output else None
     score = trained.score
     values = {
         "bundle": None if bundle is None else str(bundle),

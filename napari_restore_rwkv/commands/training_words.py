@@ -44,7 +44,7 @@ _TRAIN = """\
 Train a network on folders of scans, from scratch or from weights, for one task or several. CONFIG is a TOML file; file
 names in it are relative to it. configs/ has examples, docs/training.md explains every name. Several processes or GPUs:
 
-  torchrun --nproc-per-node 2 -m napari_restore_rwkv train CONFIG.toml
+  torchrun --nproc-per-node 2 --no-python restore-rwkv train CONFIG.toml
 """
 _REPRODUCE = """\
 Train the full network as in arXiv 2407.11087, or load one, and evaluate it on the test data as the paper does: its

@@ -21,7 +21,7 @@ from ..errors import OutputError
 from ..scans.zarr.digests import FOLDER, LINES
 from ..scans.zarr.reading import OURS
 from ..scans.zarr.writing import create_image, plain_json
-from ..storage.durable import PARTIAL, sha256_of, sync_folder, sync_written, write_durably
+from ..storage.durable import PARTIAL, creating_errors, sha256_of, sync_folder, sync_written, write_durably
 from ..untrusted import UnsafeNameError, is_number, is_sha256, json_object, path_inside, read_regular
 from .record import GROUP, JOB, SCHEMA, checked, damaged, is_checked, metadata_names, read_record
 
@@ -248,30 +248,36 @@ def create_ledger(
     """Create an output without voxels and its record, atomically.
 
     If another process creates the same output at the same time, one of the two wins and both get that one.
+
+    Raises
+    ------
+    OutputError
+        It cannot be created there; nothing is left of it.
     """
     # Created beside its final place, so that there is never an output without a record.
     made = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        create_image(made, scan, layout, {"complete": False})
-        (made / FOLDER).mkdir()
-        # To zarr the folder is a group without arrays, so it does not warn about unknown files.
-        (made / FOLDER / GROUP).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
-        names = metadata_names(layout.levels)
-        content = {
-            "schema": SCHEMA,
-            "identity": identity,
-            "layout": asdict(layout),
-            "record": record,
-            "changes": changes,
-            "metadata": {name: (made / name).read_text("utf-8") for name in names},
-        }
-        sync_written(made, [made / name for name in names])
-        write_durably(made / FOLDER / JOB, _as_bytes(checked(plain_json(content))))
-        sync_folder(made)
-        with contextlib.suppress(FileExistsError):
-            _rename(made, path)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    with creating_errors(path):
+        try:
+            create_image(made, scan, layout, {"complete": False})
+            (made / FOLDER).mkdir()
+            # To zarr the folder is a group without arrays, so it does not warn about unknown files.
+            (made / FOLDER / GROUP).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+            names = metadata_names(layout.levels)
+            content = {
+                "schema": SCHEMA,
+                "identity": identity,
+                "layout": asdict(layout),
+                "record": record,
+                "changes": changes,
+                "metadata": {name: (made / name).read_text("utf-8") for name in names},
+            }
+            sync_written(made, [made / name for name in names])
+            write_durably(made / FOLDER / JOB, _as_bytes(checked(plain_json(content))))
+            sync_folder(made)
+            with contextlib.suppress(FileExistsError):
+                _rename(made, path)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     sync_folder(path.parent)
     return Ledger(path)
 

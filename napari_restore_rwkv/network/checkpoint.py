@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..storage.durable import sha256_of
+from ..storage.durable import sha256_of, write_output
+from ..storage.uninterrupted import uninterrupted
 from ..tasks import TASKS
 from ..untrusted import json_object, read_regular
 from . import cards
-from .bundles import is_bundle, read_bundle, weights_in
+from .bundles import digest, is_bundle, read_bundle, weights_in
 from .cards import checked_values
 from .containers import REAL, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
@@ -129,12 +130,17 @@ def save_checkpoint(network: RestoreRWKV, card: Card, path: Path) -> None:
         A network that is not fused: fused weights cannot be trained further.
     path
         The weights file, ending in .safetensors. The card goes beside it.
+
+    Raises
+    ------
+    OutputError
+        They cannot be written.
     """
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
-    stored = card.as_dict() | {"weights_sha256": sha256_of(partial)}
-    partial.replace(path)
-    path.with_suffix(".json").write_text(json.dumps(stored, indent=2) + "\n")
+    content = save({name: value.contiguous() for name, value in network.state_dict().items()})
+    stored = card.as_dict() | {"weights_sha256": digest(content)}
+    with uninterrupted():
+        write_output(path, content)
+        write_output(path.with_suffix(".json"), json.dumps(stored, indent=2).encode() + b"\n")
 
 
 def _path_of(path_or_task: str | Path) -> Path:

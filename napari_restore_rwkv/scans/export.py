@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import OutputError, ScanError
 from ..progress import Phase, Progress
-from ..storage.durable import errors_with_space, put_in_place, sync_file
+from ..storage.durable import creating_errors, put_in_place, sync_file
 from ..storage.temporary import TemporaryFolder
 from ..storage.uninterrupted import uninterrupted
 from .lazy import LARGE_BYTES
@@ -65,7 +65,7 @@ def export_scan(
         write_scan(scan, path, overwrite=overwrite)
         return
     suffix = check_large(scan.shape, path)
-    with errors_with_space(path), TemporaryFolder(path.parent) as folder:
+    with creating_errors(path), TemporaryFolder(path.parent) as folder:
         plain = suffix.removesuffix(".gz")
         first = folder / f"first{plain}"
         write_scan(scan.with_voxels(np.asarray(scan.voxels[:1])), first)

@@ -26,7 +26,9 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 
 def broken(path: Path, why: str) -> ScanError:
-    """Return the error for a file that is not what its name says, or is incomplete."""
+    """Return the error for a file that is not what its name says, is incomplete, or has vanished meanwhile."""
+    if not path.exists():
+        return ScanError(f"{path.name} cannot be read: it is no longer there; put it back.")
     return ScanError(f"{path.name} cannot be read: {why}; copy or export it again.")
 
 

@@ -47,11 +47,13 @@ _CAUSES = {
 }
 
 
-def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
+def write_scan(
+    scan: Scan, path: str | Path, *, overwrite: bool = True, record: Mapping[str, Any] | None = None
+) -> None:
     """Write a scan with its exact geometry; an existing file is replaced only once the new one is complete.
 
-    If ``scan.metadata`` has "restoration", that dict is written beside it as JSON, to the same name plus ``.json``.
-    If not, a record written by this program that describes a replaced file is removed.
+    A record is written beside it as JSON, to the same name plus ``.json``. If there is none, a record written by this
+    program that describes a replaced file is removed.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
     overwrite
         Replace a file of this name; otherwise, of several processes that write the same new file, one succeeds and the
         others are refused.
+    record
+        What is written beside it; None takes "restoration" of ``scan.metadata``, if it is there.
 
     Raises
     ------
@@ -77,9 +81,9 @@ def write_scan(scan: Scan, path: str | Path, *, overwrite: bool = True) -> None:
         with TemporaryFolder(path.parent) as folder:
             _write_volume(scan, voxels, folder, path.name, suffix)
             _verify(scan, voxels, folder / path.name)
-            restoration = scan.metadata.get("restoration")
-            if isinstance(restoration, Mapping):
-                text = json.dumps(restoration, indent=2, default=_plain)
+            record = scan.metadata.get("restoration") if record is None else record
+            if isinstance(record, Mapping):
+                text = json.dumps(record, indent=2, default=_plain)
                 (folder / f"{path.name}.json").write_text(text + "\n", encoding="utf-8")
                 stale = None
             else:
@@ -105,6 +109,11 @@ def _checked_suffix(path: Path) -> str:
     if suffix in _SUFFIXES:
         return suffix
     allowed = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+    if path.suffix.lower() == ".zarr":
+        raise OutputError(
+            f"{path.name} cannot be written: OME-Zarr is written only by a restoration (restore-rwkv restore); "
+            f"choose a name ending in {allowed}."
+        )
     if path.suffix.lower() in _LOSE_GEOMETRY:
         raise OutputError(
             f"{path.name} cannot be written: {path.suffix} would lose the position and direction of the scan; "
@@ -216,7 +225,7 @@ def _incomplete(path: Path, size: int) -> OutputError:
     free = shutil.disk_usage(path.parent).free
     return OutputError(
         f"{path.name} cannot be written: the file came out incomplete, most likely because no space is left "
-        f"on the disk ({size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free); free some space or choose another folder."
+        f"on the disk ({size / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free); free some space or choose another folder."
     )
 
 

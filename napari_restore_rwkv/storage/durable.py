@@ -6,12 +6,12 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import uuid
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from ..untrusted import UnsafeNameError
+from .temporary import TemporaryFolder
 from .uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
@@ -79,9 +79,15 @@ def write_output(path: Path, content: bytes) -> None:
         It cannot be written; an old one is as it was.
     """
     try:
-        write_durably(path, content)
+        # What a killed process leaves there goes with the next one.
+        with TemporaryFolder(path.parent) as folder:
+            made = folder / path.name
+            made.write_bytes(content)
+            sync_file(made)
+            os.replace(made, path)
+        sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_cause(error)}): choose another folder or name.") from error
+        raise unwritable(path, error) from error
 
 
 def put_in_place(file: Path, target: Path, overwrite: bool) -> None:
@@ -124,8 +130,8 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def errors_with_space(path: Path) -> Iterator[None]:
-    """Turn the system's errors on writing a new file or folder into an OutputError that says how much space is free."""
+def creating_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors on writing a new file or folder into an OutputError."""
     try:
         yield
     except FileExistsError as error:
@@ -134,11 +140,7 @@ def errors_with_space(path: Path) -> Iterator[None]:
             "folder or name."
         ) from error
     except OSError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise OutputError(
-            f"{path.name} cannot be written: {(error.strerror or str(error)).lower()} ({free / 1e6:.0f} MB are free); "
-            "free some space or choose another folder."
-        ) from error
+        raise unwritable(path.name, error) from error
 
 
 @contextlib.contextmanager
@@ -165,3 +167,9 @@ def writing_errors(name: str, then: str = "") -> Iterator[None]:
 
 def _cause(error: OSError) -> str:
     return "no space is left on the disk" if error.errno in _FULL else (error.strerror or str(error)).lower()
+
+
+def unwritable(name: str | Path, error: OSError) -> OutputError:
+    """Return what to tell the user where the system does not let a new file or folder be written."""
+    remedy = "free some space or choose another folder" if error.errno in _FULL else "choose another folder or name"
+    return OutputError(f"{name} cannot be written ({_cause(error)}): {remedy}.")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,8 @@ from ..network.bundles import (
 )
 from ..network.checkpoint import card_from
 from ..network.restorer import Card
-from ..storage.durable import PARTIAL, put_in_place, sync_file
+from ..storage.durable import creating_errors, put_in_place, sync_file
+from ..storage.temporary import TemporaryFolder
 from ..untrusted import json_object
 from ..user_folder import user_data_folder
 
@@ -150,23 +150,20 @@ def copy_bundle(source: Path, target: Path) -> Path:
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, renamed to the file at the end; if that fails, neither is left."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            raise FileExistsError(path)
+    with creating_errors(path):
         try:
-            yield partial
-            sync_file(partial)
-            put_in_place(partial, path, overwrite=False)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise OutputError(
-            f"{path.name} already exists, and weights are never overwritten; give another name."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another folder.") from error
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                raise FileExistsError(path)
+            with TemporaryFolder(path.parent) as folder:
+                made = folder / path.name
+                yield made
+                sync_file(made)
+                put_in_place(made, path, overwrite=False)
+        except FileExistsError as error:
+            raise OutputError(
+                f"{path.name} already exists, and weights are never overwritten; give another name."
+            ) from error
 
 
 def safetensors_bytes(values: Mapping[str, Tensor]) -> bytes:

@@ -193,7 +193,10 @@ def read_config(path: Path) -> TrainConfig:
     }
     parts["network"] = Network(**_relative_weights(parts["network"], here))
     parts["schedule"] = Schedule(**parts["schedule"])
-    return TrainConfig(**parts, **_values(TrainConfig, table, path.name, here, without=tuple(parts)))
+    values = _values(TrainConfig, table, path.name, here, without=tuple(parts))
+    # As they are shown to the user.
+    written = {name: values[name].resolve() for name in ("folder", "output") if name in values}
+    return TrainConfig(**parts, **(values | written))
 
 
 def table_in(path: Path, hint: str) -> dict[str, Any]:

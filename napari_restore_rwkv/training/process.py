@@ -16,6 +16,7 @@ state and ends; started again in the same folder, it continues.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -31,6 +32,7 @@ import numpy as np
 
 from ..errors import RestoreError
 from ..isolation import python_command, python_environment
+from ..storage.durable import write_durably, writing_errors
 from .options import STOP
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ def _run(folder: Path, inbox: queue.SimpleQueue[dict[str, Any]], say: Say) -> in
 
     from .fine_tune import fine_tune
     from .job import read_job
+    from .resume import AGAIN
 
     job = read_job(folder)
     torch.set_num_threads(job.threads)
@@ -176,9 +179,10 @@ def _run(folder: Path, inbox: queue.SimpleQueue[dict[str, Any]], say: Say) -> in
             step = steps.send(request) if request is not None else next(steps)
             say(_progress(step))
             if step.preview is not None:
-                partial = folder / f"partial_{_PREVIEW}"
-                np.savez(partial, degraded=step.preview.degraded, restored=step.preview.restored)
-                partial.replace(folder / _PREVIEW)
+                preview = io.BytesIO()
+                np.savez(preview, degraded=step.preview.degraded, restored=step.preview.restored)
+                with writing_errors(str(folder), AGAIN):
+                    write_durably(folder / _PREVIEW, preview.getbuffer())
                 say({"kind": "preview", "index": step.preview.index, "file": str(folder / _PREVIEW)})
             request = _next_request(inbox, say)
             if request == _GONE:
@@ -239,11 +243,13 @@ def _progress(step: FineTuneStep) -> dict[str, Any]:
 def _done(outcome: FineTuned, folder: Path, output: Path | None) -> dict[str, Any]:
     """Write the results of the training: the picture, the candidate in any case, the bundle if it was accepted."""
     from .acceptance import table
+    from .resume import AGAIN
 
     picture = candidate = None
     if outcome.picture is not None:
         picture = folder / _PICTURE
-        picture.write_bytes(outcome.picture)
+        with writing_errors(str(folder), AGAIN):
+            write_durably(picture, outcome.picture)
     if outcome.new is not None:
         number = len(list(folder.glob("candidate*")))
         candidate = outcome.save(folder / (f"candidate_{number}" if number else "candidate"))

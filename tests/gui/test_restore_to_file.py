@@ -291,8 +291,7 @@ def test_a_folder_without_write_permission_is_refused_with_a_remedy(viewer, pane
     start(panel, output)
     wait_until_over(qtbot, panel)
     assert panel.message.text() == (
-        "chest restored.ome.zarr cannot be written any further: permission denied. Finished work is kept; "
-        "put that right, then press Restore again."
+        "chest restored.ome.zarr cannot be written (permission denied): choose another folder or name."
     )
     assert not output.exists()
 

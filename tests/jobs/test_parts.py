@@ -45,6 +45,8 @@ def test_parts_work_at_the_same_time_and_the_same_part_does_not(path, monkeypatc
     for options in ({"part": (1, 2)}, {"part": (2, 3)}, {"resume": True}):
         with pytest.raises(OutputError, match="is being written by another process"):
             do(path, **options)
+    with pytest.raises(OutputError, match="is being written by another process"):
+        finish(finalize(path))
     finish(one)
     finish(two)
     finish(finalize(path))

@@ -159,12 +159,23 @@ def test_a_full_disk_at_any_step_stops_with_a_message_and_resumes(tmp_path, monk
     for at in range(1, steps + 1, 3):
         path = tmp_path / f"full_{at}.ome.zarr"
         failing.count, failing.at = 0, at
-        with pytest.raises(OutputError, match=r"no space is left on the disk\. Finished work is kept; free some"):
+        with pytest.raises(OutputError, match=r"no space is left on the disk.*[;:] free some") as told:
             do(path)
+        assert ("Finished work is kept" in str(told.value)) == path.exists()
         failing.at = None
         do(path, resume=True)
         assert shards(path) == shards(undisturbed)
         assert finish(verify(path)).sound
+
+
+def test_an_output_that_cannot_be_created_is_not_said_to_be_kept(path, monkeypatch):
+    def refused(*words, **more):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(ledger_module, "create_image", refused)
+    with pytest.raises(OutputError, match=r"cannot be written \(read-only file system\): choose another folder"):
+        do(path)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_size_limit_stops_with_a_message_and_resumes(path):

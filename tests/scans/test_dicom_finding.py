@@ -11,6 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from napari_restore_rwkv.commands.scans_below import scans_below
 from napari_restore_rwkv.errors import ScanError
+from napari_restore_rwkv.scans.dicom import image, reading, series
 from napari_restore_rwkv.scans.dicom.errors import SeveralSeriesError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
@@ -47,6 +48,20 @@ def test_files_without_a_preamble_are_slices(folder, pixels, implicit, meta, nam
     scan = read_scan(folder)
     np.testing.assert_array_equal(scan.voxels, pixels.astype(int) - 1024)
     assert "notes" not in scan.metadata
+
+
+@pytest.mark.parametrize(("module", "step"), [(image, "header_of"), (series, "_pixel_digest"), (reading, "pixels_of")])
+def test_a_slice_that_vanishes_while_it_is_read_is_not_called_damaged(folder, monkeypatch, module, step):
+    original = getattr(module, step)
+    shutil.copy(folder / "a.dcm", folder / "again.dcm")
+
+    def vanishing(slice_or_path, *more):
+        getattr(slice_or_path, "path", slice_or_path).unlink()
+        return original(slice_or_path, *more)
+
+    monkeypatch.setattr(module, step, vanishing)
+    with pytest.raises(ScanError, match=r"\.dcm cannot be read: it is no longer there; put it back"):
+        read_scan(folder)
 
 
 def test_files_that_are_not_slices_are_named(folder):

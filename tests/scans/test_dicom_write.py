@@ -1,5 +1,6 @@
 """A derived DICOM series: the patient, study and place of the original, new pixels and a new identity."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -318,3 +319,18 @@ def test_the_step_is_as_small_as_sixteen_bits_allow(low, high):
     assert max(len(way.slope), len(way.intercept)) <= 16
     assert np.abs(back - values).max() <= 0.5001 * float(way.slope)
     assert float(way.slope) == pytest.approx((high - low) / 65534, rel=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_full_disk_is_told_in_one_sentence_and_nothing_is_left(series, folder, tmp_path):
+    import resource
+
+    scan = read_scan(series)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(OutputError, match=r"^restored cannot be written \(no space is left on the disk\)"):
+            finish(write_derived_series(scan, folder, series, RECORD))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [series]

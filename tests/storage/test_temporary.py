@@ -14,6 +14,7 @@ from command_line import hears_signals
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
+from napari_restore_rwkv.storage.durable import write_output
 from napari_restore_rwkv.storage.temporary import BESIDE, UNPACKED, TemporaryFolder, remove_abandoned
 
 LONG_AGO = 1e9
@@ -49,6 +50,11 @@ def test_a_folder_is_removed_with_its_context_or_last_reference(tmp_path):
 def test_leftovers_of_a_killed_process_go_with_the_next_folder(left, tmp_path):
     with TemporaryFolder(tmp_path):
         assert not left.exists()
+
+
+def test_leftovers_go_with_the_next_report_that_is_written(left, tmp_path):
+    write_output(tmp_path / "report.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_recent_folders_stay(left, tmp_path):

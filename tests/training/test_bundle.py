@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import zipfile
@@ -8,6 +9,7 @@ import torch
 from napari_restore_rwkv.errors import CheckpointError, OutputError
 from napari_restore_rwkv.network.bundles import MANIFEST
 from napari_restore_rwkv.network.checkpoint import Card, load_checkpoint, save_checkpoint
+from napari_restore_rwkv.storage.temporary import BESIDE
 from napari_restore_rwkv.training import bundle as bundles
 from napari_restore_rwkv.training.adapters import adapters_in, add_adapters
 from napari_restore_rwkv.training.bundle import (
@@ -56,10 +58,28 @@ def test_a_failed_write_leaves_the_name_free(bundle, tiny_network, tmp_path, mon
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as full:
         full.setattr(bundles, "sync_file", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OutputError, match="cannot be written: No space left on device; choose another folder"):
+        with pytest.raises(OutputError, match=r"cannot be written \(no space is left on the disk\): free some space"):
             again(tmp_path / "new")
     assert sorted(tmp_path.iterdir()) == before
     assert load_checkpoint(again(tmp_path / "new")).card.title == "ours"
+
+
+def test_what_a_killed_writer_leaves_is_removed_by_the_next_one(bundle, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bundles, "sync_file", lambda _: seen.extend(tmp_path.iterdir()))
+    copy_bundle(bundle, tmp_path / "new")
+    assert [path.name.startswith(BESIDE) for path in seen if path != bundle] == [True]
+
+
+def test_weights_and_card_on_a_full_disk_leave_the_old_ones(weights_file, tiny_network, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("napari_restore_rwkv.storage.durable.sync_file", full)
+    with pytest.raises(OutputError, match=r"cannot be written \(no space is left on the disk\): free some space"):
+        save_checkpoint(tiny_network, CARD, weights_file)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_renamed_bundle_is_still_recognised(bundle, tmp_path):

@@ -60,6 +60,14 @@ def test_a_missing_file_and_missing_training_data_are_reported(tmp_path):
         read_config(tmp_path / "empty.toml")
 
 
+def test_what_is_written_is_shown_with_its_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    path = write_config(tmp_path / "configs", folder='"../state"', output='"../ours.restorerwkv"')
+    monkeypatch.chdir(tmp_path)
+    config = read_config(path.relative_to(tmp_path))
+    assert (config.folder, config.output) == (tmp_path / "state", tmp_path / "ours.restorerwkv")
+
+
 def test_names_are_relative_to_the_file_and_shipped_weights_are_not(tmp_path):
     text = '[[data]]\ntarget = "full"\ntask = "mri-sr"\n[network]\nweights = "{}"\n'
     path = tmp_path / "config.toml"

@@ -96,6 +96,17 @@ def test_the_process_pauses_previews_and_stops_with_the_best_weights(folder, pai
     assert max(record["step"] for record in rest if record["kind"] == "progress") < QUICK.steps
 
 
+def test_a_preview_that_cannot_be_written_is_an_error_in_a_sentence(folder):
+    (folder / "preview.npz").mkdir()
+    process = FineTuneProcess(folder)
+    process.start()
+    process.preview(5)
+    *_, last = process.records()
+    assert last["kind"] == "error"
+    assert "cannot be written any further: is a directory" in last["text"]
+    assert "run the same training again" in last["text"]
+
+
 def test_the_process_saves_its_state_and_ends_without_its_parent(folder):
     process = FineTuneProcess(folder)
     process.start()

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,13 +27,19 @@ pytestmark = [
 def start(tmp_path):
     """Start a training with two processes; those that remain at the end are killed."""
     write_pairs(tmp_path)
-    started = []
+    # The folder in which they start has files named like libraries, which must not run.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("importlib", "json", "numpy", "torch", "safetensors", "sitecustomize"):
+        (elsewhere / f"{name}.py").write_text("raise SystemExit('a file beside the scans ran')\n")
+    scripts, started = Path(sysconfig.get_path("scripts")), []
 
     def begin(config):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        torchrun = [scripts / "torchrun", "--standalone", "--nproc-per-node", "2"]
         started.append(
             subprocess.Popen(
-                [*torchrun, "-m", "napari_restore_rwkv", "train", str(config)],
+                [*torchrun, "--no-python", scripts / "restore-rwkv", "train", str(config)],
+                cwd=elsewhere,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

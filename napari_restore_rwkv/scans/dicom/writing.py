@@ -5,6 +5,7 @@ Patient, study and position are those of the original, image by image; pixels an
 
 from __future__ import annotations
 
+import io
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from ...errors import OutputError
 from ...progress import Phase, Progress
-from ...storage.durable import check_folder_of, errors_with_space, sync_file, sync_folder
+from ...storage.durable import check_folder_of, creating_errors, sync_file, sync_folder
 from ...storage.temporary import TemporaryFolder
 from ..export import slabs_of
 from ..scan import same_geometry
@@ -86,13 +87,16 @@ def write_derived_series(
     ways = yield from _ways(scan, stack, factor)
     steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]
     derivation = _derivation(record, max(steps), scan.unit)
-    with errors_with_space(folder), TemporaryFolder(folder.parent) as place:
+    with creating_errors(folder), TemporaryFolder(folder.parent) as place:
         made = place / folder.name
         made.mkdir()
         for index, values in _slices(scan):
             file = made / f"{index + 1:04d}.dcm"
             tags = derived_slice(stack[index].path, values / factor, ways[index], derivation)
-            tags.save_as(file, enforce_file_format=True)
+            content = io.BytesIO()
+            tags.save_as(content, enforce_file_format=True)
+            # Pydicom would put a traceback into the text of the system's errors.
+            file.write_bytes(content.getbuffer())
             if pydicom.dcmread(file).PixelData != tags.PixelData:
                 raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
             sync_file(file)
