@@ -109,6 +109,6 @@ def test_a_report_that_does_not_fit_on_the_disk_leaves_the_old_one(run, files, t
     monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     code, _, err = run("report", noisy, restored, "--modality", "CT", "--overwrite", "--output", tmp_path / name)
     assert code == 1
-    assert "cannot be written (no space is left on the disk): choose another folder or name" in err
+    assert "cannot be written (no space is left on the disk): free some space or choose another folder" in err
     assert (tmp_path / name).read_bytes() == b"mine"
     assert set(tmp_path.iterdir()) == before
