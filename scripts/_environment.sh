@@ -91,7 +91,7 @@ make_venv() {
 installed_state() {
   printf '%s\n' "$PWD"
   "$python" --version
-  find pyproject.toml constraints.txt napari.yaml src_kernels -type f -not -name '*.py' -not -name '*.md' \
+  find pyproject.toml constraints.txt napari.yaml src_kernels -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.md' \
     -exec cksum {} + | LC_ALL=C sort
 }
 
