@@ -25,7 +25,13 @@ from recipes.table import RECIPES
 
 from napari_restore_rwkv.device import choose_device
 from napari_restore_rwkv.image_quality.qualify import qualify
-from napari_restore_rwkv.network.checkpoint import FALLS_SHORT, TURNS, WRAPPED_BORDER, load_checkpoint, save_checkpoint
+from napari_restore_rwkv.network.checkpoint import (
+    FALLS_SHORT,
+    WRAPPED_BORDER,
+    for_inference,
+    load_checkpoint,
+    save_checkpoint,
+)
 from napari_restore_rwkv.network.model import RestoreRWKV
 from napari_restore_rwkv.network.restorer import Card
 from napari_restore_rwkv.progress import finish
@@ -100,9 +106,7 @@ def export(recipe: Recipe, folder: Path, scans: Path) -> None:
     network.load_state_dict(state["average"])
     for parameter in network.output.parameters():
         parameter.data *= recipe.damping
-    inferring = network.fused()
-    inferring.turns = recipe.card_details.get(TURNS, 1)
-    inferring.wrapped_border = recipe.card_details.get(WRAPPED_BORDER, 0)
+    inferring = for_inference(network, Card("", details=recipe.card_details))
     measured = {"what": recipe.what_is_measured, "rows": recipe.measure(folder, inferring)}
     if (peer := unet.trained(folder)) is not None:
         measured["rows_of_a_unet_of_equal_steps"] = recipe.measure(folder, peer)
@@ -150,6 +154,7 @@ def qualify_shipped(task: str) -> None:
 def _start(recipe: Recipe) -> RestoreRWKV:
     """A new network, or the weights that the recipe starts from."""
     network = RestoreRWKV.light(recipe.context)
+    # Recipes draw whole fields of view, whose opposite sides do belong together.
     network.wrapped_border = recipe.card_details.get(WRAPPED_BORDER, 0)
     if recipe.start_from is None:
         return network

@@ -63,6 +63,7 @@ def fingerprint_of(scan: Scan) -> dict[str, Any] | None:
 
 def model_identity(network: nn.Module) -> dict[str, Any]:
     """Describe a network by a digest of its weights, their number, and the parts of its card that affect results."""
+    turns, border = (network.turns, network.wrapped_border) if isinstance(network, Restorer) else (1, 0)
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -72,9 +73,9 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "sha256": digest.hexdigest(),
         KEEPS_MEASURED: keeps_measured(network),
-        TURNS: network.turns if isinstance(network, Restorer) else 1,
+        TURNS: turns,
         # Left out if zero, as in older ledgers.
-        **({WRAPPED_BORDER: network.wrapped_border} if getattr(network, WRAPPED_BORDER, 0) else {}),
+        **({WRAPPED_BORDER: border} if border else {}),
         **({OWN_ERROR: own} if (own := own_error(network)) else {}),
         **({NOISE_KEPT: kept} if (kept := noise_kept(network)) else {}),
     }

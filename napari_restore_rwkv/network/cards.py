@@ -77,14 +77,12 @@ def _check_details(details: Any) -> None:
     for name, kind in _KINDS.items():
         if name in details and not isinstance(details[name], kind):
             raise ValueError(f"{name} in its details is not of type {kind.__name__}")
-    if TURNS in details and not (is_number(details[TURNS]) and details[TURNS] in range(1, 5)):
-        shown = str(details[TURNS])[:20]
-        raise ValueError(f"it asks for {shown} quarter turns; 1 to 4 are possible")
-    if WRAPPED_BORDER in details and not (
-        is_number(details[WRAPPED_BORDER]) and details[WRAPPED_BORDER] in range(_WIDEST_BORDER + 1)
+    for name, least, greatest, what in (
+        (TURNS, 1, 4, "quarter turns"),
+        (WRAPPED_BORDER, 0, _WIDEST_BORDER, "pixels of wrapped border"),
     ):
-        shown = str(details[WRAPPED_BORDER])[:20]
-        raise ValueError(f"it asks for a wrapped border of {shown} pixels; 0 to {_WIDEST_BORDER} are possible")
+        if name in details and not (is_number(details[name]) and least <= details[name] <= greatest):
+            raise ValueError(f"it asks for {str(details[name])[:20]} {what}; {least} to {greatest} are possible")
     for name, most in ((OWN_ERROR, math.inf), (NOISE_KEPT, 1.0)):
         if name in details and not (_is_finite(details[name]) and 0 <= details[name] <= most):
             raise ValueError(f"{name} in its details is not a number {'from 0 to 1' if most == 1 else 'of 0 or more'}")

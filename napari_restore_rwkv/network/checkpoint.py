@@ -34,10 +34,9 @@ from .restorer import Card
 
 _SHIPPED = Path(__file__).parent / "weights"
 # In the details of a card: whether the weights only add frequencies that were not measured, and keep those that were;
-# over how many quarter turns they are averaged when they restore. Weights derived from others inherit both.
-KEEPS_MEASURED, TURNS = cards.KEEPS_MEASURED, cards.TURNS
-# In the details of a card: how many pixels are repeated around an image from its opposite side. Inherited as well.
-WRAPPED_BORDER = cards.WRAPPED_BORDER
+# over how many quarter turns they are averaged when they restore; how many pixels of its opposite side are repeated
+# around an image. Weights derived from others inherit all three.
+KEEPS_MEASURED, TURNS, WRAPPED_BORDER = cards.KEEPS_MEASURED, cards.TURNS, cards.WRAPPED_BORDER
 # In the details of a card: the error of the weights, in the unit of the scan, where there is no noise to remove.
 OWN_ERROR = cards.OWN_ERROR
 # In the details of a card: the fraction, 0 to 1, of the noise that the weights leave in to preserve its texture.

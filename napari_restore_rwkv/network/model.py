@@ -168,7 +168,8 @@ class RestoreRWKV(Restorer):
         run: Callable[[Any, Tensor], Tensor] = block_in_strips if in_strips else Block.__call__
         height, width = image.shape[2:]
         border = self.wrapped_border
-        padded = _wrapped(image, border, *self.padded_sides(height, width)) if border else _padded(image)
+        sides = self.padded_sides(height, width)
+        padded = _wrapped(image, border, *sides) if border else _mirrored(image, *sides)
         x = self._embedded(padded.to(self.patch_embed.weight.dtype)).to(self.output.weight.dtype)
 
         # Maps are popped when used, so that they do not take memory beside the large maps of the last levels.
@@ -259,9 +260,9 @@ def _wrapped(image: Tensor, border: int, height: int, width: int) -> Tensor:
     return image
 
 
-def _padded(image: Tensor) -> Tensor:
-    """Pad at the bottom and right to multiples of 8: mirrored, or repeated if the image is too small to mirror."""
-    bottom, right = (-side % SIDE_MULTIPLE for side in image.shape[2:])
+def _mirrored(image: Tensor, height: int, width: int) -> Tensor:
+    """Mirror an image at the bottom and right to this size, or repeat its edge if it is too small to mirror."""
+    bottom, right = height - image.shape[2], width - image.shape[3]
     if not (bottom or right):
         return image
     mirrors = bottom < image.shape[2] and right < image.shape[3]

@@ -304,7 +304,7 @@ RECIPE = Recipe(
     "a macaque, CT and photographs in random contrasts, and random phantoms; not tested on real accelerated "
     "acquisitions. It cannot know detail that was not measured.",
     loss=unmeasured_error,
-    # With 1, one of the slices that are watched ends 0.1 dB below zero-fill at x4; so none does, and their mean gains.
+    # With 1, a watched slice ends 0.1 dB below zero-fill at x4; with this none does, and their mean is higher.
     damping=0.8,
     card_details={KEEPS_MEASURED: True, TURNS: 1, WRAPPED_BORDER: 4},
     details={
