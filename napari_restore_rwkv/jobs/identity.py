@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS, WRAPPED_BORDER
-from ..network.restorer import Restorer, device_of, kernel_of
+from ..network.restorer import device_of, kernel_of
 from ..progress import Phase, Progress
-from ..restoration.data_consistency import keeps_measured
-from ..restoration.noise import noise_kept, own_error
+from ..restoration.provenance import settings_of
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
@@ -63,7 +61,6 @@ def fingerprint_of(scan: Scan) -> dict[str, Any] | None:
 
 def model_identity(network: nn.Module) -> dict[str, Any]:
     """Describe a network by a digest of its weights, their number, and the parts of its card that affect results."""
-    turns, border = (network.turns, network.wrapped_border) if isinstance(network, Restorer) else (1, 0)
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -72,12 +69,7 @@ def model_identity(network: nn.Module) -> dict[str, Any]:
         "network": type(network).__name__,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "sha256": digest.hexdigest(),
-        KEEPS_MEASURED: keeps_measured(network),
-        TURNS: turns,
-        # Left out if zero, as in older ledgers.
-        **({WRAPPED_BORDER: border} if border else {}),
-        **({OWN_ERROR: own} if (own := own_error(network)) else {}),
-        **({NOISE_KEPT: kept} if (kept := noise_kept(network)) else {}),
+        **settings_of(network),
     }
 
 

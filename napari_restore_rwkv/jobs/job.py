@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 
 from ..errors import OutputError
-from ..network.checkpoint import KEEPS_MEASURED
 from ..restoration.checks import check_batch, check_modality, check_voxels
 from ..restoration.context import uses_context
-from ..restoration.data_consistency import keeps_measured
 from ..restoration.intensity import rule_for
 from ..restoration.noise import known_noise
 from ..restoration.output import new_output
@@ -275,8 +273,7 @@ class ZarrJob:
         if path.is_dir() and any(path.iterdir()):
             return Ledger(path)
         size = self.layout.shape[self.layout.axis]
-        how = {**self._mode, KEEPS_MEASURED: keeps_measured(self._network), "precision": self._precision}
-        how |= {"noise": self._noise, "strength": self._strength}
+        how = {**self._mode, "precision": self._precision, "noise": self._noise, "strength": self._strength}
         record = provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])

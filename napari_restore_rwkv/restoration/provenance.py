@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..network.restorer import card_of, device_of, kernel_of
+from ..network.checkpoint import KEEPS_MEASURED, NOISE_KEPT, OWN_ERROR, TURNS, WRAPPED_BORDER
+from ..network.restorer import Restorer, card_of, device_of, kernel_of
 from ..scans.scan import AXES
+from .data_consistency import keeps_measured
+from .noise import noise_kept, own_error
 
 if TYPE_CHECKING:
     from ..scans.slice_axis import SliceAxis
@@ -34,6 +37,14 @@ class InputDigest:
     def hexdigest(self) -> str:
         """Sha256 over the digests of all slices, in the order of their index."""
         return hashlib.sha256(b"".join(self._slices[i] for i in sorted(self._slices))).hexdigest()
+
+
+def settings_of(network: nn.Module) -> dict[str, Any]:
+    """Return what the card of a network asks for that changes results; what was added later only where it does."""
+    turns, border = (network.turns, network.wrapped_border) if isinstance(network, Restorer) else (1, 0)
+    later = {WRAPPED_BORDER: border, OWN_ERROR: own_error(network), NOISE_KEPT: noise_kept(network)}
+    used = {name: value for name, value in later.items() if value}
+    return {KEEPS_MEASURED: keeps_measured(network), TURNS: turns, **used}
 
 
 def provenance(
@@ -68,6 +79,7 @@ def provenance(
         "device": str(device),
         "kernel": kernel_of(network, device),
         "torch": torch.__version__,
+        **settings_of(network),
         **execution,
         "intensity": intensity.as_dict(),
         "slice_axis": AXES[axis.axis],

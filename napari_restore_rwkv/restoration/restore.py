@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ScanError
-from ..network.checkpoint import KEEPS_MEASURED
 from ..progress import Phase, Progress, Run, finish
 from ..scans.slice_axis import choose_slice_axis, slice_shape
 from .checks import check_batch, check_finite, check_modality, check_voxels, checked_indices
 from .context import network_input, uses_context
-from .data_consistency import keeps_measured
 from .intensity import rule_for
 from .noise import known_noise
 from .output import as_dtype, new_output
@@ -197,7 +195,7 @@ def iter_restore(
                 progress = Progress(Phase.RESTORING, done, total, region)
             sent = yield progress
             source.displayed = source.displayed if sent is None else sent
-    mode = {**tiling_record(tile, *slice_shape(scan, along)), KEEPS_MEASURED: keeps_measured(network)}
+    mode = tiling_record(tile, *slice_shape(scan, along))
     record = provenance(
         network, intensity, chosen_axis, total, digest, noise=noise, strength=strength, **mode, **steps.result
     )

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_restore_rwkv.network.checkpoint import for_inference
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.restoration.intensity import choose_intensity
 from napari_restore_rwkv.restoration.kspace import measured_extent
@@ -73,5 +74,13 @@ def test_data_consistency_is_applied_to_every_slice_of_a_scan(network, low):
     scan = Scan(np.stack([low, low[::-1]]).astype(np.float32), modality="MR")
     restored = finish(iter_restore(scan, network))
     assert restored.metadata["restoration"]["keeps_measured"] is True
+    assert "wrapped_border" not in restored.metadata["restoration"]
     for before, after in zip(scan.voxels, restored.voxels, strict=True):
         assert measured_change(after, before) < 0.1
+
+
+def test_a_result_records_how_many_turns_and_which_border_it_was_made_with(network, low):
+    details = {"keeps_measured": True, "turns": 2, "wrapped_border": 3}
+    asked = for_inference(network, replace(network.card, details=details))
+    record = finish(iter_restore(Scan(low[None], modality="MR"), asked)).metadata["restoration"]
+    assert {name: record[name] for name in details} == details
