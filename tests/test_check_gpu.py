@@ -70,6 +70,7 @@ def gates(script):
     return script.gates_gpu
 
 
+@pytest.mark.slow
 def test_the_checks_hold_for_a_kernel_that_is_right(gates):
     found = [
         *gates.parity(CPU, FEW),

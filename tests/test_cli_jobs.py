@@ -251,6 +251,7 @@ def test_a_folder_that_is_not_a_result_is_reported(run, tmp_path):
     assert_refused_before_work(run("verify", tmp_path), "was not written by this program")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_says_how_to_continue(weights_file, output, tmp_path, rng):
     source = tmp_path / "long.nii.gz"

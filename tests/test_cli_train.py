@@ -46,6 +46,7 @@ def paper_data(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_paper_is_reproduced_on_its_layout(paper_data, capsys):
     words = ["reproduce", "paper", "--data", str(paper_data), "--task", "ct-denoise"]
     made = paper_data / "made.restorerwkv"

@@ -230,6 +230,7 @@ def test_the_version_is_that_of_the_distribution():
     assert napari_restore_rwkv.__version__ == importlib.metadata.version("napari-restore-rwkv")
 
 
+@pytest.mark.slow
 def test_the_core_works_without_a_viewer():
     code = (
         "import sys\n"

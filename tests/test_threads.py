@@ -18,6 +18,7 @@ def three_threads():
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
 def test_idle_threads_are_held_although_torch_was_loaded_and_used_before():
     # As soon as OpenMP has more threads than there are processors, all of them stop spinning.

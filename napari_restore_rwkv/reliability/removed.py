@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +23,6 @@ from ..scans.noise.smoothing import box_mean
 from .places import highest_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
 LEAST_SIDE = 64
@@ -130,7 +127,7 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
     # Outside the body, too: noise cut off at its edge would look like structure there.
     everywhere = np.ones(removed.shape, bool)
     centred = removed - removed[inside].mean()
-    even = centred / _local_deviation(centred, everywhere, 1e-2 * float(centred[inside].std()), np.nanmax)
+    even = centred / _local_deviation(centred, everywhere, 1e-2 * float(centred[inside].std()), quantile=1)
     power, spectrum = _spectrum(even, inside), np.fft.fft2(even)
     best = np.zeros_like(even)
     for radius in _RADII:
@@ -138,39 +135,44 @@ def structure(removed: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.floa
         found = np.fft.ifft2(spectrum * np.conj(pattern) / power).real
         found /= np.sqrt((np.abs(pattern) ** 2 / power).mean())
         # Where streaks rotate the spectrum, more passes the filter than on average.
-        found /= _local_deviation(found, inside, _LEAST_PASSED, partial(np.nanquantile, q=0.65))
+        found /= _local_deviation(found, inside, _LEAST_PASSED, quantile=0.65)
         best = np.where(np.abs(found) > np.abs(best), found, best)
     return np.where(inside, best, 0.0)
 
 
 def _local_deviation(
-    values: np.ndarray, inside: NDArray[np.bool_], least: float, summary: Callable[..., np.ndarray]
+    values: np.ndarray, inside: NDArray[np.bool_], least: float, quantile: float
 ) -> NDArray[np.float64]:
     """Deviation around each pixel, by medians over blocks, so that a small structure does not count.
 
-    `summary` is applied to the blocks around a pixel: at the edge of a streak noise may be as strong as inside it.
+    Of the blocks around a pixel the `quantile` counts: at the edge of a streak noise may be as strong as inside it.
     """
     known = np.where(inside, np.abs(values), np.nan)
     rows, columns = (-(-length // _LOCAL) for length in values.shape)
     pads = [(0, rows * _LOCAL - values.shape[0]), (0, columns * _LOCAL - values.shape[1])]
     blocks = np.pad(known, pads, constant_values=np.nan).reshape(rows, _LOCAL, columns, _LOCAL).swapaxes(1, 2)
-    medians = _of_known(np.nanmedian, blocks)
+    medians = _quantile_of_known(blocks, 0.5)
     around = np.lib.stride_tricks.sliding_window_view(np.pad(medians, 1, constant_values=np.nan), (3, 3))
-    medians = _of_known(summary, around)
+    medians = _quantile_of_known(around, quantile)
     overall = np.median(known[inside])
     medians = np.where(np.isfinite(medians), medians, overall) / _MEDIAN_OF_NORMAL
     whole = np.kron(medians, np.ones((_LOCAL, _LOCAL)))[: values.shape[0], : values.shape[1]]
     return np.maximum(box_mean(whole, _LOCAL // 2), least)
 
 
-def _of_known(summary: Callable[..., np.ndarray], groups: np.ndarray) -> NDArray[np.float64]:
-    """Summarise each group (..., rows, columns) over what is not NaN; NaN where a group holds nothing.
+def _quantile_of_known(groups: np.ndarray, quantile: float) -> NDArray[np.float64]:
+    """Quantile of each group (..., rows, columns) over what is not NaN; NaN where a group holds nothing.
 
-    NumPy warns of those, and filters of warnings belong to all threads: two that judge at once would undo each other's.
+    `np.nanquantile` visits the groups one by one, twenty times slower, and warns of empty ones.
     """
-    empty = np.isnan(groups).all(axis=(-2, -1))
-    found = summary(np.where(empty[..., np.newaxis, np.newaxis], 0.0, groups), axis=(-2, -1))
-    return np.where(empty, np.nan, found)
+    ordered = np.sort(groups.reshape(*groups.shape[:-2], -1), axis=-1)  # NaN last
+    last = np.maximum(np.count_nonzero(~np.isnan(ordered), axis=-1) - 1, 0)
+    position = quantile * last
+    below = position.astype(int)
+    low, high = (
+        np.take_along_axis(ordered, at[..., np.newaxis], axis=-1)[..., 0] for at in (below, np.minimum(below + 1, last))
+    )
+    return low + (high - low) * (position - below)
 
 
 def _spectrum(even: np.ndarray, inside: NDArray[np.bool_]) -> NDArray[np.float64]:

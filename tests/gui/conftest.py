@@ -12,6 +12,7 @@ import pytest
 from file_jobs import Gate
 from napari.components import ViewerModel
 from napari.layers import Layer
+from npe2 import PluginManifest
 from phantom import QUICK, clean_scan, noisy_scan
 from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 
@@ -102,6 +103,22 @@ class PlainRestoration:
             return scan.with_voxels(result.target, metadata={"restoration": {"kernel": "none", "version": "test"}})
         finally:
             self.closed.set()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def manifests_read_once():
+    """Read the manifests of the installed plugins once: napari looks for plugins in every test that has a panel."""
+    discover, found = PluginManifest.discover, []
+
+    def discover_once(paths=()):
+        if paths:
+            return discover(paths)
+        found[:] = found or discover()
+        return iter(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", discover_once)
+        yield
 
 
 @pytest.fixture

@@ -216,6 +216,7 @@ def test_a_deleted_cell_makes_room_for_the_others(viewer, panel, qtbot):
     qtbot.waitUntil(lambda: tuple(viewer.canvas.grid.shape) in ((1, 2), (2, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".json"])
 def test_the_report_is_a_page_with_its_figures_beside_it(viewer, panel, qtbot, tmp_path, suffix):
     said = []

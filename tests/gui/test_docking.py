@@ -72,6 +72,7 @@ def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tm
     assert panels(ct_viewer) == [panel]
 
 
+@pytest.mark.slow
 def test_both_panels_are_tabs_of_one_area(ct_viewer, at_rest, qtbot):
     panel = open_by_menu(ct_viewer)
     at_rest(ct_viewer)
@@ -83,6 +84,7 @@ def test_both_panels_are_tabs_of_one_area(ct_viewer, at_rest, qtbot):
     assert panels(ct_viewer, FineTunePanel) == [tuning]
 
 
+@pytest.mark.slow
 def test_a_panel_that_napari_puts_below_another_does_not_make_the_window_larger(
     make_napari_viewer, restoration, ct_layer, at_rest, qtbot, run_to_the_end
 ):
@@ -101,6 +103,7 @@ def test_a_panel_that_napari_puts_below_another_does_not_make_the_window_larger(
     assert window.size() == size
 
 
+@pytest.mark.slow
 def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
 
@@ -138,6 +141,7 @@ def test_waiting_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration,
     assert restoration.asked == []
 
 
+@pytest.mark.slow
 def test_a_reopened_panel_continues_with_the_shown_result(ct_viewer, qtbot, restoration, run_to_the_end):
     contributions.restore_selected_layer()
     (first,) = panels(ct_viewer)

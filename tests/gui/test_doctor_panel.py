@@ -25,6 +25,7 @@ def make_doctor(viewer):
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
+@pytest.mark.slow
 def test_the_doctor_checks_at_once_and_its_report_is_copied(make_doctor, qtbot):
     panel = make_doctor()
     assert panel.message.text() == doctor_panel.LOOKING

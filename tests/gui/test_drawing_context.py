@@ -44,6 +44,7 @@ def press_the_bin(viewer):
     viewer.window._qt_viewer.layerButtons.deleteButton.click()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remove", [remove_one, press_the_bin])
 def test_layers_are_removed_in_the_context_of_the_canvas(window, finished_in, remove):
     viewer, canvas = window
@@ -52,6 +53,7 @@ def test_layers_are_removed_in_the_context_of_the_canvas(window, finished_in, re
     assert finished_in == [canvas.context()]
 
 
+@pytest.mark.slow
 def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
     viewer, canvas = window
     (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
@@ -61,6 +63,7 @@ def test_without_the_panel_napari_is_left_as_it_is(window, finished_in):
     assert finished_in == [None]
 
 
+@pytest.mark.slow
 def test_the_first_visible_frame_of_a_grid_is_not_magnified(window):
     viewer, canvas = window
     (panel,) = viewer.window._qt_window.findChildren(DockedPanel)
@@ -74,6 +77,7 @@ def test_the_first_visible_frame_of_a_grid_is_not_magnified(window):
         assert camera.zoom == pytest.approx(viewer.scene.camera.zoom)
 
 
+@pytest.mark.slow
 def test_grids_that_were_replaced_are_forgotten_with_the_next_layer(window):
     viewer, canvas = window
     central = canvas._vispy_canvas.central_widget

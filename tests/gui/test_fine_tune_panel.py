@@ -154,6 +154,7 @@ def test_a_task_chosen_by_the_user_stays_in_another_mode(viewer, pair_layers, ma
     assert panel.choice().task == "all-in-one"
 
 
+@pytest.mark.slow
 def test_the_menu_entry_opens_the_panel_with_labels_on_the_selected_scan(
     make_napari_viewer, pair_layers, restoration, monkeypatch
 ):

@@ -17,6 +17,7 @@ from napari_restore_rwkv.gui.fine_tune.verdict_view import VerdictView
 ROW = {"scan": 0, "psnr_before": 30.0, "psnr_after": 31.5, "ssim_before": 0.9, "ssim_after": None}
 
 
+@pytest.mark.slow
 def test_the_panel_is_imported_without_torch():
     code = "import napari_restore_rwkv.gui.fine_tune.panel, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)

@@ -125,6 +125,7 @@ def test_a_slice_of_a_hundred_gigabytes_is_restored_without_allocating_them(view
         assert (restored[6400:6402, 5, 5] == 35).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [100_000, 10**15])
 def test_a_whole_volume_that_does_not_fit_is_restored_into_the_proposed_file(
     viewer, make_file_panel, weights_file, qtbot, monkeypatch, free

@@ -50,6 +50,7 @@ def test_compare_without_a_result_says_so(window):
     assert panel.message.text() == "There is nothing to compare yet: restore a scan first."
 
 
+@pytest.mark.slow
 def test_closing_the_viewer_ends_a_running_job(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
@@ -59,6 +60,7 @@ def test_closing_the_viewer_ends_a_running_job(window, qtbot, restoration):
     assert not panel.job.running
 
 
+@pytest.mark.slow
 def test_closing_the_window_by_its_button_ends_a_running_job(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
@@ -69,6 +71,7 @@ def test_closing_the_window_by_its_button_ends_a_running_job(window, qtbot, rest
     viewer.layers.clear()
 
 
+@pytest.mark.slow
 def test_closing_the_panel_ends_a_running_job_and_restores_the_own_view(window, qtbot, restoration):
     viewer, panel = window
     start(qtbot, restoration, viewer, panel)
@@ -98,6 +101,7 @@ def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restorati
     panel.deleteLater()
 
 
+@pytest.mark.slow
 def test_the_comparison_comes_back_after_the_own_view(window, look, run_to_the_end):
     viewer, panel = window
     run_to_the_end(panel)
@@ -111,6 +115,7 @@ def test_the_comparison_comes_back_after_the_own_view(window, look, run_to_the_e
     assert viewer.canvas.overlays.scale_bar.visible
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["another layer", "the result"])
 def test_layers_that_are_deleted_side_by_side_do_not_hinder_the_own_view(window, look, run_to_the_end, gone):
     viewer, panel = window
@@ -128,6 +133,7 @@ def test_layers_that_are_deleted_side_by_side_do_not_hinder_the_own_view(window,
     assert viewer.layers["annotations"].visible
 
 
+@pytest.mark.slow
 def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restoration, ct_layer, look, run_to_the_end):
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1500, 420)
@@ -145,6 +151,7 @@ def test_three_panels_are_drawn_from_left_to_right(make_napari_viewer, restorati
     assert right[2] > right[0] + 50, "what was taken away is blue"
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_fourth_layer_is_rearranged_on_window_resize(window, run_to_the_end):
     viewer, panel = window
     run_to_the_end(panel)

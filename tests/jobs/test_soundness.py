@@ -151,6 +151,7 @@ class Failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_any_step_stops_with_a_message_and_resumes(tmp_path, monkeypatch, undisturbed):
     failing = Failing(monkeypatch, None)
     do(tmp_path / "counted.ome.zarr")
@@ -178,6 +179,7 @@ def test_an_output_that_cannot_be_created_is_not_said_to_be_kept(path, monkeypat
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_stops_with_a_message_and_resumes(path):
     scan = small_ct(side=96)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -171,6 +171,7 @@ def test_gradcheck_passes():
     assert torch.autograd.gradcheck(lambda w, u, k, v: bi_wkv(w / 70, u / 70, k, v), leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column_major", [False, True])
 def test_opcheck_passes(column_major):
     w, u, k, v, _ = (x.float().requires_grad_() for x in inputs(12, 5))

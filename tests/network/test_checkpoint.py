@@ -67,6 +67,7 @@ def test_wrappers_within_wrappers_and_capitals_in_the_suffix_are_read(tiny_netwo
     )
 
 
+@pytest.mark.slow
 def test_a_full_checkpoint_of_the_authors_has_1114_keys_and_its_sizes_are_inferred(tmp_path):
     weights = {n: v for n, v in in_the_authors_format(RestoreRWKV.full()).items() if not n.endswith("dwconv.weight")}
     assert len(weights) == 1114
@@ -224,6 +225,7 @@ def test_a_card_with_impossible_turns_is_refused(tmp_path, tiny_network, turns):
         load_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_loading_weights_leaves_the_compiler_stack_alone():
     code = "import sys, napari_restore_rwkv as ours; ours.load_checkpoint('ct-denoise'); print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -65,6 +65,7 @@ def fresh(monkeypatch, tmp_path):
     operator._warn_once.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_launch_reaches_the_driver_word_by_word(beside_stub):
     code = (
         "kernels = Noting(kernels_for(torch.device('cuda')))\n"
@@ -83,6 +84,7 @@ def test_every_launch_reaches_the_driver_word_by_word(beside_stub):
     assert [f"stream {0x7F0012345678} " in line for line in launches] == [True] * 3 + [False] * 5
 
 
+@pytest.mark.slow
 def test_integers_are_64_bits_wide_and_signed(beside_stub):
     code = (
         "import os, pathlib\n"
@@ -96,6 +98,7 @@ def test_integers_are_64_bits_wide_and_signed(beside_stub):
     assert log[1].endswith(" -3 1099511627777")
 
 
+@pytest.mark.slow
 def test_threads_load_once_and_each_finds_the_context_of_the_gpu(beside_stub):
     code = (
         "import threading\n"
@@ -112,6 +115,7 @@ def test_threads_load_once_and_each_finds_the_context_of_the_gpu(beside_stub):
     assert sum(line.startswith("launch") for line in log) == 4
 
 
+@pytest.mark.slow
 def test_mistakes_and_refusals_are_errors_with_a_message(beside_stub):
     code = (
         "kernels = kernels_for(torch.device('cuda:0'))\n"
@@ -130,6 +134,7 @@ def test_mistakes_and_refusals_are_errors_with_a_message(beside_stub):
     assert sum(line.startswith("launch") for line in log) == 1
 
 
+@pytest.mark.slow
 def test_a_driver_older_than_the_compiler_is_named_with_the_remedy(beside_stub):
     said, log = beside_stub(
         "torch.version.cuda = '12.8'\n"
@@ -146,6 +151,7 @@ def test_a_driver_older_than_the_compiler_is_named_with_the_remedy(beside_stub):
     assert log == []
 
 
+@pytest.mark.slow
 def test_with_everything_in_place_the_compiled_kernel_is_in_use(beside_stub):
     said, _ = beside_stub(
         "from napari_restore_rwkv.network.bi_wkv import kernel_in_use\n"

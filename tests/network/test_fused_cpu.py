@@ -255,6 +255,7 @@ def test_the_structures_are_those_of_the_kernel():
     assert ctypes.sizeof(fused_cpu._Product) == 8 * (1 + 2 + 2 + 5 + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 def test_a_forked_process_has_its_own_threads():
     code = (

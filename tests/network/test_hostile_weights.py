@@ -186,6 +186,7 @@ def outcomes(tmp_path_factory):
     return dict(zip(paths, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make for makers in HOSTILE.values() for make in makers])
 def test_a_hostile_file_is_refused_in_a_sentence_for_little_memory(outcomes, make):
     words, grown_mib = outcomes[make]

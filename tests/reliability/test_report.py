@@ -64,6 +64,7 @@ def files(scans, tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_and_figures(run, files, tmp_path):
     pictures = [tmp_path / "page.png", tmp_path / "page.pdf", tmp_path / "page.json"]
     noisy, restored, reference = files
@@ -86,6 +87,7 @@ def test_a_page_that_exists_or_of_another_kind_is_refused(run, files, tmp_path):
     assert (tmp_path / "page.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_name_of_a_scan_and_heeds_no_settings_beside_it(run, files, tmp_path, monkeypatch):
     noisy, restored, _ = files
     named = noisy.rename(tmp_path / r"a$\frac$<script>=cmd.nii.gz")
@@ -101,6 +103,7 @@ def test_a_page_shows_the_name_of_a_scan_and_heeds_no_settings_beside_it(run, fi
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["page.png", "page.json"])
 def test_a_report_that_does_not_fit_on_the_disk_leaves_the_old_one(run, files, tmp_path, monkeypatch, name):
     noisy, restored, _ = files

@@ -89,6 +89,7 @@ def test_the_error_is_measured_on_the_first_slice_and_kept_in_the_provenance(sma
     assert "precision_error" not in exact.metadata["restoration"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "largest", "rms"), [("bfloat16", 5, 0.8), ("float16", 0.6, 0.15)])
 def test_a_real_scan_loses_no_more_than_is_documented(precision, largest, rms):
     scan = read_scan(sample_path("ct_abdomen_quarter_dose.nii.gz"))

@@ -89,6 +89,7 @@ def test_any_network_is_run_in_tiles(wide_scan):
     assert np.array_equal(finish(iter_restore(wide_scan, Brighter(), tile=Tile(64))).voxels, expected.voxels)
 
 
+@pytest.mark.slow
 def test_the_comparison_with_float32_uses_tiles_too(wide_scan, tiny_network, monkeypatch):
     tiles, made = [], slices_module.Executor
 

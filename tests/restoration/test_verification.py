@@ -7,6 +7,7 @@ from napari_restore_rwkv.restoration import verification
 from napari_restore_rwkv.restoration.verification import check_inference
 
 
+@pytest.mark.slow
 def test_every_inference_mode_is_run_and_compared(small_scan, tiny_network):
     found = check_inference(tiny_network, small_scan, torch.device("cpu"))
     json.dumps(found, allow_nan=False)
@@ -17,6 +18,7 @@ def test_every_inference_mode_is_run_and_compared(small_scan, tiny_network):
     assert found["bytes_left"] == 0
 
 
+@pytest.mark.slow
 def test_a_difference_is_found(small_scan, tiny_network, monkeypatch):
     real = verification.run_images
 

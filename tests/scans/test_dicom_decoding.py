@@ -41,6 +41,7 @@ def write_packed(path, packed, shape, corner=CORNER):
 
 
 # With these bytes the library aborts, or reads where it may not.
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "value"), [(2, 0), (3, 255), (33, 255)])
 def test_damage_that_ends_the_decoder_is_refused_and_the_next_image_is_read(tmp_path, picture, at, value):
     packed = bytearray(imagecodecs.ljpeg_encode(picture))

@@ -247,6 +247,7 @@ def test_deflated_slices_are_read(folder, pixels):
     np.testing.assert_array_equal(read_scan(folder).voxels, pixels.astype(int) - 1024)
 
 
+@pytest.mark.slow
 def test_a_deflated_slice_that_does_not_end_is_refused(folder):
     def zeros(_):
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

@@ -76,6 +76,7 @@ def _lzw(packed, most):
             return None
 
 
+@pytest.mark.slow
 def test_damaged_lzw_is_refused_or_read_as_the_format_says(rng):
     """Single changed bytes of such strips made native decoders read beyond their memory, and ended the process."""
     good = np.frombuffer(imagecodecs.lzw_encode(rng.integers(0, 3000, (16, 16), dtype="<u2").tobytes()), np.uint8)

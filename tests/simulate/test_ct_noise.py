@@ -39,6 +39,7 @@ def test_the_noise_has_the_requested_strength(name, rng):
     assert abs(np.mean(noise)) < 0.5
 
 
+@pytest.mark.slow
 def test_it_is_strong_where_projected_noise_is_and_in_the_same_direction(rng):
     scan = ellipse()
     shape = noise_shape(scan, 2.0, counts=1e6)

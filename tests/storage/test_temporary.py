@@ -110,6 +110,7 @@ def test_one_of_four_writers_of_a_new_file_wins(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nii.gz", "new.nii.gz.json"]
 
 
+@pytest.mark.slow
 def test_four_processes_write_one_new_file_and_three_get_an_error(tmp_path):
     code = (
         "import sys, numpy as np\n"

@@ -66,6 +66,7 @@ def test_half_a_state_of_a_killed_process_goes_with_the_next_start(tmp_path):
     assert not (tmp_path / "state.pt.0123.partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_state_too_large_for_the_disk_is_an_error_of_the_system(tmp_path):
     code = (

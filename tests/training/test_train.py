@@ -21,11 +21,13 @@ def trainer(options=OPTIONS):
     return Trainer(RestoreRWKV(channels=4, blocks=(1, 1, 1, 1), refinement=1), one_batch(draw, options.seed), options)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss():
     losses = [step.loss for step in trainer(TrainingOptions(steps=40, warm_up_steps=5, learning_rate=5e-3)).run()]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_identical_to_an_undisturbed_one(tmp_path):
     undisturbed = trainer()
     losses = [step.loss for step in undisturbed.run()]

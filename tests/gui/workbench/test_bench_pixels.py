@@ -279,6 +279,7 @@ def test_numbers_and_plot_fill_the_fourth_cell(window, bench, cells, look, qtbot
     assert len(cells()) == 4, "three dimensions and back do no harm"
 
 
+@pytest.mark.slow
 def test_every_control_fits_a_window_of_1280_x_800_without_scrolling(window, bench, at_rest, qtbot):
     viewer, panel = window
     outside = viewer.window._qt_window
