@@ -18,7 +18,7 @@ from ..progress import Run
 from ..tasks import TASKS
 from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
-from .outputs import save_to_the_end
+from .outputs import save_weights
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
 
     # Imported this late because torch takes seconds, and errors in the file should be reported at once.
     from ..training.acceptance import table
+    from ..training.bundle import new_bundle
     from ..training.fine_tune import fine_tune
 
     options = _options(config, request.device)
@@ -54,7 +55,7 @@ def fine_tune_from_file(request: FineTuneRequest) -> Answer:
     except KeyboardInterrupt as stop:
         kept = "the same command continues from the last saved step" if folder else "nothing was kept"
         raise KeyboardInterrupt(kept) from stop
-    bundle = save_to_the_end(lambda: outcome.save(output)) if outcome.accepted else None
+    bundle = save_weights(outcome.save, output or new_bundle(outcome.card.task)) if outcome.accepted else None
     values = {
         "accepted": outcome.accepted,
         "reason": outcome.verdict.reason,

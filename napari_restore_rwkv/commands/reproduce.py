@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..progress import Run
-from .outputs import save_to_the_end
+from .outputs import save_weights
 from .train import run, writes_results
 
 if TYPE_CHECKING:
@@ -60,5 +60,5 @@ def _network(request: ReproduceRequest) -> tuple[RestoreRWKV, str | None]:
         config = replace(config, schedule=replace(config.schedule, steps=request.steps))
     trained = run(config)
     output = config.output
-    bundle = save_to_the_end(lambda: trained.save(output)) if output and writes_results() else None
+    bundle = save_weights(trained.save, output) if output and writes_results() else None
     return trained.network(), None if bundle is None else str(bundle)

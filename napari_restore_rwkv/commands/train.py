@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import OutputError
 from ..progress import Run
 from ..training.config import read_config
-from .outputs import save_to_the_end
+from .outputs import save_weights
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
@@ -28,7 +28,7 @@ def train_from_file(request: TrainRequest) -> Answer:
     if not writes_results():
         return {"rank": _rank()}, f"process {_rank()} of the training has done its part", 0
     output = config.output
-    bundle = save_to_the_end(lambda: trained.save(output)) if output else None
+    bundle = save_weights(trained.save, output) if output else None
     score = trained.score
     values = {
         "bundle": None if bundle is None else str(bundle),

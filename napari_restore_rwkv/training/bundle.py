@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,11 @@ def bundles_folder() -> Path:
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen)
     return user_data_folder() / "bundles"
+
+
+def new_bundle(task: str) -> Path:
+    """Return a new name in `bundles_folder`, without its suffix."""
+    return bundles_folder() / f"{task or 'weights'}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
 def available_bundles(folder: Path | None = None) -> list[Bundle]:

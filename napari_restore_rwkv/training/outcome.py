@@ -25,7 +25,7 @@ from ..network.restorer import Card
 from ..scans.slice_axis import evenly_spaced
 from .acceptance import Row, Verdict, blend
 from .annotations import PALETTE
-from .bundle import bundles_folder, safetensors_bytes, save_bundle
+from .bundle import new_bundle, safetensors_bytes, save_bundle
 from .slices import Slices
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class FineTuned:
         Parameters
         ----------
         path
-            A new file; None makes a name in `bundles_folder`, where the viewer lists it.
+            A new file; by default `new_bundle`, which the viewer lists.
         amount
             Blend of the old weights and the new, above 0 and up to 1.
 
@@ -122,8 +122,7 @@ class FineTuned:
             raise CheckpointError(f"There are no new weights to save. {self.verdict.reason}")
         card = replace(self.card, details={**self.card.details, "blend": amount})
         if path is None:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-            path = bundles_folder() / f"{card.task or 'weights'}-{stamp}"
+            path = new_bundle(card.task)
         if self.adapters is None:
             return save_bundle(path, card, weights=blend(self.old, self.new, amount), picture=self.picture)
         adapters = {name: value * amount if name.endswith(".up") else value for name, value in self.adapters.items()}
