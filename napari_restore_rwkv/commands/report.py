@@ -53,7 +53,8 @@ def _lines(report: Report) -> list[str]:
         )
     suspicious = report.suspicious()
     if not suspicious:
-        lines.append("What was removed looks like noise alone in every slice.")
+        untouched = all(one.removed.deviation == 0 for one in report.slices)
+        lines.append("Nothing was removed." if untouched else "What was removed looks like noise alone in every slice.")
     lines += [f"slice {one.index}: {one.removed.reason}" for one in suspicious[:5]]
     if len(suspicious) > 5:
         lines.append(f"and {len(suspicious) - 5} more slices, listed in the .json report")

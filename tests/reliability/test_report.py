@@ -77,6 +77,11 @@ def test_the_command_writes_a_page_and_figures(run, files, tmp_path):
     assert json.loads(pictures[2].read_text())["suspicious"] == [ERASED]
 
 
+def test_the_same_scan_twice_is_called_unchanged(run, files):
+    noisy = files[0]
+    assert "Nothing was removed." in run("report", noisy, noisy)[1]
+
+
 def test_a_page_that_exists_or_of_another_kind_is_refused(run, files, tmp_path):
     noisy, restored, _ = files
     (tmp_path / "page.png").write_bytes(b"mine")
