@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import napari
 import numpy as np
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.layers import Layer
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
@@ -97,6 +98,7 @@ class Stress:
         if self.left <= 0:
             self.end()
             return
+        self.close_notifications()
         self.keep_it_going()
         counted = (self.delete, self.delete_several, self.rename, self.move)
         others = (self.hide, self.change_view, self.scroll, self.blink, self.mix, self.turn, self.add, self.resize)
@@ -107,6 +109,12 @@ class Stress:
         # Scheduled first: an exception must not end the sequence.
         self.timer.start(self.random.choice((0, 0, self.random.randrange(LONGEST_REST_MS))))
         action()
+
+    def close_notifications(self) -> None:
+        """Close napari's notifications: in a window that no window manager has activated they would stay for ever."""
+        for notification in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+            notification.close()
+            notification.deleteLater()
 
     def keep_it_going(self) -> None:
         """Ensure that there is a scan, and usually a restoration in progress."""
