@@ -42,8 +42,6 @@ class StepsWorker(WorkerBase):
     ----------
     steps
         The work.
-    in_turn
-        Wait for `go_on` after the first step, so that the viewer can draw new layers without competition.
     every_ms
         Minimum time between two reports.
 
@@ -53,9 +51,7 @@ class StepsWorker(WorkerBase):
         The slice on screen; any thread may set it. It is sent to the generator, which restores it next.
     """
 
-    def __init__(
-        self, steps: Generator[Progress, Any, Any], *, in_turn: bool = False, every_ms: int = READ_EVERY_MS
-    ) -> None:
+    def __init__(self, steps: Generator[Progress, Any, Any], *, every_ms: int = READ_EVERY_MS) -> None:
         super().__init__(SignalsClass=StepsSignals)
         self._mailbox = Mailbox(collect_news, every_ms=every_ms)
         # Earlier reports come first.
@@ -64,9 +60,6 @@ class StepsWorker(WorkerBase):
         self.displayed: int | None = None
         self._steps = steps
         self._ended = threading.Event()
-        self._shown = threading.Event()
-        if not in_turn:
-            self._shown.set()
         self._going = threading.Event()
         self._going.set()
 
@@ -86,11 +79,10 @@ class StepsWorker(WorkerBase):
             if self.abort_requested:
                 return None
             self._mailbox.put(next(self._steps))
-            self._wait_for(self._shown)
             while not self.abort_requested:
                 if not self._going.is_set():
                     self.paused.emit()
-                    self._wait_for(self._going)
+                    self._wait_to_go_on()
                     continue
                 self._mailbox.put(self._steps.send(self.displayed))
             return None
@@ -99,10 +91,6 @@ class StepsWorker(WorkerBase):
         finally:
             self._steps.close()
             self._ended.set()
-
-    def go_on(self) -> None:
-        """Continue after the first step."""
-        self._shown.set()
 
     def pause(self) -> None:
         """Pause after the current step; nothing is lost, and the CPU is free."""
@@ -118,8 +106,8 @@ class StepsWorker(WorkerBase):
         # One that has not started yet checks `quit` first, and there may be no event loop left to start it.
         return not self.is_running or self._ended.wait(seconds)
 
-    def _wait_for(self, event: threading.Event) -> None:
-        while not (event.wait(LISTEN_EVERY_S) or self.abort_requested):
+    def _wait_to_go_on(self) -> None:
+        while not (self._going.wait(LISTEN_EVERY_S) or self.abort_requested):
             pass
 
 

@@ -10,11 +10,13 @@ from qtpy.QtCore import QCoreApplication, Qt
 
 from napari_restore_rwkv.gui.layers import scan_to_layer
 from napari_restore_rwkv.gui.options import RestoreOptions
+from napari_restore_rwkv.gui.restore import job as job_module
 from napari_restore_rwkv.gui.surroundings import ModelEntry
 from napari_restore_rwkv.scans.scan import Scan
 
 CHANGE = 5.0
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
+LONGEST_DRAWING_S = 60
 
 
 def test_with_one_scan_open_everything_is_chosen(ct_panel):
@@ -388,3 +390,15 @@ def test_untrusted_text_is_shown_literally(ct_panel):
     ct_panel.form.weights.card.click()
     assert ct_panel.message.text() == hostile.card
     assert ct_panel.message.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_slices_are_restored_while_their_layers_are_being_drawn(ct_panel, restoration, run_to_the_end, monkeypatch):
+    def draw_slowly(*about):
+        restored_meanwhile.append(restoration.closed.wait(LONGEST_DRAWING_S))
+        return add_result_layers(*about)
+
+    restored_meanwhile, add_result_layers = [], job_module.add_result_layers
+    monkeypatch.setattr(job_module, "add_result_layers", draw_slowly)
+    run_to_the_end(ct_panel, "volume")
+    assert restored_meanwhile == [True]
+    assert np.array_equal(ct_panel.job.comparison.restored.data, ct_panel.form.layer.value.data - np.float32(CHANGE))

@@ -52,25 +52,6 @@ def test_progress_and_value_are_delivered(qtbot):
     assert heard["returned"] == ["restored"]
 
 
-def test_work_that_goes_in_turn_waits_after_the_first_step_and_listens_to_cancel(qtbot, stand_still):
-    def steps():
-        yield Progress(Phase.RESTORING, 0, 2)
-        yield Progress(Phase.RESTORING, 1, 2)
-
-    first, second = (StepsWorker(steps(), in_turn=True) for _ in range(2))
-    heard, also_heard = listen(first), listen(second)
-    first.start()
-    second.start()
-    qtbot.waitUntil(lambda: bool(heard["progressed"] and also_heard["progressed"]), timeout=5000)
-    stand_still(first._shown)
-    assert [progress.done for progress in heard["progressed"]] == [0]
-    first.go_on()
-    second.quit()
-    qtbot.waitUntil(lambda: bool(heard["finished"] and also_heard["finished"]), timeout=5000)
-    assert [progress.done for progress in heard["progressed"]] == [0, 1]
-    assert [progress.done for progress in also_heard["progressed"]] == [0]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
 def test_the_work_has_a_lower_priority_and_the_window_keeps_its_own(qtbot):
     priorities = []

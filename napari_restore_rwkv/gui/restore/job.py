@@ -141,7 +141,7 @@ class RestoreJob(QObject):
         bring_into_view(self._viewer, options.layer)
         displayed = displayed_slice(self._viewer, options.layer, result.axis, result.slices)
         indices = slices_to_do(options, result, displayed)
-        worker = StepsWorker(restoration_steps(options, result, indices, displayed), in_turn=True)
+        worker = StepsWorker(restoration_steps(options, result, indices, displayed))
         worker.displayed = displayed
         worker.progressed.connect(self._on_news)
         worker.paused.connect(self.paused)
@@ -216,8 +216,6 @@ class RestoreJob(QObject):
             return
         if self.comparison is None and run.result.ready and not self._show(run):
             return
-        # After the new layers have been drawn.
-        QTimer.singleShot(0, run.worker.go_on)
         run.undrawn.extend(news.regions)
         self._refresh_if_due()
         run.done_before = run.requested - progress.total
