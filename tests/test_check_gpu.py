@@ -83,6 +83,7 @@ def test_the_checks_hold_for_a_kernel_that_is_right(gates):
     assert len(found) == 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -113,6 +114,7 @@ def test_a_result_that_changes_from_run_to_run_fails(gates, monkeypatch):
     assert [gate.holds for gate in gates.repeatable(CPU, (1, 7, 9, 3))] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_the_baseline_computes_the_equation(tmp_path):
     source = tmp_path / "threads.cpp"
     source.write_text(THREADS)
@@ -254,6 +256,7 @@ def test_the_operator_is_measured_against_copies_of_what_it_must_move(clockless)
     assert "64 chunks a channel" not in clockless.measure_operator(CPU, 4, 6, 3, torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_the_network_is_measured_with_its_error_and_the_operators_share(clockless):
     table = clockless.measure_network(CPU, "light", 32)
     slowest = table["portable, float32"]["ms"]

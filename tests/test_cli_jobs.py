@@ -41,6 +41,7 @@ def output(tmp_path):
     return tmp_path / "restored.ome.zarr"
 
 
+@pytest.mark.slow
 def test_an_ome_zarr_output_has_the_same_content_as_a_file(run, long_scan_file, weights_file, output, tmp_path):
     code, out, err = run("restore", long_scan_file, output, "--checkpoint", weights_file)
     assert code == 0, err
@@ -84,6 +85,7 @@ def test_an_existing_output_is_refused_before_torch_loads_unless_resumed(
     assert "complete" in out
 
 
+@pytest.mark.slow
 def test_parts_are_finalized_verified_and_exported(run, long_scan_file, weights_file, output, tmp_path):
     words = ["restore", long_scan_file, output, "--checkpoint", weights_file]
     code, out, err = run(*words, "--part", "2/2")
@@ -120,6 +122,7 @@ def test_export_keeps_voxels_geometry_and_provenance(run, long_scan_file, weight
     assert_refused_before_work(run("export", output, file), "already exists: give another name, or --overwrite")
 
 
+@pytest.mark.slow
 def test_verify_names_what_has_changed(run, long_scan_file, weights_file, output):
     assert run("restore", long_scan_file, output, "--checkpoint", weights_file)[0] == 0
     shard = output / "0" / "c" / "1" / "0" / "0"
@@ -149,6 +152,7 @@ def test_contradictory_options_are_refused(run, long_scan_file, tmp_path, output
     assert_refused_before_work(run("restore", long_scan_file, tmp_path / output, *more), words)
 
 
+@pytest.mark.slow
 def test_tiles_are_made_when_asked_for_and_the_answer_calls_them_approximate(run, weights_file, tmp_path, rng):
     source = tmp_path / "wide.nii"
     write_scan(Scan(rng.integers(-1000, 1500, (2, 70, 150), dtype=np.int16), (5.0, 0.8, 0.8), modality="CT"), source)
@@ -175,6 +179,7 @@ def everything_is_large(monkeypatch):
     monkeypatch.setattr(restore_module, "export_scan", partial(export_scan, large=1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
 def test_a_scan_larger_than_memory_becomes_the_same_file_as_a_small_one(
     run, long_scan_file, weights_file, tmp_path, suffix, request

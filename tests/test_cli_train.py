@@ -13,6 +13,7 @@ from napari_restore_rwkv.commands.cli import main
 from napari_restore_rwkv.network.checkpoint import load_checkpoint
 
 
+@pytest.mark.slow
 def test_train_writes_a_bundle_and_says_what_it_scores(tmp_path, capsys):
     write_pairs(tmp_path)
     config = str(write_config(tmp_path))

@@ -58,6 +58,7 @@ def messages():
     return list_messages.messages(ROOT)
 
 
+@pytest.mark.slow
 def test_messages_are_found_in_the_sources_with_placeholders(messages):
     texts = [message.text for message in messages]
     assert any(text.startswith('There is no sample scan "…"; ') for text in texts)
@@ -66,6 +67,7 @@ def test_messages_are_found_in_the_sources_with_placeholders(messages):
     assert {"scans", "network", "restoration", "jobs", "gui", "commands"} <= {message.room for message in messages}
 
 
+@pytest.mark.slow
 def test_every_error_message_in_the_sources_is_in_the_table():
     assert list_messages.without_words(ROOT) == []
 

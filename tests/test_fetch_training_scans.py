@@ -107,6 +107,7 @@ def test_a_debian_package_is_read(tmp_path):
     assert script.read_package(tmp_path / "atlas.deb", "deb")["./usr/map.nii"]() == b"a map"
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
     # An index that is not there, so that nothing is asked of the network.
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -53,6 +53,7 @@ def test_a_training_process_loads_nothing_from_the_working_folder(poisoned, ran,
     assert ran() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [[sys.executable, "-m", "napari_restore_rwkv"], [str(Path(sysconfig.get_path("scripts")) / "restore-rwkv")]],
@@ -65,6 +66,7 @@ def test_the_command_line_loads_nothing_from_the_working_folder(poisoned, ran, s
     assert ran() == ""
 
 
+@pytest.mark.slow
 def test_an_empty_entry_of_the_python_path_brings_no_library_into_the_command(poisoned, ran):
     for name in ("json", "argparse", "queue"):
         # Python itself loads these for an editable installation before any code of this project runs.
@@ -83,6 +85,7 @@ def test_absolute_entries_stay(monkeypatch, tmp_path):
     assert sys.path == [str(tmp_path)]
 
 
+@pytest.mark.slow
 def test_every_process_that_the_package_starts_is_isolated():
     assert "-P" in python_command("x")
     known = {"process.py": {"Popen"}, "decoding.py": {"Popen"}, "doctor_panel.py": {"run"}}

@@ -93,6 +93,7 @@ def test_my_own_view_comes_back_as_it_was(viewer, ct_panel, run_to_the_end):
     assert tuple(viewer.scene.camera.center) == (0.0, 11.0, 12.0)
 
 
+@pytest.mark.slow
 def test_a_zoomed_in_position_is_kept(viewer, compared):
     compared.compare.choose_mode(OWN_VIEW)
     viewer.reset_view()
@@ -233,6 +234,7 @@ def test_the_strength_is_in_the_names(viewer, compared):
     assert [layer.name for layer in viewer.layers][1:3] == [RESTORED, DIFFERENCE]
 
 
+@pytest.mark.slow
 def test_the_panels_are_rearranged_when_the_window_is_resized(viewer, compared, qtbot):
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
     viewer.canvas.size = (900, 300)

@@ -45,6 +45,7 @@ def open_by_script(viewer):
     return panel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [open_by_menu, open_by_script], ids=["menu first", "script first"])
 @pytest.mark.parametrize("second", [open_by_menu, open_by_script], ids=["menu second", "script second"])
 def test_a_second_panel_is_dropped_for_the_first(ct_viewer, at_rest, qtbot, first, second):
@@ -57,11 +58,13 @@ def test_a_second_panel_is_dropped_for_the_first(ct_viewer, at_rest, qtbot, firs
     assert panels(ct_viewer) == [known]
 
 
+@pytest.mark.slow
 def test_a_command_opens_the_panel_under_the_name_that_the_menu_looks_for(ct_viewer):
     contributions.restore_selected_layer()
     assert list(ct_viewer.window.dock_widgets) == ["Restore (Restore-RWKV)"]
 
 
+@pytest.mark.slow
 def test_commands_act_on_the_panel_that_a_script_has_opened(ct_viewer, qtbot, tmp_path):
     panel = open_by_script(ct_viewer)
     qtbot.waitUntil(lambda: panel.form.is_known)
@@ -127,6 +130,7 @@ def test_restore_pressed_before_the_devices_are_known_gives_one_result(ct_viewer
     assert len(ct_viewer.layers) == 3
 
 
+@pytest.mark.slow
 def test_waiting_for_the_devices_can_be_cancelled(ct_viewer, qtbot, restoration, monkeypatch):
     known, surroundings = threading.Event(), restore_panel.look_around()
     monkeypatch.setattr(restore_panel, "look_around", lambda: known.wait(240) and surroundings)
@@ -172,6 +176,7 @@ def test_going_back_to_earlier_options_continues_their_result(viewer, ct_panel, 
     assert ct_panel.compare.comparison.restored is ours
 
 
+@pytest.mark.slow
 def test_any_key_may_be_pressed_while_the_annotations_are_selected(
     make_napari_viewer, pair_layers, make_fine_tune_panel, qtbot
 ):

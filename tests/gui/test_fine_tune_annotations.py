@@ -31,6 +31,7 @@ def shown(panel, label):
     return panel.annotations._covers[label].text()
 
 
+@pytest.mark.slow
 def test_one_button_makes_a_labels_layer_with_the_named_palette(viewer, panel):
     panel.annotations.new.click()
     layer = viewer.layers["low dose [annotations]"]

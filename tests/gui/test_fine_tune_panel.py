@@ -216,6 +216,7 @@ def test_the_shown_degradation_follows_slice_and_strength(viewer, pair_layers, m
     assert viewer.layers["low dose"].visible
 
 
+@pytest.mark.slow
 def test_the_strength_is_fitted_to_the_noise_of_a_layer(viewer, pair_layers, make_fine_tune_panel, qtbot):
     panel = make_fine_tune_panel(viewer, *pair_layers)
     learn_from(panel, "reference")

@@ -88,6 +88,7 @@ def test_a_result_is_saved_at_the_current_position_of_its_scan(viewer, ct_panel,
     assert_same_geometry(saved, scan)
 
 
+@pytest.mark.slow
 def test_a_sheared_result_is_not_saved_and_says_why(viewer, ct_panel, run_to_the_end, qtbot, tmp_path):
     run_to_the_end(ct_panel, "volume")
     move(viewer.layers[CT], MOVES["shear"])
@@ -139,6 +140,7 @@ def test_a_deleted_scan_leaves_its_results_where_they_are(viewer, ct_panel, run_
     assert np.array_equal(place(results(viewer)[1]), before)
 
 
+@pytest.mark.slow
 def test_a_file_records_that_its_scan_was_moved(viewer, make_file_panel, weights_file, qtbot, gate, output):
     scan = viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)

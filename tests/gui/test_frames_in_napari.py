@@ -141,6 +141,7 @@ def test_a_grey_tiff_opens_and_a_colour_picture_is_left_to_other_readers(tmp_pat
     assert contributions.get_reader(str(path)) is None
 
 
+@pytest.mark.slow
 def test_a_layer_knows_which_part_of_its_file_it_shows(tmp_path, frames):
     """So that a job that was begun from it finds the same again; nothing of the file is in that."""
     for series, echo, z in np.ndindex(2, 2, 3):

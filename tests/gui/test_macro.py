@@ -52,6 +52,7 @@ def test_a_restored_slice_is_repeated_by_its_line(viewer, options):
     assert np.array_equal(again.data[1], options.layer.data[1])
 
 
+@pytest.mark.slow
 def test_strength_and_axis_are_those_that_were_used(viewer, options):
     lines = as_python(options, 1, None, 0.4)
     assert "axis='y', strength=0.4" in lines
@@ -124,6 +125,7 @@ def test_a_cancelled_job_leaves_no_line(ct_panel, restoration, qtbot):
     assert ct_panel.macro.lines == []
 
 
+@pytest.mark.slow
 def test_detail_back_is_in_the_lines_and_repeated_by_them(viewer, options):
     blend = Blend(0.8, 0.25, 1.0)
     stack = viewer.add_image(np.stack([options.layer.data, options.layer.data]), name="frames")

@@ -179,6 +179,7 @@ def test_strength_and_contrast_apply_to_the_planes(viewer, panel, planes, voxels
     assert tuple(planes.layers[2].contrast_limits) == (-9, 9)
 
 
+@pytest.mark.slow
 def test_the_own_view_comes_back_exactly(viewer, panel, qtbot):
     panel.compare.choose_mode(OWN_VIEW)
     viewer.dims.order = (1, 0, 2)
@@ -228,6 +229,7 @@ def test_a_single_slice_has_no_planes(viewer, make_panel, ct_scan, run_to_the_en
     assert "one slice" in panel.message.text()
 
 
+@pytest.mark.slow
 def test_a_lazy_volume_is_read_slice_by_slice_off_the_gui_thread(viewer, panel, qtbot, voxels):
     boxes, threads = [], set()
 

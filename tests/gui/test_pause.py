@@ -81,6 +81,7 @@ def test_a_paused_restoration_does_not_delay_closing_the_panel(ct_panel, qtbot, 
     assert restoration.closed.is_set()
 
 
+@pytest.mark.slow
 def test_a_job_into_a_file_pauses_too(viewer, make_file_panel, weights_file, qtbot, stand_still, tmp_path):
     viewer.add_layer(Layer.create(*chest_layer()))
     panel = make_file_panel(viewer)

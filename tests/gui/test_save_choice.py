@@ -105,6 +105,7 @@ def test_a_large_scan_that_is_read_slice_by_slice_goes_to_a_file_even_if_it_fits
     assert room.why_a_file(chest()) == ""
 
 
+@pytest.mark.slow
 def test_a_slice_of_a_hundred_gigabytes_is_restored_without_allocating_them(viewer, make_panel, run_to_the_end):
     with limited_address_space(1 << 32):
         viewer.add_layer(Layer.create(*scan_to_layer(huge_scan(), "chest")))

@@ -41,6 +41,7 @@ def begin(scan, axis, weights: Path, output, region="volume", indices=()):
     return result, restoration_steps(options, result, list(indices), 5)
 
 
+@pytest.mark.slow
 def test_saved_and_unsaved_slices_read_like_one_array(scan, axis, expected, weights_file, tmp_path):
     result, steps = begin(scan, axis, weights_file, tmp_path / "x.ome.zarr")
     while len(result.finished) < 18:
@@ -61,6 +62,7 @@ def test_saved_and_unsaved_slices_read_like_one_array(scan, axis, expected, weig
     assert result.provenance["slice_axis"] == "zyx"[axis]
 
 
+@pytest.mark.slow
 def test_a_single_slice_reads_like_the_whole(scan, axis, expected, weights_file):
     result, steps = begin(scan, axis, weights_file, None, "slice", [5])
     finish(steps)
@@ -71,6 +73,7 @@ def test_a_single_slice_reads_like_the_whole(scan, axis, expected, weights_file)
     assert np.isnan(result.restored[result.region(6)]).all()
 
 
+@pytest.mark.slow
 def test_the_display_limit_of_a_resumed_job_is_about_that_of_all_of_it(scan, axis, expected, weights_file, tmp_path):
     _, steps = begin(scan, axis, weights_file, tmp_path / "x.ome.zarr")
     first = next(steps)

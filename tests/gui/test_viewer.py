@@ -44,6 +44,7 @@ def test_the_menu_entry_opens_the_panel_with_the_selected_layer(window):
     assert len(viewer.window.dock_widgets) == 1
 
 
+@pytest.mark.slow
 def test_compare_without_a_result_says_so(window):
     _, panel = window
     contributions.compare_result()
@@ -83,6 +84,7 @@ def test_closing_the_panel_ends_a_running_job_and_restores_the_own_view(window, 
     panel.deleteLater()
 
 
+@pytest.mark.slow
 def test_the_panel_opens_without_waiting_for_torch(make_napari_viewer, restoration, qtbot, monkeypatch):
     viewer = make_napari_viewer()
     found, looked_around = threading.Event(), restore_panel.look_around()

@@ -318,6 +318,7 @@ def test_a_dask_array_is_accepted_as_it_is(path, undisturbed):
         do(path, scan=other, resume=True)
 
 
+@pytest.mark.slow
 def test_tiles_give_the_same_as_in_memory_and_are_recorded(path):
     scan, tile = small_ct(slices=5, side=70), Tile(64, 16)
     result = do(path, scan=scan, tile=tile)

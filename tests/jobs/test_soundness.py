@@ -18,6 +18,7 @@ from napari_restore_rwkv.progress import Phase, finish
 from napari_restore_rwkv.restoration.restore import iter_restore
 
 
+@pytest.mark.slow
 def test_verify_names_a_bad_slab_and_resume_redoes_only_that_one(path, undisturbed):
     do(path)
     shard = path / Ledger(path).layout.files(2)[0]

@@ -18,6 +18,7 @@ def test_the_compiled_kernel_is_the_one_under_test():
     assert kernel_in_use("cpu").why == ""
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_equation_written_as_loops():
     w, u, k, v, _ = inputs(7, 2)
     expected = torch.empty_like(v)

@@ -150,6 +150,7 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert all(torch.equal(other, results[0]) for other in results[1:])
 
 
+@pytest.mark.slow
 def test_several_threads_may_use_one_network_at_once():
     module, images = network(), torch.rand(4, 1, 1, 72, 80)
     with torch.inference_mode():

@@ -62,6 +62,7 @@ def test_the_network_in_strips_is_the_network(tiny_network, monkeypatch, fused, 
         assert not torch.equal(whole, image)
 
 
+@pytest.mark.slow
 def test_the_width_of_the_shipped_network_is_the_same():
     network = RestoreRWKV.light()
     torch.nn.init.normal_(network.output.weight, std=0.01)

@@ -10,6 +10,7 @@ import pytest
 SOURCES = Path(__file__).parents[2] / "src_kernels"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the compiler is called as GCC and clang are")
 def test_a_late_thread_joining_a_finishing_job_does_not_crash(tmp_path):
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))))

@@ -63,6 +63,7 @@ def test_an_image_without_context_repeats_itself_with_unknown_noise():
     assert network(image).shape == image.shape
 
 
+@pytest.mark.slow
 def test_a_file_job_gives_the_same_bits_whatever_the_slabs_and_the_order(scan, tmp_path):
     network = with_context()
     expected = finish(iter_restore(scan, network, noise=30.0, dtype=np.float32)).voxels

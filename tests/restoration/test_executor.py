@@ -179,6 +179,7 @@ def test_another_error_is_passed_on_and_all_memory_is_freed():
     assert machine.log[-2:] == ["settled", "given back"]
 
 
+@pytest.mark.slow
 def test_buffers_are_freed_after_the_transfers_and_before_memory_is_returned():
     def buffers_left(self):
         gc.collect()

@@ -43,6 +43,7 @@ def test_a_slice_without_memory_is_refused_before_the_process_is_killed(monkeypa
         run_all(executor, images(1, (60, 80)))
 
 
+@pytest.mark.slow
 def test_tiles_take_the_memory_of_one_tile(monkeypatch):
     network = hungry_network()
     enough = 1.6 * bytes_per_slice(network, 64, 64)

@@ -251,6 +251,7 @@ def test_a_file_cut_off_in_its_header_is_refused(tmp_path):
         read_scan(tmp_path / "slice.dcm")
 
 
+@pytest.mark.slow
 def test_jpeg_2000_slices_agree_with_gdcm():
     scan = read_scan(sample_path("ct_abdomen_dicom"))
     names = sorted(sample_path("ct_abdomen_dicom").iterdir(), reverse=True)

@@ -53,6 +53,7 @@ def test_damage_that_ends_the_decoder_is_refused_and_the_next_image_is_read(tmp_
     np.testing.assert_array_equal(read_scan(good).voxels[0], picture.astype(np.int16) - 1024)
 
 
+@pytest.mark.slow
 def test_one_process_unpacks_all_slices_of_a_series(tmp_path, picture, monkeypatch):
     started = []
     whole = subprocess.Popen
@@ -102,6 +103,7 @@ def test_a_decoder_that_hangs_is_killed(tmp_path, picture, monkeypatch):
         read_scan(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_process_has_its_own_decoder(tmp_path, picture):
     path = write_packed(tmp_path / "slice.dcm", imagecodecs.ljpeg_encode(picture), picture.shape)

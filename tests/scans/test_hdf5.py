@@ -155,6 +155,7 @@ def test_voxels_that_are_a_view_of_another_file_are_refused(path, tmp_path):
         read_scan(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunk", "unpacked"), [(40_000_000, 24), (3, 200 << 20)], ids=["chunk", "stream"])
 def test_a_field_of_megabytes_in_a_small_file_takes_no_memory(path, chunk, unpacked):
     stream = zlib.compress(bytes(unpacked))

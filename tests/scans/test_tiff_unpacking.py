@@ -36,6 +36,7 @@ def test_packed_data_are_unpacked(method, rng):
         assert unpacked(PACK[method](content), method, len(content) + 7) == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", PACK)
 def test_nothing_is_unpacked_beyond_the_limit(method):
     packed = PACK[method](bytes(1_000_000))

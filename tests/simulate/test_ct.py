@@ -33,6 +33,7 @@ def test_noise_is_strongest_where_rays_cross_most_water(water):
     assert outer < 0.85 * inner
 
 
+@pytest.mark.slow
 def test_the_noise_spectrum_is_that_of_an_apodised_ramp(water):
     noise = np.stack([added_noise(water, 2.0, 35.0, seed=seed)[32:64, 32:64] for seed in range(8)])
     taper = np.hanning(32)

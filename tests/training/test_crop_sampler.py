@@ -112,6 +112,7 @@ def test_a_crop_knows_which_frequencies_of_its_slice_were_measured(rng):
     assert not wanted[:, 2].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["paired", "noisy", "reference"])
 def test_held_out_pixels_never_enter_a_batch(pair, mode):
     split = check_material(pair, "CT").splits[0]

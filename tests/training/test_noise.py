@@ -23,6 +23,7 @@ def test_the_noise_of_homogeneous_regions_is_measured(deviation):
     assert noise_level(scan) == pytest.approx(deviation, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_the_strength_of_simulated_noise_is_recovered(strength):
     good = cylinder()

@@ -49,6 +49,7 @@ def test_other_options_are_refused_at_resume(tmp_path):
         trainer(TrainingOptions(steps=99)).resume(tmp_path / "state.pt")
 
 
+@pytest.mark.slow
 def test_the_rate_rises_then_falls_to_its_end():
     rates = [step.learning_rate for step in trainer().run()]
     assert rates[2] == pytest.approx(5e-3)
@@ -57,6 +58,7 @@ def test_the_rate_rises_then_falls_to_its_end():
     assert rates[-1] < 0.05 * rates[2]
 
 
+@pytest.mark.slow
 def test_the_averaged_network_leaves_the_trained_one_alone():
     training = trainer()
     list(training.run())

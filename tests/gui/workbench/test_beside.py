@@ -39,6 +39,7 @@ def test_the_classical_filter_is_a_fourth_cell_with_its_figures_and_values(viewe
     assert tuple(viewer.canvas.grid.shape) == (1, 3)
 
 
+@pytest.mark.slow
 def test_the_reference_is_a_fourth_cell_in_the_same_window_until_left(viewer, panel, bench, qtbot):
     assert not bench.reference_button.isEnabled()
     scan = viewer.layers[CT]
@@ -81,6 +82,7 @@ def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
     assert list(bench.classical._kept) == [2, 3, 4]
 
 
+@pytest.mark.slow
 def test_numbers_and_plot_are_a_fourth_cell_that_follows_the_slice(viewer, panel, bench, qtbot):
     figures(bench, qtbot, "noise")
     bench.measure.beside.click()

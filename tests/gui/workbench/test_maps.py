@@ -40,6 +40,7 @@ def test_the_map_uses_the_shown_strength_and_is_the_fourth_cell(viewer, panel, b
     assert len(viewer.layers) == 3
 
 
+@pytest.mark.slow
 def test_the_map_includes_detail_that_is_put_back(panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.coarse.setValue(100)
@@ -81,6 +82,7 @@ def test_the_sensitivity_is_mapped_beside_and_labelled_correctly(viewer, bench, 
     assert tuple(viewer.scene.camera.center)[1:] == bench.sensitive._found[0][:2]
 
 
+@pytest.mark.slow
 def test_maps_are_repeated_by_their_lines(viewer, panel, bench, qtbot, network):
     network(Flattens())
     panel.compare.strength.setValue(50)

@@ -37,6 +37,7 @@ def test_the_table_is_saved_with_all_digits(bench, qtbot, tmp_path):
     assert rows["noise in flat regions"]["slice"] == "1"
 
 
+@pytest.mark.slow
 def test_the_whole_volume_is_measured_plotted_and_leads_to_its_worst_slice(viewer, bench, qtbot, tmp_path):
     viewer.layers[RESTORED].data[2] += 100
     scan = viewer.layers[CT]
