@@ -12,11 +12,8 @@ import pytest
 import SimpleITK as sitk
 from command_line import assert_refused_before_work, restore_words
 
-from napari_restore_rwkv.commands.outputs import save_weights
-from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.scans.files import read_scan, write_scan
 from napari_restore_rwkv.scans.scan import Scan
-from napari_restore_rwkv.storage.uninterrupted import interrupt
 
 
 def test_an_existing_output_is_kept_unless_overwriting_is_allowed(run, scan_file, weights_file, tmp_path):
@@ -69,44 +66,6 @@ def test_ctrl_c_after_an_export_says_that_its_file_is_complete(run, scan_file, t
     monkeypatch.setattr("napari_restore_rwkv.commands.results._export_answer", stopped)
     output = tmp_path / "copy.nii"
     assert run("export", scan_file, output) == (130, "", f"restore-rwkv: stopped; {output} is complete.\n")
-
-
-def test_ctrl_c_while_weights_are_saved_says_that_they_are_complete(tmp_path):
-    def save(path):
-        interrupt()
-        return path
-
-    with pytest.raises(KeyboardInterrupt, match=r"ours\.restorerwkv is complete$"):
-        save_weights(save, tmp_path / "ours.restorerwkv")
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_weights_that_do_not_fit_where_they_should_be_are_kept_elsewhere(tmp_path, monkeypatch, interrupted):
-    def save(path):
-        if path.is_relative_to(full):
-            raise OutputError("ours cannot be written (no space is left on the disk).")
-        if interrupted:
-            interrupt()
-        path.write_bytes(b"hours of training")
-        return path
-
-    full, data = tmp_path / "full", tmp_path / "data"
-    monkeypatch.setenv("XDG_DATA_HOME" if os.name != "nt" else "LOCALAPPDATA", str(data))
-    with pytest.raises((OutputError, KeyboardInterrupt), match="ours") as stopped:
-        save_weights(save, full / "ours")
-    (kept,) = data.rglob("ours")
-    assert kept.read_bytes() == b"hours of training"
-    said = f"{kept} is complete" if interrupted else f"The new weights are not lost: they are in {kept}."
-    assert str(stopped.value).endswith(said)
-
-
-def test_weights_that_fit_nowhere_are_the_first_error(tmp_path, monkeypatch):
-    def save(path):
-        raise OutputError(f"{path} cannot be written.")
-
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    with pytest.raises(OutputError, match="full/ours cannot be written"):
-        save_weights(save, Path("full/ours"))
 
 
 def test_a_folder_as_output_is_refused(run, tmp_path):

@@ -18,7 +18,7 @@ from ..progress import Run
 from ..tasks import TASKS
 from ..training.config import refuse_unknown, table_in
 from ..training.options import Weights
-from .outputs import save_weights
+from .new_weights import save_weights
 from .terminal import note
 
 if TYPE_CHECKING:

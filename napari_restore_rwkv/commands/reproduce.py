@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..progress import Run
-from .outputs import save_weights
+from .new_weights import save_weights
 from .train import run, writes_results
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import OutputError
 from ..progress import Run
 from ..training.config import read_config
-from .outputs import save_weights
+from .new_weights import save_weights
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
