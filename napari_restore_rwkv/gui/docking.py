@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari.qt.threading import WorkerBase
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 # The name that napari gives to the dock opened from its own menu, so that its menu finds it.
 DOCK_NAME = "{} (Restore-RWKV)"
 SETTLED_AFTER_MS = 100
+
+# napari does so when its event loop ends; a script may end without one, which aborted it in the middle of their work.
+atexit.register(WorkerBase.await_workers)
 
 
 class DockedPanel(QWidget):
