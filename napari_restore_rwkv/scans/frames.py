@@ -122,7 +122,7 @@ def _dicom_frames(path: Path, options: dict[str, Any]) -> Frames:
 
     stacks = read_series(path, options.get("series"))
     notes = {"notes": list(stacks.notes)} if stacks.notes else {}
-    read = map(scan_of_stack, stacks.frames)
+    read = (scan_of_stack(frame, stacks.images) for frame in stacks.frames)
     scans = [described(replace(scan, metadata=notes), kind, path, DEFAULT) for scan, kind in read]
     choices = tuple({**options, "time_index": index} for index in range(len(scans)))
     return Frames(tuple(scans), stacks.names, path, choices)

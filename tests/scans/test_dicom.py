@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicoms import COLUMN, CORNER, GAP, NORMAL, ROW, pet_tags, write_series, write_slice
+from dicoms import COLUMN, CORNER, GAP, NORMAL, ROW, write_series, write_slice
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
@@ -201,6 +201,13 @@ def test_a_tilted_gantry_is_refused(tmp_path, pixels):
         read_scan(folder)
 
 
+def test_slices_shifted_between_straight_ends_are_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels)
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL + 6 * ROW)
+    with pytest.raises(ScanError, match=r"shifted relative to each other by up to 6\.0 mm, by different distances"):
+        read_scan(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -276,65 +283,13 @@ def test_a_given_modality_wins_over_the_tag(tmp_path, pixels):
     assert (scan.modality, scan.unit, scan.metadata["modality_reason"]) == ("MR", "", "MR was given")
 
 
-def test_pet_in_bq_per_ml_becomes_suv(tmp_path, pixels):
-    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags()))
-    # One hour after 400 MBq were given to 80 kg.
-    factor = 80_000 / (400e6 * 2 ** (-3600 / 6586.2))
-    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
-    assert (scan.modality, scan.unit, scan.voxels.dtype) == ("PET", "SUV", np.float32)
-    assert "turned into SUV" in scan.metadata["modality_reason"]
-    assert "80" not in scan.metadata["modality_reason"]
-
-
-def test_a_dose_corrected_to_the_injection_does_not_decay_again(tmp_path, pixels):
-    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(DecayCorrection="ADMIN")))
-    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * 80_000 / 400e6, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"PatientWeight": 0},
-        {"DecayCorrection": "NONE"},
-        {"RadiopharmaceuticalInformationSequence": []},
-        {"SeriesTime": "090000", "AcquisitionTime": "090000"},
-        {"SeriesDate": ""},
-    ],
-)
-def test_pet_whose_dose_is_unknown_stays_in_bq_per_ml(tmp_path, pixels, changes):
-    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(**changes)))
-    assert (scan.modality, scan.unit) == ("PET", "Bq/ml")
-    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
-    assert "its values stay in Bq/ml, because" in scan.metadata["modality_reason"]
-
-
-@pytest.mark.parametrize(("units", "unit"), [("GML", "SUV"), ("CNTS", "")])
-def test_pet_in_other_units_is_left_as_it_is(tmp_path, pixels, units, unit):
-    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(Units=units)))
-    assert scan.unit == unit
-    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
-
-
-@pytest.mark.parametrize(
-    ("factors", "unit", "factor"),
-    [
-        ({0x70531000: "0.002"}, "SUV", 0.002),
-        ({0x70531000: "0", 0x70531009: "1.5"}, "SUV", 1.5 * 80_000 / (400e6 * 2 ** (-3600 / 6586.2))),
-        ({0x70531009: "nan"}, "", 1.0),
-        ({0x70531000: "zzz"}, "", 1.0),
-    ],
-)
-def test_philips_counts_become_suv_where_the_factor_is_there(tmp_path, pixels, factors, unit, factor):
-    folder = write_series(tmp_path / "series", pixels, **pet_tags(Units="CNTS"))
-    for file in folder.iterdir():
-        data = pydicom.dcmread(file)
-        data.add_new(0x70530010, "LO", "Philips PET Private Group")
-        for tag, value in factors.items():
-            data.add_new(tag, "UN", value.encode())
-        data.save_as(file)
-    scan = read_scan(folder)
-    assert scan.unit == unit
-    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
+def test_ct_whose_values_are_not_hounsfield_units_is_not_taken_for_it(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, RescaleType="MGML"))
+    assert (scan.modality, scan.unit) == (None, "")
+    assert scan.metadata["modality_reason"] == (
+        "the file says modality CT, but its values are of type MGML instead of HU"
+    )
+    assert read_scan(write_series(tmp_path / "hu", pixels, RescaleType="HU")).unit == "HU"
 
 
 def test_a_slice_without_its_number_of_rows_is_refused(tmp_path):

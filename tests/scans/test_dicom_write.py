@@ -179,6 +179,22 @@ def test_pet_goes_back_to_its_own_unit_with_a_slope_for_each_slice(tmp_path, pix
     assert (np.abs(read.voxels - scan.voxels).max(axis=(1, 2)) <= peaks / 32767 / 2 * 1.01).all()
 
 
+def test_counts_of_philips_scanners_keep_their_factor(tmp_path, pixels, folder):
+    series = write_series(tmp_path / "pet", pixels, **pet_tags(Units="CNTS"))
+    for file in series.iterdir():
+        tags = pydicom.dcmread(file)
+        tags.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0, "DS", "0.005")
+        tags.private_block(0x0099, "Somebody", create=True).add_new(1, "LO", "secret")
+        tags.save_as(file)
+    scan = restored(series, lambda voxels: np.asarray(voxels * 0.9, np.float32))
+    assert scan.unit == "SUV"
+    write(scan, folder, series)
+    read = read_scan(folder)
+    assert read.unit == "SUV"
+    np.testing.assert_allclose(read.voxels, scan.voxels, atol=scan.voxels.max() / 32767)
+    assert not [element for tags in slices(folder) for element in tags if element.tag.group == 0x0099]
+
+
 def test_the_padding_value_means_the_same_value(tmp_path, pixels, folder):
     series = write_series(tmp_path / "series", pixels, PixelPaddingValue=24, SmallestImagePixelValue=24)
     write(restored(series), folder, series)

@@ -114,6 +114,26 @@ def test_slices_in_separate_files_are_combined(tmp_path, text):
         read_scan(path)
 
 
+def test_each_of_several_files_holds_its_own_slice(tmp_path):
+    for number, image in enumerate(VOXELS):
+        (tmp_path / f"part{number}.raw").write_bytes(image.tobytes() + b"tail")
+    path = nrrd(tmp_path / "scan.nhdr", "data file: part%d.raw 0 3 1", voxels=b"")
+    np.testing.assert_array_equal(both(path).voxels, VOXELS)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), VOXELS)
+    (tmp_path / "part1.raw").write_bytes(VOXELS[1].tobytes()[:-2])
+    with pytest.raises(ScanError, match=r"part1\.raw is cut off|part1\.raw cannot be read"):
+        read_scan(path)
+
+
+def test_the_word_list_in_other_lines_does_not_begin_the_list(tmp_path):
+    names = [f"part{number}.raw" for number in range(4)]
+    for name, image in zip(names, VOXELS, strict=True):
+        (tmp_path / name).write_bytes(image.tobytes())
+    lines = ["# LIST of slices", "content: a LIST", "data file: LIST", *names]
+    path = nrrd(tmp_path / "scan.nhdr", *lines, voxels=b"")
+    np.testing.assert_array_equal(both(path).voxels, VOXELS)
+
+
 def test_lines_and_bytes_before_the_voxels_are_skipped(tmp_path):
     (tmp_path / "other.dat").write_bytes(b"one\ntwo\nxyz" + VOXELS.tobytes())
     path = nrrd(tmp_path / "scan.nhdr", "data file: other.dat", "line skip: 2", "byte skip: 3", voxels=b"")

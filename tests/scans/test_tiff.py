@@ -87,6 +87,12 @@ def test_units_of_imagej(file, stack, unit, factor):
     np.testing.assert_allclose(both(file).spacing_mm, np.array([2.5, 0.9, 0.7]) * factor, rtol=1e-6)
 
 
+def test_axes_of_imagej_may_have_units_of_their_own(file, stack):
+    units = {"unit": "mm", "yunit": "cm", "zunit": "um"}
+    tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2500.0, **units, "axes": "ZYX"})
+    np.testing.assert_allclose(both(file).spacing_mm, (2.5, 9.0, 0.7), rtol=1e-6)
+
+
 @pytest.mark.parametrize("unit", ["pixel", "", "parsec"])
 def test_an_unknown_unit_gives_no_voxel_size(file, stack, unit):
     tifffile.imwrite(file, stack, **IMAGEJ, metadata={"spacing": 2.5, "unit": unit, "axes": "ZYX"})

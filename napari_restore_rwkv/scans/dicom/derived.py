@@ -1,7 +1,8 @@
 """One slice of a derived DICOM series: everything that the original says about patient and position, with new pixels.
 
 What may not be true of the new pixels is replaced or left out (DICOM PS3.3 C.7.6.1.1.2 and C.12.4). Private attributes
-are left out because it is not known which of them refer to the stored numbers.
+are left out because it is not known which of them refer to the stored numbers; the factors that turn counts of Philips
+scanners into SUV stay, since they refer to the rescaled values.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from ..integrity import broken
 from .files import DAMAGED
+from .suv import PHILIPS_TAGS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,7 +97,7 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     try:
         with warnings.catch_warnings(action="ignore"):
             tags = pydicom.dcmread(source, stop_before_pixels=True)
-            tags.remove_private_tags()
+            _remove_private(tags)
             _describe(tags, derivation)
             _keep_padding(tags, how)
             _refer_to_source(tags)
@@ -105,6 +107,13 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     except DAMAGED as error:
         raise broken(source, "its attributes are damaged") from error
     return tags
+
+
+def _remove_private(tags: Dataset) -> None:
+    factors = [tags[key] for key in PHILIPS_TAGS if key in tags]
+    tags.remove_private_tags()
+    for factor in factors:
+        tags.add(factor)
 
 
 def _describe(tags: Dataset, derivation: Derivation) -> None:

@@ -32,6 +32,7 @@ _NAMES = (
     ("PixelMeasuresSequence", "SliceThickness", "SliceThickness"),
     ("PixelMeasuresSequence", "SpacingBetweenSlices", "SpacingBetweenSlices"),
     ("PixelValueTransformationSequence", "RescaleSlope", "RescaleSlope"),
+    ("PixelValueTransformationSequence", "RescaleType", "RescaleType"),
     ("PixelValueTransformationSequence", "RescaleIntercept", "RescaleIntercept"),
     ("MREchoSequence", "EffectiveEchoTime", "EchoTime"),
     ("MRModifierSequence", "InversionTimes", "InversionTime"),

@@ -42,6 +42,7 @@ _TAGS: tuple[str | int, ...] = (
     "PixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
+    "RescaleType",
     "Rows",
     "SeriesDescription",
     "SeriesInstanceUID",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from .image import SeriesImage
 
+# "US" is unspecified; files without the attribute mean HU as well.
+_HOUNSFIELD = {"", "HU", "US"}
+
 
 def read_dicom(
     path: Path, time_index: int | None = None, series: str | None = None, correct_tilt: bool = False
@@ -57,16 +60,16 @@ def read_dicom(
     """
     stacks = read_series(path, series, correct_tilt)
     frame = chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)
-    scan, kind = scan_of_stack(stacks.frames[frame])
+    scan, kind = scan_of_stack(stacks.frames[frame], stacks.images)
     return replace(scan, metadata={"notes": list(stacks.notes)} if stacks.notes else {}), kind
 
 
-def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
-    """Read the pixels of sorted slices, shifted back if they are shifted relative to each other."""
+def scan_of_stack(stack: Sequence[SeriesImage], series: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
+    """Read the pixels of sorted slices of a series, shifted back if they are shifted relative to each other."""
     slices = [pixels_of(image) for image in stack]
     whole = all(pixels.dtype.kind == "i" for pixels in slices)
     voxels = np.stack(slices) if whole else np.stack([pixels.astype(np.float32, copy=False) for pixels in slices])
-    kind, factor = kind_and_factor(stack)
+    kind, factor = kind_and_factor(stack, series)
     if factor is not None:
         voxels = (voxels * factor).astype(np.float32)
     if not is_tilted(stack):
@@ -76,12 +79,20 @@ def scan_of_stack(stack: Sequence[SeriesImage]) -> tuple[Scan, Kind]:
     return replace(scan_of_series(stack, voxels), origin_mm=(x, y, z)), kind
 
 
-def kind_and_factor(stack: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
-    """Return what the values of a series mean, and the factor that converts them to that; None for no factor."""
-    kind = kind_of_dicom(str(stack[0].tags.get("Modality") or ""))
+def kind_and_factor(stack: Sequence[SeriesImage], series: Sequence[SeriesImage]) -> tuple[Kind, float | None]:
+    """Return what the values of slices mean, and the factor that converts them to that; None for no factor.
+
+    Those of all frames of the series tell when it began.
+    """
+    tags = stack[0].tags
+    kind = kind_of_dicom(str(tags.get("Modality") or ""))
+    rescaled = str(tags.get("RescaleType") or "")
+    if kind.modality == "CT" and rescaled not in _HOUNSFIELD:
+        # Such as concentrations of iodine in mg/ml, of spectral scanners.
+        return Kind(None, "", f"{kind.reason}, but its values are of type {rescaled} instead of HU"), None
     if kind.modality != "PET":
         return kind, None
-    factor, unit, reason = suv_factor([image.tags for image in stack])
+    factor, unit, reason = suv_factor([image.tags for image in stack], [image.tags for image in series])
     return Kind(kind.modality, unit, f"{kind.reason}; {reason}"), factor
 
 

@@ -13,7 +13,6 @@ import pydicom
 
 from ...errors import ScanError
 from ..integrity import broken
-from ..volume.files import chosen_frame
 from .detection import is_dicom, is_dicomdir
 from .errors import SeveralSeriesError
 from .files import DAMAGED, files_below
@@ -60,17 +59,11 @@ def series_key(uid: str) -> str:
     return f"sha256:{hashlib.sha256(uid.encode()).hexdigest()[:32]}"
 
 
-def series_of(path: Path, time_index: int | None = None, series: str | None = None) -> list[SeriesImage]:
-    """Return the slices of a DICOM series in the order of their positions.
+def read_series(path: Path, series: str | None = None, correct_tilt: bool = False) -> Stacks:
+    """Return the stacks of the series below a folder, on the disk of a DICOMDIR, or in one file.
 
     No pixels are read; arguments and errors are those of `read_dicom`.
     """
-    stacks = read_series(path, series)
-    return list(stacks.frames[chosen_frame(path.name, len(stacks.frames), time_index, stacks.names)])
-
-
-def read_series(path: Path, series: str | None = None, correct_tilt: bool = False) -> Stacks:
-    """Return the stacks of the series below a folder, on the disk of a DICOMDIR, or in one file."""
     chosen = _chosen(path, find_series(path), series)
     _refuse_different(chosen.images)
     stacks = stacks_of(path, chosen.images, correct_tilt)

@@ -42,6 +42,11 @@ class Stacks:
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def images(self) -> list[SeriesImage]:
+        """The slices of all frames."""
+        return [image for frame in self.frames for image in frame]
+
 
 def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = False) -> Stacks:
     """Sort the images of one series, all of the same size and direction, into stacks.

@@ -6,8 +6,11 @@ The dose at the start of the scan is ``injected dose * 2 ** (-(start - injection
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+from pydicom.valuerep import DT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 # Philips counts: the factors that convert them to SUV, or to Bq/ml.
 _PHILIPS_SUV, _PHILIPS_ACTIVITY = 0x70531000, 0x70531009
+# With the name of their owner, which has to stand beside them.
+PHILIPS_TAGS = (0x70530010, _PHILIPS_SUV, _PHILIPS_ACTIVITY)
 SUV_TAGS: tuple[str | int, ...] = (
     _PHILIPS_SUV,
     _PHILIPS_ACTIVITY,
@@ -28,18 +33,23 @@ SUV_TAGS: tuple[str | int, ...] = (
     "SeriesDate",
     "SeriesTime",
     "SUVType",
+    "TimezoneOffsetFromUTC",
     "Units",
 )
 _LONGEST_UPTAKE_S = 24 * 3600.0
+# Minutes and seconds may be left out, which means 0 (DICOM PS3.5, 6.2).
+_TO_THE_HOUR = re.compile(r"\d{10}")
 
 
-def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
+def suv_factor(slices: Sequence[Dataset], series: Sequence[Dataset]) -> tuple[float | None, str, str]:
     """Return how to turn the values of a PET series into SUV.
 
     Parameters
     ----------
     slices
-        The tags of every slice of the series.
+        The tags of every slice of the frame.
+    series
+        Those of all frames, of which the earliest may tell when the scan began.
 
     Returns
     -------
@@ -55,23 +65,23 @@ def suv_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
     if units == "GML" and str(first.get("SUVType") or "BW") == "BW":
         return None, "SUV", "its values are SUV already"
     if units == "CNTS":
-        return _philips_factor(slices)
+        return _philips_factor(slices, series)
     if units != "BQML":
         return None, "", f"its values are in units {units or '(blank)'}, which cannot be turned into SUV"
     try:
-        return _factor(slices), "SUV", "its Bq/ml were turned into SUV by body weight and decay-corrected dose"
+        return _factor(first, series), "SUV", "its Bq/ml were turned into SUV by body weight and decay-corrected dose"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None, "Bq/ml", "its values stay in Bq/ml, because weight, dose, half-life or times are missing"
 
 
-def _philips_factor(slices: Sequence[Dataset]) -> tuple[float | None, str, str]:
+def _philips_factor(slices: Sequence[Dataset], series: Sequence[Dataset]) -> tuple[float | None, str, str]:
     """Return the factor for counts; Philips scanners write it into private attributes."""
     suv, activity = ({_positive(tags, key) for tags in slices} for key in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
     if len(suv) == 1 and (factor := suv.pop()):
         return factor, "SUV", "its counts were turned into SUV by the factor of the scanner"
     if len(activity) == 1 and (factor := activity.pop()):
         try:
-            whole = factor * _factor(slices)
+            whole = factor * _factor(slices[0], series)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return factor, "Bq/ml", "its counts were turned into Bq/ml by the factor of the scanner"
         return whole, "SUV", "its counts were turned into SUV by the scanner's factor, body weight and dose"
@@ -91,14 +101,13 @@ def _positive(tags: Dataset, key: int) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
-def _factor(slices: Sequence[Dataset]) -> float:
-    first = slices[0]
+def _factor(first: Dataset, series: Sequence[Dataset]) -> float:
     drug = first.RadiopharmaceuticalInformationSequence[0]
     weight_g = 1000.0 * float(first.PatientWeight)
     dose = float(drug.RadionuclideTotalDose)
     correction = str(first.DecayCorrection)
     if correction == "START":
-        uptake_s = (_scan_start(slices) - _injection(first, drug)).total_seconds()
+        uptake_s = (_scan_start(series) - _injection(first, drug)).total_seconds()
         if not 0 <= uptake_s < _LONGEST_UPTAKE_S:
             raise ValueError("the scan does not start after the injection")
         dose *= 2.0 ** (-uptake_s / float(drug.RadionuclideHalfLife))
@@ -109,18 +118,26 @@ def _factor(slices: Sequence[Dataset]) -> float:
     return weight_g / dose
 
 
-def _scan_start(slices: Sequence[Dataset]) -> datetime:
+def _scan_start(series: Sequence[Dataset]) -> datetime:
     """Return the start of the scan: the series time, or the first acquisition if the series was re-created later."""
-    first = slices[0]
-    series = _moment(first.SeriesDate, first.SeriesTime)
-    acquired = [_moment(tags.AcquisitionDate, tags.AcquisitionTime) for tags in slices if "AcquisitionTime" in tags]
-    return min([series, *acquired])
+    first = series[0]
+    created = _moment(first.SeriesDate, first.SeriesTime)
+    acquired = [_moment(tags.AcquisitionDate, tags.AcquisitionTime) for tags in series if "AcquisitionTime" in tags]
+    return min([created, *acquired])
 
 
 def _injection(first: Dataset, drug: Dataset) -> datetime:
-    if drug.get("RadiopharmaceuticalStartDateTime"):
-        return datetime.strptime(str(drug.RadiopharmaceuticalStartDateTime)[:14], "%Y%m%d%H%M%S")
-    return _moment(first.SeriesDate, drug.RadiopharmaceuticalStartTime)
+    if not drug.get("RadiopharmaceuticalStartDateTime"):
+        return _moment(first.SeriesDate, drug.RadiopharmaceuticalStartTime)
+    text = str(drug.RadiopharmaceuticalStartDateTime)
+    if not _TO_THE_HOUR.match(text):
+        raise ValueError("the injection has no time of day")
+    when = DT(text)
+    # Times of the series are local ones, in the time zone of the file if it states one.
+    zone = first.get("TimezoneOffsetFromUTC")
+    if when.tzinfo is not None and zone:
+        when = when.astimezone(DT(f"{first.SeriesDate}00{zone}").tzinfo)
+    return when.replace(tzinfo=None)
 
 
 def _moment(date: str, time: str) -> datetime:

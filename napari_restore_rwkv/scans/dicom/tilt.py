@@ -23,13 +23,15 @@ _ROUNDING = 1e-6
 
 def is_tilted(stack: Sequence[SeriesImage]) -> bool:
     """Whether sorted slices are not exactly above each other."""
-    length, drift = _length_and_drift(stack)
+    length, drift, _ = _length_and_drift(stack)
     return drift > max(_DRIFT_TOLERANCE * length, 0.5 * min(stack[0].pixel_mm))
 
 
 def tilt_words(stack: Sequence[SeriesImage]) -> str:
     """Say how far slices are shifted, as in "by 20.0 mm, as by a gantry tilt of 11.3 degrees"."""
-    length, drift = _length_and_drift(stack)
+    length, drift, steadily = _length_and_drift(stack)
+    if not steadily:
+        return f"by up to {drift:.1f} mm, by different distances"
     return f"by {drift:.1f} mm, as by a gantry tilt of {math.degrees(math.atan2(drift, length)):.1f} degrees"
 
 
@@ -74,8 +76,16 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
     return result, corner
 
 
-def _length_and_drift(stack: Sequence[SeriesImage]) -> tuple[float, float]:
-    """Return how far the last slice is from the first along the normal, and sideways, in mm."""
-    moved = stack[-1].corner_mm - stack[0].corner_mm
-    length = float(stack[0].normal @ moved)
-    return abs(length), float(np.linalg.norm(moved - length * stack[0].normal))
+def _length_and_drift(stack: Sequence[SeriesImage]) -> tuple[float, float, bool]:
+    """Return the length of the stack along its normal and the largest shift sideways from the first slice, in mm.
+
+    Also whether it is the last slice that is shifted so far, as by a tilt.
+    """
+    first, normal = stack[0], stack[0].normal
+    moved = np.array([image.corner_mm - first.corner_mm for image in stack])
+    sideways = np.linalg.norm(moved - np.outer(moved @ normal, normal), axis=1)
+    return (
+        abs(float(moved[-1] @ normal)),
+        float(sideways.max()),
+        bool(np.isclose(sideways[-1], sideways.max(), rtol=0.1)),
+    )

@@ -20,9 +20,10 @@ from ...storage.durable import check_folder_of, creating_errors, sync_file, sync
 from ...storage.temporary import TemporaryFolder
 from ..export import slabs_of
 from ..scan import same_geometry
+from ..volume.files import chosen_frame
 from .derived import Derivation, derived_slice
 from .reading import kind_and_factor, scan_of_series
-from .series import series_of
+from .series import read_series
 from .values import stored_as
 
 if TYPE_CHECKING:
@@ -77,13 +78,14 @@ def write_derived_series(
         The result is not from this series, contains values that slices cannot hold, or cannot be written.
     """
     check_new_folder(folder)
-    stack = series_of(source, time_index, series)
+    stacks = read_series(source, series)
+    stack = stacks.frames[chosen_frame(source.name, len(stacks.frames), time_index, stacks.names)]
     if any(image.frame is not None for image in stack):
         raise OutputError(
             f"{source.name} is an enhanced (multi-frame) file or a mosaic, but derived series are of single slices: "
             "export to .nii.gz or .mha instead."
         )
-    factor = _checked_factor(scan, stack, source)
+    factor = _checked_factor(scan, stack, stacks.images, source)
     ways = yield from _ways(scan, stack, factor)
     steps = [0.0 if way.exact else float(way.slope) * factor for way in ways]
     derivation = _derivation(record, max(steps), scan.unit)
@@ -101,7 +103,7 @@ def write_derived_series(
                 raise OutputError(f"{folder.name} cannot be written: {file.name} came out incomplete; try again.")
             sync_file(file)
             yield Progress(Phase.WRITING, index + 1, len(stack))
-        if not same_geometry(scan_of_series(series_of(made), scan.voxels), scan):
+        if not same_geometry(scan_of_series(read_series(made).images, scan.voxels), scan):
             raise OutputError(
                 f"{folder.name} cannot be written: the slices came out in a different position; try again."
             )
@@ -128,7 +130,7 @@ def check_new_folder(folder: Path) -> None:
     check_folder_of(folder)
 
 
-def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> float:
+def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], series: Sequence[SeriesImage], source: Path) -> float:
     """Return the divisor that converts the values of the scan to those of the series, once the two match."""
     first = stack[0].tags
     expected = (len(stack), int(first.Rows), int(first.Columns))
@@ -142,7 +144,7 @@ def _checked_factor(scan: Scan, stack: Sequence[SeriesImage], source: Path) -> f
             f"The result and {source.name} differ in position: give the series that was restored, and a "
             "result in its orientation."
         )
-    kind, factor = kind_and_factor(stack)
+    kind, factor = kind_and_factor(stack, series)
     if scan.modality not in (None, kind.modality):
         raise OutputError(
             f"The result is {scan.modality}, but {source.name} is {kind.modality or 'of no known modality'}: "

@@ -66,7 +66,7 @@ def _names(header: TextHeader, text: str) -> list[str]:
     """Return the file names of a "data file" field, none if the voxels follow the header."""
     words = text.split()
     if words[:1] == ["LIST"]:
-        at = next(index for index, line in enumerate(header.lines) if "LIST" in line.split())
+        at = next(index for index, line in enumerate(header.lines) if _begins_list(line))
         return [line for line in header.lines[at + 1 :] if line]
     if "%" not in text:
         return [text] if text else []
@@ -82,6 +82,12 @@ def _names(header: TextHeader, text: str) -> list[str]:
         raise integrity.broken(header.path, f"its data files from {first} to {last} in steps of {step} do not exist")
     before, width, after = pattern.groups()
     return [f"{before}{number:{width}d}{after}" for number in range(first, first + count * step, step)]
+
+
+def _begins_list(line: str) -> bool:
+    """Whether a line is the "data file" field of a list; comments and other fields may contain the word."""
+    before, _, after = line.partition(":")
+    return before.lower().replace(" ", "") == "datafile" and after.split()[:1] == ["LIST"]
 
 
 def _after_lines(path: Path, file: Path, start: int, lines: int) -> int:

@@ -112,12 +112,18 @@ def _imagej(path: Path, pages: Pages) -> Stack:
     if number("cf", 0) != 0 and "c0" in fields:
         raise ScanError(f"{path.name} has a calibration function; apply it in ImageJ and save 32-bit values.")
     slope, intercept = number("c1", 1), number("c0", 0)
-    unit = millimeters(fields.get("unit", "").replace("\\u00B5", "\N{MICRO SIGN}"))
+    # Those of the other axes are there if they differ from that of x.
+    x, y, z = (_imagej_unit(fields.get(name, fields.get("unit", ""))) for name in ("unit", "yunit", "zunit"))
     spacing = None
-    if unit is not None and min(pages.resolution) > 0:
+    if x is not None and y is not None and z is not None and min(pages.resolution) > 0:
         columns, rows = pages.resolution
-        spacing = (abs(number("spacing", 1)) * unit, unit / rows, unit / columns)
+        spacing = (abs(number("spacing", 1)) * z, y / rows, x / columns)
     return Stack("TZC", sizes, spacing, slope, intercept, "ImageJ")
+
+
+def _imagej_unit(name: str) -> float | None:
+    """Return a unit of length in mm; ImageJ writes a micro sign as an escape sequence."""
+    return millimeters(name.replace("\\u00B5", "\N{MICRO SIGN}"))
 
 
 def _ome(path: Path, text: str) -> Stack:

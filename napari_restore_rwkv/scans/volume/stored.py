@@ -159,24 +159,33 @@ def native(values: np.ndarray) -> np.ndarray:
 
 
 def _stream(stored: StoredVolume, whole: int) -> Iterator[bytes]:
-    """Yield exactly `whole` bytes from the first voxel on."""
-    skip, found = stored.skip, 0
+    """Yield exactly `whole` bytes from the first voxel on, an equal share from each file."""
+    share, rest = divmod(whole, len(stored.files))
+    if rest:
+        raise integrity.broken(stored.path, f"its {len(stored.files)} files cannot each hold as many voxels")
     for file in stored.files:
-        for block in unpacked(stored.path, file, stored.start, stored.encoding):
-            kept = block[skip:]
-            skip = max(0, skip - len(block))
-            # Raw voxels may be followed by padding; a compressed stream may not.
-            if stored.encoding == RAW:
-                kept = kept[: whole - found]
-            found += len(kept)
-            if found > whole:
-                raise integrity.broken(stored.path, f"it contains more than the {whole} bytes of voxels in its header")
-            if kept:
-                yield kept
-            elif stored.encoding == RAW and found == whole:
-                return
-    if found < whole:
-        raise integrity.cut_off(stored.path, found, whole)
+        yield from _share(stored, file, share)
+
+
+def _share(stored: StoredVolume, file: Path, share: int) -> Iterator[bytes]:
+    """Yield exactly `share` bytes from the first voxel of a file on."""
+    named = stored.path if len(stored.files) == 1 else file
+    skip, found = stored.skip, 0
+    for block in unpacked(stored.path, file, stored.start, stored.encoding):
+        kept = block[skip:]
+        skip = max(0, skip - len(block))
+        # Raw voxels may be followed by padding; a compressed stream may not.
+        if stored.encoding == RAW:
+            kept = kept[: share - found]
+        found += len(kept)
+        if found > share:
+            raise integrity.broken(named, f"it contains more than the {share} bytes of voxels in its header")
+        if kept:
+            yield kept
+        elif stored.encoding == RAW and found == share:
+            return
+    if found < share:
+        raise integrity.cut_off(named, found, share)
 
 
 def _between(blocks: Iterator[bytes], first: int, last: int) -> Iterator[bytes]:

@@ -1,0 +1,114 @@
+"""PET activity and counts to SUV: dose, decay, times and time zones, and the factors of scanners."""
+
+import numpy as np
+import pydicom
+import pytest
+from dicoms import pet_tags, write_series
+
+from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.scans.files import read_scan
+from napari_restore_rwkv.scans.frames import opening_all
+
+HALF_LIFE_S = 6586.2
+# One hour after 400 MBq were given to 80 kg.
+FACTOR = 80_000 / (400e6 * 2 ** (-3600 / HALF_LIFE_S))
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
+
+
+def test_pet_in_bq_per_ml_becomes_suv(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags()))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-6)
+    assert (scan.modality, scan.unit, scan.voxels.dtype) == ("PET", "SUV", np.float32)
+    assert "turned into SUV" in scan.metadata["modality_reason"]
+    assert "80" not in scan.metadata["modality_reason"]
+
+
+@pytest.mark.parametrize(
+    ("when", "zone"),
+    [
+        ("202401021000", None),
+        ("20240102100000.25", None),
+        ("20240102100000+0100", None),
+        ("20240102080000+0000", "+0200"),
+        ("2024010210", "+0200"),
+    ],
+)
+def test_the_injection_may_be_written_without_seconds_or_in_another_time_zone(tmp_path, pixels, when, zone):
+    tags = pet_tags()
+    tags["RadiopharmaceuticalInformationSequence"][0].RadiopharmaceuticalStartDateTime = when
+    scan = read_scan(
+        write_series(tmp_path / "series", pixels, **tags, **({"TimezoneOffsetFromUTC": zone} if zone else {}))
+    )
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-4)
+
+
+def test_the_day_alone_does_not_say_when_the_injection_was(tmp_path, pixels):
+    tags = pet_tags()
+    tags["RadiopharmaceuticalInformationSequence"][0].RadiopharmaceuticalStartDateTime = "20240102"
+    assert read_scan(write_series(tmp_path / "series", pixels, **tags)).unit == "Bq/ml"
+
+
+def test_every_frame_of_a_dynamic_pet_decays_from_the_first(tmp_path, pixels):
+    for index, hour in enumerate((11, 12)):
+        tags = pet_tags(SeriesTime="150000", AcquisitionTime=f"{hour}0000", TemporalPositionIdentifier=index + 1)
+        write_series(tmp_path / "series", pixels, names=[f"{index}{letter}" for letter in "abcde"], **tags)
+    for index in (0, 1):
+        scan = read_scan(tmp_path / "series", time_index=index)
+        np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-6)
+    for scan in finish(opening_all(tmp_path / "series"))[0].scans:
+        np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-6)
+
+
+def test_a_dose_corrected_to_the_injection_does_not_decay_again(tmp_path, pixels):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(DecayCorrection="ADMIN")))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * 80_000 / 400e6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"PatientWeight": 0},
+        {"DecayCorrection": "NONE"},
+        {"RadiopharmaceuticalInformationSequence": []},
+        {"SeriesTime": "090000", "AcquisitionTime": "090000"},
+        {"SeriesDate": ""},
+    ],
+)
+def test_pet_whose_dose_is_unknown_stays_in_bq_per_ml(tmp_path, pixels, changes):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(**changes)))
+    assert (scan.modality, scan.unit) == ("PET", "Bq/ml")
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
+    assert "its values stay in Bq/ml, because" in scan.metadata["modality_reason"]
+
+
+@pytest.mark.parametrize(("units", "unit"), [("GML", "SUV"), ("CNTS", "")])
+def test_pet_in_other_units_is_left_as_it_is(tmp_path, pixels, units, unit):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags(Units=units)))
+    assert scan.unit == unit
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
+
+
+@pytest.mark.parametrize(
+    ("factors", "unit", "factor"),
+    [
+        ({0x70531000: "0.002"}, "SUV", 0.002),
+        ({0x70531000: "0", 0x70531009: "1.5"}, "SUV", 1.5 * FACTOR),
+        ({0x70531009: "nan"}, "", 1.0),
+        ({0x70531000: "zzz"}, "", 1.0),
+    ],
+)
+def test_philips_counts_become_suv_where_the_factor_is_there(tmp_path, pixels, factors, unit, factor):
+    folder = write_series(tmp_path / "series", pixels, **pet_tags(Units="CNTS"))
+    for file in folder.iterdir():
+        data = pydicom.dcmread(file)
+        data.add_new(0x70530010, "LO", "Philips PET Private Group")
+        for tag, value in factors.items():
+            data.add_new(tag, "UN", value.encode())
+        data.save_as(file)
+    scan = read_scan(folder)
+    assert scan.unit == unit
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
