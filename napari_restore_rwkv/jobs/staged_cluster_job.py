@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from ..errors import RestoreError
 from ..progress import Phase, Progress
 from ..scans.export import export_scan
 from ..scans.lazy import LazyVoxels
+from ..storage.durable import creating_errors
+from ..storage.temporary import TemporaryFolder
 from .cluster import ClusterJob, Source
 
 if TYPE_CHECKING:
@@ -38,16 +40,18 @@ class StagedClusterJob(ClusterJob):
         """Do the remaining work; see `ZarrJob.run`."""
         if (yield from self._matches_its_file()):
             return (yield from super().run())
-        copy = self.path.with_name(f"{self.path.name}.input.mha")
-        try:
+        with creating_errors(self.path):
+            folder = TemporaryFolder(self.path.parent)
+        with folder as place:
+            # Workers may belong to another user.
+            shutil.copymode(self.path.parent, place.parent)
+            shutil.copymode(self.path.parent, place)
+            copy = place / f"{self.path.name}.input.mha"
             for step in export_scan(self._scan, copy):
                 yield replace(step, phase=Phase.STAGING)
             # Intensities were already chosen here, and the layer's choices apply to the file, which is not read.
             self._source = Source(str(copy), self._source.weights, device=self._source.device)
             return (yield from super().run())
-        finally:
-            for made in (copy, Path(f"{copy}.json")):
-                made.unlink(missing_ok=True)
 
     def _matches_its_file(self) -> Generator[Progress, Any, bool]:
         """Compare the scan with what workers would open."""

@@ -119,10 +119,13 @@ def test_a_scan_without_a_file_is_copied_to_where_workers_see_it(
     changed.voxels[3, 5, 6] += 100
     viewer.add_layer(Layer.create(*chest_layer(changed, path=str(file))))
     panel, output = make_file_panel(viewer), tmp_path / "restored.ome.zarr"
+    precious = tmp_path / "restored.ome.zarr.input.mha"
+    precious.write_text("somebody's own")
     assert "40 slices restored" in restore_on_the_cluster(panel, qtbot, address, output, weights_file)
     undisturbed(tmp_path / "here.ome.zarr", weights_file, changed, SLICES_PER_SLAB_OF_A_WORKER)
     assert shards(output) == shards(tmp_path / "here.ome.zarr")
-    assert sorted(path.name for path in tmp_path.glob("*input*")) == []
+    assert precious.read_text() == "somebody's own"
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
 def test_a_cluster_proposes_a_file_and_refuses_results_in_memory(viewer, make_file_panel, qtbot, weights_file):
