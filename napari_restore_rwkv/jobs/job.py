@@ -31,6 +31,7 @@ from .audit import check_place, check_slabs, complete, numbers
 from .identity import changed_slabs, differences, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger, slices_per_slab_of
 from .lock import coordinating
+from .output_metadata import unlike_ours
 from .restore_slabs import restore_slabs
 from .slabs import SlabQueue, slabs_of_part
 
@@ -281,12 +282,18 @@ class ZarrJob:
 
     def _refuse_another_job(self, ledger: Ledger, identity: dict[str, Any]) -> None:
         found = differences(
-            {**ledger.identity, "layout": asdict(ledger.layout)}, {**identity, "layout": asdict(self.layout)}
+            {**ledger.identity, "layout": asdict(ledger.layout), "tile": ledger.record.get("tile")},
+            {**identity, "layout": asdict(self.layout), "tile": self._mode.get("tile")},
         )
         if found:
             raise OutputError(
                 f"{self.path.name} was started as a different job ({'; '.join(found)}): use the original settings, "
                 "or start over with a new output."
+            )
+        if unlike := unlike_ours(ledger.metadata, self._scan, self.layout):
+            raise OutputError(
+                f"{self.path.name} cannot be continued: {', '.join(unlike)} in its record is not as this program "
+                "writes it. It may have been forged; start over with a new output."
             )
 
     def _refuse_changed_input(self, ledger: Ledger) -> Generator[Progress, None, None]:

@@ -74,6 +74,8 @@ class Ledger:
         The provenance as far as it was known at the start.
     changes
         A digest that changes when the input's files are modified, None if the input has none.
+    metadata
+        Text of each metadata file as it was written, by its name relative to the output.
 
     Raises
     ------
@@ -89,7 +91,7 @@ class Ledger:
         self.record: dict[str, Any] = content.provenance
         self.changes: str | None = content.changes
         self.layout: ZarrLayout = content.layout
-        self._metadata: dict[str, str] = content.metadata
+        self.metadata: dict[str, str] = content.metadata
 
     def place(self, name: str) -> Path:
         """Return the file of the output with this name; OutputError if it is a link that leads outside the output."""
@@ -152,7 +154,7 @@ class Ledger:
 
     def damaged_metadata(self) -> list[str]:
         """Return the names of metadata files that are not as they were written."""
-        expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._metadata.items()}
+        expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.metadata.items()}
         if self.is_complete():
             try:
                 mark = json_object(read_regular(self.place(f"{FOLDER}/{_COMPLETE}")))
@@ -165,7 +167,7 @@ class Ledger:
 
     def repair_metadata(self) -> None:
         """Rewrite metadata files that are damaged, and remove the mark of completion."""
-        for name, text in self._metadata.items():
+        for name, text in self.metadata.items():
             file = self.place(name)
             if not _has_digest(file, hashlib.sha256(text.encode()).hexdigest()):
                 file.parent.mkdir(exist_ok=True)
@@ -173,7 +175,7 @@ class Ledger:
 
     def mark_complete(self, record: Mapping[str, Any]) -> None:
         """Write the provenance into the output and mark it complete, by one rename that comes last."""
-        group = json.loads(self._metadata[GROUP])
+        group = json.loads(self.metadata[GROUP])
         group["attributes"][OURS] |= {"complete": True, "restoration": plain_json(record)}
         content = _as_bytes(group)
         mark = {"units": self.layout.slabs, "group": hashlib.sha256(content).hexdigest()}

@@ -111,6 +111,41 @@ def test_metadata_that_do_not_fit_the_layout_are_a_damaged_record(stopped):
         do(stopped, resume=True)
 
 
+def inner(array):
+    return array["codecs"][0]["configuration"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("0/zarr.json", lambda array: array.update(data_type="uint8")),
+        ("0/zarr.json", lambda array: array.update(fill_value=7)),
+        ("0/zarr.json", lambda array: array["chunk_key_encoding"].update(name="v2")),
+        ("0/zarr.json", lambda array: inner(array).update(chunk_shape=[1, 1, 1])),
+        ("0/zarr.json", lambda array: inner(array)["codecs"].insert(0, {"name": "numcodecs.bitround"})),
+        ("0/zarr.json", lambda array: inner(array)["codecs"].clear()),
+        ("zarr.json", lambda group: group["attributes"]["restore_rwkv"].update(spacing_mm=[1, 1, 1])),
+        ("zarr.json", lambda group: group["attributes"]["ome"].clear()),
+    ],
+)
+def test_metadata_that_would_store_other_voxels_are_refused(stopped, name, change):
+    content = json.loads((stopped / name).read_text())
+    change(content)
+    text = json.dumps(content)
+    (stopped / name).write_text(text)
+    forge(stopped, lambda record: record["metadata"].update({name: text}))
+    before = shards(stopped)
+    with pytest.raises(OutputError, match=rf"cannot be continued: {name} in its record is not as this program writes"):
+        do(stopped, resume=True)
+    assert shards(stopped) == before
+
+
+def test_tiles_that_the_job_was_not_asked_for_are_refused(stopped):
+    forge(stopped, lambda content: content["record"].update(tile={"size": 8, "overlap": 0}))
+    with pytest.raises(OutputError, match=r"was started as a different job \(tile size: 8, now not known"):
+        do(stopped, resume=True)
+
+
 @pytest.mark.parametrize(
     "change",
     [

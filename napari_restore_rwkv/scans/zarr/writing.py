@@ -25,6 +25,8 @@ from .reading import OURS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from zarr.storage import MemoryStore
+
 _CHUNK_SLICES, _CHUNK_SIDE = 4, 256
 _SHARD_BYTES = 64 << 20
 # A crash can cost a slab, so it is kept short if slices are small.
@@ -137,13 +139,15 @@ def choose_layout(shape: tuple[int, int, int], dtype: Any, axis: int, *, slab: i
     return ZarrLayout(shape, dtype.name, axis, slab, levels)
 
 
-def create_image(path: Path, scan: Scan, layout: ZarrLayout, attributes: Mapping[str, Any] | None = None) -> None:
+def create_image(
+    path: Path | MemoryStore, scan: Scan, layout: ZarrLayout, attributes: Mapping[str, Any] | None = None
+) -> None:
     """Create an image without voxels.
 
     Parameters
     ----------
     path
-        A folder that does not exist yet, or empty.
+        A folder that does not exist yet, or empty; or a store of zarr.
     scan
         Gives geometry, modality and unit; its voxels are not read.
     attributes
