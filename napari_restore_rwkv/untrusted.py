@@ -124,7 +124,8 @@ def toml_table(content: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        It is none, is nested too deeply, or holds numbers beyond 64 bits, which TOML does not have.
+        It is none, is nested too deeply, or holds numbers beyond 64 bits, which TOML does not have, or a character 0,
+        which no name of a file may have.
     """
     text = content.decode()
     # The parser takes the square of their number for the parts of a name.
@@ -132,18 +133,20 @@ def toml_table(content: bytes) -> dict[str, Any]:
         raise ValueError("a name in it has too many parts")
     try:
         table = tomllib.loads(text)
-        _check_numbers(table)
+        _check_values(table)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return table
 
 
-def _check_numbers(value: Any) -> None:
+def _check_values(value: Any) -> None:
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            _check_numbers(inner)
+            _check_values(inner)
     elif is_number(value) and not -(1 << 63) <= value < 1 << 63:
         raise ValueError("a whole number in it has more than 64 bits")
+    elif isinstance(value, str) and "\0" in value:
+        raise ValueError("a text in it contains the character 0")
 
 
 def is_number(value: object) -> bool:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 KEEPS_MEASURED, TURNS, FALLS_SHORT = "keeps_measured", "turns", "falls_short"
 WRAPPED_BORDER = "wrapped_border"
 OWN_ERROR, NOISE_KEPT, TRAINED_FOR = "own_error", "noise_kept", "trained_for"
+# Of a network; the largest here has 48 channels and 8 blocks per level.
+MOST_CHANNELS, MOST_BLOCKS = 512, 64
 _MODALITIES = ("CT", "MR", "PET", None)
 # Characters; the shipped cards have 20, 10, and some 200.
 _LONGEST = {"title": 200, "created": 40, "intended_use": 4000, "limits": 4000}
 _LONGEST_DETAIL = 100_000
 # More than a curve of ten thousand steps with four figures each.
 _MOST_DETAILS, _DEEPEST = 200_000, 20
+# Far beyond every noise and error, and far from where computing with it fails; infinite ones and NaN are not below it.
+_LARGEST_NUMBER = 1e9
 # Pixels; a border only needs to show the ringing of an edge.
 _WIDEST_BORDER = 64
 # The details that are used: name -> type of the value.
@@ -96,7 +100,7 @@ def _check_details(details: Any) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
 
 
 def _are_ranges(value: Any) -> bool:

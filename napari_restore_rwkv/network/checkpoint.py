@@ -26,7 +26,7 @@ from ..tasks import TASKS
 from ..untrusted import json_object, read_regular
 from . import cards
 from .bundles import digest, is_bundle, read_bundle, weights_in
-from .cards import checked_values
+from .cards import MOST_BLOCKS, MOST_CHANNELS, checked_values
 from .containers import REAL, check_tensors, safetensors_in, state_in
 from .model import CONTEXT_CHANNELS, RestoreRWKV
 from .pickle_check import CodeError
@@ -48,7 +48,6 @@ _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
 # Far more than the full network has: a file that asks for more was made to exhaust memory.
-_MOST_CHANNELS, _MOST_BLOCKS = 512, 64
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
 
@@ -222,10 +221,10 @@ def _sizes(weights: Mapping[str, Tensor], file: str) -> dict[str, Any]:
     found = {match.groups() for name in weights if (match := _BLOCK_KEY.match(name))}
     levels = ("encoder_level1", "encoder_level2", "encoder_level3", "latent", "refinement")
     *blocks, refinement = (sum(level == name for level, _ in found) for name in levels)
-    if embedding.shape[0] > _MOST_CHANNELS or max(*blocks, refinement) > _MOST_BLOCKS:
+    if embedding.shape[0] > MOST_CHANNELS or max(*blocks, refinement) > MOST_BLOCKS:
         raise CheckpointError(
             f"{file} is for a network of {embedding.shape[0]} channels and up to {max(*blocks, refinement)} blocks per "
-            f"level; at most {_MOST_CHANNELS} and {_MOST_BLOCKS} are expected, so it is damaged or forged."
+            f"level; at most {MOST_CHANNELS} and {MOST_BLOCKS} are expected, so it is damaged or forged."
         )
     context = weights.get("context_embed.weight")
     known = context is None or (context.dim() == 4 and context.shape[1] == CONTEXT_CHANNELS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ScanError
+from ..network.cards import MOST_BLOCKS, MOST_CHANNELS
 from ..tasks import MODALITIES, TASKS
 from ..untrusted import CONFIG_BYTES, read_regular, toml_table
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 PROTOCOLS = ("ours", "paper")
 SIZES = ("light", "full")
 LOSSES = ("absolute", "root")
+# Least and most; what is beyond any computer's memory would only be noticed late.
+_ALLOWED = {
+    "steps": (1, 1_000_000_000),
+    "batch": (1, 4096),
+    "accumulate": (1, 65_536),
+    "crop": (8, 4096),
+    "score_every": (1, 1_000_000_000),
+    "score_slices": (1, 1_000_000),
+    "save_every": (1, 1_000_000_000),
+    "warm_up_steps": (0, 1_000_000_000),
+    "readers": (0, 256),
+    "seed": (0, 2**63 - 1),
+    "weight_decay": (0, 1000),
+}
+_LONGEST_NAME = 1024
 _KINDS = {
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),
@@ -240,7 +256,11 @@ def _value(value: Any, kind: str, what: str, here: Path) -> Any:
         inner = kind[len("tuple[") :].split(",")[0]
         entries = cast("Iterable[Any]", value)
         return tuple(_value(one, inner, f"every entry of {what}", here) for one in entries)
-    return here / str(value) if name == "Path" else value
+    if name != "Path":
+        return value
+    if len(str(value)) > _LONGEST_NAME:
+        raise ScanError(f"{what} has {len(str(value))} characters; at most {_LONGEST_NAME} are possible.")
+    return here / str(value)
 
 
 def _relative_weights(network: dict[str, Any], here: Path) -> dict[str, Any]:
@@ -271,7 +291,7 @@ def _check_sources(config: TrainConfig) -> None:
                 f"({', '.join(task for task in TASKS if task != 'all-in-one')}), or name a degraded folder."
             )
         if source.strength is not None and (
-            len(source.strength) != 2 or not 0 < source.strength[0] <= source.strength[1]
+            len(source.strength) != 2 or not 0 < source.strength[0] <= source.strength[1] < math.inf
         ):
             raise ScanError(
                 f"strength must be the smallest and the largest, such as [0.5, 2.0]; got {list(source.strength)}."
@@ -290,6 +310,10 @@ def _check_network(network: Network) -> None:
             )
         if any(value is None for value in own) or len(network.blocks or ()) != 4 or min(*network.blocks, *own[::2]) < 1:  # type: ignore[misc]
             raise ScanError("A network of custom size needs channels, four blocks, and refinement, each 1 or more.")
+        if network.channels > MOST_CHANNELS or max(*network.blocks, network.refinement) > MOST_BLOCKS:  # type: ignore[misc,operator]
+            raise ScanError(
+                f"A network of custom size has at most {MOST_CHANNELS} channels and {MOST_BLOCKS} blocks per level."
+            )
 
 
 def _check_schedule(schedule: Schedule) -> None:
@@ -297,14 +321,9 @@ def _check_schedule(schedule: Schedule) -> None:
     _one_of("optimiser", schedule.optimiser, ("adam", "adamw"))
     _one_of("precision", schedule.precision, ("float32", "bfloat16"))
     _one_of("loss", schedule.loss, LOSSES)
-    for name in ("steps", "batch", "accumulate", "score_every", "score_slices", "save_every"):
-        if getattr(schedule, name) < 1:
-            raise ScanError(f"{name} must be 1 or more; got {getattr(schedule, name)}.")
-    for name in ("warm_up_steps", "readers", "seed", "weight_decay"):
-        if getattr(schedule, name) < 0:
-            raise ScanError(f"{name} must be 0 or more; got {getattr(schedule, name)}.")
-    if schedule.crop < 8:
-        raise ScanError(f"crop must be 8 pixels or more; got {schedule.crop}.")
+    for name, (least, most) in _ALLOWED.items():
+        if not least <= getattr(schedule, name) <= most:
+            raise ScanError(f"{name} must be from {least:,} to {most:,}; got {getattr(schedule, name):,}.")
     if not 0 <= schedule.final_learning_rate <= schedule.learning_rate <= 0.1 or schedule.learning_rate == 0:
         raise ScanError(
             "The learning rate must be above 0 and up to 0.1, and the final one no higher; got "

@@ -235,6 +235,8 @@ def test_a_pipe_or_a_folder_named_like_weights_is_refused(tmp_path):
         {"details": {"wrapped_border": 10**9}},
         {"details": {"own_error": "much"}},
         {"details": {"own_error": -1.0}},
+        {"details": {"own_error": 1e308}},
+        {"details": {"own_error": 10**400}},
         {"details": {"own_error": float("nan")}},
         {"details": {"noise_kept": 1.5}},
         {"details": {"noise_kept": True}},

@@ -1,12 +1,13 @@
 """Every wrong configuration of a training is refused in one clear sentence."""
 
+import math
 import shutil
 
 import pytest
 from small_training import write_config, write_pairs
 
 from napari_restore_rwkv.errors import ScanError
-from napari_restore_rwkv.training.config import read_config
+from napari_restore_rwkv.training.config import Schedule, Source, TrainConfig, read_config
 from napari_restore_rwkv.training.folders import training_and_validation
 
 
@@ -15,9 +16,14 @@ from napari_restore_rwkv.training.folders import training_and_validation
     [
         ({"steps": '"many"'}, r"steps in \[schedule\] must be a whole number; got 'many'"),
         ({"steps": "true"}, r"steps in \[schedule\] must be a whole number; got True"),
-        ({"steps": "0"}, r"steps must be 1 or more; got 0"),
+        ({"steps": "0"}, r"steps must be from 1 to 1,000,000,000; got 0"),
         ({"learning_rate": "3.0"}, r"The learning rate must be above 0 and up to 0.1"),
-        ({"crop": "4"}, r"crop must be 8 pixels or more; got 4"),
+        ({"crop": "4"}, r"crop must be from 8 to 4,096; got 4"),
+        ({"batch": "1_000_000_000"}, r"batch must be from 1 to 4,096; got 1,000,000,000"),
+        ({"channels": "1000"}, r"at most 512 channels and 64 blocks per level"),
+        ({"blocks": "[1, 1, 1000, 1]"}, r"at most 512 channels and 64 blocks per level"),
+        ({"target": '"' + "x" * 5000 + '"'}, r"target in \[\[data\]\] has 5000 characters; at most 1024 are possible"),
+        ({"target": '"a\\u0000b"'}, r"config.toml is not a TOML file: a text in it contains the character 0"),
         ({"blocks": '"four"'}, r"blocks in \[network\] must be a list; got 'four'"),
         ({"blocks": '[1, 1, 1, "two"]'}, r"every entry of blocks in \[network\] must be a whole number; got 'two'"),
         ({"blocks": "[1, 1]"}, r"A network of custom size needs channels, four blocks, and refinement"),
@@ -108,3 +114,12 @@ def test_folders_that_do_not_match_are_reported(tmp_path):
         file.rename(file.with_suffix(".txt"))
     with pytest.raises(ScanError, match=r"full contains no scans"):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "warm_up_steps", "readers", "seed"])
+def test_numbers_that_are_not_in_a_file_are_bounded_as_well(tmp_path, name):
+    with pytest.raises(ScanError, match=rf"{name} must be from 0 to [0-9,]+; got (nan|-1)"):
+        TrainConfig(
+            (Source(target=tmp_path, degraded=tmp_path),),
+            schedule=Schedule(**{name: math.nan if name == "weight_decay" else -1}),
+        )
