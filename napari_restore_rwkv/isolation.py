@@ -32,13 +32,21 @@ def forget_working_folder(started_by_module: bool = False) -> None:
     started_by_module
         Whether ``python -m`` started it, which puts the folder first under its full name.
     """
-    if started_by_module and not sys.flags.safe_path and sys.path and sys.path[0] == os.getcwd():
+    if started_by_module and not sys.flags.safe_path and sys.path and sys.path[0] == working_folder():
         del sys.path[0]
     absolute, others = _python_path()
     # Python has made them absolute by now.
-    unwanted = {os.path.abspath(entry) for entry in others} - set(absolute)
+    unwanted = {os.path.abspath(entry) for entry in others if working_folder()} - set(absolute)
     # In place, because libraries may hold a reference to the list.
     sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry) and entry not in unwanted]
+
+
+def working_folder() -> str | None:
+    """Return the working folder; None if it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _python_path() -> tuple[list[str], list[str]]:

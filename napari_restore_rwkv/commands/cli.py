@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import stat
 import sys
 import tempfile
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RestoreError
-from ..isolation import forget_working_folder
+from ..isolation import forget_working_folder, working_folder
 from ..storage.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
 from .signals import ending_by_signals
+from .streams import answer, prepare_streams
 from .terminal import printable
 from .wording import RESUME
 
@@ -36,6 +38,9 @@ _OUTPUTS = ("output", "file", "report")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    prepare_streams()
+    if working_folder() is None:
+        return _say_why("the working folder no longer exists; change to another one.")
     forget_working_folder()
     arguments = build_parser().parse_args(argv)
     with ending_by_signals() as signals:
@@ -50,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
         # Library output must not get between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
-        answer = json.dumps(values, allow_nan=False) if arguments.json else printable(text)
+        words = json.dumps(values, allow_nan=False) if arguments.json else printable(text)
     except KeyboardInterrupt as stop:
         # If Ctrl-C came during an exec() in some library, Python remembers it as unhandled until the next one, and
         # would end itself by the signal instead of returning the exit code.
@@ -58,21 +63,34 @@ def _run(arguments: argparse.Namespace) -> int:
         return _fail(arguments, f"stopped; {str(stop) or _what_was_written(arguments, before)}.", INTERRUPTED)
     except RestoreError as error:
         return _fail(arguments, error.message(RESUME))
+    except OSError as error:
+        return _fail(arguments, _about(error))
     except Exception as error:
         words = " ".join(str(error).split()).rstrip(".") or "no further details"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."
         return _fail(arguments, f"unexpected {type(error).__name__}: {words}.{hint}")
-    print(answer)
-    return exit_code
+    reason = answer(words)
+    return _say_why(f"the result is complete, but cannot be printed ({reason}).") if reason else exit_code
 
 
 def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) -> int:
     if arguments.debug:
-        traceback.print_exc()
-    print(f"{PROGRAM}: {printable(words)}", file=sys.stderr)
+        print(printable(traceback.format_exc()), file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"error": words}))
+        answer(json.dumps({"error": words}))
+    return _say_why(words, exit_code)
+
+
+def _say_why(words: str, exit_code: int = FAILED) -> int:
+    print(f"{PROGRAM}: {printable(words)}", file=sys.stderr)
     return exit_code
+
+
+def _about(error: OSError) -> str:
+    """Put an error of the system into words that the place where it happened has none for."""
+    name = f"{Path(os.fsdecode(error.filename)).name} " if isinstance(error.filename, str | bytes) else "A file "
+    reason = (error.strerror or str(error)).lower()
+    return f"{name}cannot be read or written ({reason}): check its name, its permissions and the disk."
 
 
 def _what_was_written(arguments: argparse.Namespace, before: dict[Path, int]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .judging_words import add_evaluate, add_inspect, add_qualify, add_report, add_simulate
 from .restoring_words import add_jobs, add_restore
+from .terminal import printable
 from .training_words import add_finetune, add_reproduce, add_train
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PROGRAM = "restore-rwkv"
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Restore CT, MR and PET scans with Restore-RWKV. Research use only, not for diagnosis.",
     )
@@ -51,6 +52,13 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
     from .doctor import examine, report
 
     return report(examine(arguments.device))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors show names without what a terminal would obey; those of the commands are of its kind."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 class _Version(argparse.Action):
