@@ -87,14 +87,14 @@ def test_a_job_into_a_file_pauses_too(viewer, make_file_panel, weights_file, qtb
     panel = make_file_panel(viewer)
     panel.form.weights.use_file(weights_file)
     panel.form.region.value = "volume"
-    panel.form.output.value = tmp_path / "paused.ome.zarr"
+    panel.form.output.value = output = tmp_path / "paused.ome.zarr"
     panel.restore()
     panel.pause()
     assert panel.progress.text() == "pausing ..."
     qtbot.waitUntil(lambda: panel.progress.text().startswith("paused"), timeout=20_000)
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    before = {file: file.stat().st_mtime_ns for file in output.rglob("*")}
     stand_still(panel.job._run.worker._going)
-    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    assert {file: file.stat().st_mtime_ns for file in output.rglob("*")} == before
     panel.pause()
     qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
     assert np.array_equal(
