@@ -7,6 +7,7 @@ replaced by a pipe that never ends, and JSON may be nested until the parser give
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import tomllib
@@ -101,8 +102,13 @@ def read_regular(path: Path, most: int = RECORD_BYTES) -> bytes:
         os.close(number)
 
 
-def json_object(content: bytes | str) -> dict[str, Any]:
+def json_object(content: bytes | str, *, strict: bool = False) -> dict[str, Any]:
     """Parse JSON whose outermost value is an object.
+
+    Parameters
+    ----------
+    strict
+        Whether NaN and infinite numbers are refused, which Python's parser takes beyond the standard.
 
     Raises
     ------
@@ -110,12 +116,19 @@ def json_object(content: bytes | str) -> dict[str, Any]:
         It is something else, or nested too deeply.
     """
     try:
-        values = json.loads(content)
+        values = json.loads(content, **({"parse_constant": _finite, "parse_float": _finite} if strict else {}))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(values, dict):
         raise ValueError("its outermost value is not an object")
     return values
+
+
+def _finite(text: str) -> float:
+    """Return a number, which may be too large for one, or "NaN"."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"a number in it is {text[:_SHOWN]}")
+    return number
 
 
 def toml_table(content: bytes) -> dict[str, Any]:

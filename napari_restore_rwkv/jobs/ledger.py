@@ -287,7 +287,7 @@ def create_ledger(
 def _line(text: bytes, layout: ZarrLayout) -> dict[str, Any] | None:
     """Return a line of the ledger, None if it is damaged or describes something that this output does not have."""
     try:
-        line = json_object(text)
+        line = json_object(text, strict=True)
     except ValueError:
         return None
     fits = is_checked(line) and ("unit" not in line or _is_slab(line, layout)) and isinstance(line.get("run", {}), dict)

@@ -70,7 +70,7 @@ def read_record(path: Path) -> JobRecord:
     if not path.exists():
         raise OutputError(f"There is no {path}; check the name.")
     try:
-        content = json_object(read_regular(path_inside(path, f"{FOLDER}/{JOB}")))
+        content = json_object(read_regular(path_inside(path, f"{FOLDER}/{JOB}")), strict=True)
         if not is_checked(content):
             raise ValueError("its digest does not match")
         if content["schema"] == SCHEMA:

@@ -1,6 +1,7 @@
 """Results are shared between people: a forged record or link must not cause reads or writes outside the result."""
 
 import json
+import math
 import os
 import shutil
 
@@ -12,6 +13,7 @@ from napari_restore_rwkv.jobs.audit import finalize, verify
 from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.jobs.record import checked
 from napari_restore_rwkv.progress import finish
+from napari_restore_rwkv.untrusted import json_object
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +140,21 @@ def test_metadata_that_would_store_other_voxels_are_refused(stopped, name, chang
     with pytest.raises(OutputError, match=rf"cannot be continued: {name} in its record is not as this program writes"):
         do(stopped, resume=True)
     assert shards(stopped) == before
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_does_not_know_are_damaged_records(stopped, number):
+    forge_line(stopped, lambda line: line.update(more=number))
+    assert finish(verify(stopped)).damaged_lines == 1
+    forge(stopped, lambda content: content["record"].update(more=number))
+    with pytest.raises(OutputError, match=r"its record job\.json is damaged"):
+        Ledger(stopped)
+
+
+def test_numbers_too_large_for_a_computer_are_not_read_as_infinite():
+    assert json_object('{"a": 1.5e3}', strict=True) == {"a": 1500.0}
+    with pytest.raises(ValueError, match="a number in it is 1e999"):
+        json_object('{"a": 1e999}', strict=True)
 
 
 def test_tiles_that_the_job_was_not_asked_for_are_refused(stopped):
