@@ -115,8 +115,9 @@ def json_object(content: bytes | str, *, strict: bool = False) -> dict[str, Any]
     ValueError
         It is something else, or nested too deeply.
     """
+    number = _finite if strict else float
     try:
-        values = json.loads(content, **({"parse_constant": _finite, "parse_float": _finite} if strict else {}))
+        values = json.loads(content, parse_constant=number, parse_float=number)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(values, dict):
