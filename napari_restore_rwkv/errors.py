@@ -5,6 +5,8 @@ it is, except that each has its own wording for how to resume a stopped job. Non
 a broad handler around torch never swallows one.
 """
 
+import os
+
 _IN_PYTHON = "give the same call with resume=True"
 
 
@@ -49,3 +51,10 @@ class OutputError(RestoreError):
 
 class DeviceError(RestoreError):
     """The chosen device does not exist or ran out of memory."""
+
+
+def sentence_of_system(error: OSError) -> str:
+    """Put an error of the operating system into words that the place where it happened has none for."""
+    named = isinstance(error.filename, str | bytes) and os.path.basename(os.fsdecode(error.filename))
+    reason = (error.strerror or str(error)).lower()
+    return f"{named or 'A file'} cannot be read or written ({reason}): check its name, its permissions and the disk."

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import stat
 import sys
 import tempfile
@@ -18,12 +17,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RestoreError
+from ..errors import RestoreError, sentence_of_system
 from ..isolation import forget_working_folder, working_folder
 from ..storage.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
 from .signals import ending_by_signals
-from .streams import answer, prepare_streams
+from .streams import prepare_streams, print_answer
 from .terminal import printable
 from .wording import RESUME
 
@@ -64,12 +63,12 @@ def _run(arguments: argparse.Namespace) -> int:
     except RestoreError as error:
         return _fail(arguments, error.message(RESUME))
     except OSError as error:
-        return _fail(arguments, _about(error))
+        return _fail(arguments, sentence_of_system(error))
     except Exception as error:
         words = " ".join(str(error).split()).rstrip(".") or "no further details"
         hint = "" if arguments.debug else " Run the same command with --debug for the details."
         return _fail(arguments, f"unexpected {type(error).__name__}: {words}.{hint}")
-    reason = answer(words)
+    reason = print_answer(words)
     return _say_why(f"the result is complete, but cannot be printed ({reason}).") if reason else exit_code
 
 
@@ -77,20 +76,13 @@ def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) ->
     if arguments.debug:
         print(printable(traceback.format_exc()), file=sys.stderr)
     if arguments.json:
-        answer(json.dumps({"error": words}))
+        print_answer(json.dumps({"error": words}))
     return _say_why(words, exit_code)
 
 
 def _say_why(words: str, exit_code: int = FAILED) -> int:
     print(f"{PROGRAM}: {printable(words)}", file=sys.stderr)
     return exit_code
-
-
-def _about(error: OSError) -> str:
-    """Put an error of the system into words that the place where it happened has none for."""
-    name = f"{Path(os.fsdecode(error.filename)).name} " if isinstance(error.filename, str | bytes) else "A file "
-    reason = (error.strerror or str(error)).lower()
-    return f"{name}cannot be read or written ({reason}): check its name, its permissions and the disk."
 
 
 def _what_was_written(arguments: argparse.Namespace, before: dict[Path, int]) -> str:

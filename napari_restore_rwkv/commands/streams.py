@@ -27,7 +27,7 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def answer(text: str) -> str:
+def print_answer(text: str) -> str:
     """Print the result of a command, and return why that failed; "" if it did not, or if nobody reads on."""
     try:
         print(text, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import RestoreError
+from ..errors import RestoreError, sentence_of_system
 from ..progress import Phase, Progress
 
 # Steps that restore nothing; their detail counts what is checked.
@@ -29,9 +29,11 @@ def words_of(progress: Progress) -> str:
 
 
 def sentence_of(error: Exception) -> str:
-    """Return the sentence to show for an error: the plugin's own message as it is, any other with its type."""
+    """Return the sentence to show for an error: the plugin's own message, one of the system in words, or its type."""
     if isinstance(error, RestoreError):
         return error.message("press Restore again")
+    if isinstance(error, OSError):
+        return sentence_of_system(error)
     words = " ".join(str(error).split()) or "no further details"
     return f"This stopped with an unexpected {type(error).__name__}: {words}"
 

@@ -15,7 +15,7 @@ from ..restoration.provenance import settings_of
 from .digests import combined_digest, slice_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from torch import nn
 
@@ -79,15 +79,15 @@ def job_identity(
     layout: ZarrLayout,
     intensity: IntensityRule,
     precision: str,
-    mode: str,
+    tiling: Mapping[str, Any],
     noise: float | None,
     strength: float,
 ) -> dict[str, Any]:
-    """Describe everything that the voxels of a result depend on, as plain values."""
+    """Describe everything that the voxels of a result depend on, as plain values; `tiling` is a `tiling_record`."""
     return {
         "input": input_identity(scan, layout.axis),
         **computation_identity(network, precision),
-        "mode": mode,
+        **tiling,
         "intensity": intensity.as_dict(),
         # Left out if they change nothing, as in older ledgers.
         **({} if noise is None else {"noise": noise}),

@@ -7,7 +7,6 @@ complete.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -28,11 +27,11 @@ from ..scans.slice_axis import choose_slice_axis, slice_shape
 from ..scans.zarr.writing import choose_layout, remove_leftovers
 from ..storage.durable import writing_errors
 from .audit import check_place, check_slabs, complete, numbers
-from .identity import changed_slabs, differences, fingerprint_of, job_identity
+from .identity import changed_slabs, fingerprint_of, job_identity
 from .ledger import Ledger, create_ledger, slices_per_slab_of
 from .lock import coordinating
-from .output_metadata import unlike_ours
 from .restore_slabs import restore_slabs
+from .same_job import refuse_another_job
 from .slabs import SlabQueue, slabs_of_part
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class ZarrJob:
         self.layout = choose_layout(scan.shape, dtype, self._axis.axis, slab=slices_per_slab)
         self._strength = Plan(self._intensity, strength=strength).strength
         self._noise = known_noise(scan, network, self.layout.axis, noise)
-        self._mode = tiling_record(tile, *slice_shape(scan, self.layout.axis))
+        self._tiling = tiling_record(tile, *slice_shape(scan, self.layout.axis))
         if device is not None:
             network.to(device)
         self._queue: SlabQueue | None = None
@@ -185,7 +184,7 @@ class ZarrJob:
         with writing_errors(self.path.name):
             ledger = self._ledger(identity)
         with coordinating(ledger.folder, self.path.name, self._part):
-            self._refuse_another_job(ledger, identity)
+            refuse_another_job(ledger, self._scan, self.layout, identity, self._record())
             yield from self._refuse_changed_input(ledger)
             slabs = slabs_of_part(self.layout.slabs, self._part)
             with writing_errors(self.path.name):
@@ -265,7 +264,7 @@ class ZarrJob:
         return sum(len(self.layout.slices(slab)) for slab in slabs)
 
     def _identity(self) -> dict[str, Any]:
-        how = (self._intensity, self._precision, self._mode["mode"], self._noise, self._strength)
+        how = (self._intensity, self._precision, self._tiling, self._noise, self._strength)
         return job_identity(self._scan, self._network, self.layout, *how)
 
     def _ledger(self, identity: dict[str, Any]) -> Ledger:
@@ -273,28 +272,15 @@ class ZarrJob:
         check_place(path, self._resume)
         if path.is_dir() and any(path.iterdir()):
             return Ledger(path)
-        size = self.layout.shape[self.layout.axis]
-        how = {**self._mode, "precision": self._precision, "noise": self._noise, "strength": self._strength}
-        record = provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
         files = fingerprint_of(self._scan)
         changes = None if files is None else str(files["changes"])
-        return create_ledger(path, self._scan, self.layout, identity, record, changes)
+        return create_ledger(path, self._scan, self.layout, identity, self._record(), changes)
 
-    def _refuse_another_job(self, ledger: Ledger, identity: dict[str, Any]) -> None:
-        found = differences(
-            {**ledger.identity, "layout": asdict(ledger.layout), "tile": ledger.record.get("tile")},
-            {**identity, "layout": asdict(self.layout), "tile": self._mode.get("tile")},
-        )
-        if found:
-            raise OutputError(
-                f"{self.path.name} was started as a different job ({'; '.join(found)}): use the original settings, "
-                "or start over with a new output."
-            )
-        if unlike := unlike_ours(ledger.metadata, self._scan, self.layout):
-            raise OutputError(
-                f"{self.path.name} cannot be continued: {', '.join(unlike)} in its record is not as this program "
-                "writes it. It may have been forged; start over with a new output."
-            )
+    def _record(self) -> dict[str, Any]:
+        """Return the provenance as far as it is known at the start."""
+        size = self.layout.shape[self.layout.axis]
+        how = {**self._tiling, "precision": self._precision, "noise": self._noise, "strength": self._strength}
+        return provenance(self._network, self._intensity, self._axis, size, InputDigest(), **how)
 
     def _refuse_changed_input(self, ledger: Ledger) -> Generator[Progress, None, None]:
         """Compare the input with what was restored, unless its digest or unmodified files show that it is unchanged."""

@@ -115,7 +115,7 @@ def _checked_values(path: Path, content: dict[str, Any]) -> JobRecord:
     names = metadata_names(layout.levels)
     metadata: dict[str, str] = content["metadata"]
     kinds = (metadata, dict), (content["identity"], dict), (content["record"], dict), (content["changes"], str | None)
-    if not all(isinstance(value, kind) for value, kind in kinds) or not _is_tile(content["record"].get("tile")):
+    if not all(isinstance(value, kind) for value, kind in kinds) or not _is_tile(content["identity"].get("tile")):
         raise ValueError("values have the wrong type")
     for name in metadata:
         path_inside(path, name, names)

@@ -94,7 +94,7 @@ def plan_of(ledger: Ledger, batch: int | None) -> Plan:
         identity.get("noise"),
         identity["precision"],
         batch,
-        Tile(**ledger.record["tile"]) if "tile" in ledger.record else None,
+        Tile(**identity["tile"]) if "tile" in identity else None,
         identity.get("strength", 1.0),
         identity["input"]["modality"],
     )

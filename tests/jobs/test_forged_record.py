@@ -89,7 +89,7 @@ def test_an_impossible_layout_is_a_damaged_record(stopped, layout):
         Ledger(stopped)
 
 
-OF_THE_RIGHT_KIND = {"changes": (None, "text"), "record": ({}, {"x": {"y": []}})}
+OF_THE_RIGHT_KIND = {"changes": (None, "text")}
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,14 @@ def test_numbers_too_large_for_a_computer_are_not_read_as_infinite():
         json_object('{"a": 1e999}', strict=True)
 
 
+def test_a_record_that_names_other_weights_is_refused(stopped):
+    forge(stopped, lambda content: content["record"].update(weights="the best there are"))
+    with pytest.raises(OutputError, match=r"a different job \(record weights: the best there are, now small\)"):
+        do(stopped, resume=True)
+
+
 def test_tiles_that_the_job_was_not_asked_for_are_refused(stopped):
-    forge(stopped, lambda content: content["record"].update(tile={"size": 8, "overlap": 0}))
+    forge(stopped, lambda content: content["identity"].update(tile={"size": 8, "overlap": 0}))
     with pytest.raises(OutputError, match=r"was started as a different job \(tile size: 8, now not known"):
         do(stopped, resume=True)
 

@@ -136,7 +136,7 @@ def _injection(first: Dataset, drug: Dataset) -> datetime:
     # Times of the series are local ones, in the time zone of the file if it states one.
     zone = first.get("TimezoneOffsetFromUTC")
     if when.tzinfo is not None and zone:
-        when = when.astimezone(DT(f"{first.SeriesDate}00{zone}").tzinfo)
+        when = when.astimezone(datetime.strptime(str(zone), "%z").tzinfo)
     return when.replace(tzinfo=None)
 
 

@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 
 # A gantry tilt of half a degree moves the slices sideways by this fraction of the length of the stack.
 _DRIFT_TOLERANCE = 0.01
+# Part of the largest shift by which the others may differ from those of a tilt.
+_STEADY = 0.1
 # Tolerance within which a shift counts as whole pixels.
 _ROUNDING = 1e-6
 
 
 def is_tilted(stack: Sequence[SeriesImage]) -> bool:
     """Whether sorted slices are not exactly above each other."""
-    length, drift, _ = _length_and_drift(stack)
-    return drift > max(_DRIFT_TOLERANCE * length, 0.5 * min(stack[0].pixel_mm))
+    heights, sideways = _shifts(stack)
+    return float(sideways.max()) > max(_DRIFT_TOLERANCE * heights[-1], 0.5 * min(stack[0].pixel_mm))
 
 
 def tilt_words(stack: Sequence[SeriesImage]) -> str:
     """Say how far slices are shifted, as in "by 20.0 mm, as by a gantry tilt of 11.3 degrees"."""
-    length, drift, steadily = _length_and_drift(stack)
-    if not steadily:
-        return f"by up to {drift:.1f} mm, by different distances"
-    return f"by {drift:.1f} mm, as by a gantry tilt of {math.degrees(math.atan2(drift, length)):.1f} degrees"
+    heights, sideways = _shifts(stack)
+    tilted = heights / heights[-1] * sideways[-1]
+    if np.abs(sideways - tilted).max() > _STEADY * sideways.max():
+        return f"by up to {sideways.max():.1f} mm, but not evenly"
+    degrees = math.degrees(math.atan2(sideways[-1], heights[-1]))
+    return f"by {sideways[-1]:.1f} mm, as by a gantry tilt of {degrees:.1f} degrees"
 
 
 def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,16 +80,9 @@ def straightened(stack: Sequence[SeriesImage], voxels: np.ndarray) -> tuple[np.n
     return result, corner
 
 
-def _length_and_drift(stack: Sequence[SeriesImage]) -> tuple[float, float, bool]:
-    """Return the length of the stack along its normal and the largest shift sideways from the first slice, in mm.
-
-    Also whether it is the last slice that is shifted so far, as by a tilt.
-    """
+def _shifts(stack: Sequence[SeriesImage]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each slice is from the first along the normal, and how far sideways, in mm."""
     first, normal = stack[0], stack[0].normal
     moved = np.array([image.corner_mm - first.corner_mm for image in stack])
-    sideways = np.linalg.norm(moved - np.outer(moved @ normal, normal), axis=1)
-    return (
-        abs(float(moved[-1] @ normal)),
-        float(sideways.max()),
-        bool(np.isclose(sideways[-1], sideways.max(), rtol=0.1)),
-    )
+    heights = moved @ normal
+    return heights, np.linalg.norm(moved - np.outer(heights, normal), axis=1)
