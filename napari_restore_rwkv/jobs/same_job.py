@@ -1,4 +1,4 @@
-"""Whether an unfinished output is the job that is to be continued: all of it is compared, as results come from strangers.
+"""Whether an unfinished output is the job that is to be continued: all is compared, as results come from strangers.
 
 Metadata decide how zarr stores each voxel: forged ones, with another type or a lossy codec, would change the result.
 """
