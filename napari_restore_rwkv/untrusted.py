@@ -163,6 +163,11 @@ def _check_values(value: Any) -> None:
         raise ValueError("a text in it contains the character 0")
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return text with "?" for what a terminal would obey or could not show; `keep` are letters that stay."""
+    return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
+
+
 def is_number(value: object) -> bool:
     """Whether a value read from a file is an integer; ``true`` is not."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -287,6 +287,18 @@ def archive(small_scan, tmp_path):
     return folder
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_every_scan_has_one_line_of_the_table(run, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "a\nscan b.nii").write_bytes(b"nothing")
+    code, out, _ = run("restore", folder, tmp_path / "results", "--task", "ct-denoise")
+    assert code == 1
+    _, row, last = out.splitlines()
+    assert row.startswith("a?scan b.nii")
+    assert last == "0 of 1 scans are done, 1 failed"
+
+
 def test_a_folder_is_restored_and_one_failure_stops_nothing(run, archive, weights_file, tmp_path):
     results = tmp_path / "results"
     words = ["restore", archive, results, "--checkpoint", weights_file, "--modality", "CT"]

@@ -14,12 +14,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the shell of Wi
 
 
 def in_shell(line, folder, **environment):
+    # With it, nothing would be left in a buffer that fails again at the end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
         ["bash", "-c", line],
         capture_output=True,
         timeout=SLOW_START,
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**buffered, **environment},
         check=False,
     )
 
@@ -41,6 +43,18 @@ def test_a_full_stdout_is_told_in_a_sentence(scan_file, tmp_path):
         b"restore-rwkv: the result is complete, but cannot be printed (no space left on device)."
     )
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2> >(true)"])
+def test_notes_without_a_place_stop_nothing(scan_file, weights_file, tmp_path, stderr):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / scan_file.name).write_bytes(scan_file.read_bytes())
+    words = f"restore scans results --checkpoint {shlex.quote(str(weights_file))} --device cpu"
+    done = in_shell(f"{COMMAND} {words} {stderr}", tmp_path)
+    assert (done.returncode, b"1 of 1 scans are done" in done.stdout) == (0, True)
+    assert (tmp_path / "results" / scan_file.name).is_file()
 
 
 def test_a_reader_that_has_gone_is_no_error(scan_file, tmp_path):

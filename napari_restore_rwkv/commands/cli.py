@@ -23,7 +23,7 @@ from ..storage.temporary import UNPACKED, remove_abandoned
 from .parser import PROGRAM, build_parser
 from .signals import ending_by_signals
 from .streams import prepare_streams, print_answer
-from .terminal import printable
+from .terminal import for_terminal
 from .wording import RESUME
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
         # Library output must not get between the caller and the JSON object.
         with contextlib.redirect_stdout(sys.stderr):
             values, text, exit_code = arguments.run(arguments)
-        words = json.dumps(values, allow_nan=False) if arguments.json else printable(text)
+        words = json.dumps(values, allow_nan=False) if arguments.json else for_terminal(text)
     except KeyboardInterrupt as stop:
         # If Ctrl-C came during an exec() in some library, Python remembers it as unhandled until the next one, and
         # would end itself by the signal instead of returning the exit code.
@@ -74,14 +74,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _fail(arguments: argparse.Namespace, words: str, exit_code: int = FAILED) -> int:
     if arguments.debug:
-        print(printable(traceback.format_exc()), file=sys.stderr)
+        print(for_terminal(traceback.format_exc()), file=sys.stderr)
     if arguments.json:
         print_answer(json.dumps({"error": words}))
     return _say_why(words, exit_code)
 
 
 def _say_why(words: str, exit_code: int = FAILED) -> int:
-    print(f"{PROGRAM}: {printable(words)}", file=sys.stderr)
+    print(f"{PROGRAM}: {for_terminal(words)}", file=sys.stderr)
     return exit_code
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .judging_words import add_evaluate, add_inspect, add_qualify, add_report, add_simulate
 from .restoring_words import add_jobs, add_restore
-from .terminal import printable
+from .terminal import for_terminal
 from .training_words import add_finetune, add_reproduce, add_train
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors show names without what a terminal would obey; those of the commands are of its kind."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(for_terminal(message))
 
 
 class _Version(argparse.Action):

@@ -11,6 +11,7 @@ from ..jobs.ledger import Ledger
 from ..scans.tiff.stack import TIFF_SUFFIXES
 from ..scans.volume.files import volume_suffix
 from ..scans.volume.streaming import HDF5_SUFFIXES
+from ..untrusted import printable
 from .terminal import note
 from .wording import RESUME
 
@@ -122,11 +123,13 @@ def _result_name(source: Source, chosen: str | None) -> str:
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
-    width = max(len(row["input"]) for row in rows)
+    # A name may contain a line break.
+    names = [printable(row["input"]) for row in rows]
+    width = max(map(len, names))
     lines = [f"{'scan':<{width}}  {'slices':>6}  {'seconds':>8}  result"]
-    for row in rows:
-        outcome = row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})"
-        lines.append(f"{row['input']:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {outcome}")
+    for name, row in zip(names, rows, strict=True):
+        outcome = printable(row["error"] if row["state"] == "failed" else f"{row['output']} ({row['state']})")
+        lines.append(f"{name:<{width}}  {row.get('slices', ''):>6}  {row['seconds']:>8.1f}  {outcome}")
     failed = sum(row["state"] == "failed" for row in rows)
     lines.append(f"{len(rows) - failed} of {len(rows)} scans are done" + (f", {failed} failed" if failed else ""))
     return "\n".join(lines)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from typing import Any
 
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
-def prepare_streams() -> None:
-    """Connect closed streams to the null device, and show characters that a stream cannot encode as escape sequences.
+class _Unfailing(io.FileIO):
+    """A file that loses what it has no place for, as a terminal that was closed or a full disk."""
 
-    The next file that is opened would otherwise get the number of a closed one, and what is printed would go into it.
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def prepare_streams() -> None:
+    """Let nothing that is printed stop a command.
+
+    Closed streams are connected to the null device: the next file that is opened would otherwise get the number of one,
+    and what is printed would go into it. Characters that a stream cannot encode are shown as escape sequences, and
+    notes that stderr has no place for are lost.
     """
     for number, name in enumerate(_STREAMS):
         try:
@@ -21,10 +35,12 @@ def prepare_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
-    for stream in (sys.stdout, sys.stderr):
-        # Not there in a stream that a test or a console has put in its place.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    # A test or a console may have put streams of another kind in their place.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if (given := sys.stderr) is sys.__stderr__ and given is not None:
+        kept = _Unfailing(given.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(kept, given.encoding, "backslashreplace", write_through=True)
 
 
 def print_answer(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..progress import Phase, Run
+from ..untrusted import printable
 from .wording import words_of
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from ..progress import Progress, Result
 
 
-def printable(text: str) -> str:
-    """Return text without what a terminal would obey, or could not show, in the names of files: "?" in its place."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+def for_terminal(text: str) -> str:
+    """Return text of several lines without what a terminal would obey, or could not show, in the names of files."""
+    return printable(text, keep="\n\t")
 
 
 def note(words: str) -> None:
     """Print something that is neither the result nor an error."""
-    print(f"restore-rwkv: {printable(words)}", file=sys.stderr)
+    print(f"restore-rwkv: {for_terminal(words)}", file=sys.stderr)
 
 
 def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Result:
@@ -34,6 +35,6 @@ def watch(steps: Generator[Progress, Any, Result], unit: str = "slice") -> Resul
             if progress.phase in (Phase.CONNECTED, Phase.WORKERS_LOST):
                 note(f"{progress.detail}.")
             bar.total = progress.total
-            bar.set_description(printable(words_of(progress)), refresh=False)
+            bar.set_description(for_terminal(words_of(progress)), refresh=False)
             bar.update(progress.done - bar.n)
         return run.result

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ScanError
+from ..untrusted import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,4 +77,4 @@ def _outside_message(scan: str, what: str) -> str:
 
 def _printable(name: str) -> str:
     shown = name.replace("\\", "/").rsplit("/", 1)[-1][:80]
-    return "".join(letter if letter.isprintable() else "?" for letter in shown) or "a file without a name"
+    return printable(shown) or "a file without a name"

@@ -91,15 +91,24 @@ def test_when_all_is_done_restore_says_so(ct_panel, run_to_the_end):
     assert ct_panel.message.text().startswith("All 5 slices are already restored with these choices; delete the layer")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("odd shape")])
-def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the_end, restoration, error):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("CUDA out of memory"), "This stopped with an unexpected RuntimeError: CUDA out of memory"),
+        (ValueError("odd shape"), "This stopped with an unexpected ValueError: odd shape"),
+        (
+            OSError(28, "No space left on device", "/far/ct.nii"),
+            "ct.nii cannot be read or written (no space left on device): check its name, its permissions and the disk.",
+        ),
+    ],
+)
+def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the_end, restoration, error, sentence):
     told = []
     notification_manager.notification_ready.connect(told.append)
     restoration.error = error
     ct_panel.form.region.value = "volume"
     run_to_the_end(ct_panel)
     notification_manager.notification_ready.disconnect(told.append)
-    sentence = f"This stopped with an unexpected {type(error).__name__}: {error}"
     assert ct_panel.message.text() == sentence
     assert [str(error) in note.message for note in told] == [True]
     assert ct_panel.form.region.value == "volume"

@@ -167,7 +167,7 @@ def test_slices_shifted_by_whole_pixels_are_shifted_back_without_loss(tmp_path, 
     folder = write_tilted(tmp_path / "series", pixels, rows * 0.7 * COLUMN)
     scan = read_scan(folder, correct_tilt=True)
     depth, height, width = pixels.shape
-    expected = np.full((depth, height + abs(rows) * (depth - 1), width), pixels.min() - 1024, np.int16)
+    expected = np.full((depth, height + abs(rows) * (depth - 1), width), int(pixels.min()) - 1024, np.int16)
     for index, slice_ in enumerate(pixels):
         top = index * rows + max(0, -rows * (depth - 1))
         expected[index, top : top + height] = slice_.astype(np.int16) - 1024
@@ -290,6 +290,42 @@ def test_ct_whose_values_are_not_hounsfield_units_is_not_taken_for_it(tmp_path, 
         "the file says modality CT, but its values are of type MGML instead of HU"
     )
     assert read_scan(write_series(tmp_path / "hu", pixels, RescaleType="HU")).unit == "HU"
+
+
+def test_slices_in_different_units_are_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, RescaleType="HU")
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, RescaleType="MGML")
+    with pytest.raises(ScanError, match=r"^series: its slices have values in different units \(HU, MGML\)"):
+        read_scan(folder)
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, RescaleType="US")
+    assert read_scan(folder).unit == "HU"
+
+
+def test_slices_in_different_frames_of_reference_are_read_with_a_word(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, FrameOfReferenceUID="1.2.3")
+    assert "notes" not in read_scan(folder).metadata
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, FrameOfReferenceUID="1.2.4")
+    scan = read_scan(folder)
+    assert scan.shape == pixels.shape
+    assert scan.metadata["notes"] == [
+        "Its slices state 2 different frames of reference; their positions are compared all the same."
+    ]
+
+
+def test_a_rescale_slope_of_zero_is_refused(tmp_path, pixels):
+    with pytest.raises(ScanError, match="scales its values by 0 and adds -1024"):
+        read_scan(write_series(tmp_path / "series", pixels, RescaleSlope=0))
+
+
+def test_values_in_the_upper_bits_are_refused(tmp_path, pixels):
+    with pytest.raises(ScanError, match=r"in other than the lowest bits \(12 bits, the highest of which is bit 15\)"):
+        read_scan(write_series(tmp_path / "series", pixels << 4, BitsStored=12))
+
+
+def test_the_dose_of_a_radiotherapy_is_not_a_scan(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels[:1], names="a", Modality="RTDOSE", DoseGridScaling=0.001)
+    with pytest.raises(ScanError, match=r"a\.dcm contains the dose of a radiotherapy, which is not a scan"):
+        read_scan(folder)
 
 
 def test_a_slice_without_its_number_of_rows_is_refused(tmp_path):

@@ -129,7 +129,7 @@ def test_the_word_list_in_other_lines_does_not_begin_the_list(tmp_path):
     names = [f"part{number}.raw" for number in range(4)]
     for name, image in zip(names, VOXELS, strict=True):
         (tmp_path / name).write_bytes(image.tobytes())
-    lines = ["# LIST of slices", "content: a LIST", "data file: LIST", *names]
+    lines = ["# slices: LIST", "content: LIST", "data file: LIST", *names]
     path = nrrd(tmp_path / "scan.nhdr", *lines, voxels=b"")
     np.testing.assert_array_equal(both(path).voxels, VOXELS)
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pydicom
 import pytest
-from dicoms import pet_tags, write_series
+from dicoms import CORNER, GAP, NORMAL, pet_tags, write_series, write_slice
 
+from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.frames import opening_all
@@ -44,6 +45,13 @@ def test_the_injection_may_be_written_without_seconds_or_in_another_time_zone(tm
         write_series(tmp_path / "series", pixels, **tags, **({"TimezoneOffsetFromUTC": zone} if zone else {}))
     )
     np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-4)
+
+
+def test_slices_in_different_units_are_refused(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels[:4], names="abcd", **pet_tags())
+    write_slice(folder / "e.dcm", pixels[4], CORNER + 4 * GAP * NORMAL, **pet_tags(Units="CNTS"))
+    with pytest.raises(ScanError, match=r"values in different units \(BQML, CNTS\)"):
+        read_scan(folder)
 
 
 def test_the_day_alone_does_not_say_when_the_injection_was(tmp_path, pixels):

@@ -263,6 +263,31 @@ def test_a_description_of_other_pages_is_refused(file, stack):
         read_scan(file)
 
 
+@pytest.mark.parametrize("axes", ["YXZ", "ZXY"])
+def test_pages_that_are_not_slices_in_rows_are_refused(file, stack, axes):
+    turned = stack.transpose(["ZYX".index(axis) for axis in axes])
+    tifffile.imwrite(file, turned, photometric="minisblack", metadata={"axes": axes})
+    with pytest.raises(ScanError, match=f"has the axes {axes}; save it with Y and X last"):
+        read_scan(file)
+
+
+def test_mirrored_pages_are_refused(file, stack):
+    tifffile.imwrite(file, stack, photometric="minisblack", metadata=None, extratags=[(274, 3, 1, 4, False)])
+    with pytest.raises(ScanError, match=r"mirrored or turned \(TIFF orientation 4\)"):
+        read_scan(file)
+
+
+@pytest.mark.parametrize("compression", [None, "packbits"])
+def test_a_predictor_that_only_some_programs_obey_is_refused(file, stack, compression):
+    tags = [(316, 3, 1, 2, False)]
+    tifffile.imwrite(file, stack, photometric="minisblack", metadata=None, compression=compression, extratags=tags)
+    content = file.read_bytes()
+    # 317 is the predictor, which tifffile leaves out here.
+    file.write_bytes(content.replace(struct.pack("<HHI", 316, 3, 1), struct.pack("<HHI", 317, 3, 1)))
+    with pytest.raises(ScanError, match=r"predictor \(TIFF number 2\) without a compression that uses one"):
+        read_scan(file)
+
+
 def test_entities_in_ome_xml_are_refused(file, stack):
     text = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><OME>&b;</OME>'
     tifffile.imwrite(file, stack, description=text, metadata=None)

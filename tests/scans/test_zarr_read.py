@@ -65,6 +65,26 @@ def test_a_plain_array_and_a_group_with_one_are_scans(tmp_path, zarr_format, gro
     assert scan.spacing_mm == (1, 1, 1)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("names", ["xyz", "YXZ"])
+def test_a_plain_array_may_name_its_axes(tmp_path, rng, zarr_format, names):
+    voxels = rng.random((3, 4, 5), np.float32)
+    turned = voxels.transpose(["zyx".index(name) for name in names.lower()])
+    by_format = {"dimension_names": list(names)} if zarr_format == 3 else {}
+    array = zarr.create_array(tmp_path / "a", shape=turned.shape, dtype="f4", zarr_format=zarr_format, **by_format)
+    array[:] = turned
+    if zarr_format == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = list(names)
+    np.testing.assert_array_equal(read_scan(tmp_path / "a").voxels, voxels)
+
+
+def test_an_axis_of_time_is_not_taken_for_slices(tmp_path):
+    array = zarr.create_array(tmp_path / "a", shape=(3, 4, 5), dtype="f4", dimension_names=["time", "y", "x"])
+    array[:] = 1
+    with pytest.raises(SeveralFramesError, match="contains 3 values along time"):
+        read_scan(tmp_path / "a")
+
+
 def test_axes_in_another_order_are_turned(tmp_path):
     voxels = noise((4, 5, 6))
     path = ome(tmp_path / "xyz.zarr", voxels.transpose(2, 1, 0), "xyz", scale=[1, 2, 3])

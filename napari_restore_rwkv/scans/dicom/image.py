@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from .mosaic import Tile
 
 _TAGS: tuple[str | int, ...] = (
+    "BitsStored",
     "Columns",
+    "DoseGridScaling",
+    "FrameOfReferenceUID",
     "GantryDetectorTilt",
+    "HighBit",
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "ImageType",
@@ -57,6 +61,7 @@ _TAGS: tuple[str | int, ...] = (
 )
 # Of a pixel while its value is computed, as int64 or float64.
 _WORK_BYTES = 8
+_UNSCALED = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
 # Cosines are sometimes written with few digits.
 _ROUNDED_COSINES = 0.01
 
@@ -161,12 +166,15 @@ def pixels_of(image: SeriesImage) -> np.ndarray:
 def scale_of(image: SeriesImage) -> tuple[float, float]:
     """Return slope and intercept of an image; ScanError if they are not numbers."""
     try:
-        slope = float(image.tags.get("RescaleSlope", 1) or 1)
-        intercept = float(image.tags.get("RescaleIntercept", 0) or 0)
+        slope, intercept = (_number(image.tags.get(name), usual) for name, usual in _UNSCALED.items())
     except DAMAGED as error:
         raise broken(image.path, "its rescale slope or intercept is not a number") from error
     check_scale(image.path, slope, intercept)
     return slope, intercept
+
+
+def _number(value: Any, if_blank: float) -> float:
+    return if_blank if value is None or value == "" else float(value)
 
 
 class NoScanError(ScanError):
@@ -212,6 +220,14 @@ def _refuse_unless_grey(path: Path, header: Dataset) -> None:
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
         raise NoScanError(f"{path.name} maps its values through a lookup table; convert the series to NIfTI first.")
+    if "DoseGridScaling" in header:
+        raise NoScanError(f"{path.name} contains the dose of a radiotherapy, which is not a scan.")
+    stored, highest = header.get("BitsStored"), header.get("HighBit")
+    if None not in (stored, highest) and highest != stored - 1 and not transfer_syntax(path).is_encapsulated:
+        raise ScanError(
+            f"{path.name} stores its values in other than the lowest bits ({stored} bits, the highest of which is bit "
+            f"{highest}), which is not supported; convert the series to NIfTI first."
+        )
 
 
 def _tiles(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:

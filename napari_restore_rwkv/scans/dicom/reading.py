@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import ScanError
 from ..geometry import check_geometry
 from ..integrity import broken
 from ..modality import Kind, kind_of_dicom
@@ -84,16 +85,32 @@ def kind_and_factor(stack: Sequence[SeriesImage], series: Sequence[SeriesImage])
 
     Those of all frames of the series tell when it began.
     """
-    tags = stack[0].tags
-    kind = kind_of_dicom(str(tags.get("Modality") or ""))
-    rescaled = str(tags.get("RescaleType") or "")
-    if kind.modality == "CT" and rescaled not in _HOUNSFIELD:
+    kind = kind_of_dicom(str(stack[0].tags.get("Modality") or ""))
+    if kind.modality == "CT":
+        [rescaled] = _alike(stack, {_blank_as_hu(image) for image in stack})
         # Such as concentrations of iodine in mg/ml, of spectral scanners.
-        return Kind(None, "", f"{kind.reason}, but its values are of type {rescaled} instead of HU"), None
+        other = f"{kind.reason}, but its values are of type {rescaled} instead of HU"
+        return (kind if rescaled == "HU" else Kind(None, "", other)), None
     if kind.modality != "PET":
         return kind, None
+    _alike(stack, {str(image.tags.get("Units") or "") for image in stack})
     factor, unit, reason = suv_factor([image.tags for image in stack], [image.tags for image in series])
     return Kind(kind.modality, unit, f"{kind.reason}; {reason}"), factor
+
+
+def _blank_as_hu(image: SeriesImage) -> str:
+    rescaled = str(image.tags.get("RescaleType") or "")
+    return "HU" if rescaled in _HOUNSFIELD else rescaled
+
+
+def _alike(stack: Sequence[SeriesImage], units: set[str]) -> set[str]:
+    if len(units) > 1:
+        names = ", ".join(sorted(unit or "blank" for unit in units))
+        raise ScanError(
+            f"{stack[0].path.parent.name}: its slices have values in different units ({names}); put those of each unit "
+            "in a folder of their own."
+        )
+    return units
 
 
 def scan_of_series(stack: Sequence[SeriesImage], voxels: Any) -> Scan:

@@ -48,7 +48,9 @@ _MOST_TAGS = 4096
 _VALUE_BYTES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}
 _SHARED, _ALWAYS_ALLOWED = 2, 1 << 20
 _PACKED = {LZW: "LZW", DEFLATE: "deflate", OLD_DEFLATE: "deflate", PACKBITS: "PackBits"}
+_PREDICTED = {LZW, DEFLATE, OLD_DEFLATE}
 _BILEVEL, _GREY = 0, 1
+_UPRIGHT = 1
 # What tifffile raises for damaged tags, besides its own errors.
 _DAMAGED = (
     tifffile.TiffFileError,
@@ -283,7 +285,18 @@ def _form(path: Path, page: Any) -> Form:
             f"{path.name} uses an unsupported compression (TIFF number {int(page.compression)}); save it "
             f"uncompressed, or with {', '.join(sorted(set(_PACKED.values())))}."
         )
+    orientation = page.tags.valueof("Orientation", _UPRIGHT)
+    if orientation != _UPRIGHT:
+        raise ScanError(
+            f"{path.name} is stored mirrored or turned (TIFF orientation {orientation}); save it with orientation 1."
+        )
     floating = dtype.kind == "f"
+    if page.predictor != NO_PREDICTOR and page.compression not in _PREDICTED:
+        # Some programs obey it, others do not, as the format has it for these compressions only.
+        raise ScanError(
+            f"{path.name} has a predictor (TIFF number {int(page.predictor)}) without a compression that uses one; "
+            "save it with LZW or deflate, or without the predictor."
+        )
     if page.predictor not in {NO_PREDICTOR, FLOATING if floating else HORIZONTAL} or page.imagedepth != 1:
         raise integrity.broken(path, "its values have an unknown type")
     height, width = int(page.imagelength), int(page.imagewidth)

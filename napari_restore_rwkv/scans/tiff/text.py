@@ -173,8 +173,10 @@ def _tifffile(path: Path, text: str) -> Stack:
         axes = str(described.get("axes") or "")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise integrity.broken(path, "the shape in its description is damaged") from error
-    leading = shape[:-2]
-    letters = axes[:-2] if len(axes) == len(shape) and axes.endswith("YX") else ""
+    leading, named = shape[:-2], axes if len(axes) == len(shape) else ""
+    if {"Y", "X"} <= set(named) and not named.endswith("YX"):
+        raise ScanError(f"{path.name} has the axes {named[:20]}; save it with Y and X last, such as ZYX.")
+    letters = named[:-2] if named.endswith("YX") else ""
     if letters.count("Z") != 1:
         # Without names the axis next to the page is taken as the slice axis.
         letters = "".join("Q" for _ in leading[:-1]) + "Z"

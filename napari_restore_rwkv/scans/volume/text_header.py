@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...untrusted import printable
 from ..geometry import bad_geometry
 from ..integrity import broken
 
@@ -135,4 +136,4 @@ def check_count(path: Path, what: str, words: list[str], count: int | None) -> N
 
 def _short(text: str) -> str:
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return "".join(letter if letter.isprintable() else "?" for letter in shown) or "nothing"
+    return printable(shown) or "nothing"

@@ -71,12 +71,13 @@ def ome_place(path: Path, attributes: Mapping[str, Any]) -> Place | None:
 
 
 def plain_place(path: Path, array: Any) -> Place:
-    """Take the last three axes as z, y, x unless the array names them."""
+    """Take the last three axes as z, y, x unless the array names y and x, by zarr 3 or as xarray does in zarr 2."""
     count = array.ndim
     if not 2 <= count <= 5:
         raise ScanError(f"{path.name} has {count} dimensions; give an array with two to five (t, c, z, y, x).")
-    names = tuple(getattr(array.metadata, "dimension_names", None) or ())
-    if sorted(set(names) & set(SPACE)) != sorted(SPACE[-min(count, 3) :]) or len(set(names)) != count:
+    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names = tuple(str(name).lower() for name in given) if isinstance(given, list | tuple) else ()
+    if not {"y", "x"} <= set(names) or len(names) != count:
         names = ("t", "c", *SPACE)[-count:] if count != 4 else ("t", *SPACE)
     return Place("", names, ("",) * count, (1.0,) * count, (0.0,) * count)
 
