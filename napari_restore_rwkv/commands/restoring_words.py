@@ -21,7 +21,7 @@ def add_restore(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "input",
         type=path,
         metavar="INPUT",
-        help="a scan (NIfTI, NRRD, MHA/MHD, HDF5, zarr, DICOM folder), or a folder of scans",
+        help="a scan (NIfTI, NRRD, MHA/MHD, HDF5, TIFF, zarr, DICOM folder), or a folder of scans",
     )
     parser.add_argument(
         "output",

@@ -11,7 +11,7 @@ from dicoms import CORNER, GAP, NORMAL, pet_tags, write_series, write_slice
 from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, PYDICOM_ROOT_UID, HTJ2KLossless, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from napari_restore_rwkv.errors import OutputError
+from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.dicom import writing as dicom_write
 from napari_restore_rwkv.scans.dicom.values import stored_as
@@ -254,6 +254,39 @@ def test_an_original_in_implicit_little_endian_is_accepted(series, folder):
     scan = restored(series)
     write(scan, folder, series)
     assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+
+
+def blank(series, **heads):
+    """Blank the UIDs of every slice, as anonymisation does, but change those in the head of the file to `heads` only."""
+    for file in series.iterdir():
+        tags = pydicom.dcmread(file)
+        tags.SOPClassUID = tags.SOPInstanceUID = ""
+        for name, value in heads.items():
+            setattr(tags.file_meta, name, value)
+        tags.save_as(file)
+
+
+def test_blank_uids_are_taken_from_the_head_of_the_file(series, folder):
+    before = slices(series)
+    blank(series)
+    write(restored(series), folder, series)
+    sources = {tags.SourceImageSequence[0].ReferencedSOPInstanceUID for tags in slices(folder)}
+    assert sources == {tags.SOPInstanceUID for tags in before}
+    assert {tags.SOPClassUID for tags in slices(folder)} == {before[0].SOPClassUID}
+    assert len({tags.SOPInstanceUID for tags in slices(folder)}) == 5
+
+
+def test_a_source_without_a_uid_is_not_referred_to(series, folder):
+    blank(series, MediaStorageSOPInstanceUID="")
+    write(restored(series), folder, series)
+    assert not any("SourceImageSequence" in tags for tags in slices(folder))
+
+
+def test_a_series_that_does_not_say_what_its_images_are_is_refused(series, folder):
+    blank(series, MediaStorageSOPClassUID="")
+    with pytest.raises(ScanError, match=r"it does not say what kind of image it is \(SOP class\)"):
+        write(restored(series), folder, series)
+    assert not folder.exists()
 
 
 def test_a_series_is_derived_from_the_compressed_sample(folder):

@@ -97,6 +97,7 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     try:
         with warnings.catch_warnings(action="ignore"):
             tags = pydicom.dcmread(source, stop_before_pixels=True)
+            _fill_in_uids(source, tags)
             _remove_private(tags)
             _describe(tags, derivation)
             _keep_padding(tags, how)
@@ -107,6 +108,15 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     except DAMAGED as error:
         raise broken(source, "its attributes are damaged") from error
     return tags
+
+
+def _fill_in_uids(source: Path, tags: Dataset) -> None:
+    """Take blank UIDs, as anonymisation leaves them, from the head of the file; ScanError if the class is not there."""
+    for name in ("SOPClassUID", "SOPInstanceUID"):
+        if not tags.get(name):
+            setattr(tags, name, tags.file_meta.get(f"MediaStorage{name}", ""))
+    if not tags.SOPClassUID:
+        raise broken(source, "it does not say what kind of image it is (SOP class)")
 
 
 def _remove_private(tags: Dataset) -> None:
@@ -147,6 +157,8 @@ def _keep_padding(tags: Dataset, how: StoredAs) -> None:
 
 
 def _refer_to_source(tags: Dataset) -> None:
+    if not tags.SOPInstanceUID:
+        return
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = tags.SOPClassUID, tags.SOPInstanceUID
     source.PurposeOfReferenceCodeSequence = _code("121322", "Source image for image processing operation")
