@@ -257,7 +257,7 @@ def test_an_original_in_implicit_little_endian_is_accepted(series, folder):
 
 
 def blank(series, **heads):
-    """Blank the UIDs of every slice, as anonymisation does, but change those in the head of the file to `heads` only."""
+    """Blank the UIDs of every slice, as anonymisation does; those in the head of its file change to `heads` only."""
     for file in series.iterdir():
         tags = pydicom.dcmread(file)
         tags.SOPClassUID = tags.SOPInstanceUID = ""
