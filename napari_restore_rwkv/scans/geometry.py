@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 _ORTHONORMAL_TOLERANCE = 1e-3
 # Beyond these, products of lengths overflow in the single precision of file headers.
 _SMALLEST_MM, _LARGEST_MM, _FARTHEST_MM = 1e-9, 1e6, 1e9
+# Beyond these, stored numbers of 32 bits become infinite or zero.
+_LEAST_SCALE, _LARGEST_SCALE = 1e-28, 1e28
 
 
 def check_geometry(path: Path, scan: Scan) -> None:
@@ -54,8 +55,8 @@ def check_position(path: Path, position_mm: Sequence[float]) -> None:
 
 
 def check_scale(path: Path, slope: float, intercept: float) -> None:
-    """Raise ScanError unless ``value = slope * stored + intercept`` gives distinct, finite values."""
-    if not (math.isfinite(slope) and math.isfinite(intercept) and slope):
+    """Raise ScanError unless ``value = slope * stored + intercept`` gives distinct, finite values in float32."""
+    if not (_LEAST_SCALE <= abs(slope) <= _LARGEST_SCALE and abs(intercept) <= _LARGEST_SCALE):
         raise ScanError(
             f"{path.name} scales its values by {slope:g} and adds {intercept:g}, which gives no usable values; "
             "correct its header or export it again."

@@ -24,7 +24,7 @@ def pixels(rng):
 
 @pytest.fixture
 def folder(tmp_path, pixels):
-    return write_series(tmp_path / "series", pixels)
+    return write_series(tmp_path / "series", pixels, FrameOfReferenceUID="1.2.9", RescaleType="HU")
 
 
 def without_preamble(path, implicit, meta=False):
@@ -221,6 +221,9 @@ def test_one_series_is_restored_by_its_number(run, study, weights_file, tmp_path
         lambda data: data.replace(b"0.7\\0.9 ", b"0.7\\zzz "),
         lambda data: data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"[:20]),
         lambda data: data.replace(b"-1024", b"-1e2e"),
+        lambda data: data.replace(b"\x28\0\x02\x01US\x02\0\x0f\0", b"\x28\0\x02\x01LO\x02\0L("),
+        lambda data: data.replace(b"\x20\0\x52\0UI", b"\x20\0\x52\0C\0"),
+        lambda data: data.replace(b"\x28\0\x54\x10LO", b"\x28\0\x54\x10C\0"),
     ],
 )
 def test_damaged_values_are_refused_in_a_sentence(folder, damage):

@@ -54,7 +54,7 @@ def test_a_mirrored_grid_is_a_grid(tmp_path):
     check_geometry(tmp_path / "scan", Scan(noise((2, 3, 4)), direction=np.diag([1.0, -1.0, 1.0])))
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 1.0), *((bad, 0.0) for bad in NOTHING), (1.0, np.nan)])
+@pytest.mark.parametrize(("slope", "intercept"), [*((bad, 1.0) for bad in (0.0, 1e30, 1e-30, *NOTHING)), (1.0, np.nan)])
 def test_a_scale_keeps_values_distinct(tmp_path, slope, intercept):
     with pytest.raises(ScanError, match=r"^scan scales its values by .* and adds .*, which gives no usable values"):
         check_scale(tmp_path / "scan", slope, intercept)

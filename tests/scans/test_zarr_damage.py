@@ -221,6 +221,15 @@ def test_attributes_of_the_wrong_type_are_refused(tmp_path, attributes):
         read_scan(path)
 
 
+@pytest.mark.parametrize("attributes", ["[]", '{"_ARRAY_DIMENSIONS": 3}', '{"_ARRAY_DIMENSIONS": [[], "y"]}'])
+def test_axes_of_the_wrong_type_are_no_names(tmp_path, attributes):
+    voxels = noise((2, 3, 4))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("only", shape=voxels.shape, dtype=voxels.dtype)[:] = voxels
+    (tmp_path / "a.zarr" / "only" / ".zattrs").write_text(attributes)
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.zarr").voxels, voxels)
+
+
 def _collection(path):
     path.mkdir()
     (path / ".zgroup").write_text('{"zarr_format": 2}')

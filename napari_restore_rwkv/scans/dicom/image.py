@@ -62,6 +62,8 @@ _TAGS: tuple[str | int, ...] = (
 # Of a pixel while its value is computed, as int64 or float64.
 _WORK_BYTES = 8
 _UNSCALED = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
+# Stored numbers have up to 32 bits, so the products fit into int64.
+_LARGEST_SCALE = 2**30
 # Cosines are sometimes written with few digits.
 _ROUNDED_COSINES = 0.01
 
@@ -111,6 +113,14 @@ class SeriesImage:
         """Name of its file, and its frame, counted from 0."""
         return self.path.name if self.frame is None else f"frame {self.frame} of {self.path.name}"
 
+    def text(self, attribute: str) -> str:
+        """Return an attribute as text, "" if it is not there; ScanError if it is damaged."""
+        try:
+            return str(self.tags.get(attribute) or "")
+        # Pydicom parses a value when it is accessed.
+        except DAMAGED as error:
+            raise broken(self.path, f"its attribute {attribute} is damaged") from error
+
 
 def images_of(path: Path) -> list[SeriesImage]:
     """Return the images of a DICOM file; none if it contains something else, such as a report.
@@ -154,7 +164,8 @@ def pixels_of(image: SeriesImage) -> np.ndarray:
     if stored.shape != (image.tags.Rows, image.tags.Columns):
         raise broken(image.path, f"its pixels have the shape {stored.shape}")
     slope, intercept = scale_of(image)
-    if stored.dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
+    whole = all(number.is_integer() and abs(number) < _LARGEST_SCALE for number in (slope, intercept))
+    if stored.dtype.kind == "f" or not whole:
         return (stored * slope + intercept).astype(np.float32)
     values = stored.astype(np.int64) * int(slope) + int(intercept)
     for dtype in (np.int16, np.int32):
@@ -222,8 +233,9 @@ def _refuse_unless_grey(path: Path, header: Dataset) -> None:
         raise NoScanError(f"{path.name} maps its values through a lookup table; convert the series to NIfTI first.")
     if "DoseGridScaling" in header:
         raise NoScanError(f"{path.name} contains the dose of a radiotherapy, which is not a scan.")
-    stored, highest = header.get("BitsStored"), header.get("HighBit")
-    if None not in (stored, highest) and highest != stored - 1 and not transfer_syntax(path).is_encapsulated:
+    stored = int(header.get("BitsStored") or 0)
+    highest = int(header.get("HighBit") or stored - 1)
+    if highest != stored - 1 and not transfer_syntax(path).is_encapsulated:
         raise ScanError(
             f"{path.name} stores its values in other than the lowest bits ({stored} bits, the highest of which is bit "
             f"{highest}), which is not supported; convert the series to NIfTI first."

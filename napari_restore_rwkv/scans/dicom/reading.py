@@ -84,8 +84,13 @@ def kind_and_factor(stack: Sequence[SeriesImage], series: Sequence[SeriesImage])
     """Return what the values of slices mean, and the factor that converts them to that; None for no factor.
 
     Those of all frames of the series tell when it began.
+
+    Raises
+    ------
+    ScanError
+        The slices are in different units, or their attributes are damaged.
     """
-    kind = kind_of_dicom(str(stack[0].tags.get("Modality") or ""))
+    kind = kind_of_dicom(stack[0].text("Modality"))
     if kind.modality == "CT":
         [rescaled] = _alike(stack, {_blank_as_hu(image) for image in stack})
         # Such as concentrations of iodine in mg/ml, of spectral scanners.
@@ -93,13 +98,16 @@ def kind_and_factor(stack: Sequence[SeriesImage], series: Sequence[SeriesImage])
         return (kind if rescaled == "HU" else Kind(None, "", other)), None
     if kind.modality != "PET":
         return kind, None
-    _alike(stack, {str(image.tags.get("Units") or "") for image in stack})
-    factor, unit, reason = suv_factor([image.tags for image in stack], [image.tags for image in series])
+    _alike(stack, {image.text("Units") for image in stack})
+    try:
+        factor, unit, reason = suv_factor([image.tags for image in stack], [image.tags for image in series])
+    except DAMAGED as error:
+        raise broken(stack[0].path, "its attributes about dose and units are damaged") from error
     return Kind(kind.modality, unit, f"{kind.reason}; {reason}"), factor
 
 
 def _blank_as_hu(image: SeriesImage) -> str:
-    rescaled = str(image.tags.get("RescaleType") or "")
+    rescaled = image.text("RescaleType")
     return "HU" if rescaled in _HOUNSFIELD else rescaled
 
 

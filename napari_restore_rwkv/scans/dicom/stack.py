@@ -94,7 +94,7 @@ def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = Fa
 
 def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> list[str]:
     notes = _check_gaps(path, stack)
-    systems = {str(image.tags.get("FrameOfReferenceUID") or "") for image in stack}
+    systems = {image.text("FrameOfReferenceUID") for image in stack}
     if len(systems) > 1:
         notes.append(
             f"Its slices state {len(systems)} different frames of reference; their positions are compared all the same."

@@ -75,11 +75,19 @@ def plain_place(path: Path, array: Any) -> Place:
     count = array.ndim
     if not 2 <= count <= 5:
         raise ScanError(f"{path.name} has {count} dimensions; give an array with two to five (t, c, z, y, x).")
-    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    names = tuple(str(name).lower() for name in given) if isinstance(given, list | tuple) else ()
+    names = _given_names(array)
     if not {"y", "x"} <= set(names) or len(names) != count:
         names = ("t", "c", *SPACE)[-count:] if count != 4 else ("t", *SPACE)
     return Place("", names, ("",) * count, (1.0,) * count, (0.0,) * count)
+
+
+def _given_names(array: Any) -> tuple[str, ...]:
+    """Return the names of the axes of an array, in small letters; none if it does not name them."""
+    # Those of a damaged array may be anything.
+    attributes = array.metadata.attributes
+    by_xarray = attributes.get("_ARRAY_DIMENSIONS") if isinstance(attributes, Mapping) else None
+    given = getattr(array.metadata, "dimension_names", None) or by_xarray
+    return tuple(str(name).lower() for name in given) if isinstance(given, list | tuple) else ()
 
 
 def spacing_and_origin(path: Path, place: Place) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
