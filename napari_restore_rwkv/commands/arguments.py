@@ -41,7 +41,7 @@ def index(text: str) -> int:
 def part(text: str) -> tuple[int, int]:
     """I/N, for the I-th of N parts."""
     number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f'"{text}" is not a part: give I/N, such as 1/8 for the first of eight')
     return int(number), int(count)
 
@@ -49,7 +49,7 @@ def part(text: str) -> tuple[int, int]:
 def tile(text: str) -> tuple[int, int | None]:
     """SIZE or SIZE,OVERLAP in pixels; an overlap of None means the default."""
     size, comma, overlap = text.partition(",")
-    if not size.isdigit() or (comma and not overlap.isdigit()):
+    if not size.isdecimal() or (comma and not overlap.isdecimal()):
         raise argparse.ArgumentTypeError(f'"{text}" is not a tile: give SIZE or SIZE,OVERLAP in pixels, such as 512,64')
     return int(size), int(overlap) if comma else None
 

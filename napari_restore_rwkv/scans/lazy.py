@@ -107,7 +107,8 @@ def fingerprint(path: Path) -> dict[str, Any]:
         state = file.stat()
         files += 1
         size += state.st_size
-        digest.update(f"{file.relative_to(path)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        # As the system has it: a name need not be text.
+        digest.update(os.fsencode(f"{file.relative_to(path)}\0{state.st_size}\0{state.st_mtime_ns}\n"))
     return {"files": files, "bytes": size, "changes": digest.hexdigest()}
 
 

@@ -312,6 +312,21 @@ def test_slices_in_different_frames_of_reference_are_read_with_a_word(tmp_path, 
     ]
 
 
+def test_pixel_spacing_may_be_rounded_to_different_digits(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, PixelSpacing=[0.976562, 0.976562])
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, PixelSpacing=[0.9766, 0.9766])
+    assert read_scan(folder).shape == pixels.shape
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, PixelSpacing=[0.98, 0.98])
+    with pytest.raises(ScanError, match="has a different size, pixel spacing or orientation"):
+        read_scan(folder)
+
+
+def test_neighbours_with_different_echo_times_are_read_with_a_word(tmp_path, pixels):
+    folder = write_series(tmp_path / "series", pixels, Modality="MR", EchoTime=10)
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, Modality="MR", EchoTime=100)
+    assert read_scan(folder).metadata["notes"] == ["Its slices differ in echo time: 10.0, 100.0."]
+
+
 def test_a_rescale_slope_of_zero_is_refused(tmp_path, pixels):
     with pytest.raises(ScanError, match="scales its values by 0 and adds -1024"):
         read_scan(write_series(tmp_path / "series", pixels, RescaleSlope=0))

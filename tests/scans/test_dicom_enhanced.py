@@ -20,6 +20,7 @@ from pydicom.uid import (
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
 from napari_restore_rwkv.scans.dicom import decoding, enhanced
+from napari_restore_rwkv.scans.dicom.errors import SeveralSeriesError
 from napari_restore_rwkv.scans.dicom.writing import write_derived_series
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.scan import same_geometry
@@ -89,6 +90,69 @@ def test_an_enhanced_file_is_the_scan_of_its_slices(tmp_path, pixels):
     for index in range(5):
         np.testing.assert_array_equal(scan.voxels[index], pixels[index] * slopes[index] - 10.0)
     assert (scan.modality, scan.acquired_along) == ("MR", 0)
+
+
+def _changed(path, **changes):
+    data = pydicom.dcmread(path)
+    for name, value in changes.items():
+        setattr(data, name, value)
+    data.save_as(path)
+
+
+def test_frames_of_a_concatenation_are_counted_over_its_files(tmp_path, rng):
+    """Three volumes of four slices in two files; nothing but the order of the frames tells them apart."""
+    volumes = rng.integers(0, 3000, (3, 4, 6, 8), dtype=np.uint16)
+    whole = volumes.reshape(12, 6, 8)
+    (tmp_path / "scan").mkdir()
+    for number, offset in enumerate((0, 6)):
+        frames = [frame(CORNER + (offset + index) % 4 * GAP * NORMAL) for index in range(6)]
+        # The second file comes first by its name.
+        path = write_enhanced(tmp_path / "scan" / f"{'ba'[number]}.dcm", whole[offset : offset + 6], frames)
+        _changed(path, ConcatenationUID="1.2.7", ConcatenationFrameOffsetNumber=offset, InstanceNumber=number + 1)
+    for number in range(3):
+        np.testing.assert_array_equal(read_scan(tmp_path / "scan", time_index=number).voxels, volumes[number])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_each_of_two_files_is_a_frame_of_its_own(tmp_path, pixels, named):
+    """Magnitude and phase with slices in opposite order, told apart by name, or by the numbers of the files."""
+    (tmp_path / "scan").mkdir()
+    for number, order in enumerate(([0, 1, 2, 3, 4], [4, 3, 2, 1, 0])):
+        frames = [frame(CORNER + index * GAP * NORMAL) for index in order]
+        kind = {"MRImageFrameTypeSequence": group(ComplexImageComponent=("MAGNITUDE", "PHASE")[number])}
+        path = tmp_path / "scan" / f"{number}.dcm"
+        write_enhanced(path, pixels[order] + number, frames, **(kind if named else {}))
+        _changed(path, InstanceNumber=1 if named else number + 1)
+    for number in (0, 1):
+        np.testing.assert_array_equal(read_scan(tmp_path / "scan", time_index=number).voxels, pixels + number)
+    with pytest.raises(SeveralFramesError) as caught:
+        read_scan(tmp_path / "scan")
+    assert list(caught.value.names) == (["MAGNITUDE", "PHASE"] if named else ["frame 0", "frame 1"])
+
+
+@pytest.mark.parametrize("apart", ["turned", "moved"])
+def test_stacks_in_different_places_are_a_choice(tmp_path, rng, apart):
+    pixels = rng.integers(0, 3000, (6, 6, 8), dtype=np.uint16)
+    frames = []
+    for index in range(6):
+        gap = 20.0 if apart == "moved" and index > 2 else 0.0
+        made = frame(CORNER + (index * GAP + gap) * NORMAL, FrameContentSequence=group(StackID=str(index // 3 + 1)))
+        turned = [*COLUMN, *ROW] if apart == "turned" and index > 2 else [*ROW, *COLUMN]
+        made.PlaneOrientationSequence = group(ImageOrientationPatient=turned)
+        frames.append(made)
+    path = write_enhanced(tmp_path / "e.dcm", pixels, frames)
+    with pytest.raises(SeveralSeriesError, match=r"1: .*stack 1, 3 images\), 2: .*stack 2, 3 images"):
+        read_scan(path)
+    np.testing.assert_array_equal(read_scan(path, series="stack 1").voxels, pixels[:3])
+    second = read_scan(path, series="2").voxels
+    np.testing.assert_array_equal(second, pixels[3:] if apart == "moved" else pixels[:2:-1])
+
+
+def test_stacks_that_form_one_volume_are_one(tmp_path, pixels):
+    frames = [
+        frame(CORNER + index * GAP * NORMAL, FrameContentSequence=group(StackID=str(index // 3))) for index in range(5)
+    ]
+    np.testing.assert_array_equal(read_scan(write_enhanced(tmp_path / "e.dcm", pixels, frames)).voxels, pixels)
 
 
 def test_functional_groups_that_frames_have_in_common_are_parsed_once(tmp_path, rng, monkeypatch):
@@ -212,7 +276,9 @@ def test_frames_without_a_position_are_refused(tmp_path, pixels, frames):
     data.PerFrameFunctionalGroupsSequence = frames(whole)
     data.save_as(path)
     with pytest.raises(
-        ScanError, match=r"^e\.dcm (contains several frames and does not say|has no position in the patient)"
+        ScanError,
+        match=r"^e\.dcm (contains several frames and does not say|cannot be read: it contains 5 frames, but says only|"
+        r"has no position in the patient)",
     ):
         read_scan(path)
 

@@ -1,13 +1,21 @@
 """The files below a folder that are slices of one scan; omitted files and duplicates are reported."""
 
+import os
 import shutil
+import sys
 import zlib
 
 import numpy as np
 import pydicom
 import pytest
 from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from mosaics import write_mosaic
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRSpectroscopyStorage,
+)
 
 from napari_restore_rwkv.commands.scans_below import scans_below
 from napari_restore_rwkv.errors import ScanError
@@ -154,6 +162,65 @@ def test_the_directory_of_a_disk_leads_to_its_images(tmp_path, pixels):
         scan = read_scan(path)
         assert same_geometry(scan, read_scan(folder))
         assert "notes" not in scan.metadata
+    *_, last = sorted(file for file in (tmp_path / "disk").rglob("*") if file.is_file() and file.name != "DICOMDIR")
+    last.unlink()
+    for path in (tmp_path / "disk", tmp_path / "disk" / "DICOMDIR"):
+        [note] = read_scan(path).metadata["notes"]
+        listed = last.relative_to(tmp_path / "disk").as_posix()
+        assert note == f"Missing, although the DICOMDIR lists them: {listed}."
+
+
+def test_links_to_other_folders_are_named(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    scan = read_scan(folder)
+    assert scan.metadata["notes"] == ["Not looked into, because they are links to other folders: more."]
+
+
+def test_several_frames_without_positions_are_not_slices(folder, pixels):
+    """Ultrasound or a secondary capture beside a CT."""
+    nowhere = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    write_slice(folder / "z.dcm", pixels[0], CORNER, SeriesInstanceUID="1.2.9", NumberOfFrames=2, Rows=3, **nowhere)
+    for series_uid in (None, "1.2.3.4"):
+        scan = read_scan(folder, series=series_uid)
+        assert scan.shape == (5, 6, 8)
+        assert scan.metadata["notes"] == ["Left out, because it is not a slice of a scan: z.dcm."]
+
+
+def test_spectra_are_no_images(folder, pixels):
+    write_slice(
+        folder / "z.dcm",
+        pixels[0],
+        CORNER,
+        SeriesInstanceUID="1.2.9",
+        SOPClassUID=MRSpectroscopyStorage,
+        PixelData=None,
+    )
+    assert read_scan(folder).metadata["notes"] == ["Left out, because it is not a slice of a scan: z.dcm."]
+
+
+def test_a_copied_file_of_many_images_is_compared_once(tmp_path, rng, monkeypatch):
+    read = []
+    real = series._pixel_digest
+    monkeypatch.setattr(series, "_pixel_digest", lambda path: read.append(path.name) or real(path))
+    write_mosaic(tmp_path / "a.dcm", rng.integers(0, 99, (9, 6, 8), dtype=np.uint16), CORNER)
+    shutil.copy(tmp_path / "a.dcm", tmp_path / "b.dcm")
+    assert read_scan(tmp_path).shape == (9, 6, 8)
+    assert sorted(read) == ["a.dcm", "b.dcm"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_name_that_is_no_text_is_no_obstacle(run, folder):
+    (folder / "c.dcm").rename(folder / os.fsdecode(b"Sch\xe4del.dcm"))
+    code, out, err = run("inspect", folder)
+    assert (code, err) == (0, "")
+    assert "5 x 6 x 8 voxels" in out
+
+
+@pytest.mark.parametrize("asked", ["\N{SUPERSCRIPT TWO}", "0", "3"])
+def test_a_series_that_is_no_number_of_one_is_refused(study, asked):
+    with pytest.raises(ScanError, match=f"has no series {asked}; it contains 1: "):
+        read_scan(study, series=asked)
 
 
 @pytest.fixture

@@ -60,8 +60,26 @@ def names_of(folder):
         (lambda f, i: {"InstanceNumber": SLICES * f + i + 1}, ["frame 0", "frame 1", "frame 2"]),
         (lambda f, i: {"InstanceNumber": 3 * i + f + 1}, ["frame 0", "frame 1", "frame 2"]),
         (lambda f, i: {"TriggerTime": 40.0 * f}, ["trigger 0 ms", "trigger 40 ms", "trigger 80 ms"]),
+        (
+            lambda f, i: {"KVP": (80, 140, 100)[f], "InstanceNumber": i + 1 if f else SLICES - i},
+            ["80 kV", "100 kV", "140 kV"],
+        ),
+        (lambda f, i: {"NominalPercentageOfCardiacPhase": 30 * f}, ["phase 0 %", "phase 30 %", "phase 60 %"]),
+        (lambda f, i: {"SeriesDescription": f"phase {'cab'[f]}"}, ["phase a", "phase b", "phase c"]),
+        (
+            # From 23:59:54, two seconds a slice.
+            lambda f, i: {
+                "AcquisitionDate": "20240101" if SLICES * f + i < 3 else "20240102",
+                "AcquisitionTime": ("235954", "235956", "235958", "000000")[i] if f == 0 else f"0000{10 * f + i}",
+                "InstanceNumber": SLICES * f + i + 1,
+            },
+            ["frame 0", "frame 1", "frame 2"],
+        ),
     ],
-    ids=["b", "echo", "type", "time", "acquired", "slice by slice", "blocks", "interleaved", "trigger"],
+    ids=[
+        *("b", "echo", "type", "time", "acquired", "slice by slice", "blocks", "interleaved", "trigger"),
+        *("tube voltage", "cardiac phase", "description", "midnight"),
+    ],
 )
 def test_frames_are_split_by_what_differs(tmp_path, frames, tags_of, names):
     folder = write_frames(tmp_path / "scan", frames, tags_of)
@@ -110,4 +128,11 @@ def test_indistinguishable_images_are_refused(tmp_path, frames):
     with pytest.raises(
         ScanError, match="scan has 3 images at each position, and nothing in them indicates which belong"
     ):
+        read_scan(folder, time_index=0)
+
+
+def test_numbers_that_start_again_do_not_tell_frames_apart(tmp_path, frames):
+    """Upwards in one frame and downwards in the other, both halves of the numbers are mixtures."""
+    folder = write_frames(tmp_path / "scan", frames[:2], lambda f, i: {"InstanceNumber": i + 1 if f else SLICES - i})
+    with pytest.raises(ScanError, match="nothing in them indicates which belong"):
         read_scan(folder, time_index=0)

@@ -4,8 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
-from dicoms import CORNER, GAP, NORMAL, write_series
+from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
 from mosaics import csa_header, write_mosaic
+from pydicom.dataelem import DataElement
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
@@ -113,3 +114,13 @@ def test_no_derived_series_is_made_of_a_mosaic(tmp_path, pixels):
     path = write_mosaic(tmp_path / "mosaic.dcm", pixels, CORNER)
     with pytest.raises(OutputError, match="or a mosaic, but derived series are of single slices"):
         finish(write_derived_series(read_scan(path), tmp_path / "derived", path, {}))
+
+
+def test_a_grid_of_united_imaging_is_refused(tmp_path, rng):
+    grid = DataElement(0x00651050, "DS", "16")
+    pixels = rng.integers(0, 99, (64, 64), dtype=np.uint16)
+    write_slice(tmp_path / "grid.dcm", pixels, CORNER, Modality="MR", Manufacturer="UIH", more=[grid])
+    with pytest.raises(ScanError, match=r"^grid\.dcm is a United Imaging grid, 16 slices side by side in one picture"):
+        read_scan(tmp_path / "grid.dcm")
+    write_slice(tmp_path / "one.dcm", pixels, CORNER, Modality="MR", Manufacturer="Other", more=[grid])
+    assert read_scan(tmp_path / "one.dcm").shape == (1, 64, 64)

@@ -9,7 +9,14 @@ import pytest
 import SimpleITK as sitk
 from dicoms import CORNER, GAP, NORMAL, pet_tags, write_series, write_slice
 from pydicom.dataset import Dataset
-from pydicom.uid import HTJ2K, PYDICOM_ROOT_UID, HTJ2KLossless, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import (
+    HTJ2K,
+    PYDICOM_ROOT_UID,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+)
 
 from napari_restore_rwkv.errors import OutputError, ScanError
 from napari_restore_rwkv.progress import finish
@@ -254,6 +261,25 @@ def test_an_original_in_implicit_little_endian_is_accepted(series, folder):
     scan = restored(series)
     write(scan, folder, series)
     assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+
+
+def test_originals_without_a_preamble_are_accepted(series, folder):
+    for file in series.iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    scan = restored(series)
+    write(scan, folder, series)
+    assert np.array_equal(read_scan(folder).voxels, scan.voxels)
+
+
+def test_originals_in_big_endian_order_are_refused(series, folder):
+    for file in series.iterdir():
+        tags = pydicom.dcmread(file)
+        meta, tags = tags.file_meta, Dataset({element.tag: element for element in tags})
+        tags.PixelData = np.frombuffer(tags.PixelData, "<u2").astype(">u2").tobytes()
+        tags.file_meta, meta.TransferSyntaxUID = meta, ExplicitVRBigEndian
+        tags.save_as(file, enforce_file_format=True)
+    with pytest.raises(ScanError, match=r"\.dcm is stored in big-endian order, from which no series is derived"):
+        write(restored(series), folder, series)
 
 
 def blank(series, **heads):

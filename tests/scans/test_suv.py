@@ -47,6 +47,57 @@ def test_the_injection_may_be_written_without_seconds_or_in_another_time_zone(tm
     np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-4)
 
 
+def _drug(tags, **changes):
+    for name, value in changes.items():
+        setattr(tags["RadiopharmaceuticalInformationSequence"][0], name, value)
+    return tags
+
+
+def test_a_dynamic_scan_may_start_before_the_injection(tmp_path, pixels):
+    tags = pet_tags(SeriesTime="095940", AcquisitionTime="095940")
+    scan = read_scan(write_series(tmp_path / "series", pixels, **tags))
+    factor = 80_000 / (400e6 * 2 ** (20 / HALF_LIFE_S))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
+
+
+def test_fractions_of_a_second_count(tmp_path, pixels):
+    """An injection in the same second, of a nuclide that lives as long."""
+    tags = _drug(pet_tags(SeriesTime="100000.75", AcquisitionTime="100000.75"), RadionuclideHalfLife=0.5)
+    _drug(tags, RadiopharmaceuticalStartTime="100000.25")
+    scan = read_scan(write_series(tmp_path / "series", pixels, **tags))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * 2 * 80_000 / 400e6, rtol=1e-6)
+
+
+def test_a_nuclide_that_lives_long_is_scanned_days_later(tmp_path, pixels):
+    tags = _drug(pet_tags(), RadiopharmaceuticalStartDateTime="20231229110000", RadionuclideHalfLife=282276)
+    scan = read_scan(write_series(tmp_path / "series", pixels, **tags))
+    factor = 80_000 / (400e6 * 2 ** (-4 * 86400 / 282276))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5 * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        (
+            pet_tags(DecayCorrection="NONE"),
+            "they are not corrected for decay to the start of the scan or to the injection",
+        ),
+        (_drug(pet_tags(), RadionuclideHalfLife=0), "its half-life, or the time between injection and scan, makes no"),
+        (
+            pet_tags(SeriesTime="090000", AcquisitionTime="090000"),
+            "the time between injection and scan, makes no sense",
+        ),
+        (_drug(pet_tags(), RadionuclideHalfLife=None), "weight, dose, half-life or times are missing"),
+        (pet_tags(PatientWeight=0), "weight or dose is not above 0"),
+    ],
+)
+def test_why_there_is_no_suv_is_told(tmp_path, pixels, tags, why):
+    scan = read_scan(write_series(tmp_path / "series", pixels, **tags))
+    np.testing.assert_allclose(scan.voxels, pixels * 2.5)
+    assert scan.unit == "Bq/ml"
+    assert why in scan.metadata["modality_reason"]
+
+
 def test_slices_in_different_units_are_refused(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels[:4], names="abcd", **pet_tags())
     write_slice(folder / "e.dcm", pixels[4], CORNER + 4 * GAP * NORMAL, **pet_tags(Units="CNTS"))

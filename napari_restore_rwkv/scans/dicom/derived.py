@@ -15,8 +15,9 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from ...errors import ScanError
 from ..integrity import broken
 from .files import DAMAGED
 from .suv import PHILIPS_TAGS
@@ -96,7 +97,8 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     """
     try:
         with warnings.catch_warnings(action="ignore"):
-            tags = pydicom.dcmread(source, stop_before_pixels=True)
+            tags = pydicom.dcmread(source, stop_before_pixels=True, force=True)
+            _refuse_big_endian(source, tags)
             _fill_in_uids(source, tags)
             _remove_private(tags)
             _describe(tags, derivation)
@@ -108,6 +110,15 @@ def derived_slice(source: Path, values: np.ndarray, how: StoredAs, derivation: D
     except DAMAGED as error:
         raise broken(source, "its attributes are damaged") from error
     return tags
+
+
+def _refuse_big_endian(source: Path, tags: Dataset) -> None:
+    """Raise ScanError for a byte order that was retired: overlays and the like, which are bytes, would be swapped."""
+    if not tags.original_encoding[1]:
+        raise ScanError(
+            f"{source.name} is stored in big-endian order, from which no series is derived: export to .nii.gz or .mha "
+            "instead."
+        )
 
 
 def _fill_in_uids(source: Path, tags: Dataset) -> None:
@@ -167,7 +178,7 @@ def _refer_to_source(tags: Dataset) -> None:
 
 def _set_lossy(tags: Dataset) -> None:
     """Keep the mark of an image that was once lossily compressed, whatever is done with it later."""
-    syntax = UID(tags.file_meta.TransferSyntaxUID)
+    syntax = tags.file_meta.get("TransferSyntaxUID") or ""
     if syntax.startswith(_JPEG) and syntax not in _LOSSLESS:
         tags.LossyImageCompression = "01"
 

@@ -12,7 +12,8 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from ...errors import ScanError
+from ..integrity import broken
+from .errors import NoScanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,7 @@ _NAMES = (
     ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
     ("CTImageFrameTypeSequence", "FrameType", "ImageType"),
     ("MRImageFrameTypeSequence", "FrameType", "ImageType"),
+    ("MRImageFrameTypeSequence", "ComplexImageComponent", "ComplexImageComponent"),
     ("PETFrameTypeSequence", "FrameType", "ImageType"),
     ("FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
     ("FrameContentSequence", "FrameAcquisitionDateTime", "AcquisitionDateTime"),
@@ -53,6 +55,8 @@ _NAMES_IN = {
     Tag(group): [(Tag(inside), Tag(name)) for other, inside, name in _NAMES if other == group] for group, _, _ in _NAMES
 }
 _INSTANCE_NUMBER = Tag("InstanceNumber")
+CONCATENATION_TAGS = ("ConcatenationUID", "ConcatenationFrameOffsetNumber")
+_MORE_THAN_FRAMES = 1 << 24
 
 
 def tags_of_frames(path: Path, header: Dataset, frames: int) -> Iterator[Dataset]:
@@ -60,22 +64,34 @@ def tags_of_frames(path: Path, header: Dataset, frames: int) -> Iterator[Dataset
 
     Raises
     ------
+    NoScanError
+        The file has several frames and does not say where any of them is.
     ScanError
-        The file has several frames and does not say where they are.
+        It does not say so of all of them.
     """
     each, shared = header.get(_PER_FRAME), header.get(_SHARED)
-    if not each or frames > len(each):
-        raise ScanError(
+    if not each:
+        raise NoScanError(
             f"{path.name} contains several frames and does not say where each of them is; "
             "convert it to a series of single slices or to NIfTI first."
         )
+    if frames > len(each):
+        raise broken(path, f"it contains {frames} frames, but says only of {len(each)} where they are")
     common = {element.tag: element for element in header if element.keyword not in FUNCTIONAL_GROUPS}
     known: dict[tuple[BaseTag, bytes], Elements] = {}
     common |= _elements(shared[0], known) if shared else {}
+    before = _frames_before(header)
     for frame in range(frames):
         # Frames come in the order of acquisition, or in any other; their order is the last resort to tell them apart.
-        number = DataElement(_INSTANCE_NUMBER, "IS", frame + 1)
+        number = DataElement(_INSTANCE_NUMBER, "SV", before + frame + 1)
         yield Dataset({**common, **_elements(each[frame], known), _INSTANCE_NUMBER: number})
+
+
+def _frames_before(header: Dataset) -> int:
+    """Return a number of frames in earlier files of the series: known in a concatenation, large enough in others."""
+    if header.get("ConcatenationUID"):
+        return int(header.get("ConcatenationFrameOffsetNumber") or 0)
+    return int(header.get("InstanceNumber") or 0) * _MORE_THAN_FRAMES
 
 
 def _elements(group: Dataset, known: dict[tuple[BaseTag, bytes], Elements]) -> Elements:

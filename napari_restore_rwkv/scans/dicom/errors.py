@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .series import Series
 
 
+class NoScanError(ScanError):
+    """An image that is not a slice of a scan, such as a screenshot."""
+
+
 class SeveralSeriesError(ScanError):
     """There are several series and none was chosen.
 

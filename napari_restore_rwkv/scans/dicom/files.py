@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
@@ -66,6 +67,12 @@ def files_below(folder: Path) -> list[Path]:
     return found
 
 
+def linked_folders(folder: Path) -> list[str]:
+    """Return the names of symbolic links to folders below a folder; `files_below` does not look into them."""
+    links = [Path(place) / name for place, folders, _ in os.walk(folder) for name in sorted(folders)]
+    return [link.name for link in links if link.is_symlink() and not link.name.startswith(".")]
+
+
 def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:
     """Read selected attributes of a DICOM file, but no pixels.
 
@@ -100,6 +107,19 @@ def changed_tags(header: Dataset, changes: Mapping[str, Any], left_out: Containe
     for name, value in changes.items():
         setattr(tags, name, value)
     return tags
+
+
+def positive_private(tags: Dataset, key: int) -> float | None:
+    """Return a number from a private attribute, which may be bytes; None if there is none above 0."""
+    if key not in tags:
+        return None
+    value = tags[key].value
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    try:
+        number = float(str(text).strip(" \0"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def is_directory(header: Dataset) -> bool:

@@ -28,22 +28,29 @@ _DIFFERENCES: tuple[tuple[str | tuple[int, ...], str, str], ...] = (
     ("DiffusionGradientOrientation", "gradient", ""),
     ("StackID", "stack", ""),
     ("ConvolutionKernel", "kernel", ""),
+    ("KVP", "", " kV"),
+    ("SeriesDescription", "", ""),
     ("TemporalPositionIdentifier", "time", ""),
+    ("NominalPercentageOfCardiacPhase", "phase", " %"),
     ("TriggerTime", "trigger", " ms"),
     ("FrameReferenceTime", "time", " ms"),
     ("AcquisitionNumber", "acquisition", ""),
     ("AcquisitionDateTime", "acquired", ""),
+    ("AcquisitionDate", "acquired", ""),
     ("AcquisitionTime", "acquired", ""),
     ("ContentTime", "made", ""),
 )
 # What increases from frame to frame without being constant within a frame.
-_GROWING = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", "InstanceNumber")
+_NUMBER = "InstanceNumber"
+_GROWING = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", _NUMBER)
 FRAME_TAGS: tuple[str | int, ...] = tuple(
     tag for keys, _, _ in _DIFFERENCES for tag in ([keys] if isinstance(keys, str) else keys)
 )
 # GE adds this to computed b-values.
 _GE_OFFSET = 1_000_000_000
 _LONGEST_NAME = 60
+# Dates are written as digits in front of those of a time.
+_DAY = 1_000_000
 
 
 def split_frames(tags: Sequence[Dataset], levels: Sequence[Level]) -> list[tuple[str, list[int]]] | None:
@@ -116,17 +123,26 @@ def _by_growth(
     if len(members) == positions:
         return [sorted(members, key=lambda index: level_of[index])]
     for key in _GROWING:
-        values = {index: _number(tags[index].get(key)) for index in members}
-        # A single value at one position does not define an order.
-        if None in values.values() or len({(level_of[at], value) for at, value in values.items()}) < len(members):
+        values = {index: _grown(tags[index], key) for index in members}
+        # A single value at one position does not define an order, nor do numbers that start again.
+        distinct = set(values.values()) if key == _NUMBER else {(level_of[at], value) for at, value in values.items()}
+        if None in values.values() or len(distinct) < len(members):
             continue
         levels: list[list[int]] = [[] for _ in range(positions)]
         for index in sorted(members, key=lambda index: float(values[index] or 0)):
             levels[level_of[index]].append(index)
         frames = [list(frame) for frame in zip(*levels, strict=True)]
-        if _follow(frames, values) or (key == "InstanceNumber" and _follow(levels, values)):
+        if _follow(frames, values) or (key == _NUMBER and _follow(levels, values)):
             return frames
     return None
+
+
+def _grown(tags: Dataset, key: str) -> float | None:
+    """Return the number of an attribute; with its date for a time, as a scan may last beyond midnight."""
+    number = _number(tags.get(key))
+    if key != "AcquisitionTime" or number is None:
+        return number
+    return number + _DAY * (_number(tags.get("AcquisitionDate")) or 0.0)
 
 
 def _follow(blocks: list[list[int]], values: dict[int, float | None]) -> bool:

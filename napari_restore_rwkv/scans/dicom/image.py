@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, MRSpectroscopyStorage
 
 from ...errors import ScanError
 from .. import bounds
 from ..geometry import bad_geometry, check_scale
 from ..integrity import broken, colour
 from .decoding import stored_pixels, transfer_syntax
-from .enhanced import FUNCTIONAL_GROUPS, tags_of_frames
+from .enhanced import CONCATENATION_TAGS, FUNCTIONAL_GROUPS, tags_of_frames
+from .errors import NoScanError
 from .files import DAMAGED, header_of, is_directory
 from .frames import FRAME_TAGS
-from .mosaic import MOSAIC_TAGS, tiles_of
+from .mosaic import MOSAIC_TAGS, refuse_grid, tiles_of
 from .suv import SUV_TAGS
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _TAGS: tuple[str | int, ...] = (
     "ImagePositionPatient",
     "ImageType",
     "InstanceNumber",
+    "Manufacturer",
     "Modality",
     "ModalityLUTSequence",
     "NumberOfFrames",
@@ -52,8 +54,10 @@ _TAGS: tuple[str | int, ...] = (
     "SeriesInstanceUID",
     "SeriesNumber",
     "SliceThickness",
+    "SOPClassUID",
     "SOPInstanceUID",
     "SpacingBetweenSlices",
+    *CONCATENATION_TAGS,
     *FRAME_TAGS,
     *FUNCTIONAL_GROUPS,
     *MOSAIC_TAGS,
@@ -135,7 +139,7 @@ def images_of(path: Path) -> list[SeriesImage]:
     header = header_of(path, _TAGS)
     try:
         columns, frames = int(header.get("Columns") or 0), int(header.get("NumberOfFrames") or 1)
-        if columns == 0 or is_directory(header):
+        if columns == 0 or is_directory(header) or header.get("SOPClassUID") == MRSpectroscopyStorage:
             return []
         _refuse_unless_grey(path, header)
         # Decoders allocate what the header says before they look at the pixels.
@@ -188,10 +192,6 @@ def _number(value: Any, if_blank: float) -> float:
     return if_blank if value is None or value == "" else float(value)
 
 
-class NoScanError(ScanError):
-    """An image that is not a slice of a scan, such as a screenshot."""
-
-
 def _stored_pixels(image: SeriesImage) -> np.ndarray:
     syntax = UID("")
     try:
@@ -231,6 +231,7 @@ def _refuse_unless_grey(path: Path, header: Dataset) -> None:
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
         raise NoScanError(f"{path.name} maps its values through a lookup table; convert the series to NIfTI first.")
+    refuse_grid(path, header)
     if "DoseGridScaling" in header:
         raise NoScanError(f"{path.name} contains the dose of a radiotherapy, which is not a scan.")
     stored = int(header.get("BitsStored") or 0)

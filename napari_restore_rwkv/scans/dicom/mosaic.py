@@ -15,14 +15,16 @@ import numpy as np
 
 from ...errors import ScanError
 from .csa import CSA_TAGS, csa_fields
-from .files import changed_tags
+from .files import changed_tags, positive_private
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset
 
-MOSAIC_TAGS = CSA_TAGS
+# How many slices United Imaging puts side by side.
+_GRID = 0x00651050
+MOSAIC_TAGS = (*CSA_TAGS, _GRID)
 _COUNT, _NORMAL = "NumberOfImagesInMosaic", "SliceNormalVector"
 _MOST_SLICES = 4096
 # Normals are written with eight digits, and the orientation with as many or fewer.
@@ -64,6 +66,16 @@ def tiles_of(path: Path, header: Dataset) -> list[tuple[Dataset, Tile]]:
         tags = changed_tags(header, changes, MOSAIC_TAGS)
         found.append((tags, (slice(top, top + height), slice(left, left + width))))
     return found
+
+
+def refuse_grid(path: Path, header: Dataset) -> None:
+    """Raise ScanError for the slices side by side of United Imaging, which nobody has tried here."""
+    count = positive_private(header, _GRID)
+    if "UIH" in str(header.get("Manufacturer") or "") and count is not None and count > 1:
+        raise ScanError(
+            f"{path.name} is a United Imaging grid, {count:.0f} slices side by side in one picture, which is not "
+            "supported; convert the series to NIfTI first, for example with dcm2niix."
+        )
 
 
 def _private(path: Path, header: Dataset) -> tuple[int, np.ndarray]:

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,10 @@ import pydicom
 from ...errors import ScanError
 from ..integrity import broken
 from .detection import is_dicom, is_dicomdir
-from .errors import SeveralSeriesError
-from .files import DAMAGED, files_below
-from .image import NoScanError, images_of
+from .directory import missing_files
+from .errors import NoScanError, SeveralSeriesError
+from .files import DAMAGED, files_below, linked_folders
+from .image import images_of
 from .stack import Stacks, stacks_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from .image import SeriesImage
 
 _NAMED = 5
+# Files of one series may have rounded their pixel spacing to different digits.
+_ROUNDED = 1e-4
+_PARALLEL = 1e-3
+# Part of the distance between slices by which gaps within one stack may differ.
+_UNEVEN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def find_series(path: Path) -> list[Series]:
         There is none, or a DICOM file is damaged.
     """
     path = path.absolute().parent if is_dicomdir(path) else path
-    files = files_below(path) if path.is_dir() else [path]
+    files, links = (files_below(path), linked_folders(path)) if path.is_dir() else ([path], [])
     images: list[SeriesImage] = []
     left_out: list[str] = []
     strangers: dict[str, NoScanError] = {}
@@ -101,15 +108,40 @@ def find_series(path: Path) -> list[Series]:
             f"{path.name} contains no DICOM images; give the folder with the slices of one series, "
             "or a .nii, .nii.gz, .nrrd, .mha or .mhd file."
         )
-    notes = [_left_out([*left_out, *strangers])] if left_out or strangers else []
+    missing = [name for file in files if is_dicomdir(file) for name in missing_files(file, files)]
+    notes = [
+        *([_left_out([*left_out, *strangers])] if left_out or strangers else []),
+        *([f"Missing, although the DICOMDIR lists them: {_listed(missing)}."] if missing else []),
+        *([f"Not looked into, because they are links to other folders: {_listed(links)}."] if links else []),
+    ]
     grouped: dict[str, list[SeriesImage]] = defaultdict(list)
     try:
         for image in images:
             grouped[_uid(image)].append(image)
-        return [_one(uid, members, notes) for uid, members in sorted(grouped.items())]
+        return [
+            _one(f"{uid} stack {stack}" if stack else uid, members, notes)
+            for uid, whole in sorted(grouped.items())
+            for stack, members in sorted(_by_stack(whole).items())
+        ]
     # Pydicom parses a value when it is accessed.
     except DAMAGED as error:
         raise broken(path, "the UIDs of its images or series are damaged") from error
+
+
+def _by_stack(images: list[SeriesImage]) -> dict[str, list[SeriesImage]]:
+    """Split a series into its stacks, by their names, if they lie in different places; one without a name otherwise."""
+    stacks: dict[str, list[SeriesImage]] = defaultdict(list)
+    for image in images:
+        stacks[image.text("StackID")].append(image)
+    return {"": images} if len(stacks) == 1 or _is_one_place(images) else stacks
+
+
+def _is_one_place(images: list[SeriesImage]) -> bool:
+    """Whether images are parallel and evenly spaced."""
+    directions = np.array([image.orientation for image in images])
+    gaps = np.diff(np.unique(np.round([image.height_mm for image in images], 2)))
+    even = gaps.size == 0 or np.ptp(gaps) <= _UNEVEN * np.median(gaps)
+    return bool(even and np.isclose(directions, directions[0], atol=_PARALLEL).all())
 
 
 def _one(uid: str, images: list[SeriesImage], notes: list[str]) -> Series:
@@ -126,10 +158,11 @@ def _without_copies(images: list[SeriesImage]) -> list[SeriesImage]:
     for image in images:
         same[str(image.tags.get("SOPInstanceUID") or image.path), image.frame].append(image)
     dropped: set[int] = set()
+    digest_of = cache(_pixel_digest)
     for group in same.values():
         digests: set[tuple[bytes, str]] = set()
         for image in group if len(group) > 1 else ():
-            known = _pixel_digest(image.path), str([*image.corner_mm, *image.orientation.ravel()])
+            known = digest_of(image.path), str([*image.corner_mm, *image.orientation.ravel()])
             if known in digests:
                 dropped.add(id(image))
             digests.add(known)
@@ -145,8 +178,12 @@ def _pixel_digest(path: Path) -> bytes:
 
 
 def _left_out(names: list[str]) -> str:
-    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return f"Left out, because {'it is not a slice' if len(names) == 1 else 'they are not slices'} of a scan: {listed}."
+    what = "it is not a slice" if len(names) == 1 else "they are not slices"
+    return f"Left out, because {what} of a scan: {_listed(names)}."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _uid(image: SeriesImage) -> str:
@@ -172,7 +209,7 @@ def _chosen(path: Path, found: list[Series], asked: str | None) -> Series:
     keyed = [one for one in found if series_key(one.uid) == asked]
     if keyed:
         return keyed[0]
-    if asked.isdigit() and 1 <= int(asked) <= len(found):
+    if asked.isdecimal() and 1 <= int(asked) <= len(found):
         return found[int(asked) - 1]
     matching = [one for one in found if one.uid.endswith(asked)]
     if len(matching) == 1:
@@ -184,8 +221,8 @@ def _refuse_different(images: Sequence[SeriesImage]) -> None:
     first = images[0]
     spacings = np.array([image.pixel_mm for image in images])
     orientations = np.array([image.orientation for image in images])
-    same_spacing = np.isclose(spacings, spacings[0]).all(axis=1)
-    parallel = np.isclose(orientations, orientations[0], atol=1e-3).all(axis=(1, 2))
+    same_spacing = np.isclose(spacings, spacings[0], rtol=_ROUNDED).all(axis=1)
+    parallel = np.isclose(orientations, orientations[0], atol=_PARALLEL).all(axis=(1, 2))
     for image, same_place in zip(images, same_spacing & parallel, strict=True):
         try:
             same_size = (image.tags.Rows, image.tags.Columns) == (first.tags.Rows, first.tags.Columns)

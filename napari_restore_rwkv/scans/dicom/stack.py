@@ -22,6 +22,8 @@ _GAP_TOLERANCE = 0.05
 # If positions are rounded, gaps may differ by more than that even though no slice can be missing.
 _LARGEST_ROUNDING = 0.3
 _SAME_POSITION_MM = 1e-3
+_ALIKE = {"EchoTime": "echo time", "DiffusionBValue": "b-value", "ConvolutionKernel": "kernel", "KVP": "tube voltage"}
+_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def stacks_of(path: Path, images: Sequence[SeriesImage], correct_tilt: bool = Fa
 
 def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> list[str]:
     notes = _check_gaps(path, stack)
+    notes += _differences(stack)
     systems = {image.text("FrameOfReferenceUID") for image in stack}
     if len(systems) > 1:
         notes.append(
@@ -108,6 +111,17 @@ def _checked(path: Path, stack: Sequence[SeriesImage], correct_tilt: bool) -> li
             "writes such a scan into a file for the viewer."
         )
     return [*notes, f"Its slices were shifted back {tilt_words(stack)}, by interpolation between pixels."]
+
+
+def _differences(stack: Sequence[SeriesImage]) -> list[str]:
+    """Return notes about attributes of which neighbouring slices should have the same value."""
+    notes = []
+    for attribute, what in _ALIKE.items():
+        values = sorted({image.text(attribute) for image in stack})
+        if len(values) > 1:
+            shown = ", ".join(value or "none" for value in values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
+            notes.append(f"Its slices differ in {what}: {shown}.")
+    return notes
 
 
 def _check_gaps(path: Path, stack: Sequence[SeriesImage]) -> list[str]:

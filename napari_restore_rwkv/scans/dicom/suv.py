@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pydicom.valuerep import DT
+
+from .files import positive_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,8 @@ SUV_TAGS: tuple[str | int, ...] = (
     "TimezoneOffsetFromUTC",
     "Units",
 )
-_LONGEST_UPTAKE_S = 24 * 3600.0
+# Between injection and scan; a dynamic scan starts before the injection, one with a long-lived nuclide days later.
+_EARLIEST_S, _LONGEST_S, _HALF_LIVES = -600.0, 24 * 3600.0, 5.0
 # Minutes and seconds may be left out, which means 0 (DICOM PS3.5, 6.2).
 _TO_THE_HOUR = re.compile(r"\d{10}")
 
@@ -70,51 +73,46 @@ def suv_factor(slices: Sequence[Dataset], series: Sequence[Dataset]) -> tuple[fl
         return None, "", f"its values are in units {units or '(blank)'}, which cannot be turned into SUV"
     try:
         return _factor(first, series), "SUV", "its Bq/ml were turned into SUV by body weight and decay-corrected dose"
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return None, "Bq/ml", "its values stay in Bq/ml, because weight, dose, half-life or times are missing"
+    except _NoFactorError as error:
+        return None, "Bq/ml", f"its values stay in Bq/ml, because {error}"
 
 
 def _philips_factor(slices: Sequence[Dataset], series: Sequence[Dataset]) -> tuple[float | None, str, str]:
     """Return the factor for counts; Philips scanners write it into private attributes."""
-    suv, activity = ({_positive(tags, key) for tags in slices} for key in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
+    suv, activity = ({positive_private(tags, key) for tags in slices} for key in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
     if len(suv) == 1 and (factor := suv.pop()):
         return factor, "SUV", "its counts were turned into SUV by the factor of the scanner"
     if len(activity) == 1 and (factor := activity.pop()):
         try:
             whole = factor * _factor(slices[0], series)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except _NoFactorError:
             return factor, "Bq/ml", "its counts were turned into Bq/ml by the factor of the scanner"
         return whole, "SUV", "its counts were turned into SUV by the scanner's factor, body weight and dose"
     return None, "", "its values are in units CNTS, without a factor that turns them into SUV"
 
 
-def _positive(tags: Dataset, key: int) -> float | None:
-    """Return a number from a private attribute, which may be bytes; None if there is none above 0."""
-    if key not in tags:
-        return None
-    value = tags[key].value
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    try:
-        number = float(str(text).strip(" \0"))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number > 0 else None
+class _NoFactorError(Exception):
+    """Why activity cannot be turned into SUV, without anything about the patient."""
 
 
 def _factor(first: Dataset, series: Sequence[Dataset]) -> float:
-    drug = first.RadiopharmaceuticalInformationSequence[0]
-    weight_g = 1000.0 * float(first.PatientWeight)
-    dose = float(drug.RadionuclideTotalDose)
-    correction = str(first.DecayCorrection)
-    if correction == "START":
-        uptake_s = (_scan_start(series) - _injection(first, drug)).total_seconds()
-        if not 0 <= uptake_s < _LONGEST_UPTAKE_S:
-            raise ValueError("the scan does not start after the injection")
-        dose *= 2.0 ** (-uptake_s / float(drug.RadionuclideHalfLife))
-    elif correction != "ADMIN":
-        raise ValueError("the values are not corrected for decay")
-    if weight_g <= 0 or dose <= 0:
-        raise ValueError("weight and dose must be positive")
+    try:
+        drug = first.RadiopharmaceuticalInformationSequence[0]
+        weight_g = 1000.0 * float(first.PatientWeight)
+        dose = float(drug.RadionuclideTotalDose)
+        correction = str(first.DecayCorrection)
+        if correction == "START":
+            uptake_s = (_scan_start(series) - _injection(first, drug)).total_seconds()
+            half_life_s = float(drug.RadionuclideHalfLife)
+            if half_life_s <= 0 or not _EARLIEST_S <= uptake_s < max(_LONGEST_S, _HALF_LIVES * half_life_s):
+                raise _NoFactorError("its half-life, or the time between injection and scan, makes no sense")
+            dose *= 2.0 ** (-uptake_s / half_life_s)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _NoFactorError("weight, dose, half-life or times are missing") from error
+    if correction not in {"START", "ADMIN"}:
+        raise _NoFactorError("they are not corrected for decay to the start of the scan or to the injection")
+    if not (0 < weight_g < math.inf and 0 < dose < math.inf):
+        raise _NoFactorError("weight or dose is not above 0")
     return weight_g / dose
 
 
@@ -141,5 +139,6 @@ def _injection(first: Dataset, drug: Dataset) -> datetime:
 
 
 def _moment(date: str, time: str) -> datetime:
-    digits = str(time).partition(".")[0].ljust(6, "0")
-    return datetime.strptime(f"{date}{digits}", "%Y%m%d%H%M%S")
+    digits, _, fraction = str(time).partition(".")
+    whole = datetime.strptime(f"{date}{digits.ljust(6, '0')}", "%Y%m%d%H%M%S")
+    return whole + timedelta(seconds=float(f"0.{fraction or 0}"))
