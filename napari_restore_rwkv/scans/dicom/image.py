@@ -141,7 +141,7 @@ def images_of(path: Path) -> list[SeriesImage]:
         columns, frames = int(header.get("Columns") or 0), int(header.get("NumberOfFrames") or 1)
         if columns == 0 or is_directory(header) or header.get("SOPClassUID") == MRSpectroscopyStorage:
             return []
-        _refuse_unless_grey(path, header)
+        _refuse_unusual(path, header)
         # Decoders allocate what the header says before they look at the pixels.
         bounds.check_memory(path.name, int(header.get("Rows") or 0) * columns * _WORK_BYTES, path.stat().st_size)
         if frames == 1 and "MOSAIC" in _words(header.get("ImageType")):
@@ -226,7 +226,7 @@ def _bad_pixels(path: Path) -> ScanError:
     return broken(path, "its pixels are damaged, cut off or compressed in an unknown way")
 
 
-def _refuse_unless_grey(path: Path, header: Dataset) -> None:
+def _refuse_unusual(path: Path, header: Dataset) -> None:
     if not str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME"):
         raise NoScanError(str(colour(path)))
     if header.get("ModalityLUTSequence"):
