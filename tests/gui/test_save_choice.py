@@ -14,6 +14,7 @@ from napari_restore_rwkv.gui.restore import room
 from napari_restore_rwkv.scans.lazy import LazyVoxels
 from napari_restore_rwkv.scans.scan import Scan
 
+A_UMLAUT = "\N{LATIN SMALL LETTER A WITH DIAERESIS}"
 RESTORED, DIFFERENCE = "chest [restored]", "chest [restored - input]"
 # 100 GiB of 16-bit voxels.
 HUGE = (12_800, 2048, 2048)
@@ -57,11 +58,27 @@ def test_the_proposed_name_is_free(viewer, make_panel, tmp_path):
     (tmp_path / "chest.nii.gz").write_bytes(b"")
     (tmp_path / "chest restored.ome.zarr").mkdir()
     viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz", name="chest: 1/2")))
-    assert listed(make_panel(viewer).form.output)[1] == "chest_ 1_2 restored.ome.zarr"
+    assert listed(make_panel(viewer).form.output)[1] == "chest 1 2 restored.ome.zarr"
     viewer.layers[0].name = "chest"
     viewer.layers.clear()
     viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz")))
     assert listed(make_panel(viewer).form.output)[1] == "chest restored 2.ome.zarr"
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [
+        ("x" * 5000, f"{'x' * 200} restored.ome.zarr"),
+        (A_UMLAUT * 150, f"{A_UMLAUT * 100} restored.ome.zarr"),
+        ("<b>CT</b>\n/etc", "b CT b etc restored.ome.zarr"),
+        ("..", "scan restored.ome.zarr"),
+    ],
+)
+def test_any_name_of_a_layer_gives_the_name_of_a_file(viewer, make_panel, tmp_path, name, proposed):
+    (tmp_path / "chest.nii.gz").write_bytes(b"")
+    panel = make_panel(viewer)
+    viewer.add_layer(Layer.create(*chest_layer(path=tmp_path / "chest.nii.gz", name=name)))
+    assert listed(panel.form.output)[1] == proposed
 
 
 def test_a_chosen_file_gets_the_suffix_and_none_chosen_changes_nothing(viewer, make_panel, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QPushButton, QSl
 from ...errors import OutputError
 from ...restoration.detail import Blend
 from ..drawing_context import draw_unseen
+from ..file_names import stem_for
 from ..form_parts import beside, plain_label
 from ..layers import with_geometry_of
 from ..wording import words_of
@@ -148,7 +148,7 @@ class ComparePanel(QWidget):
                 OutputError(f"{done} of {result.slices} slices are restored: press Restore to finish before saving.")
             )
             return
-        proposal = re.sub(r"[^\w.-]+", "_", self.comparison.restored.name).strip("_") + ".nii.gz"
+        proposal = f"{stem_for(self.comparison.restored.name)}.nii.gz"
         name, _ = QFileDialog.getSaveFileName(self, "Save the restored scan", proposal, SAVE_FILTER)
         if name:
             self.save_to(Path(name))

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from ...errors import OutputError
+from ..file_names import stem_for
 from ..restore.mixture import mixed
 from ..wording import words_of
 from ..worker import StepsWorker
@@ -77,7 +78,7 @@ class ReportButton(QPushButton):
     def _ask(self) -> None:
         if self.comparison is None:
             return
-        proposal = f"{Path(self.comparison.input.name).name} report.png"
+        proposal = f"{stem_for(self.comparison.input.name)} report.png"
         name, _ = QFileDialog.getSaveFileName(self, "Save a report", proposal, FILTER)
         if name:
             self.write(Path(name))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets.bases import ValuedContainerWidget
 from qtpy.QtWidgets import QFileDialog
 
+from ..file_names import stem_for
 from ..form_parts import choice, hint, plain_tip
 from ..layers import source_of
 from ..preferences import results_folder
@@ -124,8 +124,7 @@ def proposed_path(layer: Image) -> Path:
     """Return a free name in the folder set for results, next to the layer's file, or in the home folder."""
     source = source_of(layer)
     folder = results_folder() or (source.parent if source is not None else Path.home())
-    name = re.sub(r"[^\w .-]+", "_", layer.name).strip(" ._") or "scan"
-    stem = f"{name} restored"
+    stem = f"{stem_for(layer.name)} restored"
     number, path = 1, folder / f"{stem}{SUFFIX}"
     while path.exists():
         number += 1
