@@ -324,7 +324,9 @@ def test_pixel_spacing_may_be_rounded_to_different_digits(tmp_path, pixels):
 def test_neighbours_with_different_echo_times_are_read_with_a_word(tmp_path, pixels):
     folder = write_series(tmp_path / "series", pixels, Modality="MR", EchoTime=10)
     write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, Modality="MR", EchoTime=100)
-    assert read_scan(folder).metadata["notes"] == ["Its slices differ in echo time: 10.0, 100.0."]
+    assert read_scan(folder).metadata["notes"] == ["Its slices differ in echo time: 10, 100."]
+    write_slice(folder / "c.dcm", pixels[2], CORNER + 2 * GAP * NORMAL, Modality="MR", EchoTime="10.000")
+    assert "notes" not in read_scan(folder).metadata
 
 
 def test_a_rescale_slope_of_zero_is_refused(tmp_path, pixels):

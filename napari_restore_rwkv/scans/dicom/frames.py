@@ -105,7 +105,7 @@ def _refined(
     word, unit = words
     # Only what differs is part of the name: for an image type, the words that not all have.
     common = set.intersection(*(set(value) for value in parts)) if keys == "ImageType" else set()
-    differing = {value: " ".join(_plain(part) for part in value if part not in common) for value in parts}
+    differing = {value: " ".join(plain(part) for part in value if part not in common) for value in parts}
     return [([*names, f"{word} {differing[value]}{unit}".strip()], parts[value]) for value in sorted(parts, key=_order)]
 
 
@@ -188,8 +188,10 @@ def _number(value: Any) -> float | None:
     return float(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text) else None
 
 
-def _plain(value: Any) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+def plain(value: Any) -> str:
+    """Return a value as text, numbers in their shortest form, whatever digits a file has."""
+    number = _number(value)
+    return str(value) if number is None else f"{number:.10g}"
 
 
 def _order(value: tuple[Any, ...]) -> list[tuple[int, float, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import ScanError
-from .frames import split_frames
+from .frames import plain, split_frames
 from .tilt import is_tilted, tilt_words
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _differences(stack: Sequence[SeriesImage]) -> list[str]:
     """Return notes about attributes of which neighbouring slices should have the same value."""
     notes = []
     for attribute, what in _ALIKE.items():
-        values = sorted({image.text(attribute) for image in stack})
+        values = sorted({plain(image.text(attribute)) for image in stack})
         if len(values) > 1:
             shown = ", ".join(value or "none" for value in values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
             notes.append(f"Its slices differ in {what}: {shown}.")
