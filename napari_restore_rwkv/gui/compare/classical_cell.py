@@ -73,7 +73,8 @@ class ClassicalCell(QObject):
         self._watch.look_again()
 
     def let_go(self) -> None:
-        """There is nothing to stop: a running filter ends by itself."""
+        """Take no more answers: a running filter ends by itself, perhaps when the Qt objects are already deleted."""
+        self._comparison = self.layer = None
 
     def _read(self, box: Box) -> np.ndarray:
         comparison = self._comparison

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bench_parts import COLUMNS, CT, ROWS, figures
+from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_restore_rwkv.gui.compare.numbers_cell import _Page
 from napari_restore_rwkv.gui.compare.state import OWN_VIEW
@@ -80,6 +81,17 @@ def test_no_more_than_three_filtered_slices_are_kept(viewer, bench, qtbot):
     for index in range(5):
         bench.classical._take((bench.watch.comparison, index, np.zeros((ROWS, COLUMNS), np.float32)))
     assert list(bench.classical._kept) == [2, 3, 4]
+
+
+def test_a_filter_that_ends_after_its_window_is_ignored(panel, bench, qtbot):
+    """What it would show is deleted by then."""
+    comparison = bench.watch.comparison
+    bench.classical.begin()
+    bench.classical.let_go()
+    bench.watch.deleteLater()
+    QCoreApplication.sendPostedEvents(bench.watch, QEvent.Type.DeferredDelete)
+    bench.classical._background.answered.emit((comparison, 1, np.zeros((ROWS, COLUMNS), np.float32)))
+    assert not bench.classical._kept
 
 
 @pytest.mark.slow
