@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KEEPS_MEASURED, TURNS, FALLS_SHORT = "keeps_measured", "turns", "falls_short"
 WRAPPED_BORDER = "wrapped_border"
 OWN_ERROR, NOISE_KEPT, TRAINED_FOR = "own_error", "noise_kept", "trained_for"
-# Of a network; the largest here has 48 channels and 8 blocks per level.
+# Of a network; the largest here has 48 channels and 8 blocks per level, and one with more was made to exhaust memory.
 MOST_CHANNELS, MOST_BLOCKS = 512, 64
 _MODALITIES = ("CT", "MR", "PET", None)
 # Characters; the shipped cards have 20, 10, and some 200.

@@ -47,7 +47,6 @@ _WRAPPERS = ("state_dict", "model", "params")
 _PREFIXES = ("module.", "base.")
 # Left over in the authors' files: a layer of 2024 that nothing uses, and a folded kernel that may be stale.
 _UNUSED = ("att.dwconv.weight", "omni_shift.conv5x5_reparam.weight")
-# Far more than the full network has: a file that asks for more was made to exhaust memory.
 _BLOCK_KEY = re.compile(r"(encoder_level1|encoder_level2|encoder_level3|latent|refinement)\.(\d+)\.")
 
 

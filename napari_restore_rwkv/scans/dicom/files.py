@@ -47,8 +47,10 @@ _MOST_FILES = 200_000
 _LONGEST_META = 4096
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Return all files in a folder and its subfolders, sorted, without hidden ones and zarr folders.
+def files_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return all files in a folder and its subfolders, sorted, and the names of linked folders, which are left out.
+
+    Hidden ones and zarr folders are left out, too, without being named.
 
     Raises
     ------
@@ -56,21 +58,17 @@ def files_below(folder: Path) -> list[Path]:
         There are far too many, such as below the root of a disk.
     """
     found: list[Path] = []
+    links: list[str] = []
     for place, folders, names in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+        links += [name for name in folders if (here / name).is_symlink()]
         found += [file for name in sorted(names) if not name.startswith(".") and (file := here / name).is_file()]
         if len(found) > _MOST_FILES:
             raise ScanError(
                 f"{folder.name} contains more than {_MOST_FILES} files; give the folder of one study or series."
             )
-    return found
-
-
-def linked_folders(folder: Path) -> list[str]:
-    """Return the names of symbolic links to folders below a folder; `files_below` does not look into them."""
-    links = [Path(place) / name for place, folders, _ in os.walk(folder) for name in sorted(folders)]
-    return [link.name for link in links if link.is_symlink() and not link.name.startswith(".")]
+    return found, links
 
 
 def header_of(path: Path, tags: Sequence[str | int]) -> Dataset:

@@ -17,7 +17,7 @@ from ..integrity import broken
 from .detection import is_dicom, is_dicomdir
 from .directory import missing_files
 from .errors import NoScanError, SeveralSeriesError
-from .files import DAMAGED, files_below, linked_folders
+from .files import DAMAGED, files_below
 from .image import images_of
 from .stack import Stacks, stacks_of
 
@@ -86,7 +86,7 @@ def find_series(path: Path) -> list[Series]:
         There is none, or a DICOM file is damaged.
     """
     path = path.absolute().parent if is_dicomdir(path) else path
-    files, links = (files_below(path), linked_folders(path)) if path.is_dir() else ([path], [])
+    files, links = files_below(path) if path.is_dir() else ([path], [])
     images: list[SeriesImage] = []
     left_out: list[str] = []
     strangers: dict[str, NoScanError] = {}
