@@ -50,7 +50,7 @@ class JobPanel(DockedPanel):
         """
         sentence = sentence_of(error)
         self.state.message = Message("" if is_shown else sentence, is_error=True)
-        if isinstance(error, RestoreError):
+        if isinstance(error, RestoreError | OSError):
             show_warning(sentence)
         else:
             notification_manager.dispatch(ErrorNotification(error))

@@ -33,7 +33,8 @@ class LayerChoice(ComboBox):
     """The layers of a viewer that a predicate accepts; its value is the chosen one, None where there is none.
 
     `changed` is emitted when another layer is chosen, by the user, by setting `value`, or because the chosen one was
-    deleted. The choices that napari offers for a layer type need a window around the widget and take no predicate.
+    deleted; and when the voxels of the chosen image were replaced. The choices that napari offers for a layer type need
+    a window around the widget and take no predicate.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class LayerChoice(ComboBox):
         self._viewer, self._accepts, self._nothing, self._takes_fresh = viewer, accepts, nothing, takes_fresh
         self.preferred: Callable[[list[Any]], Any] | None = None
         self._layers: list[Any] = []
-        self._reported: Any = None
+        self._watched: Layer | None = None
         self._picked: Any = None
         super().__init__(**about)
         narrow(self.native)
@@ -105,6 +106,7 @@ class LayerChoice(ComboBox):
 
     def let_go(self) -> None:
         """Stop following the viewer, without touching Qt objects, which may already be deleted."""
+        self._watch(None)
         for event in _EVENTS:
             getattr(self._viewer.layers.events, event).disconnect(self.reset_choices)
 
@@ -117,6 +119,19 @@ class LayerChoice(ComboBox):
         self._picked = self.value
 
     def _on_value_change(self, value: Any = None) -> None:
-        if value is not self._reported:
-            self._reported = value
+        if value is not self._watched:
+            self._watch(value)
             self.changed.emit(value)
+
+    def _watch(self, layer: Layer | None) -> None:
+        for image, switch in ((self._watched, "disconnect"), (layer, "connect")):
+            if isinstance(image, Image):
+                getattr(image.events.data, switch)(self._on_data)
+        self._watched = layer
+
+    def _on_data(self, event: Any = None) -> None:
+        """Choose again, as the layer may not be accepted any more, and report it like another layer."""
+        self._watch(None)
+        self.reset_choices()
+        if self.value is None:
+            self.changed.emit(None)

@@ -230,6 +230,8 @@ def _robust_limits(voxels: Any, per_axis: int = 64) -> tuple[float, float]:
 
 
 def _length(millimetres: float) -> str:
-    """Return a length with at least two significant digits: 2.0, 0.98, 12.5."""
+    """Return a length with at least two significant digits, unless more would be 0: 2.0, 0.98, 12.5, 0.001."""
+    if millimetres < 0.1:
+        return f"{millimetres:.2g}"
     decimals = 1 if millimetres >= 1 and math.isclose(millimetres, round(millimetres, 1), abs_tol=0.005) else 2
     return f"{millimetres:.{decimals}f}"

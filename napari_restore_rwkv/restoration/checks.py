@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ..scans.scan import Scan
 
+# Three times this still fits float32, and so does the window of such values.
+_LARGEST = 1e38
+
 
 def check_voxels(voxels: Any, dimensions: int) -> None:
     """Raise ScanError unless these are real numbers with this many dimensions; no voxels are read."""
@@ -58,10 +61,21 @@ def check_batch(batch: int | None) -> None:
         raise DeviceError(f"A batch must hold at least one slice; got {batch}.")
 
 
-def check_finite(values: np.ndarray, precision: str) -> None:
-    """Raise CheckpointError if a network's result is not finite."""
+def check_range(values: np.ndarray) -> None:
+    """Raise ScanError if finite values of a scan come near the limit of float32."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    if largest > _LARGEST:
+        raise ScanError(
+            f"The scan contains values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
+            "divide its values by a constant first."
+        )
+
+
+def check_finite(values: np.ndarray, precision: str, image: np.ndarray) -> None:
+    """Raise CheckpointError if a network's result for an image is not finite, ScanError if the image is the reason."""
     if np.isfinite(values).all():
         return
+    check_range(image)
     remedy = (
         "use other weights"
         if precision == "float32"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ScanError
 from ..network.restorer import card_of
 from ..scans.slice_axis import evenly_spaced
+from .checks import check_range
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,8 +25,6 @@ _DIMMEST_MR_4095 = 400.0
 # bright as that percentile, stay inside the window and are restored as well.
 _ROBUST_LEVEL = 0.6
 _SAMPLED_SLICES = 16
-# Three times this still fits float32, and so does the window of such values.
-_LARGEST = 1e38
 _MODALITIES = {"ct-hu": "CT", "pet-suv": "PET", "pet-robust": "PET", "mr-4095": "MR", "mr-robust": "MR"}
 
 
@@ -153,12 +151,7 @@ def _sampled_values(scan: Scan) -> np.ndarray:
 
 
 def _robust_rule(name: str, values: np.ndarray, unit: str) -> IntensityRule:
-    largest = float(np.abs(values).max())
-    if largest > _LARGEST:
-        raise ScanError(
-            f"The scan contains values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
-            "divide its values by a constant first."
-        )
+    check_range(values)
     dimmest, brightest = (float(value) for value in np.percentile(values, (0.1, 99.9)))
     low = min(dimmest, 0.0) if values.min() < 0 else 0.0
     # A constant scan has no contrast to scale by; any window that contains its value will do.

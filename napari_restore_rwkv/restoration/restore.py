@@ -83,7 +83,7 @@ def restore_slice(
     with executor_for(network, plan) as executor:
         finish(executor.submit([network_input(one, network, intensity, noise)]))
         [values] = executor.collect()
-    check_finite(values, precision)
+    check_finite(values, precision, image)
     return result_of(values, image, network, plan)
 
 

@@ -115,6 +115,8 @@ def test_constant_and_not_finite_scans_get_a_proper_window(voxels):
 def test_the_info_line_says_size_spacing_and_unit(ct_scan):
     big = ct_scan.with_voxels(np.broadcast_to(np.int16(0), (20, 512, 512)), spacing_mm=(2.0, 0.977, 0.977))
     assert describe(big) == "20 x 512 x 512 · 2.0 x 0.98 x 0.98 mm · HU"
+    small = big.with_voxels(big.voxels, spacing_mm=(0.05, 0.001, 0.00025))
+    assert describe(small) == "20 x 512 x 512 · 0.05 x 0.001 x 0.00025 mm · HU"
 
 
 class Watched:

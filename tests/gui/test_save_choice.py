@@ -93,6 +93,17 @@ def test_a_chosen_file_gets_the_suffix_and_none_chosen_changes_nothing(viewer, m
     assert answers == []
 
 
+def test_a_dialog_that_is_cancelled_keeps_the_proposed_file(viewer, make_panel, monkeypatch):
+    viewer.add_layer(Layer.create(*chest_layer()))
+    save = make_panel(viewer).form.output
+    save.use_proposed()
+    proposed = save.value
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *words: ("", ""))
+    save.combo.setCurrentIndex(save.combo.count() - 1)
+    save.combo.activated.emit(save.combo.count() - 1)
+    assert save.value == proposed is not None
+
+
 @pytest.mark.parametrize(
     ("free", "reason"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
@@ -65,7 +65,7 @@ class Reading(QWidget):
     judge_wanted()
         The user wants the workbench.
     said(text), failed(error)
-        Messages about the report.
+        Messages about the report, or that the scan has other voxels now.
     """
 
     judge_wanted = Signal()
@@ -98,11 +98,21 @@ class Reading(QWidget):
     def follow(self, comparison: Comparison | None) -> None:
         """Follow another comparison; None follows nothing."""
         self.setEnabled(comparison is not None)
-        self.report.comparison = comparison
+        self._listen_to(comparison)
         self.watch.follow(comparison)
 
     def let_go(self) -> None:
         """Stop following the viewer, without touching Qt objects, which may already be deleted."""
+        self._listen_to(None)
         self.watch.let_go()
         self.values.let_go()
         self.report.let_go()
+
+    def _listen_to(self, comparison: Comparison | None) -> None:
+        for one, switch in ((self.report.comparison, "disconnect"), (comparison, "connect")):
+            if one is not None:
+                getattr(one.input.events.data, switch)(self._on_replaced)
+        self.report.comparison = comparison
+
+    def _on_replaced(self, event: Any = None) -> None:
+        self.said.emit("The voxels of the scan were replaced; the result and the values are those of the old ones.")

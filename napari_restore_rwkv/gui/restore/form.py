@@ -139,7 +139,7 @@ class RestoreForm(OptionsForm):
     def _watch(self, layer: Image | None) -> None:
         for old, switch in ((self._watched, "disconnect"), (layer, "connect")):
             if old is not None:
-                for event in (old.events.data, old.events.scale, old.events.units):
+                for event in (old.events.scale, old.events.units):
                     getattr(event, switch)(self._describe)
         self._watched = layer
 

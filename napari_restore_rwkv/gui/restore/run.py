@@ -119,10 +119,11 @@ class Run:
         seconds = duration(time.monotonic() - self.started)
         if self.options.region == "slice":
             return f"This slice is restored ({seconds})."
+        whole = f"{slices} slice{'s' * (slices != 1)}"
         if file:
             moved = "" if is_at_its_place(result.scan, self.options.layer) else f" {FILE_STAYS}"
-            return f"{slices} slices restored in {seconds}, checked and saved in {file}.{moved}"
-        return f"{slices} slices restored in {seconds}."
+            return f"{whole} restored in {seconds}, checked and saved in {file}.{moved}"
+        return f"{whole} restored in {seconds}."
 
 
 def slices_to_do(options: RestoreOptions, result: RestorationResult, displayed: int | None) -> list[int]:

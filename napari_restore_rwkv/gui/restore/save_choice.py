@@ -42,6 +42,7 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         super().__init__(labels=False, **about)
         self._proposed: Path | None = None
         self._chosen: Path | None = None
+        self._filled: Path | None = None
         self._reason = ""
         self.combo = choice(WHERE)
         self.about = hint()
@@ -94,9 +95,10 @@ class SaveChoice(ValuedContainerWidget["Path | None"]):
         if name:
             self.value = Path(name)
         else:
-            self._fill(self._chosen)
+            self._fill(self._filled)
 
     def _fill(self, path: Path | None) -> None:
+        self._filled = path
         self.combo.blockSignals(True)
         self.combo.clear()
         self.combo.addItem(MEMORY, None)
