@@ -1,12 +1,15 @@
 """A restoration in the panel from Restore to its end: order, progress, cancelling, errors, layers that go meanwhile."""
 
 import re
+import threading
 
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore_rwkv.gui.restore import job as job_module
+from napari_restore_rwkv.gui.restore import steps
+from napari_restore_rwkv.gui.restore.result import ResultInMemory
 
 CHANGE = 5.0
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -118,6 +121,27 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     restoration.error = None
     run_to_the_end(ct_panel)
     assert re.fullmatch(r"5 slices restored in [\d.]+ (s|min)\.", ct_panel.message.text())
+
+
+def test_a_job_that_is_cancelled_while_the_noise_is_measured_allocates_nothing(ct_panel, qtbot, monkeypatch):
+    measuring, prepared = threading.Event(), []
+
+    def measure(*_):
+        measuring.set()
+        assert cancelled.wait(60)
+        return 1.0
+
+    cancelled = threading.Event()
+    monkeypatch.setattr(steps, "advice_strength", measure)
+    monkeypatch.setattr(ResultInMemory, "prepare", lambda result: prepared.append(result))
+    qtbot.waitUntil(lambda: ct_panel.form.is_known)
+    ct_panel.restore()
+    qtbot.waitUntil(measuring.is_set)
+    ct_panel.cancel()
+    cancelled.set()
+    qtbot.waitUntil(lambda: not ct_panel.job.running)
+    assert prepared == []
+    assert ct_panel.message.text() == "Cancelled; no slice was finished yet."
 
 
 @pytest.mark.parametrize(("doomed", "what"), [(CT, "scan"), (RESTORED, "restored layer")])

@@ -47,6 +47,8 @@ def restoration_steps(
     if not result.finished:
         proposed = options.strength
         result.propose(advice_strength(result, network) if proposed is None else proposed)
+        # Measuring noise and allocating take long for a large lazy scan; a job that is cancelled ends between them.
+        yield Progress(Phase.EXAMINING, 0, len(indices))
     work: _IntoFile | _IntoMemory
     if options.region == "volume" and isinstance(result, StoredResult):
         work = _IntoFile(options, result, network, first)
