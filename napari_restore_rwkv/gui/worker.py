@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QThreadPool, Signal
 
+from ..progress import Cancelled, cancellable
 from .mailbox import READ_EVERY_MS, Mailbox, collect_news
 
 if TYPE_CHECKING:
@@ -69,12 +70,22 @@ class StepsWorker(WorkerBase):
         return self._mailbox.opened
 
     def work(self) -> Any:
-        """Exhaust the generator and return its value; None after `quit`."""
+        """Exhaust the generator and return its value; None after `quit`, which also ends it at a `checkpoint`."""
         # A separate thread, since the priority cannot be raised again, and the pool's threads are reused by others.
         with ThreadPoolExecutor(max_workers=1, initializer=_let_the_window_go_first) as own, _leaving_its_place():
             return own.submit(self._exhaust).result()
 
     def _exhaust(self) -> Any:
+        try:
+            with cancellable(lambda: not self.abort_requested):
+                return self._steps_to_their_end()
+        except Cancelled:
+            return None
+        finally:
+            self._steps.close()
+            self._ended.set()
+
+    def _steps_to_their_end(self) -> Any:
         try:
             if self.abort_requested:
                 return None
@@ -88,9 +99,6 @@ class StepsWorker(WorkerBase):
             return None
         except StopIteration as stop:
             return stop.value
-        finally:
-            self._steps.close()
-            self._ended.set()
 
     def pause(self) -> None:
         """Pause after the current step; nothing is lost, and the CPU is free."""

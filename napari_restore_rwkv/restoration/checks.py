@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import CheckpointError, DeviceError, ScanError
 from ..network.restorer import card_of
+from ..scans.scan import LARGEST_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..scans.scan import Scan
-
-# Three times this still fits float32, and so does the window of such values.
-_LARGEST = 1e38
 
 
 def check_voxels(voxels: Any, dimensions: int) -> None:
@@ -64,18 +62,20 @@ def check_batch(batch: int | None) -> None:
 def check_range(values: np.ndarray) -> None:
     """Raise ScanError if finite values of a scan come near the limit of float32."""
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
-    if largest > _LARGEST:
+    if largest > LARGEST_VALUE:
         raise ScanError(
-            f"The scan contains values as large as {largest:.3g}, and those beyond {_LARGEST:.0e} cannot be restored; "
-            "divide its values by a constant first."
+            f"The scan contains values as large as {largest:.3g}, and those beyond {LARGEST_VALUE:.0e} cannot be "
+            "restored; divide its values by a constant first."
         )
 
 
 def check_finite(values: np.ndarray, precision: str, image: np.ndarray) -> None:
-    """Raise CheckpointError if a network's result for an image is not finite, ScanError if the image is the reason."""
-    if np.isfinite(values).all():
+    """Raise ScanError if an image exceeds float32, CheckpointError if a network's result for it is not finite."""
+    finite = np.isfinite(values).all()
+    if not finite or image.dtype.itemsize > np.dtype(np.float32).itemsize:
+        check_range(image)
+    if finite:
         return
-    check_range(image)
     remedy = (
         "use other weights"
         if precision == "float32"

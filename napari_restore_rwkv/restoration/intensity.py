@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..network.restorer import card_of
+from ..progress import checkpoint
 from ..scans.slice_axis import evenly_spaced
 from .checks import check_range
 
@@ -144,8 +145,11 @@ def rule_for(scan: Scan, network: nn.Module, any_modality: bool) -> IntensityRul
 
 def _sampled_values(scan: Scan) -> np.ndarray:
     """Return the finite values of a few evenly spaced slices, float64 and flat; a single 0 if there are none."""
-    indices = evenly_spaced(scan.shape[0], _SAMPLED_SLICES)
-    values = np.concatenate([np.zeros(0)] + [np.asarray(scan.voxels[i], np.float64).ravel() for i in indices])
+    samples = [np.zeros(0)]
+    for index in evenly_spaced(scan.shape[0], _SAMPLED_SLICES):
+        checkpoint()
+        samples.append(np.asarray(scan.voxels[index], np.float64).ravel())
+    values = np.concatenate(samples)
     finite = values[np.isfinite(values)]
     return finite if finite.size else np.zeros(1)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 AXES = ("z", "y", "x")
+# Larger values are no measurements: three times this still fits float32, and so does the window of such values.
+LARGEST_VALUE = 1e38
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -76,6 +76,23 @@ def test_noise_beyond_the_weights_offers_the_classical_filter_in_one_click(noisy
     assert panel.form.weights.entry is classical
 
 
+@pytest.mark.parametrize(
+    ("voxels", "sentence"),
+    [
+        (np.zeros((3, 8, 64)), "Noise cannot be measured in slices of 8 x 64 pixels; 16 along each side are needed."),
+        (
+            np.full((3, 64, 64), 1e300),
+            "Noise cannot be measured among values as large as 1e+300; divide them by a constant.",
+        ),
+    ],
+)
+def test_the_form_says_why_noise_cannot_be_measured(viewer, make_panel, qtbot, voxels, sentence):
+    viewer.add_layer(Layer.create(*layers_module.scan_to_layer(Scan(voxels, modality="CT"), "CT")))
+    panel = make_panel(viewer)
+    qtbot.waitUntil(lambda: panel.form.advice.advice is not None)
+    assert panel.form.advice.line.text() == sentence
+
+
 def test_a_result_that_is_saved_while_it_grows_is_made_with_the_strength(ct_scan):
     result = StoredResult(ct_scan, 0)
     result.propose(0.6)

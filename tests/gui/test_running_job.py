@@ -10,6 +10,7 @@ from napari.utils.notifications import notification_manager
 from napari_restore_rwkv.gui.restore import job as job_module
 from napari_restore_rwkv.gui.restore import steps
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
+from napari_restore_rwkv.progress import checkpoint
 
 CHANGE = 5.0
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -123,15 +124,20 @@ def test_an_error_in_the_thread_is_shown_and_the_form_stays(ct_panel, run_to_the
     assert re.fullmatch(r"5 slices restored in [\d.]+ (s|min)\.", ct_panel.message.text())
 
 
-def test_a_job_that_is_cancelled_while_the_noise_is_measured_allocates_nothing(ct_panel, qtbot, monkeypatch):
-    measuring, prepared = threading.Event(), []
+@pytest.mark.parametrize("measurements", [1, 3])
+def test_a_job_that_is_cancelled_while_the_noise_is_measured_ends_with_that_slice(
+    ct_panel, qtbot, monkeypatch, measurements
+):
+    measuring, cancelled, measured, prepared = threading.Event(), threading.Event(), [], []
 
     def measure(*_):
-        measuring.set()
-        assert cancelled.wait(60)
+        for _ in range(measurements):
+            checkpoint()
+            measured.append(1.0)
+            measuring.set()
+            assert cancelled.wait(60)
         return 1.0
 
-    cancelled = threading.Event()
     monkeypatch.setattr(steps, "advice_strength", measure)
     monkeypatch.setattr(ResultInMemory, "prepare", lambda result: prepared.append(result))
     qtbot.waitUntil(lambda: ct_panel.form.is_known)
@@ -140,7 +146,7 @@ def test_a_job_that_is_cancelled_while_the_noise_is_measured_allocates_nothing(c
     ct_panel.cancel()
     cancelled.set()
     qtbot.waitUntil(lambda: not ct_panel.job.running)
-    assert prepared == []
+    assert (len(measured), prepared) == (1, [])
     assert ct_panel.message.text() == "Cancelled; no slice was finished yet."
 
 

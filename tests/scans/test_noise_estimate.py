@@ -56,6 +56,19 @@ def test_a_masked_background_is_not_taken_for_air_without_noise(rng):
     assert slice_noise(head, "MR").sigma == pytest.approx(20, rel=0.15)
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("stray", [1e300, np.inf, np.nan])
+def test_a_value_beyond_float32_does_not_hide_the_noise_of_the_others(stray, modality, rng):
+    voxels = rng.normal(40, 20, (3, 64, 64))
+    voxels[:, 30, 30] = stray
+    assert estimate_noise(Scan(voxels, modality=modality)).sigma == pytest.approx(20, rel=0.15)
+
+
+def test_noise_among_values_beyond_float32_is_refused(rng):
+    with pytest.raises(ScanError, match=r"among values as large as [\d.]+e\+200; divide them by a constant"):
+        estimate_noise(Scan(rng.normal(0, 1e200, (3, 64, 64)), modality="CT"))
+
+
 def test_slices_without_flat_tissue_weigh_less(rng):
     noisy = [body(seed=seed) + 20 * noise_of("soft", 256, rng) for seed in range(2)]
     cluttered = [body(seed=seed, organs=2000) for seed in range(3)]

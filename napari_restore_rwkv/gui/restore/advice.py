@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ...errors import RestoreError
+from ...errors import RestoreError, ScanError
 from ..background import Background
 from ..form_parts import hint
 from . import steps
@@ -58,12 +58,13 @@ def advise(scan: Scan, axis: int, weights: str | Path) -> Advice:
 
 def advice_for(scan: Scan, axis: int, card: Any) -> Advice:
     """Measure the noise and compare it with a card; None stands for an unknown one."""
-    from ...restoration.noise import measured_noise
     from ...restoration.suitability import suitability, texture
+    from ...scans.noise.estimate import estimate_noise
 
-    noise = measured_noise(scan, axis)
-    if noise is None:
-        return Advice("The slices are too small to measure their noise.")
+    try:
+        noise = estimate_noise(scan, axis)
+    except ScanError as error:
+        return Advice(str(error))
     if noise.sigma == 0:
         return Advice("No noise was found.")
     found = suitability(noise, card)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import CheckpointError
-from ...progress import Phase, Progress
+from ...progress import Phase, Progress, checkpoint
 from ...tasks import TASKS
 from ..layers import choice_of, source_of
 from ..surroundings import no_weights
@@ -47,8 +47,7 @@ def restoration_steps(
     if not result.finished:
         proposed = options.strength
         result.propose(advice_strength(result, network) if proposed is None else proposed)
-        # Measuring noise and allocating take long for a large lazy scan; a job that is cancelled ends between them.
-        yield Progress(Phase.EXAMINING, 0, len(indices))
+    checkpoint()
     work: _IntoFile | _IntoMemory
     if options.region == "volume" and isinstance(result, StoredResult):
         work = _IntoFile(options, result, network, first)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ScanError
-from ..scan import slice_of
+from ...progress import checkpoint
+from ..scan import LARGEST_VALUE, slice_of
 from .block_spectra import block_spectra, radial, rings
 from .flat_blocks import FEWEST_BLOCKS, block_means, block_side, bounded, cut, flat_blocks, without_anatomy
 
@@ -90,11 +91,11 @@ def estimate_noise(scan: Scan, axis: int = 0) -> Noise:
     Raises
     ------
     ScanError
-        If the slices are smaller than 16 x 16 pixels.
+        If the slices are smaller than 16 x 16 pixels, or most of their values exceed 1e38.
     """
     count = scan.shape[axis]
     chosen = middle(count, _SLICES)
-    found = [slice_noise(slice_of(scan.voxels, axis, i), scan.modality) for i in chosen]
+    found = [slice_noise(_read(scan, axis, i), scan.modality) for i in chosen]
     # If fewer are flat, the flattest are measured anyway; they say little.
     weights = [max(one.blocks - FEWEST_BLOCKS, 0.1) for one in found]
     return Noise(
@@ -140,7 +141,7 @@ def neighbour_correlation(scan: Scan, axis: int = 0, distance: int = 1) -> float
     """
     found = [0.0]
     for i in middle(scan.shape[axis] - distance, _PAIRS):
-        first, second = (_checked(slice_of(scan.voxels, axis, at)) for at in (i, i + distance))
+        first, second = (_checked(_read(scan, axis, at)) for at in (i, i + distance))
         side, (corners, _) = block_side(first.shape), flat_blocks(first, scan.modality)
         one, other = (block_spectra(cut(image, side, corners)) for image in (first, second))
         flat = without_anatomy(radial(np.abs(other) ** 2, side), side)
@@ -183,10 +184,22 @@ def _weighted_median(values: list[float], weights: list[float]) -> float:
     return float(np.asarray(values)[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
+def _read(scan: Scan, axis: int, index: int) -> np.ndarray:
+    """Read a slice, which can take long for a lazy scan, unless the work was cancelled."""
+    checkpoint()
+    return slice_of(scan.voxels, axis, index)
+
+
 def _checked(image: np.ndarray) -> np.ndarray:
     if min(image.shape) < LEAST_SIDE:
         raise ScanError(
             f"Noise cannot be measured in slices of {image.shape[0]} x {image.shape[1]} pixels; "
             f"{LEAST_SIDE} along each side are needed."
         )
-    return np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+    too_large = np.abs(values) > LARGEST_VALUE
+    if too_large.mean() > 0.5:
+        raise ScanError(
+            f"Noise cannot be measured among values as large as {np.abs(values).max():.3g}; divide them by a constant."
+        )
+    return np.where(too_large, 0, values)
