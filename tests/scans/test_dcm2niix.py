@@ -16,11 +16,6 @@ DCM2NIIX = shutil.which("dcm2niix")
 pytestmark = pytest.mark.skipif(DCM2NIIX is None, reason="dcm2niix is not installed (apt-get install dcm2niix)")
 
 
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
 def converted(source, place):
     """Return what dcm2niix makes of a folder, by the name of the file."""
     place.mkdir()

@@ -16,11 +16,6 @@ from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import position_mm
 
 
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
 def test_slices_are_sorted_by_position_not_by_name(tmp_path, pixels):
     scan = read_scan(write_series(tmp_path / "series", pixels, names="cadbe"))
     np.testing.assert_array_equal(scan.voxels, pixels.astype(int) - 1024)

@@ -27,11 +27,6 @@ from napari_restore_rwkv.scans.scan import same_geometry
 from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 
 
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
 def group(**tags):
     inside = Dataset()
     for name, value in tags.items():

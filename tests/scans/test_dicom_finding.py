@@ -26,11 +26,6 @@ from napari_restore_rwkv.scans.scan import same_geometry
 
 
 @pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
-@pytest.fixture
 def folder(tmp_path, pixels):
     return write_series(tmp_path / "series", pixels, FrameOfReferenceUID="1.2.9", RescaleType="HU")
 

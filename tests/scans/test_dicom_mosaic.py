@@ -18,11 +18,6 @@ from napari_restore_rwkv.scans.volume.files import SeveralFramesError
 UNKNOWN = r"mosaic\.dcm is a Siemens mosaic, .* and cannot be split up: .*{}.*; export the series again"
 
 
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 9, 10])
 def test_a_mosaic_is_the_scan_of_its_slices(tmp_path, rng, count):
     pixels = rng.integers(0, 3000, (count, 6, 8), dtype=np.uint16)

@@ -6,12 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pydicom
 import pytest
-from derived_series import RECORD, STUDY, restored, slices, write
+from derived_series import RECORD, restored, slices, write
 from dicoms import pet_tags, write_series
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    PYDICOM_ROOT_UID,
-)
+from pydicom.uid import PYDICOM_ROOT_UID
 
 from napari_restore_rwkv.errors import OutputError
 from napari_restore_rwkv.progress import finish
@@ -26,21 +24,6 @@ KEPT = [
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("WindowCenter", "WindowWidth", "BurnedInAnnotation"),
 ]
-
-
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
-@pytest.fixture
-def series(tmp_path, pixels):
-    return write_series(tmp_path / "series", pixels, **STUDY)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "restored"
 
 
 def test_voxels_and_geometry_survive_the_round_trip(series, folder):

@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from derived_series import STUDY, restored, slices, write
+from derived_series import restored, slices, write
 from dicoms import CORNER, GAP, NORMAL, write_series, write_slice
 from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, ExplicitVRBigEndian, HTJ2KLossless, ImplicitVRLittleEndian, JPEGBaseline8Bit
@@ -13,21 +13,6 @@ from napari_restore_rwkv.errors import ScanError
 from napari_restore_rwkv.scans.files import read_scan
 from napari_restore_rwkv.scans.samples import sample_path
 from napari_restore_rwkv.scans.scan import same_geometry
-
-
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
-@pytest.fixture
-def series(tmp_path, pixels):
-    return write_series(tmp_path / "series", pixels, **STUDY)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "restored"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,6 @@ HALF_LIFE_S = 6586.2
 FACTOR = 80_000 / (400e6 * 2 ** (-3600 / HALF_LIFE_S))
 
 
-@pytest.fixture
-def pixels(rng):
-    return rng.integers(0, 3000, (5, 6, 8), dtype=np.uint16)
-
-
 def test_pet_in_bq_per_ml_becomes_suv(tmp_path, pixels):
     scan = read_scan(write_series(tmp_path / "series", pixels, **pet_tags()))
     np.testing.assert_allclose(scan.voxels, pixels * 2.5 * FACTOR, rtol=1e-6)
