@@ -1,8 +1,6 @@
 """What long-running work reports between two steps, as values; the viewer and the command line put them into words."""
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -96,29 +94,6 @@ class Run(Generic[Step, Result]):
     def close(self) -> None:
         """Close the generator."""
         self._steps.close()
-
-
-class Cancelled(BaseException):
-    """Work was cancelled at a checkpoint; like `GeneratorExit` it is no `Exception`, so that no handler takes it."""
-
-
-_WANTED: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
-
-
-@contextmanager
-def cancellable(wanted: Callable[[], bool]) -> Iterator[None]:
-    """Let `checkpoint` end the work of this thread inside the ``with`` block once `wanted` returns False."""
-    token = _WANTED.set(wanted)
-    try:
-        yield
-    finally:
-        _WANTED.reset(token)
-
-
-def checkpoint() -> None:
-    """Raise `Cancelled` if nobody wants the work of this thread any more; for long work that reports no steps."""
-    if not _WANTED.get()():
-        raise Cancelled
 
 
 def finish(steps: Generator[Any, Any, Result]) -> Result:

@@ -20,10 +20,21 @@ from napari_restore_rwkv.network import cuda_compiler
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "napari_restore_rwkv"
 
-EVERYBODY = {"errors", "isolation", "progress", "storage", "tasks", "threads", "untrusted", "user_folder"}
+EVERYBODY = {
+    "cancellation",
+    "errors",
+    "isolation",
+    "progress",
+    "storage",
+    "tasks",
+    "threads",
+    "untrusted",
+    "user_folder",
+}
 
 # Package -> the packages of this project that it may import, besides itself and those open to all.
 MAY_IMPORT = {
+    "cancellation": set(),
     "errors": set(),
     "isolation": set(),
     "progress": set(),
@@ -62,7 +73,18 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {"errors", "isolation", "progress", "storage", "tasks", "untrusted", "user_folder", "metrics", "scans"}
+WITHOUT_TORCH = {
+    "cancellation",
+    "errors",
+    "isolation",
+    "progress",
+    "storage",
+    "tasks",
+    "untrusted",
+    "user_folder",
+    "metrics",
+    "scans",
+}
 
 
 def room_of(path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QThreadPool, Signal
 
-from ..progress import Cancelled, cancellable
+from ..cancellation import Cancelled, cancellable
 from .mailbox import READ_EVERY_MS, Mailbox, collect_news
 
 if TYPE_CHECKING:
@@ -70,35 +70,33 @@ class StepsWorker(WorkerBase):
         return self._mailbox.opened
 
     def work(self) -> Any:
-        """Exhaust the generator and return its value; None after `quit`, which also ends it at a `checkpoint`."""
+        """Exhaust the generator and return its value; None after `quit`, also in the middle of a measurement."""
         # A separate thread, since the priority cannot be raised again, and the pool's threads are reused by others.
         with ThreadPoolExecutor(max_workers=1, initializer=_let_the_window_go_first) as own, _leaving_its_place():
             return own.submit(self._exhaust).result()
 
     def _exhaust(self) -> Any:
         try:
-            with cancellable(lambda: not self.abort_requested):
-                return self._steps_to_their_end()
+            with cancellable(lambda: self.abort_requested):
+                return self._take_steps()
+        except StopIteration as stop:
+            return stop.value
         except Cancelled:
             return None
         finally:
             self._steps.close()
             self._ended.set()
 
-    def _steps_to_their_end(self) -> Any:
-        try:
-            if self.abort_requested:
-                return None
-            self._mailbox.put(next(self._steps))
-            while not self.abort_requested:
-                if not self._going.is_set():
-                    self.paused.emit()
-                    self._wait_to_go_on()
-                    continue
-                self._mailbox.put(self._steps.send(self.displayed))
-            return None
-        except StopIteration as stop:
-            return stop.value
+    def _take_steps(self) -> None:
+        if self.abort_requested:
+            return
+        self._mailbox.put(next(self._steps))
+        while not self.abort_requested:
+            if not self._going.is_set():
+                self.paused.emit()
+                self._wait_to_go_on()
+                continue
+            self._mailbox.put(self._steps.send(self.displayed))
 
     def pause(self) -> None:
         """Pause after the current step; nothing is lost, and the CPU is free."""

@@ -69,12 +69,15 @@ def check_range(values: np.ndarray) -> None:
         )
 
 
-def check_finite(values: np.ndarray, precision: str, image: np.ndarray) -> None:
-    """Raise ScanError if an image exceeds float32, CheckpointError if a network's result for it is not finite."""
-    finite = np.isfinite(values).all()
-    if not finite or image.dtype.itemsize > np.dtype(np.float32).itemsize:
+def check_image(image: np.ndarray) -> None:
+    """Raise ScanError if values of a slice would become infinite in its result, which is float32."""
+    if image.dtype.itemsize > np.dtype(np.float32).itemsize:
         check_range(image)
-    if finite:
+
+
+def check_finite(values: np.ndarray, precision: str) -> None:
+    """Raise CheckpointError if a network's result is not finite."""
+    if np.isfinite(values).all():
         return
     remedy = (
         "use other weights"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cancellation import end_if_cancelled
 from ..network.restorer import card_of
-from ..progress import checkpoint
 from ..scans.slice_axis import evenly_spaced
 from .checks import check_range
 
@@ -147,7 +147,7 @@ def _sampled_values(scan: Scan) -> np.ndarray:
     """Return the finite values of a few evenly spaced slices, float64 and flat; a single 0 if there are none."""
     samples = [np.zeros(0)]
     for index in evenly_spaced(scan.shape[0], _SAMPLED_SLICES):
-        checkpoint()
+        end_if_cancelled()
         samples.append(np.asarray(scan.voxels[index], np.float64).ravel())
     values = np.concatenate(samples)
     finite = values[np.isfinite(values)]

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ScanError
 from ..progress import Phase, Progress, Run, finish
 from ..scans.slice_axis import choose_slice_axis, slice_shape
-from .checks import check_batch, check_finite, check_modality, check_voxels, checked_indices
+from .checks import check_batch, check_finite, check_image, check_modality, check_voxels, checked_indices
 from .context import network_input, uses_context
 from .intensity import rule_for
 from .noise import known_noise
@@ -77,13 +77,14 @@ def restore_slice(
         If the device runs out of memory, or the precision is none of these.
     """
     check_voxels(image, dimensions=2)
+    check_image(image)
     if device is not None:
         network.to(device)
     plan, one = Plan(intensity, noise, precision), Slice(0, image, image, image)
     with executor_for(network, plan) as executor:
         finish(executor.submit([network_input(one, network, intensity, noise)]))
         [values] = executor.collect()
-    check_finite(values, precision, image)
+    check_finite(values, precision)
     return result_of(values, image, network, plan)
 
 

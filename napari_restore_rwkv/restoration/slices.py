@@ -118,8 +118,8 @@ def restore_slices(
                     yield Working(Phase.SHORT_OF_MEMORY if note else Phase.RESTORING, note)
                 continue
             for values in executor.collect():
+                check_finite(values, plan.precision)
                 one = under_way.popleft()
-                check_finite(values, plan.precision, one.image)
                 restored = result_of(values, one.image, network, plan)
                 yield Restored(one.index, one.image, restored)
             if plan.precision != EXACT and not error:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_restore_rwkv.cancellation import end_if_cancelled
 from napari_restore_rwkv.gui.restore import job as job_module
 from napari_restore_rwkv.gui.restore import steps
 from napari_restore_rwkv.gui.restore.result import ResultInMemory
-from napari_restore_rwkv.progress import checkpoint
 
 CHANGE = 5.0
 CT, RESTORED, DIFFERENCE = "CT abdomen", "CT abdomen [restored]", "CT abdomen [restored - input]"
@@ -132,7 +132,7 @@ def test_a_job_that_is_cancelled_while_the_noise_is_measured_ends_with_that_slic
 
     def measure(*_):
         for _ in range(measurements):
-            checkpoint()
+            end_if_cancelled()
             measured.append(1.0)
             measuring.set()
             assert cancelled.wait(60)

@@ -174,6 +174,27 @@ def test_integers_outside_the_window_keep_every_digit(dtype, value):
     assert (restored.voxels == value).all()
 
 
+def test_a_value_that_would_become_infinite_in_the_result_is_refused_before_its_slice(small_scan):
+    voxels = small_scan.voxels.astype(np.float64)
+    voxels[1, 3, 3] = -1e300
+    scan, output = small_scan.with_voxels(voxels), small_scan.voxels.astype(np.float32)
+    before = output.copy()
+    words = r"values as large as 1e\+300, and those beyond 1e\+38 cannot be restored; divide its values by a constant"
+    with pytest.raises(ScanError, match=words):
+        finished(iter_restore(scan, Darker(), output=output))
+    assert not np.array_equal(output[0], before[0])
+    np.testing.assert_array_equal(output[1:], before[1:])
+    with pytest.raises(ScanError, match=words):
+        restore_slice(voxels[1], Darker(), choose_intensity(small_scan))
+
+
+def test_the_padding_of_float32_passes_through(small_scan):
+    voxels = small_scan.voxels.astype(np.float32)
+    voxels[:, 0] = np.finfo(np.float32).min
+    restored, _ = finished(iter_restore(small_scan.with_voxels(voxels), Darker()))
+    np.testing.assert_array_equal(restored.voxels[:, 0], voxels[:, 0])
+
+
 def test_a_real_number_beyond_the_integers_becomes_the_nearest_one():
     scan = Scan(np.full((1, 8, 8), 1e30, np.float32), modality="CT")
     restored, _ = finished(iter_restore(scan, Identity(), dtype=np.int64))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cancellation import end_if_cancelled
 from ...errors import CheckpointError
-from ...progress import Phase, Progress, checkpoint
+from ...progress import Phase, Progress
 from ...tasks import TASKS
 from ..layers import choice_of, source_of
 from ..surroundings import no_weights
@@ -47,7 +48,7 @@ def restoration_steps(
     if not result.finished:
         proposed = options.strength
         result.propose(advice_strength(result, network) if proposed is None else proposed)
-    checkpoint()
+    end_if_cancelled()
     work: _IntoFile | _IntoMemory
     if options.region == "volume" and isinstance(result, StoredResult):
         work = _IntoFile(options, result, network, first)

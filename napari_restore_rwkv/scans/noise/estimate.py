@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cancellation import end_if_cancelled
 from ...errors import ScanError
-from ...progress import checkpoint
 from ..scan import LARGEST_VALUE, slice_of
 from .block_spectra import block_spectra, radial, rings
 from .flat_blocks import FEWEST_BLOCKS, block_means, block_side, bounded, cut, flat_blocks, without_anatomy
@@ -186,7 +186,7 @@ def _weighted_median(values: list[float], weights: list[float]) -> float:
 
 def _read(scan: Scan, axis: int, index: int) -> np.ndarray:
     """Read a slice, which can take long for a lazy scan, unless the work was cancelled."""
-    checkpoint()
+    end_if_cancelled()
     return slice_of(scan.voxels, axis, index)
 
 
@@ -202,4 +202,5 @@ def _checked(image: np.ndarray) -> np.ndarray:
         raise ScanError(
             f"Noise cannot be measured among values as large as {np.abs(values).max():.3g}; divide them by a constant."
         )
-    return np.where(too_large, 0, values)
+    values[too_large] = 0
+    return values
