@@ -73,18 +73,7 @@ MAY_IMPORT = {
 }
 
 VIEWER_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "vispy", "PyQt6", "PySide6"}
-WITHOUT_TORCH = {
-    "cancellation",
-    "errors",
-    "isolation",
-    "progress",
-    "storage",
-    "tasks",
-    "untrusted",
-    "user_folder",
-    "metrics",
-    "scans",
-}
+WITHOUT_TORCH = EVERYBODY - {"threads"} | {"metrics", "scans"}
 
 
 def room_of(path):

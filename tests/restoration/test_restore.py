@@ -174,7 +174,7 @@ def test_integers_outside_the_window_keep_every_digit(dtype, value):
     assert (restored.voxels == value).all()
 
 
-def test_a_value_that_would_become_infinite_in_the_result_is_refused_before_its_slice(small_scan):
+def test_a_value_that_would_become_infinite_is_refused_before_its_slice(small_scan):
     voxels = small_scan.voxels.astype(np.float64)
     voxels[1, 3, 3] = -1e300
     scan, output = small_scan.with_voxels(voxels), small_scan.voxels.astype(np.float32)
