@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DeviceError, ScanError
 from ..network.restorer import device_of
 from ..progress import Phase
-from .checks import check_finite
+from .checks import check_finite, check_image
 from .context import network_input
 from .data_consistency import in_units
 from .executor import Executor
@@ -102,6 +102,8 @@ def restore_slices(
 
     Raises
     ------
+    ScanError
+        If a value of a slice exceeds float32.
     CheckpointError
         If the network returns NaN or infinite values.
     DeviceError
@@ -113,6 +115,8 @@ def restore_slices(
         while source.remaining or under_way:
             if source.remaining and executor.wants_more:
                 taken = source.take(executor.batch)
+                for one in taken:
+                    check_image(one.image)
                 under_way.extend(taken)
                 for note in executor.submit([network_input(one, network, plan.intensity, plan.noise) for one in taken]):
                     yield Working(Phase.SHORT_OF_MEMORY if note else Phase.RESTORING, note)

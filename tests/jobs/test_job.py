@@ -13,10 +13,11 @@ import yaozarrs
 import zarr
 from small_jobs import PER_SLAB, SLABS, SLICES, begin, do, lines, shards, small_ct, small_network, stop_after
 
-from napari_restore_rwkv.errors import CheckpointError, OutputError
+from napari_restore_rwkv.errors import CheckpointError, OutputError, ScanError
 from napari_restore_rwkv.jobs import restore_slabs as slab_module
 from napari_restore_rwkv.jobs.audit import verify
 from napari_restore_rwkv.jobs.job import ZarrJob
+from napari_restore_rwkv.jobs.ledger import Ledger
 from napari_restore_rwkv.network.checkpoint import for_inference
 from napari_restore_rwkv.network.fused_cpu import SWITCH
 from napari_restore_rwkv.network.model import RestoreRWKV
@@ -305,6 +306,14 @@ def test_weights_for_another_modality_leave_no_output(path):
     with pytest.raises(CheckpointError, match="These weights were made for CT, but this scan is MR"):
         do(path, scan=scan.with_voxels(scan.voxels, modality="MR"))
     assert not path.exists()
+
+
+def test_a_value_that_would_become_infinite_ends_the_job_before_its_slab(path):
+    voxels = small_ct().voxels.astype(np.float64)
+    voxels[PER_SLAB, 3, 3] = 1e300
+    with pytest.raises(ScanError, match=r"values as large as 1e\+300, .* cannot be restored"):
+        do(path, scan=small_ct().with_voxels(voxels))
+    assert set(Ledger(path).done()) == {0}
 
 
 def test_a_dask_array_is_accepted_as_it_is(path, undisturbed):
